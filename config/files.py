@@ -1,0 +1,80 @@
+"""Reading what must be there and writing what must appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from config.errors import UserError
+
+
+def existing_file(path: str | Path, what: str) -> Path:
+    """The path, if it is a readable file; else a UserError that calls it `what`."""
+    path = Path(path)
+    if not path.is_file():
+        reason = "is a folder, not a file" if path.is_dir() else "not found"
+        raise UserError(f"{what} {path}: {reason}")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{what} {path}: no permission to read it")
+    return path
+
+
+def existing_folder(path: str | Path, what: str) -> Path:
+    """The path, if it is a folder; else a UserError that calls it `what`."""
+    path = Path(path)
+    if not path.is_dir():
+        reason = "is a file, not a folder" if path.exists() else "not found"
+        raise UserError(f"{what} {path}: {reason}")
+    return path
+
+
+def output_folder(path: str | Path) -> Path:
+    """The folder, made if needed; a UserError if it cannot be written."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"output folder {path}: cannot be written ({error.strerror}); choose another") from error
+    return path
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it becomes `path` in one step at the end, or is removed on any error."""
+    path = Path(path)
+    output_folder(path.parent)
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield partial
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(value, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """Parse a JSON file; a UserError that calls it `what` if it is missing, cut short or not JSON."""
+    path = existing_file(path, what)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path}: not valid JSON ({error}); is the download complete?") from error

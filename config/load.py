@@ -1,0 +1,112 @@
+"""YAML files and `key=value` overrides to a frozen, checked `Config`."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from config.errors import UserError
+from config.files import existing_file
+from config.schema import Config
+from config.skeleton import Skeleton
+
+SKELETONS = Path(__file__).parent / "skeletons"
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file, apply dotted overrides such as `train.batch_size=2`, and check everything.
+
+    Raises UserError, one line with the file, the key and the nearest known key.
+    """
+    values, overrides = _read_yaml(path, "configuration"), list(overrides)
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, " with ".join([str(path), *overrides]))
+
+
+def parse_config(values: dict[str, Any], source: str) -> Config:
+    """Check a nested dictionary, as read from YAML or a checkpoint; `source` names it in errors."""
+    skeleton = values.get("skeleton", "coco")
+    if isinstance(skeleton, str):
+        values = {**values, "skeleton": load_skeleton(skeleton)}
+    return _validate(Config, values, source)
+
+
+def load_skeleton(name: str) -> Skeleton:
+    """A skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in SKELETONS.glob("*.yaml")))
+        raise UserError(f"skeleton {name!r}: no file {path}; known skeletons: {known}, or give the path of a YAML file")
+    return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path))
+
+
+def _read_yaml(path: str | Path, what: str) -> dict[str, Any]:
+    path = existing_file(path, what)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{what} {path}: not valid YAML: {error}") from error
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise UserError(f"{what} {path}: expected keys and values, found a {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r}: expected key=value, as in train.batch_size=2")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override!r}: the value is not valid YAML") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        if values.get(section) is None:
+            values[section] = {}
+        values = values[section]
+        if not isinstance(values, dict):
+            raise UserError(f"override {override!r}: {section} is not a section")
+    values[last] = value
+
+
+def _validate(model: type[BaseModel], values: dict[str, Any], source: str) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{source}: " + "; ".join(_explain(model, detail) for detail in error.errors()[:3])) from None
+
+
+def _explain(model: type[BaseModel], detail: Any) -> str:
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        known = _keys(model)
+        near = difflib.get_close_matches(key, known, 1, 0.5) or difflib.get_close_matches(
+            key.rpartition(".")[2], [name.rpartition(".")[2] for name in known], 1, 0.5
+        )
+        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    message = detail["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if not key:
+        return message
+    if detail["type"] == "missing":
+        return f"{key}: missing"
+    shown = "" if isinstance(detail["input"], (dict, BaseModel)) else f", got {detail['input']!r}"
+    return f"{key}: {message}{shown}"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of every key of a configuration section and the sections in it."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys
