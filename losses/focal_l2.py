@@ -1,0 +1,67 @@
+"""Focal L2 loss over scales and stages (Li et al., Simple Pose, AAAI 2020, section 3.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import Config
+from config.schema import FocalL2Config
+
+
+class FocalL2(nn.Module):
+    """(s - t)^2 |1 - q|^gamma per pixel, with q = s - alpha on foreground and 1 - s - beta on background.
+
+    channel_weights (C,): each map channel's weight.
+    """
+
+    def __init__(self, settings: FocalL2Config, channel_weights: Tensor):
+        super().__init__()
+        self.settings = settings
+        scale_weights = torch.tensor(settings.scale_weights, dtype=torch.float64)
+        self.register_buffer("channel_weights", channel_weights[:, None, None], persistent=False)
+        self.register_buffer("scale_weights", (scale_weights / scale_weights.sum()).float(), persistent=False)
+
+    @classmethod
+    def from_config(cls, config: Config) -> FocalL2:
+        """The loss of `config.loss` for the channels of `config.skeleton`."""
+        weights = torch.ones(config.skeleton.num_channels)
+        weights[config.skeleton.keypoint_channels] = config.loss.keypoint_weight
+        weights[config.skeleton.person_channel] = config.loss.person_weight
+        return cls(config.loss, weights)
+
+    def forward(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor) -> Tensor:
+        """The scalar loss; arguments as in `parts`."""
+        return self.parts(predictions, heatmaps, mask_miss).sum()
+
+    def parts(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor) -> Tensor:
+        """predictions: per stage, the scales' (N, C, h_i, w_i), finest first. heatmaps (N, C, h, w) and mask_miss (N, 1, h, w) in [0, 1].
+
+        Returns (stages, scales): each place's share of the loss, summed over pixels and channels and divided by the batch size.
+        """
+        # Sums over millions of pixels: half precision would overflow.
+        dtype = torch.promote_types(predictions[0][0].dtype, torch.float32)
+        heatmaps, mask_miss = heatmaps.to(dtype), mask_miss.to(dtype)
+        columns = []
+        for i, scale in enumerate(zip(*predictions)):
+            size = scale[0].shape[2:]
+            target = F.adaptive_avg_pool2d(heatmaps, size)
+            mask = F.interpolate(mask_miss, size, mode="bilinear", align_corners=False)
+            weight = torch.where(mask < 0.5, 0, mask) * self.channel_weights.to(dtype)
+            foreground = target >= self.settings.foreground
+            losses = torch.stack([self._sum(s.to(dtype), target, foreground, weight) for s in scale])
+            columns.append(losses * self.scale_weights[i])
+        return torch.stack(columns, 1) / (len(predictions) * len(heatmaps))
+
+    def _sum(self, s: Tensor, t: Tensor, foreground: Tensor, weight: Tensor) -> Tensor:
+        error = (s - t).square()
+        if self.settings.focal:
+            q = torch.where(foreground, s - self.settings.alpha, 1 - s - self.settings.beta)
+            error = error * (1 - q).abs().pow(self.settings.gamma)
+        return (error * weight).sum()
+
+    @staticmethod
+    def part_name(stage: int, scale: int) -> str:
+        """The name of one entry of `parts`."""
+        return f"stage {stage}, scale {scale}"

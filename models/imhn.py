@@ -1,0 +1,230 @@
+"""IMHN, the identity mapping hourglass network (Li et al., Simple Pose, AAAI 2020, section 3.3 and figure 3)."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import Config
+
+FRONT_DILATIONS = (3, 3, 4, 4, 5, 5)
+EXCITATION_REDUCTION = 16
+
+
+class ConvBN(nn.Module):
+    """Convolution without bias, batch norm and, unless told otherwise, LeakyReLU(0.01). Keeps the size at stride 1."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, activation: bool = True):
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+        self.bn = nn.BatchNorm2d(outputs)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        return F.leaky_relu_(x) if self.activation else x
+
+
+class Residual(nn.Module):
+    """Bottleneck: 1x1, 3x3, 1x1 at half the output width, added to the skip."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.reduce = ConvBN(inputs, outputs // 2, 1)
+        self.conv = ConvBN(outputs // 2, outputs // 2, 3)
+        self.expand = ConvBN(outputs // 2, outputs, 1, activation=False)
+        self.skip = nn.Identity() if inputs == outputs else ConvBN(inputs, outputs, 1, activation=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu_(self.expand(self.conv(self.reduce(x))) + self.skip(x))
+
+
+class Front(nn.Module):
+    """From the image to stride 4: (N, 3, H, W) -> (N, channels, H/4, W/4); half of the channels see far by dilation."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        half = channels // 2
+        self.stem = ConvBN(3, channels // 4, 7, stride=2)
+        self.residual1 = Residual(channels // 4, half)
+        self.residual2 = Residual(half, half)
+        self.dilated = nn.Sequential(*(ConvBN(half, half, 3, dilation=d) for d in FRONT_DILATIONS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.residual2(F.max_pool2d(self.residual1(self.stem(images)), 2))
+        return torch.cat([x, self.dilated(x)], 1)
+
+
+class HourglassLevel(nn.Module):
+    """One halving of the resolution and the way back; the innermost level has a residual in its middle instead of a next level."""
+
+    def __init__(self, channels: int, inner_channels: int, innermost: bool):
+        super().__init__()
+        self.upper = Residual(channels, channels)
+        self.down = Residual(channels, inner_channels)
+        self.bottom = Residual(inner_channels, inner_channels) if innermost else None
+        self.up = Residual(inner_channels, channels)
+        self.smooth = ConvBN(channels, channels, 3)
+
+
+class Hourglass(nn.Module):
+    """Encoder-decoder whose inner outputs are supervised too.
+
+    (N, c_0, h, w) -> depth + 1 maps, finest first: (N, c_d, h / 2^d, w / 2^d) with c_d = channels[d].
+    """
+
+    def __init__(self, channels: list[int]):
+        super().__init__()
+        depth = len(channels) - 1
+        self.levels = nn.ModuleList(HourglassLevel(channels[d], channels[d + 1], d == depth - 1) for d in range(depth))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self._from_level(0, x)
+
+    def _from_level(self, d: int, x: Tensor) -> list[Tensor]:
+        level = self.levels[d]
+        inner = level.down(F.max_pool2d(x, 2))
+        scales = [level.bottom(inner)] if level.bottom is not None else self._from_level(d + 1, inner)
+        back = level.smooth(F.interpolate(level.up(scales[0]), scale_factor=2, mode="nearest"))
+        return [level.upper(x) + back, *scales]
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel attention from the global average (Hu et al. 2018)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // EXCITATION_REDUCTION)
+        self.expand = nn.Linear(channels // EXCITATION_REDUCTION, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attention = torch.sigmoid(self.expand(F.leaky_relu_(self.squeeze(x.mean((2, 3))))))
+        return x * attention[:, :, None, None]
+
+
+class Features(nn.Module):
+    """What a scale's prediction is read from: (N, inputs, h, w) -> (N, outputs, h, w)."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.conv1 = ConvBN(inputs, outputs, 3)
+        self.conv2 = ConvBN(outputs, outputs, 3)
+        self.excitation = SqueezeExcitation(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.excitation(self.conv2(self.conv1(x)))
+
+
+class Stage(nn.Module):
+    """One hourglass with a prediction at every scale, and what it hands to the next stage, if there is one."""
+
+    def __init__(self, channels: list[int], outputs: int, last: bool):
+        super().__init__()
+        width = channels[0]
+        self.hourglass = Hourglass(channels)
+        self.features = nn.ModuleList(Features(c, width) for c in channels)
+        self.predictions = nn.ModuleList(nn.Conv2d(width, outputs, 1) for _ in channels)
+        handed = [] if last else channels
+        self.merge_features = nn.ModuleList(ConvBN(width, c, 1, activation=False) for c in handed)
+        self.merge_predictions = nn.ModuleList(ConvBN(outputs, c, 1, activation=False) for c in handed)
+
+    def forward(self, x: Tensor, caches: list[Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
+        """x (N, c_0, h, w) and the previous stage's caches -> predictions and caches of every scale, finest first."""
+        scales = self.hourglass(x)
+        if caches is not None:
+            scales = [scale + cache for scale, cache in zip(scales, caches)]
+        features = [module(scale) for module, scale in zip(self.features, scales)]
+        predictions = [module(feature) for module, feature in zip(self.predictions, features)]
+        merged = zip(self.merge_features, self.merge_predictions, features, predictions)
+        return predictions, [by_features(f) + by_predictions(p) for by_features, by_predictions, f, p in merged]
+
+
+class IMHN(nn.Module):
+    """Stacked hourglasses with identity mappings between the stages at every scale.
+
+    stages: number of hourglasses. channels: width at stride 4. channels_increase: more channels at each inner depth.
+    depth: halvings inside an hourglass. outputs: map channels, as many as the skeleton's.
+    """
+
+    def __init__(self, stages: int, channels: int, channels_increase: int, depth: int, outputs: int):
+        super().__init__()
+        widths = [channels + channels_increase * d for d in range(depth + 1)]
+        self.front = Front(channels)
+        self.stages = nn.ModuleList(Stage(widths, outputs, last=s == stages - 1) for s in range(stages))
+        self.apply(_initialise)
+
+    @classmethod
+    def from_config(cls, config: Config) -> IMHN:
+        """The network of `config.model` for `config.skeleton`."""
+        m = config.model
+        return cls(m.stages, m.channels, m.channels_increase, m.depth, config.skeleton.num_channels)
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        """images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth.
+
+        Returns, per stage, the predictions (N, outputs, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first; unbounded values
+        that are trained towards [0, 1].
+        """
+        x, caches, predictions = self.front(images), None, []
+        for stage in self.stages:
+            stage_predictions, next_caches = stage(x, caches)
+            predictions.append(stage_predictions)
+            if next_caches:
+                x, caches = x + next_caches[0], next_caches
+        return predictions
+
+    @staticmethod
+    def is_output(name: str) -> bool:
+        """Whether a parameter's shape depends on the number of map channels (left out when fine-tuning on another skeleton)."""
+        return ".predictions." in name or ".merge_predictions." in name
+
+    @staticmethod
+    def from_published(name: str) -> str:
+        """A tensor's name in the published checkpoints -> its name here."""
+        for pattern, ours in PUBLISHED_NAMES:
+            name = pattern.sub(ours, name)
+        return name
+
+
+def _initialise(module: nn.Module) -> None:
+    """The published initial values: conv N(0, 0.001), linear N(0, 0.01), biases 0; batch norm's own default is 1 and 0."""
+    if isinstance(module, (nn.Conv2d, nn.Linear)):
+        nn.init.normal_(module.weight, std=0.001 if isinstance(module, nn.Conv2d) else 0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+PUBLISHED_NAMES = [
+    (re.compile(pattern), ours)
+    for pattern, ours in [
+        (r"^(module\.)?posenet\.", ""),
+        (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
+        (r"^pre\.res(\d)\.", r"front.residual\1."),
+        (r"^pre\.dilation\.", "front.dilated."),
+        (r"^hourglass\.(\d+)\.hg\.(\d+)\.", r"stages.\1.hourglass.levels.\2."),
+        (r"(levels\.\d+)\.0\.", r"\1.upper."),
+        (r"(levels\.\d+)\.1\.", r"\1.down."),
+        (r"(levels\.\d+)\.2\.", r"\1.up."),
+        (r"(levels\.\d+)\.3\.", r"\1.smooth."),
+        (r"(levels\.\d+)\.4\.", r"\1.bottom."),
+        (r"convBlock\.0\.", "reduce.conv."),
+        (r"convBlock\.1\.", "reduce.bn."),
+        (r"convBlock\.3\.", "conv.conv."),
+        (r"convBlock\.4\.", "conv.bn."),
+        (r"convBlock\.6\.", "expand.conv."),
+        (r"convBlock\.7\.", "expand.bn."),
+        (r"skipConv\.0\.", "skip.conv."),
+        (r"skipConv\.1\.", "skip.bn."),
+        (r"^features\.(\d+)\.before_regress\.(\d+)\.", r"stages.\1.features.\2."),
+        (r"(\.features\.\d+)\.0\.(conv|bn)", r"\1.conv1.\2"),
+        (r"(\.features\.\d+)\.1\.(conv|bn)", r"\1.conv2.\2"),
+        (r"(\.features\.\d+)\.2\.fc\.0\.", r"\1.excitation.squeeze."),
+        (r"(\.features\.\d+)\.2\.fc\.2\.", r"\1.excitation.expand."),
+        (r"^outs\.(\d+)\.(\d+)\.conv\.", r"stages.\1.predictions.\2."),
+        (r"^merge_features\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_features.\2."),
+        (r"^merge_preds\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_predictions.\2."),
+    ]
+]
