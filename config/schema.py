@@ -129,7 +129,7 @@ class TrainConfig(Section):
 class InferenceConfig(Section):
     """From a photograph to maps (paper section 4.1, testing)."""
 
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # 1: the height becomes data.input_size's; published: 0.5 1 1.5 2 3
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size's height; published: 0.5 1 1.5 2 3
     rotations: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)  # degrees about the image's centre
     flip: bool = True  # average with the mirror image's answer
     max_size: tuple[Count, Count] = (2600, 3800)  # height, width of the largest resized image, pixels
@@ -154,10 +154,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Config:
-        multiple = self.targets.stride * 2**self.model.depth
+        model, multiple = self.model, self.targets.stride * 2**self.model.depth
         for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (self.inference.pad_multiple,))):
             if any(side % multiple for side in sides):
-                raise ValueError(f"{key}: {' x '.join(map(str, sides))} must be multiples of {multiple} for model.depth {self.model.depth}")
-        if len(self.loss.scale_weights) != self.model.depth + 1:
-            raise ValueError(f"loss.scale_weights: {len(self.loss.scale_weights)} weights for the {self.model.depth + 1} scales of the model")
+                shown = " x ".join(map(str, sides))
+                raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.depth {model.depth}")
+        if len(self.loss.scale_weights) != model.depth + 1:
+            raise ValueError(f"loss.scale_weights: {len(self.loss.scale_weights)} weights for {model.depth + 1} scales (model.depth + 1)")
         return self

@@ -1,0 +1,1 @@
+"""From annotation files and photographs to training samples."""

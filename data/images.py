@@ -1,0 +1,43 @@
+"""Reading photographs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps
+
+from config import UserError
+from config.files import existing_file
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """A photograph as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation.
+
+    Raises UserError where it is missing, truncated or not an image.
+    """
+    data = existing_file(path, "image").read_bytes()
+    check_image(data, path)
+    return decode_image(data, path)
+
+
+def check_image(data: bytes, name: str | Path) -> None:
+    """Raise UserError where the bytes are not a whole image. OpenCV fills what a truncated file lacks with grey; Pillow does not."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+            ImageOps.exif_transpose(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"image {name}: cannot be decoded, truncated or not an image ({error})") from error
+
+
+def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
+    """A photograph's file, in memory, to (H, W, 3) uint8 BGR, upright. Fast; trusts `check_image` for truncation."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise UserError(f"image {name}: cannot be decoded")
+    return image

@@ -1,0 +1,84 @@
+"""Augmentation: one affine takes image, masks and joints at once; then a colour jitter (paper section 4.1)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from config import Config, Skeleton
+from config.schema import AugmentationConfig
+
+IMAGE_BORDER = (124, 127, 127)  # BGR around the photograph
+MISS_BORDER, ALL_BORDER = 255, 0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is drawn by chance for one sample; the defaults change nothing but crop the person."""
+
+    flip: bool = False
+    degree: float = 0.0
+    shift: tuple[int, int] = (0, 0)  # dx, dy, input pixels
+    scale: float = 1.0
+    hsv: tuple[int, int, int] = (0, 0, 0)  # hue, saturation, value; OpenCV's 8-bit units
+
+
+def draw_augmentation(rng: np.random.Generator, settings: AugmentationConfig) -> Augmentation:
+    """Draw one sample's augmentation."""
+    a = settings
+    degree = rng.uniform(-a.rotation, a.rotation)
+    scale = rng.uniform(*a.scale) if rng.random() < a.scale_probability else 1.0
+    dx, dy = rng.integers(-a.shift, a.shift, 2, endpoint=True)
+    flip = rng.random() < a.flip_probability
+    jitter = rng.random() < a.hsv_probability
+    hsv = tuple(int(rng.integers(low, high, endpoint=True)) if jitter else 0 for low, high in (a.hue, a.saturation, a.value))
+    return Augmentation(bool(flip), degree, (int(dx), int(dy)), scale, hsv)
+
+
+def affine_matrix(
+    objpos: tuple[float, float], scale_provided: float, flip: bool, degree: float, shift: tuple[int, int], scale: float, config: Config
+) -> np.ndarray:
+    """(2, 3) from image pixels to input pixels: person's centre to the origin, rotate, scale, flip, then to the input's middle plus shift.
+
+    objpos: the person's box centre, image pixels. scale_provided: its box height / input height. degree: angle in degrees.
+    shift: dx, dy in input pixels. scale: factor on top of the one that brings the person to its usual size.
+    """
+    height, width = config.data.input_size
+    factor = config.augmentation.person_size / (scale_provided * height / (height - 1)) * scale
+    cos, sin = factor * math.cos(math.radians(degree)), factor * math.sin(math.radians(degree))
+    mirror = -1 if flip else 1
+    matrix = np.array([[mirror * cos, mirror * sin], [-sin, cos]])
+    middle = np.array([width / 2 - 0.5 + shift[0], height / 2 - 0.5 + shift[1]])
+    return np.column_stack([matrix, middle - matrix @ np.asarray(objpos, float)])
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, 3) uint8 to (height, width, 3) uint8 by the affine, bilinear. size: height, width."""
+    return cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=IMAGE_BORDER)
+
+
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], stride: int, border: int) -> np.ndarray:
+    """(H, W) uint8 of 0..255 to (height / stride, width / stride) float32 of 0..1: by the affine, bilinear, then area-averaged."""
+    height, width = size
+    warped = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
+    return cv2.resize(warped, (width // stride, height // stride), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+
+
+def transform_joints(joints: np.ndarray, matrix: np.ndarray, flip: bool, skeleton: Skeleton) -> np.ndarray:
+    """(P, K, 3) x, y, v from image to input pixels; in a mirrored image left and right joints trade places."""
+    out = joints.astype(np.float32)
+    out[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    return out[:, skeleton.flip_keypoints] if flip else out
+
+
+def jitter_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
+    """(H, W, 3) uint8 BGR with its colours moved: hue turns round its circle of 180, the others stop at 0 and 255."""
+    if not (hue or saturation or value):
+        return image
+    steps = np.arange(256)
+    tables = [(steps + hue) % 180, np.clip(steps + saturation, 0, 255), np.clip(steps + value, 0, 255)]
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, np.stack(tables, 1).astype(np.uint8)[None]), cv2.COLOR_HSV2BGR)
