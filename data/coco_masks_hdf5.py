@@ -2,7 +2,8 @@
 
     python data/coco_masks_hdf5.py --annotations A.json --images DIR --output F.h5
 
-Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. What is inside:
+Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller
+than raw arrays. What is inside:
 
     images/file     (N,) bytes of each image that holds a main person     images/id          (N,)
     images/miss     (N,) mask, 0 where no loss may be counted             images/all         (N,) mask, 1 over every person and crowd

@@ -96,7 +96,8 @@ class CocoMasksDataset(Dataset):
         if file.attrs.get("format") != "simplepose" or found != FORMAT_VERSION or not file.attrs.get("complete"):
             file.close()
             raise UserError(
-                f"training file {self.path}: format version {found}, this code reads {FORMAT_VERSION}; build it again with data/coco_masks_hdf5.py"
+                f"training file {self.path}: format version {found}, this code reads {FORMAT_VERSION};"
+                " build it again with data/coco_masks_hdf5.py"
             )
         if keypoints != list(self.config.skeleton.dataset):
             file.close()

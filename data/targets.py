@@ -18,7 +18,8 @@ def render_targets(joints: np.ndarray, mask_all: np.ndarray, config: Config) -> 
     """The maps that the network should draw for these people.
 
     joints (P, K, 3): x, y in input pixels, v = 2 not labelled. mask_all (h, w): 1 over people, 0 elsewhere, at map size.
-    Returns (C, h, w) float32 in [0, 1], channels in the skeleton's order. Map pixel (i, j) stands for input (stride j + (stride - 1) / 2, ...).
+    Returns (C, h, w) float32 in [0, 1], channels in the skeleton's order. Map pixel (i, j) stands for the
+    input position x = stride j + (stride - 1) / 2, y likewise.
     """
     skeleton, settings = config.skeleton, config.targets
     maps = np.zeros((skeleton.num_channels, *mask_all.shape), np.float32)

@@ -1,0 +1,111 @@
+"""Checkpoints: written whole or not at all, read without running code, ours and the published format."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from config import Config, UserError
+from config.files import existing_file, written_whole
+from config.load import parse_config
+
+SHOWN = 3  # names in a message
+
+
+def save_checkpoint(path: Path, **content: Any) -> None:
+    """Write a checkpoint; a kill while saving leaves the former one as it was."""
+    with written_whole(path) as partial:
+        torch.save(content, partial)
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's dictionary, tensors on the CPU and mapped from the file rather than read where the format allows it.
+
+    Raises UserError where it is missing, cut short, not a checkpoint, or holds pickled objects.
+    """
+    path = existing_file(path, "checkpoint")
+    try:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap" not in str(error):
+                raise
+            content = torch.load(path, map_location="cpu", weights_only=True)  # files of PyTorch before 1.6 cannot be mapped
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise UserError(f"checkpoint {path}: cannot be read, cut short or not a checkpoint ({reason})") from error
+    if not isinstance(content, Mapping):
+        raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, not a dictionary with 'weights'")
+    return dict(content)
+
+
+def checkpoint_config(path: str | Path) -> Config | None:
+    """The configuration that a checkpoint of ours was trained with; None in the published format."""
+    values = read_checkpoint(path).get("config")
+    return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
+
+
+def load_weights(model: nn.Module, path: str | Path) -> None:
+    """Fill the network from a checkpoint of ours or of the published format: every tensor used, none missing.
+
+    Raises UserError that counts and names what differs.
+    """
+    weights = _weights(read_checkpoint(path), model, path)
+    wanted = model.state_dict()
+    differences = _differences(wanted, weights, lambda name: True)
+    if differences:
+        raise UserError(f"checkpoint {path}: does not fit the configured network: {'; '.join(differences)}")
+    _copy(weights, wanted)
+
+
+def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
+    """Fill the network for fine-tuning: output layers of another number of channels are left as they are.
+
+    Returns the names taken and the names newly initialised. Raises UserError where anything but output layers differs.
+    """
+    weights = _weights(read_checkpoint(path), model, path)
+    wanted = model.state_dict()
+    fresh = [name for name in wanted if model.is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
+    differences = _differences(wanted, weights, lambda name: not model.is_output(name))
+    if differences:
+        raise UserError(f"checkpoint {path}: does not fit the configured network: {'; '.join(differences)}")
+    taken = [name for name in wanted if name not in set(fresh)]
+    _copy({name: weights[name] for name in taken}, wanted)
+    return taken, fresh
+
+
+def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
+    """The checkpoint's tensors by the network's own names."""
+    weights = content.get("weights", content)
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
+    return {model.from_published(name.removeprefix("module.")): value for name, value in weights.items()}
+
+
+def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], counts: Callable[[str], bool]) -> list[str]:
+    """What stands between two sets of tensors, among the names that count."""
+    missing = [name for name in wanted if name not in found and counts(name)]
+    unknown = [name for name in found if name not in wanted and counts(name)]
+    reshaped = [
+        f"{name} {tuple(found[name].shape)} for {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape and counts(name)
+    ]
+    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
+    return [f"{len(names)} tensors {kind} ({_first(names)})" for kind, names in kinds if names]
+
+
+def _first(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+@torch.no_grad()
+def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
