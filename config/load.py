@@ -37,6 +37,15 @@ def parse_config(values: dict[str, Any], source: str) -> Config:
     return _validate(Config, values, source)
 
 
+def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
+    """The configuration with dotted overrides applied."""
+    overrides = list(overrides)
+    values = config.model_dump(mode="json")
+    for override in overrides:
+        _apply(values, override)
+    return parse_config(values, " ".join(["override", *overrides]))
+
+
 def load_skeleton(name: str) -> Skeleton:
     """A skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"

@@ -25,6 +25,7 @@ class Skeleton(BaseModel):
     sigmas: dict[str, float]  # OKS standard deviation of each keypoint, relative to the square root of the person's area
     dataset: dict[str, str]  # the data set's keypoint names, in its order -> this skeleton's names
     midpoints: dict[str, tuple[str, str]] = {}  # keypoints that no data set labels: the middle of two that are
+    drawn: tuple[tuple[str, str], ...] = ()  # pairs joined in pictures; none: the limbs
 
     @model_validator(mode="after")
     def _consistent(self) -> Skeleton:
@@ -32,7 +33,7 @@ class Skeleton(BaseModel):
         if len(known) != len(self.keypoints):
             raise ValueError("a keypoint is listed twice")
         named = [*sum(self.limbs, ()), *sum(self.flip_pairs, ()), *self.sigmas, *self.dataset.values()]
-        named += [*self.midpoints, *sum(self.midpoints.values(), ())]
+        named += [*self.midpoints, *sum(self.midpoints.values(), ()), *sum(self.drawn, ())]
         unknown = sorted(set(named) - known)
         if unknown:
             raise ValueError(f"{unknown[0]!r} is not one of the keypoints")
@@ -95,7 +96,15 @@ class Skeleton(BaseModel):
     @cached_property
     def limb_ends(self) -> np.ndarray:
         """(L, 2) keypoint numbers of each limb's two ends."""
-        return np.array([[self.index(a), self.index(b)] for a, b in self.limbs], np.intp).reshape(-1, 2)
+        return self._ends(self.limbs)
+
+    @cached_property
+    def drawn_ends(self) -> np.ndarray:
+        """(D, 2) keypoint numbers of the pairs that pictures join."""
+        return self._ends(self.drawn or self.limbs)
+
+    def _ends(self, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
+        return np.array([[self.index(a), self.index(b)] for a, b in pairs], np.intp).reshape(-1, 2)
 
     @cached_property
     def flip_keypoints(self) -> np.ndarray:

@@ -39,7 +39,8 @@ def _apex(name: str) -> type[torch.optim.Optimizer]:
 def learning_rate(epoch: int, step: int, steps_per_epoch: int, settings: TrainConfig, processes: int = 1) -> float:
     """The rate of one optimizer step. epoch and step (in the epoch) count from 0.
 
-    Linear warm-up, then a fall every `decay_every` epochs, from `late_epoch` on every `late_decay_every`; in the averaging phase a saw-tooth.
+    Linear warm-up, then a fall every `decay_every` epochs, from `late_epoch` on every `late_decay_every`; while weights are averaged,
+    a saw-tooth.
     """
     s = settings
     if s.swa.start_epoch is not None and epoch >= s.swa.start_epoch:

@@ -1,0 +1,135 @@
+"""Evaluate a checkpoint on COCO keypoints: ten figures where the file has annotations, an archive for COCO's server where it has none.
+
+python evaluate.py --config config/simplepose_coco_512.yaml --checkpoint F --annotations A.json --images DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from config import Config, UserError, load_config
+from config.errors import run_script
+from config.files import existing_folder, output_folder, write_json
+from config.progress import Progress
+from data.coco_annotations import keypoint_category, load_coco
+from data.images import read_image
+from utils.coco_eval import figures_table, keypoint_figures, to_detections, write_submission
+from utils.inference import PoseEstimator
+
+READ_AHEAD = 4  # images decoded while the network is busy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO file; without annotations in it (test-dev) no figures")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--output", type=Path, help="folder for detections.json; default: evaluation/ beside the checkpoint")
+    parser.add_argument("--scales", type=float, nargs="+", help="scale search, such as 0.5 1 1.5 2 3")
+    parser.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
+    parser.add_argument("--limit", type=int, help="only the first N images")
+    parser.add_argument("--device", help="such as cpu or cuda:0")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args()
+    overrides = list(options.overrides)
+    if options.scales:
+        overrides.append(f"inference.scales={options.scales}")
+    if options.no_flip:
+        overrides.append("inference.flip=false")
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: expected at least 1")
+    evaluate(load_config(options.config, overrides), options)
+
+
+def evaluate(config: Config, options: argparse.Namespace) -> None:
+    """Detect people in every image, write them down, and compare with the annotations if there are any."""
+    coco = load_coco(options.annotations)
+    existing_folder(options.images, "image folder")
+    annotated = bool(coco.anns)
+    category, order = 1, np.arange(len(config.skeleton.dataset))  # what the server expects for test-dev
+    if annotated:
+        category, order = keypoint_category(coco, config.skeleton, options.annotations)
+    images = [coco.imgs[i] for i in sorted(coco.imgs)][: options.limit]
+    if not images:
+        raise UserError(f"annotation file {options.annotations}: lists no image")
+    output = output_folder(options.output or options.checkpoint.parent / "evaluation")
+    estimator = PoseEstimator(config, options.checkpoint, options.device)
+
+    with Journal(output / "detections.partial", _fingerprint(config, options)) as journal:
+        waiting = [image for image in images if image["id"] not in journal.done]
+        with Progress(len(images), "evaluate", "image") as progress:
+            progress.advance(len(images) - len(waiting))
+            for image, pixels in _read_ahead(waiting, options.images):
+                keypoints, scores = estimator(pixels)
+                journal.add(image["id"], to_detections(image["id"], keypoints, scores, config.skeleton, category, order))
+                progress.advance()
+        detections = [detection for image in images for detection in journal.done[image["id"]]]
+        write_json(output / "detections.json", detections)
+        if annotated:
+            figures = keypoint_figures(coco, detections, [image["id"] for image in images], category, config.skeleton.oks_sigmas)
+            write_json(output / "figures.json", figures)
+            print(figures_table(figures))
+        else:
+            print(f"no annotations to compare with; for the COCO server: {write_submission(output, detections)}")
+        journal.finish()
+    print(f"{len(detections)} people in {len(images)} images: {output / 'detections.json'}")
+
+
+class Journal:
+    """The detections of an evaluation that is under way, a line per image, so that an interrupted one goes on where it was."""
+
+    def __init__(self, path: Path, fingerprint: str):
+        self.path, self.done = path, {}
+        if path.exists():
+            header, *lines = path.read_text(encoding="utf-8").split("\n")
+            if header == fingerprint:
+                self.done = dict(map(json.loads, lines[:-1]))  # the last one may be cut short
+        self.file = path.open("w", encoding="utf-8", buffering=1)
+        self.file.write(fingerprint + "\n")
+        for image, found in self.done.items():
+            self.file.write(json.dumps([image, found]) + "\n")
+
+    def add(self, image: int, found: list[dict]) -> None:
+        self.done[image] = found
+        self.file.write(json.dumps([image, found]) + "\n")
+
+    def finish(self) -> None:
+        self.path.unlink()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _fingerprint(config: Config, options: argparse.Namespace) -> str:
+    """What an evaluation's detections depend on."""
+    checkpoint = options.checkpoint.stat()
+    parts = [config.model_dump_json(), str(options.annotations.resolve()), str(options.images.resolve())]
+    parts += [str(options.checkpoint.resolve()), str(checkpoint.st_size), str(checkpoint.st_mtime_ns)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _read_ahead(images: list[dict], folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
+    """Each image with its pixels, decoded by other threads while the caller works."""
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        waiting = iter(images)
+        running = [(image, pool.submit(read_image, folder / image["file_name"])) for image in islice(waiting, READ_AHEAD)]
+        while running:
+            image, future = running.pop(0)
+            yield image, future.result()
+            running += [(image, pool.submit(read_image, folder / image["file_name"])) for image in islice(waiting, 1)]
+
+
+if __name__ == "__main__":
+    run_script(main)

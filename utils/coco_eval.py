@@ -1,0 +1,63 @@
+"""COCO keypoint evaluation: detections as COCO's JSON, and pycocotools' ten figures."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from config import Skeleton
+from config.files import write_json, written_whole
+
+FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
+
+
+def to_detections(
+    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray
+) -> list[dict]:
+    """One image's people as COCO results.
+
+    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands in the annotation file.
+    """
+    ordered = np.zeros((len(keypoints), order.max() + 1, 3))
+    ordered[:, order] = skeleton.to_dataset(keypoints)
+    ordered[..., 2] = ordered[..., 2] > 0
+    flat = np.round(ordered.reshape(len(keypoints), -1), 2).tolist()
+    return [
+        {"image_id": image_id, "category_id": category, "keypoints": person, "score": round(float(score), 6)}
+        for person, score in zip(flat, scores)
+    ]
+
+
+def keypoint_figures(coco: COCO, detections: list[dict], image_ids: list[int], category: int, sigmas: np.ndarray) -> dict[str, float]:
+    """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it)."""
+    if not detections:
+        return dict.fromkeys(FIGURES, 0.0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(coco, coco.loadRes(detections), "keypoints")
+        evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(FIGURES, evaluation.stats)}
+
+
+def figures_table(figures: dict[str, float]) -> str:
+    """The figures as two lines, names over values."""
+    names, values = zip(*((f"{name:>6}", f"{value:6.3f}") for name, value in figures.items()))
+    return "  ".join(names) + "\n" + "  ".join(values)
+
+
+def write_submission(folder: Path, detections: list[dict]) -> Path:
+    """The archive that COCO's evaluation server takes."""
+    path = folder / RESULTS_NAME.replace(".json", ".zip")
+    write_json(folder / RESULTS_NAME, detections)
+    with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / RESULTS_NAME, RESULTS_NAME)
+    return path

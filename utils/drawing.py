@@ -1,0 +1,64 @@
+"""Pictures of people and maps."""
+
+from __future__ import annotations
+
+import colorsys
+
+import cv2
+import numpy as np
+
+from config import Skeleton
+
+
+def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """A copy of the image (H, W, 3) uint8 BGR with people drawn in; keypoints (P, K, 3) x, y, score, score 0 where missing."""
+    out = image.copy()
+    size = max(1, round(min(image.shape[:2]) / 200))
+    colours = _hues(len(skeleton.drawn_ends))
+    sides = _side_colours(skeleton)
+    for person in keypoints:
+        points, present = np.rint(person[:, :2]).astype(int), person[:, 2] > 0
+        for (a, b), colour in zip(skeleton.drawn_ends, colours):
+            if present[a] and present[b]:
+                cv2.line(out, points[a].tolist(), points[b].tolist(), colour, 2 * size, cv2.LINE_AA)
+        for k in np.flatnonzero(present):
+            cv2.circle(out, points[k].tolist(), 2 * size, (255, 255, 255), -1, cv2.LINE_AA)
+            cv2.circle(out, points[k].tolist(), max(1, round(1.4 * size)), sides[k], -1, cv2.LINE_AA)
+    return out
+
+
+def draw_maps(image: np.ndarray, predicted: np.ndarray, target: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """One row: the image, predicted keypoints and limbs, and the same as they should be.
+
+    image (3, H, W) float BGR in [0, 1]; predicted and target (C, h, w). Returns (H, 5 W, 3) uint8 BGR.
+    """
+    picture = np.clip(image.transpose(1, 2, 0) * 255, 0, 255).astype(np.uint8)
+    height, width = picture.shape[:2]
+    panels = [picture]
+    for maps in (predicted, target):
+        for channels in (skeleton.keypoint_channels, skeleton.limb_channels):
+            strongest = (np.clip(maps[channels].max(0), 0, 1) * 255).astype(np.uint8)
+            heat = cv2.applyColorMap(cv2.resize(strongest, (width, height)), cv2.COLORMAP_JET)
+            panels.append(cv2.addWeighted(picture, 0.4, heat, 0.6, 0))
+    return np.hstack(panels)
+
+
+def contact_sheet(images: list[np.ndarray], columns: int, height: int) -> np.ndarray:
+    """Images (H, W, 3) uint8 side by side, each brought to the same height; rows padded with white."""
+    scaled = [cv2.resize(i, (max(1, round(i.shape[1] * height / i.shape[0])), height), interpolation=cv2.INTER_AREA) for i in images]
+    rows = [np.hstack(scaled[start : start + columns]) for start in range(0, len(scaled), columns)]
+    width = max(row.shape[1] for row in rows)
+    return np.vstack([cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3) for r in rows])
+
+
+def _hues(count: int) -> list[tuple[int, int, int]]:
+    """Colours of even brightness round the circle, BGR."""
+    return [tuple(round(255 * c) for c in colorsys.hsv_to_rgb(i / max(count, 1), 0.85, 1.0)[::-1]) for i in range(count)]
+
+
+def _side_colours(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """One colour for each keypoint: the first of a left-right pair orange, the second blue, the others grey."""
+    colours = [(120, 120, 120)] * skeleton.num_keypoints
+    for first, second in skeleton.flip_pairs:
+        colours[skeleton.index(first)], colours[skeleton.index(second)] = (0, 130, 255), (230, 110, 0)
+    return colours

@@ -1,0 +1,67 @@
+"""A run's folder: its resolved configuration, the versions it ran with, its log and its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+import yaml
+
+from config import Config, UserError
+from config.files import existing_file, output_folder, write_json, write_text
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
+LAST, BEST, AVERAGED = "last.pth", "best.pth", "averaged.pth"
+
+
+def open_run(path: Path, resume: str | None) -> Path | None:
+    """Make the folder and write down what is run. Returns the checkpoint to go on from, if any.
+
+    resume: a file; "auto", the folder's last checkpoint or else a new start; None, a new start in a folder without a run.
+    Raises UserError where a run would be overwritten.
+    """
+    output_folder(path)
+    last = path / LAST
+    if resume is None and last.exists():
+        raise UserError(f"output folder {path}: already holds a run; go on with --resume auto, or choose another --output")
+    start: Path | None = None
+    if resume == "auto":
+        start = last if last.exists() else None
+    elif resume is not None:
+        start = existing_file(resume, "checkpoint")
+    return start
+
+
+def describe_run(path: Path, config: Config) -> None:
+    """Write config.yaml and versions.json."""
+    write_text(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    write_json(path / "versions.json", {"python": platform.python_version(), "device": device, "command": sys.argv, **versions})
+
+
+def run_log(path: Path | None) -> logging.Logger:
+    """The run's log, on the terminal and in train.log; silent where `path` is None (all processes but the first)."""
+    log = logging.getLogger("simplepose")
+    for handler in list(log.handlers):
+        handler.close()
+        log.removeHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO if path is not None else logging.CRITICAL)
+    if path is not None:
+        for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(path / "train.log", encoding="utf-8")):
+            handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+            log.addHandler(handler)
+    return log
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,348 @@
+"""Training, for one device, DataParallel and DistributedDataParallel alike."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.tensorboard import SummaryWriter
+
+from config import Config, UserError, load_config
+from config.progress import Progress
+from utils.checkpoint import init_weights, load_weights, read_checkpoint, save_checkpoint
+from utils.distributed import Parallel, World, joined
+from utils.optimizer import build_optimizer, learning_rate
+from utils.pose_system import PoseSystem, pose_system
+from utils.run_folder import AVERAGED, BEST, LAST, describe_run, open_run, run_log
+
+
+def train_from_command_line(description: str, parallel: Parallel) -> None:
+    """Parse what the three training scripts have in common, and train."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="YAML file, such as config/quickstart.yaml")
+    parser.add_argument("--output", type=Path, help="the run's folder; default: runs/ and the configuration's name")
+    parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the output folder's last one, if any")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
+    options = parser.parse_args()
+    config = load_config(options.config, options.overrides)
+    output = options.output or Path("runs") / Path(options.config).stem
+    # A scheduler's SIGTERM ends a run as Ctrl-C does: with a word on how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with joined(parallel) as world:
+        train(config, output, world, options.resume, options.init)
+
+
+class TrainingStep(nn.Module):
+    """Network and loss as one module, so that every kind of parallel training spreads both over its devices."""
+
+    def __init__(self, network: nn.Module, loss: nn.Module, precision: str):
+        super().__init__()
+        self.network, self.loss = network, loss
+        self.autocast = None if precision == "float32" else getattr(torch, precision)
+
+    def forward(self, images: Tensor, *targets: Tensor) -> Tensor:
+        """(1, ...) the loss's parts, times the number of images: what DataParallel gathers then sums to the whole batch's."""
+        return self.loss.parts(self.outputs(images), *targets)[None] * len(images)
+
+    def outputs(self, images: Tensor):
+        """The network's answer in the configured precision."""
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.network(images)
+
+
+class EpochBatches:
+    """Batches of sample numbers for one process, all of one size; shuffled by seed and epoch, or in order.
+
+    Every process draws the same permutation and takes its own share. What does not fill a batch everywhere is left for another epoch;
+    a data set smaller than one batch is repeated to fill it.
+    """
+
+    def __init__(self, samples: int, batch_size: int, world: World, seed: int):
+        self.samples, self.batch_size, self.world, self.seed, self.epoch = samples, batch_size, world, seed, 0
+        self.count = max(1, samples // (batch_size * world.size))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.samples)
+        order = np.resize(order, self.count * self.world.size * self.batch_size).reshape(self.count, self.world.size, self.batch_size)
+        return iter(order[:, self.world.rank].tolist())
+
+
+@dataclass
+class Run:
+    """What training holds on to between epochs."""
+
+    config: Config
+    output: Path
+    world: World
+    network: nn.Module  # bare
+    step: nn.Module  # network and loss, spread over the devices
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    log: object
+    board: SummaryWriter | None
+    epoch: int = 0
+    best: float = float("inf")  # lowest validation loss
+    averaged: dict[str, Tensor] = field(default_factory=dict)  # stochastic weight averaging: the mean so far ...
+    averages: int = 0  # ... of so many
+
+
+def train(config: Config, output: Path, world: World, resume: str | None = None, init: Path | None = None) -> None:
+    """Train from `config`; everything that is kept appears in the folder `output`."""
+    settings, system = config.train, pose_system(config)
+    for key in ("train", "val"):
+        if getattr(config.data, key) is None:
+            raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
+    train_set, val_set = system.dataset(config.data.train, config, True), system.dataset(config.data.val, config, False)
+    start = open_run(output, resume)
+    torch.manual_seed(settings.seed)  # the initial weights; samples and batches draw from generators of their own
+    network = system.model(config)
+    run = _prepare(config, output, world, system, network, init, start)
+    batches = EpochBatches(len(train_set), settings.batch_size, world, settings.seed)
+    train_loader = _loader(train_set, batches, config, world)
+    val_batches = [list(range(i, min(i + settings.batch_size, len(val_set)))) for i in range(0, len(val_set), settings.batch_size)]
+    val_loader = _loader(val_set, val_batches[world.rank :: world.size], config, world)
+    run.log.info(
+        f"{output}: {sum(p.numel() for p in network.parameters()):,} parameters, {len(train_set)} training and {len(val_set)} validation"
+        f" samples, {world.size} x batch {settings.batch_size} on {world.device}, epochs {run.epoch + 1} to {settings.epochs}"
+    )
+    try:
+        for epoch in range(run.epoch, settings.epochs):
+            train_set.epoch = batches.epoch = epoch
+            train_loss = train_one_epoch(run, train_loader, epoch)
+            val_loss = validate(run, val_loader, epoch, system)
+            _average(run, epoch)
+            _finish_epoch(run, epoch, train_loss, val_loss)
+        _save_average(run, train_loader)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {output}"
+        ) from None
+    finally:
+        if run.board is not None:
+            run.board.close()
+
+
+def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
+    """One pass over the training samples. Returns the mean loss of the accepted batches."""
+    settings, world, device = run.config.train, run.world, run.world.device
+    run.step.train()
+    total = torch.zeros(2, device=device, dtype=torch.float64)  # sum of the losses, number of batches
+    dropped, last_logged, since = 0, 0, time.perf_counter()
+    with Progress(len(loader), f"epoch {epoch + 1}/{settings.epochs}", "batch", world.is_main) as progress:
+        for i, batch in enumerate(loader):
+            images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+            rate = learning_rate(epoch, i, len(loader), settings, world.size)
+            for group in run.optimizer.param_groups:
+                group["lr"] = rate
+
+            parts = run.step(images, *targets).sum(0) / len(images)
+            loss = parts.sum()
+            accepted = _Acceptance(loss, settings.max_loss, world)
+            run.scaler.scale(loss).backward()
+            if accepted.known():  # asked only now: the device is busy with the backward pass, nothing waits
+                if settings.clip_norm is not None:
+                    run.scaler.unscale_(run.optimizer)
+                    nn.utils.clip_grad_norm_(run.network.parameters(), settings.clip_norm)
+                run.scaler.step(run.optimizer)
+                run.scaler.update()
+                total += torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)])
+            else:
+                dropped += 1
+            run.optimizer.zero_grad(set_to_none=True)
+
+            if (i + 1) % settings.log_every == 0 or i + 1 == len(loader):
+                now = time.perf_counter()
+                speed = (i + 1 - last_logged) * len(images) * world.size / (now - since)
+                last_logged, since = i + 1, now
+                _log_step(run, epoch * len(loader) + i, parts.detach(), rate, speed)
+                note = f"loss {loss.item():.4g}  rate {rate:.3g}  {speed:.1f} samples/s"
+            progress.advance(note=note if i + 1 == last_logged else progress.text)
+    world.sum(total)
+    if dropped:
+        run.log.info(
+            f"epoch {epoch + 1}: {dropped} of {len(loader)} batches dropped, their loss was not finite or over {settings.max_loss:g}"
+        )
+    if not total[1]:
+        raise UserError(f"epoch {epoch + 1}: every batch's loss was not finite or over train.max_loss; lower train.learning_rate")
+    return (total[0] / total[1]).item()
+
+
+class _Acceptance:
+    """Whether a batch may change the weights, agreed by all processes and brought to the host without stopping the device."""
+
+    def __init__(self, loss: Tensor, limit: float, world: World):
+        bad = (~(loss.detach() <= limit)).float()  # NaN compares false
+        self.flag = world.sum(bad)
+        self.event = None
+        if bad.device.type == "cuda":
+            self.flag = torch.empty_like(bad, device="cpu", pin_memory=True).copy_(bad, non_blocking=True)
+            self.event = torch.cuda.Event()
+            self.event.record()
+
+    def known(self) -> bool:
+        if self.event is not None:
+            self.event.synchronize()
+        return not self.flag.item()
+
+
+@torch.no_grad()
+def validate(run: Run, loader: DataLoader, epoch: int, system: PoseSystem) -> float:
+    """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard."""
+    run.step.eval()
+    step = run.step.module if isinstance(run.step, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else run.step
+    total = torch.zeros(2, device=run.world.device, dtype=torch.float64)
+    for i, batch in enumerate(loader):
+        images, *targets = (tensor.to(run.world.device, non_blocking=True) for tensor in batch)
+        outputs = step.outputs(images)
+        loss = step.loss(outputs, *targets)
+        total += torch.stack([loss.double() * len(images), torch.full_like(loss, len(images), dtype=torch.float64)])
+        if i == 0 and run.board is not None:
+            count = run.config.train.val_images
+            pictures = system.pictures(images[:count], outputs, targets, run.config) if count else []
+            for n, picture in enumerate(pictures):
+                run.board.add_image(f"validation/{n}", picture[..., ::-1].copy(), epoch + 1, dataformats="HWC")
+    run.world.sum(total)
+    return (total[0] / total[1]).item()
+
+
+def _prepare(
+    config: Config, output: Path, world: World, system: PoseSystem, network: nn.Module, init: Path | None, start: Path | None
+) -> Run:
+    """Put network, loss and optimizer on the devices and fill them from a checkpoint, if there is one."""
+    settings = config.train
+    taken = None
+    if start is None and init is not None:
+        taken = init_weights(network, init)
+    if start is not None:
+        load_weights(network, start)
+    network.to(world.device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+    step = TrainingStep(network, system.loss(config).to(world.device), settings.precision)
+    optimizer = build_optimizer(network.parameters(), settings, world.device)
+    scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "float16")
+    run = Run(config, output, world, network, world.wrap(step, settings.sync_batchnorm), optimizer, scaler, None, None)
+    if start is not None:
+        _resume(run, start)
+    run.log = run_log(output if world.is_main else None)
+    if world.is_main:
+        describe_run(output, config)
+        run.board = SummaryWriter(str(output))
+    if taken is not None:
+        names, fresh = taken
+        listed = f": {', '.join(fresh)}" if fresh else ""
+        run.log.info(f"{init}: {len(names)} tensors taken, {len(fresh)} newly initialised{listed}")
+    if start is not None:
+        run.log.info(f"{start}: going on after epoch {run.epoch}")
+    return run
+
+
+def _resume(run: Run, path: Path) -> None:
+    content = read_checkpoint(path)
+    if "optimizer" not in content:
+        raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
+    try:
+        run.optimizer.load_state_dict(content["optimizer"])
+        run.scaler.load_state_dict(content["scaler"])
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"checkpoint {path}: was trained with another optimizer or precision; use --init to take its weights") from error
+    run.epoch, run.best = content["epoch"], content["best"]
+    run.averaged, run.averages = content["averaged"], content["averages"]
+
+
+def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loss: float) -> None:
+    """Log the epoch and keep its checkpoint, before anything else can go wrong."""
+    best = val_loss < run.best
+    run.epoch, run.best = epoch + 1, min(val_loss, run.best)
+    if run.world.is_main:
+        content = _state(run)
+        save_checkpoint(run.output / LAST, **content)
+        if best:
+            save_checkpoint(run.output / BEST, **content)
+        run.board.add_scalars("loss", {"train": train_loss, "validation": val_loss}, epoch + 1)
+        run.board.flush()
+    run.log.info(f"epoch {epoch + 1}: training loss {train_loss:.5g}, validation loss {val_loss:.5g}{' (best)' * best}")
+    run.world.wait()
+
+
+def _state(run: Run) -> dict[str, object]:
+    return {
+        "weights": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "epoch": run.epoch,
+        "best": run.best,
+        "averaged": run.averaged,
+        "averages": run.averages,
+        "config": run.config.model_dump(mode="json"),
+    }
+
+
+def _average(run: Run, epoch: int) -> None:
+    """At the end of an averaging cycle, take the weights into their mean."""
+    swa = run.config.train.swa
+    if swa.start_epoch is None or epoch < swa.start_epoch or (epoch + 1 - swa.start_epoch) % swa.cycle:
+        return
+    run.averages += 1
+    for name, tensor in run.network.state_dict().items():
+        mean = run.averaged.setdefault(name, torch.zeros_like(tensor, device="cpu"))
+        if tensor.is_floating_point():
+            mean += (tensor.cpu() - mean) / run.averages
+
+
+def _save_average(run: Run, loader: DataLoader) -> None:
+    """The averaged weights, their batch-norm statistics taken anew over the training samples, as a checkpoint of its own."""
+    if not run.averages:
+        return
+    run.network.load_state_dict(run.averaged)
+    run.step.train()
+    norms = [module for module in run.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a plain mean over all batches
+    with torch.no_grad():
+        for images, *_ in loader:
+            run.network(images.to(run.world.device))
+    if run.world.is_main:
+        save_checkpoint(run.output / AVERAGED, **{**_state(run), "weights": run.network.state_dict()})
+    run.log.info(f"{run.output / AVERAGED}: the mean of {run.averages} cycles' weights")
+
+
+def _log_step(run: Run, step: int, parts: Tensor, rate: float, speed: float) -> None:
+    if run.board is None:
+        return
+    name = run.step.module.loss.part_name if hasattr(run.step, "module") else run.step.loss.part_name
+    for index, value in np.ndenumerate(parts.cpu().numpy()):
+        run.board.add_scalar(f"parts/{name(*index)}", value, step)
+    run.board.add_scalar("train/loss", parts.sum().item(), step)
+    run.board.add_scalar("train/learning rate", rate, step)
+    run.board.add_scalar("train/samples a second", speed, step)
+
+
+def _loader(dataset: Dataset, batches, config: Config, world: World) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=config.data.workers,
+        pin_memory=world.device.type == "cuda",
+        worker_init_fn=_quiet_worker,
+    )
+
+
+def _quiet_worker(_: int) -> None:
+    """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
