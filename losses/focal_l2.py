@@ -46,8 +46,9 @@ class FocalL2(nn.Module):
         columns = []
         for i, scale in enumerate(zip(*predictions)):
             size = scale[0].shape[2:]
-            target = F.adaptive_avg_pool2d(heatmaps, size)
-            mask = F.interpolate(mask_miss, size, mode="bilinear", align_corners=False)
+            finest = size == heatmaps.shape[2:]
+            target = heatmaps if finest else F.adaptive_avg_pool2d(heatmaps, size)
+            mask = mask_miss if finest else F.interpolate(mask_miss, size, mode="bilinear", align_corners=False)
             weight = torch.where(mask < 0.5, 0, mask) * self.channel_weights.to(dtype)
             foreground = target >= self.settings.foreground
             losses = torch.stack([self._sum(s.to(dtype), target, foreground, weight) for s in scale])

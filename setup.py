@@ -1,0 +1,21 @@
+"""Install the packages for use from other code; to work on the project itself, `make setup` is enough."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+requirements = [line for line in (HERE / "requirements.txt").read_text().splitlines() if line and not line.startswith("#")]
+
+setup(
+    name="simplepose",
+    version="0.1.0",
+    description="SimplePose: bottom-up multi-person pose estimation with body part heatmaps",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["config*", "data*", "losses*", "models*", "utils*"]),
+    package_data={"config": ["*.yaml", "skeletons/*.yaml"]},
+    install_requires=requirements,
+)
