@@ -17,15 +17,22 @@ $(READY):
 
 setup: $(READY)
 
-# A kept training run goes on where it was; `rm -r runs/quickstart` starts anew.
-quickstart: setup
-	$(BIN)/python data/synthetic.py --output $(RUN)/data/train --count 1000 --seed 1
-	$(BIN)/python data/synthetic.py --output $(RUN)/data/val --count 100 --seed 2
-	for part in train val; do $(BIN)/python data/coco_masks_hdf5.py --annotations $(RUN)/data/$$part/annotations.json \
-		--images $(RUN)/data/$$part/images --output $(RUN)/data/$$part.h5 || exit; done
+# A run that was interrupted goes on where it was; `rm -r runs/quickstart` starts anew.
+quickstart: setup $(RUN)/data/train.h5 $(RUN)/data/val.h5
 	$(BIN)/python train.py --config config/quickstart.yaml --output $(RUN) --resume auto
-	$(BIN)/python evaluate.py --config config/quickstart.yaml --checkpoint $(RUN)/best.pth \
-		--annotations $(RUN)/data/val/annotations.json --images $(RUN)/data/val/images --output $(RUN) --picture $(RUN)/people.png
+	$(BIN)/python evaluate.py --config config/quickstart.yaml --checkpoint $(RUN)/best.pth --output $(RUN) \
+		--annotations $(RUN)/data/val/annotations.json --images $(RUN)/data/val/images
+	$(BIN)/python demo_image.py --config config/quickstart.yaml --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
+		--input $(RUN)/data/val/images --limit 12 --sheet $(RUN)/people.png
+
+$(RUN)/data/train/annotations.json: | setup
+	$(BIN)/python data/synthetic.py --output $(@D) --count 1000 --seed 1
+
+$(RUN)/data/val/annotations.json: | setup
+	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
+
+$(RUN)/data/%.h5: $(RUN)/data/%/annotations.json
+	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 test: setup
 	$(BIN)/python -m pytest

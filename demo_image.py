@@ -17,13 +17,15 @@ from config.errors import run_script
 from config.files import existing_file, output_folder, write_json, written_whole
 from config.load import with_overrides
 from config.progress import Progress, track
-from data.images import IMAGE_SUFFIXES, read_image
+from data.images import IMAGE_SUFFIXES, read_image, write_image
 from utils.checkpoint import checkpoint_config
-from utils.drawing import draw_people
+from utils.drawing import contact_sheet, draw_people
 from utils.inference import PoseEstimator
 
 CHECKPOINT = Path("runs/quickstart/best.pth")
 PUBLISHED = Path(__file__).parent / "config" / "simplepose_coco_512.yaml"
+MIN_SCORE = 0.3
+SHEET_COLUMNS, SHEET_HEIGHT = 4, 240  # pictures in a row, and their height in pixels
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v"}
 
 
@@ -33,6 +35,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help=f"ours or the published format; default: {CHECKPOINT}")
     parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
+    parser.add_argument("--limit", type=int, help="only the first N pictures of a folder")
+    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also put all pictures on one sheet, an image file")
+    parser.add_argument("--min-score", type=float, default=MIN_SCORE, help=f"people below this are not drawn; default: {MIN_SCORE}")
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
@@ -46,14 +51,17 @@ def main() -> None:
         raise UserError(f"output folder {options.output}: holds the input, which would be overwritten; choose another --output")
     output_folder(options.output)
     if options.input.suffix.lower() in VIDEO_SUFFIXES:
-        demo_video(options.input, options.output, PoseEstimator(config, options.checkpoint, options.device))
+        demo_video(options.input, options.output, PoseEstimator(config, options.checkpoint, options.device), options.min_score)
         return
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES) if options.input.is_dir() else [options.input]
+    paths = [options.input]
+    if options.input.is_dir():
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[: options.limit]
     if not paths:
         raise UserError(f"input {options.input}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
     estimator = PoseEstimator(config, options.checkpoint, options.device)
-    for path in track(paths, len(paths), "pictures", "picture"):
-        demo_picture(path, options.output, estimator)
+    pictures = [demo_picture(path, options.output, estimator, options.min_score) for path in track(paths, len(paths), "demo", "picture")]
+    if options.sheet is not None:
+        write_image(options.sheet, contact_sheet(pictures, SHEET_COLUMNS, SHEET_HEIGHT))
     print(f"{len(paths)} pictures and their keypoints: {options.output}")
 
 
@@ -66,16 +74,17 @@ def demo_config(path: str | None, checkpoint: Path, overrides: list[str]) -> Con
     return load_config(path or PUBLISHED, overrides)
 
 
-def demo_picture(path: Path, output: Path, estimator: PoseEstimator) -> None:
-    """Write the picture with people drawn in, under its own name, and its JSON beside it."""
+def demo_picture(path: Path, output: Path, estimator: PoseEstimator, min_score: float) -> np.ndarray:
+    """Write the picture with people drawn in, under its own name, and its JSON beside it. Returns the picture (H, W, 3) uint8 BGR."""
     image = read_image(path)
     keypoints, scores = estimator(image)
-    with written_whole(output / path.name) as partial:
-        _write_image(partial, draw_people(image, keypoints, estimator.config.skeleton))
+    picture = draw_people(image, keypoints[scores >= min_score], estimator.config.skeleton)
+    write_image(output / path.name, picture)
     write_json(output / f"{path.name}.json", _as_json(path.name, image, keypoints, scores, estimator.config))
+    return picture
 
 
-def demo_video(path: Path, output: Path, estimator: PoseEstimator) -> None:
+def demo_video(path: Path, output: Path, estimator: PoseEstimator, min_score: float) -> None:
     """Write the video with people drawn in, as MP4, and its frames' people as one JSON."""
     capture = cv2.VideoCapture(str(existing_file(path, "video")))
     rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -87,7 +96,7 @@ def demo_video(path: Path, output: Path, estimator: PoseEstimator) -> None:
                 if writer is None:
                     writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate, frame.shape[1::-1])
                 keypoints, scores = estimator(frame)
-                writer.write(draw_people(frame, keypoints, estimator.config.skeleton))
+                writer.write(draw_people(frame, keypoints[scores >= min_score], estimator.config.skeleton))
                 frames.append(_as_json(len(frames), frame, keypoints, scores, estimator.config))
                 progress.advance()
         if writer is None:
@@ -103,11 +112,6 @@ def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
         if not there:
             return
         yield frame
-
-
-def _write_image(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), image):
-        raise UserError(f"picture {path}: cannot be written")
 
 
 def _as_json(name: str | int, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, config: Config) -> dict:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -23,6 +22,7 @@ from data.coco_annotations import keypoint_category, load_coco
 from data.images import read_image
 from utils.coco_eval import figures_table, keypoint_figures, to_detections, write_submission
 from utils.inference import PoseEstimator
+from utils.journal import Journal
 
 READ_AHEAD = 4  # images decoded while the network is busy
 
@@ -82,34 +82,6 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
             print(f"no annotations to compare with; for the COCO server: {write_submission(output, detections)}")
         journal.finish()
     print(f"{len(detections)} people in {len(images)} images: {output / 'detections.json'}")
-
-
-class Journal:
-    """The detections of an evaluation that is under way, a line per image, so that an interrupted one goes on where it was."""
-
-    def __init__(self, path: Path, fingerprint: str):
-        self.path, self.done = path, {}
-        if path.exists():
-            header, *lines = path.read_text(encoding="utf-8").split("\n")
-            if header == fingerprint:
-                self.done = dict(map(json.loads, lines[:-1]))  # the last one may be cut short
-        self.file = path.open("w", encoding="utf-8", buffering=1)
-        self.file.write(fingerprint + "\n")
-        for image, found in self.done.items():
-            self.file.write(json.dumps([image, found]) + "\n")
-
-    def add(self, image: int, found: list[dict]) -> None:
-        self.done[image] = found
-        self.file.write(json.dumps([image, found]) + "\n")
-
-    def finish(self) -> None:
-        self.path.unlink()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
 
 
 def _fingerprint(config: Config, options: argparse.Namespace) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from config import UserError
-from config.files import existing_file
+from config.files import existing_file, written_whole
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
@@ -41,3 +41,16 @@ def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
     if image is None:
         raise UserError(f"image {name}: cannot be decoded")
     return image
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 BGR in the format of the path's ending, whole or not at all. Raises UserError where there is no such format."""
+    path = Path(path)
+    try:
+        done, data = cv2.imencode(path.suffix, image)
+    except cv2.error:
+        done = False
+    if not done:
+        raise UserError(f"picture {path}: cannot be written as {path.suffix or 'a file without an ending'}; use .png or .jpg")
+    with written_whole(path) as partial:
+        partial.write_bytes(data.tobytes())
