@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ class CocoMasksDataset(Dataset):
     def __init__(self, path: str | Path, config: Config, augment: bool):
         self.path, self.config, self.augment, self.epoch = existing_file(path, "training file"), config, augment, 0
         self._file: h5py.File | None = None  # each worker opens its own: an open HDF5 file does not survive a fork
+        cv2.setNumThreads(0)  # neither do OpenCV's threads: a forked worker would wait for them for ever
         with self._open() as file:
             self.image_ids: np.ndarray = file["images/id"][:]
             self.people: np.ndarray = file["images/people"][:]
