@@ -57,8 +57,11 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        elif self.bar is not None:
+            self.bar.close()  # what went wrong is the last line to be read, in a log the only one
 
 
 def track(items: Iterable[T], total: int | None, label: str, unit: str = "it", shown: bool = True) -> Iterator[T]:

@@ -12,12 +12,15 @@ from torch.nn import functional as F
 
 from config import Config
 from utils.assignment import assign_people
+from utils.assignment_torch import assign_people_batch
 
 
 def estimate_people(network: nn.Module, image: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """image (H, W, 3) uint8 BGR -> keypoints (P, K, 3) x, y, score in image pixels, scores (P,)."""
     maps, map_to_image = predict_maps(network, image, config)
-    return assign_people(maps.cpu().numpy(), config.skeleton, config.assignment, image_size=image.shape[:2], map_to_image=map_to_image)
+    if maps.device.type != "cpu":  # what leaves the device is a few kilobytes, not the maps
+        return assign_people_batch(maps[None], config.skeleton, config.assignment, [image.shape[:2]], [map_to_image])[0]
+    return assign_people(maps.numpy(), config.skeleton, config.assignment, image.shape[:2], map_to_image)
 
 
 @torch.inference_mode()
