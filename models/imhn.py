@@ -183,7 +183,7 @@ class IMHN(nn.Module):
 
     @staticmethod
     def from_published(name: str) -> str:
-        """A tensor's name in the published checkpoints -> its name here."""
+        """A tensor's name in the published checkpoints -> its name here; names that are ours already stay, but for a 'module.' prefix."""
         for pattern, ours in PUBLISHED_NAMES:
             name = pattern.sub(ours, name)
         return name
@@ -200,7 +200,7 @@ def _initialise(module: nn.Module) -> None:
 PUBLISHED_NAMES = [
     (re.compile(pattern), ours)
     for pattern, ours in [
-        (r"^(module\.)?posenet\.", ""),
+        (r"^(module\.)?(posenet\.)?", ""),
         (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
         (r"^pre\.res(\d)\.", r"front.residual\1."),
         (r"^pre\.dilation\.", "front.dilated."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,10 @@ SHOWN = 3  # names in a message
 def save_checkpoint(path: Path, **content: Any) -> None:
     """Write a checkpoint; a kill while saving leaves the former one as it was."""
     with written_whole(path) as partial:
-        torch.save(content, partial)
+        try:
+            torch.save(content, partial)
+        except RuntimeError as error:  # its writer, in C++, does not pass on what the system said
+            raise UserError(f"checkpoint {path}: cannot be written; is the disk full?") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -30,18 +34,25 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = existing_file(path, "checkpoint")
     try:
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap" not in str(error):
-                raise
-            content = torch.load(path, map_location="cpu", weights_only=True)  # files of PyTorch before 1.6 cannot be mapped
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise UserError(f"checkpoint {path}: cannot be read, cut short or not a checkpoint ({reason})") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
+            content = _mapped(path)
+    except Exception as error:  # a damaged pickle can raise anything
+        pickled = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short or not a checkpoint"
+        raise UserError(f"checkpoint {path}: cannot be read, {reason}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, not a dictionary with 'weights'")
     return dict(content)
+
+
+def _mapped(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError as error:
+        if "mmap" not in str(error):
+            raise
+    return torch.load(path, map_location="cpu", weights_only=True)  # files of PyTorch before 1.6 cannot be mapped
 
 
 def checkpoint_config(path: str | Path) -> Config | None:
@@ -84,7 +95,10 @@ def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> 
     weights = content.get("weights", content)
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
-    return {model.from_published(name.removeprefix("module.")): value for name, value in weights.items()}
+    named = {model.from_published(name): value for name, value in weights.items()}
+    if len(named) != len(weights):
+        raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
+    return named
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], counts: Callable[[str], bool]) -> list[str]:
