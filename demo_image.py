@@ -6,27 +6,25 @@ python demo_image.py --input IMAGE|FOLDER|VIDEO [--checkpoint F] [--output DIR]
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from config import Config, UserError, load_config
 from config.errors import run_script
-from config.files import existing_file, output_folder, write_json, written_whole
+from config.files import write_json
 from config.load import with_overrides
-from config.progress import Progress, track
-from data.images import IMAGE_SUFFIXES, read_image, write_image
+from config.progress import track
+from data.images import IMAGE_SUFFIXES, read_images, write_image
 from utils.checkpoint import checkpoint_config
-from utils.drawing import contact_sheet, draw_people
+from utils.drawing import contact_sheet, draw_people, thumbnail
 from utils.inference import PoseEstimator
+from utils.video import VIDEO_SUFFIXES, VideoReader, video_writer
 
 CHECKPOINT = Path("runs/quickstart/best.pth")
 PUBLISHED = Path(__file__).parent / "config" / "simplepose_coco_512.yaml"
 MIN_SCORE = 0.3
 SHEET_COLUMNS, SHEET_HEIGHT = 4, 240  # pictures in a row, and their height in pixels
-VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v"}
 
 
 def main() -> None:
@@ -39,30 +37,39 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also put all pictures on one sheet, an image file")
     parser.add_argument("--min-score", type=float, default=MIN_SCORE, help=f"people below this are not drawn; default: {MIN_SCORE}")
     parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    options = parser.parse_intermixed_args()
     if not options.checkpoint.exists():
         raise UserError(f"checkpoint {options.checkpoint}: not found; train one with 'make quickstart', or name one with --checkpoint")
     config = demo_config(options.config, options.checkpoint, options.overrides)
-    if not options.input.exists():
-        raise UserError(f"input {options.input}: not found")
-    folder = options.input if options.input.is_dir() else options.input.parent
-    if options.output.resolve() == folder.resolve():
-        raise UserError(f"output folder {options.output}: holds the input, which would be overwritten; choose another --output")
-    output_folder(options.output)
-    if options.input.suffix.lower() in VIDEO_SUFFIXES:
-        demo_video(options.input, options.output, PoseEstimator(config, options.checkpoint, options.device), options.min_score)
-        return
-    paths = [options.input]
-    if options.input.is_dir():
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[: options.limit]
-    if not paths:
-        raise UserError(f"input {options.input}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    paths = input_paths(options.input, options.output, options.limit)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
-    pictures = [demo_picture(path, options.output, estimator, options.min_score) for path in track(paths, len(paths), "demo", "picture")]
+    if options.input.suffix.lower() in VIDEO_SUFFIXES:
+        demo_video(options.input, options.output, estimator, options.min_score)
+        return
+    thumbnails = []
+    for path, image in track(zip(paths, read_images(paths)), len(paths), "demo", "picture"):
+        picture = demo_picture(path.name, image, options.output, estimator, options.min_score)
+        if options.sheet is not None:
+            thumbnails.append(thumbnail(picture, SHEET_HEIGHT))
     if options.sheet is not None:
-        write_image(options.sheet, contact_sheet(pictures, SHEET_COLUMNS, SHEET_HEIGHT))
+        write_image(options.sheet, contact_sheet(thumbnails, SHEET_COLUMNS))
     print(f"{len(paths)} pictures and their keypoints: {options.output}")
+
+
+def input_paths(path: Path, output: Path, limit: int | None) -> list[Path]:
+    """The named file, or the pictures of the named folder. Raises UserError where there is none, or where the output would replace it."""
+    if not path.exists():
+        raise UserError(f"input {path}: not found")
+    folder = path if path.is_dir() else path.parent
+    if output.resolve() == folder.resolve():
+        raise UserError(f"output folder {output}: holds the input, which would be overwritten; choose another --output")
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit {limit}: expected at least 1")
+    paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+    if not paths:
+        raise UserError(f"input {path}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return paths[:limit]
 
 
 def demo_config(path: str | None, checkpoint: Path, overrides: list[str]) -> Config:
@@ -74,44 +81,25 @@ def demo_config(path: str | None, checkpoint: Path, overrides: list[str]) -> Con
     return load_config(path or PUBLISHED, overrides)
 
 
-def demo_picture(path: Path, output: Path, estimator: PoseEstimator, min_score: float) -> np.ndarray:
+def demo_picture(name: str, image: np.ndarray, output: Path, estimator: PoseEstimator, min_score: float) -> np.ndarray:
     """Write the picture with people drawn in, under its own name, and its JSON beside it. Returns the picture (H, W, 3) uint8 BGR."""
-    image = read_image(path)
     keypoints, scores = estimator(image)
     picture = draw_people(image, keypoints[scores >= min_score], estimator.config.skeleton)
-    write_image(output / path.name, picture)
-    write_json(output / f"{path.name}.json", _as_json(path.name, image, keypoints, scores, estimator.config))
+    write_image(output / name, picture)
+    write_json(output / f"{name}.json", _as_json(name, image, keypoints, scores, estimator.config))
     return picture
 
 
 def demo_video(path: Path, output: Path, estimator: PoseEstimator, min_score: float) -> None:
     """Write the video with people drawn in, as MP4, and its frames' people as one JSON."""
-    capture = cv2.VideoCapture(str(existing_file(path, "video")))
-    rate = capture.get(cv2.CAP_PROP_FPS) or 25.0
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    frames, writer, target = [], None, output / f"{path.stem}.mp4"
-    with written_whole(target) as partial:
-        with Progress(count if count > 0 else None, path.name, "frame") as progress:
-            for frame in _frames(capture):
-                if writer is None:
-                    writer = cv2.VideoWriter(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate, frame.shape[1::-1])
-                keypoints, scores = estimator(frame)
-                writer.write(draw_people(frame, keypoints[scores >= min_score], estimator.config.skeleton))
-                frames.append(_as_json(len(frames), frame, keypoints, scores, estimator.config))
-                progress.advance()
-        if writer is None:
-            raise UserError(f"video {path}: no frame can be read from it")
-        writer.release()
-    write_json(output / f"{path.stem}.json", frames)
-    print(f"{len(frames)} frames: {target}")
-
-
-def _frames(capture: cv2.VideoCapture) -> Iterator[np.ndarray]:
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        yield frame
+    video, target, people = VideoReader(path), output / f"{path.stem}.mp4", []
+    with video_writer(target, video.rate) as write:
+        for frame in track(video, video.count, path.name, "frame"):
+            keypoints, scores = estimator(frame)
+            write(draw_people(frame, keypoints[scores >= min_score], estimator.config.skeleton))
+            people.append(_as_json(len(people), frame, keypoints, scores, estimator.config))
+    write_json(output / f"{path.stem}.json", people)
+    print(f"{len(people)} frames: {target}")
 
 
 def _as_json(name: str | int, image: np.ndarray, keypoints: np.ndarray, scores: np.ndarray, config: Config) -> dict:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,35 +16,38 @@ from config.errors import run_script
 from config.files import existing_folder, output_folder, write_json
 from config.progress import Progress
 from data.coco_annotations import keypoint_category, load_coco
-from data.images import read_image
+from data.images import read_images
 from utils.coco_eval import figures_table, keypoint_figures, to_detections, write_submission
 from utils.inference import PoseEstimator
 from utils.journal import Journal
 
-READ_AHEAD = 4  # images decoded while the network is busy
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
+    parser.add_argument("--config", required=True, help="YAML file that the checkpoint was trained with")
     parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO file; without annotations in it (test-dev) no figures")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, help="folder for detections.json; default: evaluation/ beside the checkpoint")
-    parser.add_argument("--scales", type=float, nargs="+", help="scale search, such as 0.5 1 1.5 2 3")
+    parser.add_argument("--scales", nargs="+", metavar="SCALE", help="scale search, such as 0.5 1 1.5 2 3")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
     parser.add_argument("--limit", type=int, help="only the first N images")
     parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args()
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    options = parser.parse_intermixed_args()
     overrides = list(options.overrides)
     if options.scales:
-        overrides.append(f"inference.scales={options.scales}")
+        # argparse hands everything up to the next option to --scales: overrides at the command's end too
+        overrides += [word for word in options.scales if "=" in word]
+        overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     if options.no_flip:
         overrides.append("inference.flip=false")
     if options.limit is not None and options.limit < 1:
         raise UserError(f"--limit {options.limit}: expected at least 1")
-    evaluate(load_config(options.config, overrides), options)
+    try:
+        evaluate(load_config(options.config, overrides), options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
 
 
 def evaluate(config: Config, options: argparse.Namespace) -> None:
@@ -56,26 +56,28 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
     existing_folder(options.images, "image folder")
     annotated = bool(coco.anns)
     category, order = 1, np.arange(len(config.skeleton.dataset))  # what the server expects for test-dev
+    count = len(order)
     if annotated:
         category, order = keypoint_category(coco, config.skeleton, options.annotations)
+        count = len(coco.cats[category]["keypoints"])
     images = [coco.imgs[i] for i in sorted(coco.imgs)][: options.limit]
-    if not images:
-        raise UserError(f"annotation file {options.annotations}: lists no image")
-    output = output_folder(options.output or options.checkpoint.parent / "evaluation")
+    _check_images(images, options)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
+    output = output_folder(options.output or options.checkpoint.parent / "evaluation")
 
     with Journal(output / "detections.partial", _fingerprint(config, options)) as journal:
         waiting = [image for image in images if image["id"] not in journal.done]
         with Progress(len(images), "evaluate", "image") as progress:
             progress.advance(len(images) - len(waiting))
-            for image, pixels in _read_ahead(waiting, options.images):
+            for image, pixels in zip(waiting, read_images(options.images / image["file_name"] for image in waiting)):
                 keypoints, scores = estimator(pixels)
-                journal.add(image["id"], to_detections(image["id"], keypoints, scores, config.skeleton, category, order))
+                journal.add(image["id"], to_detections(image["id"], keypoints, scores, config.skeleton, category, order, count))
                 progress.advance()
         detections = [detection for image in images for detection in journal.done[image["id"]]]
         write_json(output / "detections.json", detections)
         if annotated:
-            figures = keypoint_figures(coco, detections, [image["id"] for image in images], category, config.skeleton.oks_sigmas)
+            ids = [image["id"] for image in images]
+            figures = keypoint_figures(coco, detections, ids, category, order, config.skeleton.oks_sigmas)
             write_json(output / "figures.json", figures)
             print(figures_table(figures))
         else:
@@ -84,23 +86,21 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
     print(f"{len(detections)} people in {len(images)} images: {output / 'detections.json'}")
 
 
+def _check_images(images: list[dict], options: argparse.Namespace) -> None:
+    """Better now than after an hour."""
+    if not images:
+        raise UserError(f"annotation file {options.annotations}: lists no image")
+    missing = [image["file_name"] for image in images if not (options.images / image["file_name"]).is_file()]
+    if missing:
+        raise UserError(f"image folder {options.images}: lacks {len(missing)} of the {len(images)} images listed, such as {missing[0]}")
+
+
 def _fingerprint(config: Config, options: argparse.Namespace) -> str:
     """What an evaluation's detections depend on."""
-    checkpoint = options.checkpoint.stat()
-    parts = [config.model_dump_json(), str(options.annotations.resolve()), str(options.images.resolve())]
-    parts += [str(options.checkpoint.resolve()), str(checkpoint.st_size), str(checkpoint.st_mtime_ns)]
+    parts = [config.model_dump_json(), str(options.images.resolve())]
+    for file in (options.checkpoint, options.annotations):
+        parts += [str(file.resolve()), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def _read_ahead(images: list[dict], folder: Path) -> Iterator[tuple[dict, np.ndarray]]:
-    """Each image with its pixels, decoded by other threads while the caller works."""
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        waiting = iter(images)
-        running = [(image, pool.submit(read_image, folder / image["file_name"])) for image in islice(waiting, READ_AHEAD)]
-        while running:
-            image, future = running.pop(0)
-            yield image, future.result()
-            running += [(image, pool.submit(read_image, folder / image["file_name"])) for image in islice(waiting, 1)]
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ class AssignmentConfig(Section):
 
     # Limbs that end where no peak is: the missed keypoint is put at the limb's end
     trace: bool = True
-    trace_threshold: Probability = 0.2  # the least response of the limb map at the peak where a limb starts
+    trace_threshold: Probability = 0.35  # the least response of the limb map at the peak where a limb starts
     trace_length: Count = 80  # no limb is followed further
     trace_distance: NonNegative = 3.0  # ends closer than this are one keypoint; an end this close to a peak is that peak
     trace_margin: NonNegative = 1.0  # how far a drawn limb reaches beyond its ends: targets.limb_margin / targets.stride

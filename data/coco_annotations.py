@@ -14,24 +14,43 @@ from config import Skeleton, UserError
 from config.files import read_json
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
+ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
+
 
 def load_coco(path: str | Path) -> COCO:
     """Read and index an annotation file. Raises UserError where it is not one."""
     dataset = read_json(path, "annotation file")
-    lists = ("images", "annotations", "categories")
     if not isinstance(dataset, dict) or not isinstance(dataset.get("images"), list):
         raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
-    broken = [key for key in lists if not isinstance(dataset.get(key, []), list)]
-    if broken:
-        raise UserError(f"annotation file {path}: not in COCO's format, {broken[0]!r} is not a list")
+    for key, needed in ENTRIES.items():
+        _check_entries(dataset.setdefault(key, []), key, needed, path)
+    return indexed(dataset)
+
+
+def indexed(dataset: dict) -> COCO:
+    """pycocotools' index of a COCO file's content."""
     coco = COCO()
-    coco.dataset = {"info": {}, "annotations": [], "categories": [], **dataset}
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
-    except (KeyError, TypeError) as error:
-        raise UserError(f"annotation file {path}: not in COCO's format, an entry lacks {error}") from error
+    coco.dataset = {"info": {}, **dataset}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
     return coco
+
+
+def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: str | Path) -> None:
+    """What pycocotools takes for granted, and what goes wrong without a word where it is not so: ids that are numbers, each once."""
+    where = f"annotation file {path}: not in COCO's format,"
+    if not isinstance(entries, list):
+        raise UserError(f"{where} {kind!r} is not a list")
+    ids = set()
+    for entry in entries:
+        for key in needed:
+            if not isinstance(entry, dict) or key not in entry:
+                raise UserError(f"{where} an entry of {kind!r} lacks {key!r}")
+            if key.endswith("id") and type(entry[key]) is not int:
+                raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a whole number")
+        if entry["id"] in ids:
+            raise UserError(f"{where} two {kind} have the id {entry['id']}")
+        ids.add(entry["id"])
 
 
 def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple[int, np.ndarray]:
@@ -56,30 +75,45 @@ def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
 
     order (D,): where each keypoint stands in the file. Raises UserError where the list is too short.
     """
-    values = np.asarray(annotation.get("keypoints", ()), np.float32)
-    if values.size == 0:
-        values = np.zeros(3 * (int(order.max()) + 1), np.float32)
-    if values.size % 3 or values.size <= 3 * order.max():
-        raise UserError(
-            f"annotation {annotation.get('id')}: {values.size} keypoint numbers, expected 3 for each of the category's keypoints"
-        )
-    joints = values.reshape(-1, 3)[order]
+    joints = file_keypoints(annotation, order).astype(np.float32)
     joints[:, 2] = np.select([joints[:, 2] == 2, joints[:, 2] == 1], [VISIBLE, HIDDEN], UNLABELLED)
     return joints
+
+
+def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
+    """(D, 3) x, y, v as the file has them (v 2 visible, 1 hidden, 0 not labelled), in the data set's order; zeros where it has none."""
+    values = np.asarray(annotation.get("keypoints") or np.zeros(3 * (int(order.max()) + 1)), float)
+    if values.size % 3 or values.size <= 3 * order.max():
+        raise UserError(f"annotation {annotation['id']}: {values.size} keypoint numbers, expected 3 for each of the category's keypoints")
+    return values.reshape(-1, 3)[order]
+
+
+def person_box(annotation: dict) -> np.ndarray:
+    """(4,) x, y, width, height in pixels. Raises UserError where there is none."""
+    box = annotation.get("bbox")
+    if not isinstance(box, list) or len(box) != 4 or not np.isfinite(np.asarray(box, float)).all():
+        raise UserError(f"annotation {annotation['id']}: its 'bbox' is {box!r}, expected x, y, width, height")
+    return np.array(box, float)
 
 
 def region(annotation: dict, height: int, width: int) -> np.ndarray:
     """(height, width) bool: the pixels of an annotation's polygons or RLE."""
     segmentation = annotation.get("segmentation")
-    if not segmentation:  # files without outlines: the box is the best that is known
+    if not segmentation or segmentation == [[]]:  # files without outlines: the box is the best that is known
         mask = np.zeros((height, width), bool)
-        x, y, w, h = annotation["bbox"]
+        x, y, w, h = person_box(annotation).tolist()
         mask[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = True
         return mask
-    if isinstance(segmentation, list):
-        encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-    elif isinstance(segmentation["counts"], list):
-        encoded = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        encoded = segmentation
-    return coco_mask.decode(encoded).astype(bool)
+    try:
+        if isinstance(segmentation, list):
+            encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            encoded = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            encoded = segmentation
+        mask = coco_mask.decode(encoded).astype(bool)
+    except Exception as error:  # pycocotools has no kinds of its own
+        raise UserError(f"annotation {annotation['id']}: its 'segmentation' cannot be decoded ({error})") from error
+    if mask.shape != (height, width):
+        raise UserError(f"annotation {annotation['id']}: its 'segmentation' is for another size than the image's {width} x {height}")
+    return mask

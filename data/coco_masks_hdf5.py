@@ -22,24 +22,22 @@ if __name__ == "__main__":  # run as a script, Python looks in data/ first; the 
 
 import argparse
 import os
+import shutil
 import zlib
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
-import cv2
 import h5py
 import numpy as np
 
 from config import Skeleton, UserError
 from config.errors import run_script
-from config.files import existing_folder, written_whole
+from config.files import existing_folder, output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
-from data.coco_annotations import annotated_joints, keypoint_category, load_coco, region
+from data.coco_annotations import annotated_joints, keypoint_category, load_coco, person_box, region
 from data.images import check_image, decode_image
+from data.processes import in_processes
 
 FORMAT_VERSION = 1
 MIN_KEYPOINTS = 5  # of a main person
@@ -110,7 +108,7 @@ def image_record(image: dict, annotations: list[dict], folder: Path, order: np.n
     joints = np.stack([annotated_joints(a, order) for a in annotations])
     labelled = (joints[..., 2] != UNLABELLED).any(1)
     people = [i for i, a in enumerate(annotations) if labelled[i] and not a.get("iscrowd")]
-    boxes = np.array([annotations[i]["bbox"] for i in people], np.float32).reshape(-1, 4)
+    boxes = np.array([person_box(annotations[i]) for i in people], np.float32).reshape(-1, 4)
     areas = np.array([annotations[i].get("area", boxes[n, 2] * boxes[n, 3]) for n, i in enumerate(people)])
     main = main_people(joints[people], boxes, areas)
     if not main:
@@ -124,8 +122,9 @@ def image_record(image: dict, annotations: list[dict], folder: Path, order: np.n
         return f"image {path}: {error.strerror}"
     except UserError as error:
         return str(error)
-    if (height, width) != (image["height"], image["width"]):
-        return f"image {path}: is {width} x {height}, but the annotation file says {image['width']} x {image['height']}"
+    described = image.get("width", width), image.get("height", height)  # own files may leave them out
+    if (width, height) != described:
+        return f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"
     miss, everyone = map(pack_mask, loss_masks(annotations, labelled, height, width))
     return ImageRecord(image["id"], np.frombuffer(data, np.uint8), miss, everyone, joints[people], boxes, main)
 
@@ -147,14 +146,16 @@ def build_hdf5(
             jobs.append((image, people, images, order))
     if not jobs:
         raise UserError(f"annotation file {annotations}: no image has a person in it")
-    if not any((images / image["file_name"]).exists() for image, *_ in jobs):
+    there = [file for file in (images / image["file_name"] for image, *_ in jobs) if file.is_file()]
+    if not there:
         raise UserError(f"image folder {images}: has none of the images of {annotations}, such as {jobs[0][0]['file_name']}")
+    _check_space(there, output)
 
     failures: list[str] = []
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
         writer = _Writer(file, skeleton)
         with Progress(len(jobs), "images", "image") as progress:
-            for record in _in_processes(jobs, workers):
+            for record in in_processes(image_record, jobs, workers):
                 if isinstance(record, str):
                     if strict:
                         raise UserError(f"{record} (--strict; nothing was written)")
@@ -162,11 +163,19 @@ def build_hdf5(
                 elif record is not None:
                     writer.add(record)
                 progress.advance(note=f"{writer.samples} samples" + (f", {len(failures)} images failed" if failures else ""))
-        if not writer.samples:
-            reason = failures[0] if failures else f"nobody has {MIN_KEYPOINTS} keypoints and an area of {MIN_AREA} pixels"
-            raise UserError(f"annotation file {annotations}: no sample can be made: {reason}")
+            if not writer.samples:
+                reason = failures[0] if failures else f"nobody has {MIN_KEYPOINTS} keypoints and an area of {MIN_AREA} pixels"
+                raise UserError(f"annotation file {annotations}: no sample can be made: {reason}")
         writer.finish()
     return writer.samples, failures
+
+
+def _check_space(files: list[Path], output: Path) -> None:
+    """Better now than after an hour: and HDF5 can crash the process where it cannot write."""
+    needed = sum(file.stat().st_size for file in files)
+    free = shutil.disk_usage(output_folder(output.parent)).free
+    if free < needed:
+        raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
 
 
 class _Writer:
@@ -209,23 +218,6 @@ class _Writer:
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values)
         self.file.attrs["complete"] = True
-
-
-def _in_processes(jobs: list[tuple], workers: int) -> Iterator[ImageRecord | str | None]:
-    """The records in the jobs' order, with no more in flight than the writer can keep up with."""
-    if workers < 2:
-        yield from (image_record(*job) for job in jobs)
-        return
-    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        waiting = iter(jobs)
-        running = [pool.submit(image_record, *job) for job in islice(waiting, 4 * workers)]
-        try:
-            while running:
-                yield running.pop(0).result()
-                running += [pool.submit(image_record, *job) for job in islice(waiting, 1)]
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def main() -> None:

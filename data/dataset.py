@@ -39,7 +39,8 @@ class CocoMasksDataset(Dataset):
     def __init__(self, path: str | Path, config: Config, augment: bool):
         self.path, self.config, self.augment, self.epoch = existing_file(path, "training file"), config, augment, 0
         self._file: h5py.File | None = None  # each worker opens its own: an open HDF5 file does not survive a fork
-        cv2.setNumThreads(0)  # neither do OpenCV's threads: a forked worker would wait for them for ever
+        # Neither do OpenCV's threads: a forked worker would wait for them for ever. 1 ends them; 0 would only leave them unused.
+        cv2.setNumThreads(1)
         with self._open() as file:
             self.image_ids: np.ndarray = file["images/id"][:]
             self.people: np.ndarray = file["images/people"][:]

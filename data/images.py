@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from config import UserError
 from config.files import existing_file, written_whole
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+READ_AHEAD = 4  # images decoded while the caller is busy with one
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -25,12 +29,21 @@ def read_image(path: str | Path) -> np.ndarray:
     return decode_image(data, path)
 
 
+def read_images(paths: Iterable[str | Path]) -> Iterator[np.ndarray]:
+    """Each photograph as `read_image` gives it, decoded by other threads while the caller works."""
+    waiting = iter(paths)
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        running = [pool.submit(read_image, path) for path in islice(waiting, READ_AHEAD)]
+        while running:
+            yield running.pop(0).result()
+            running += [pool.submit(read_image, path) for path in islice(waiting, 1)]
+
+
 def check_image(data: bytes, name: str | Path) -> None:
     """Raise UserError where the bytes are not a whole image. OpenCV fills what a truncated file lacks with grey; Pillow does not."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
-            ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"image {name}: cannot be decoded, truncated or not an image ({error})") from error
 

@@ -36,7 +36,7 @@ from data.synthetic_figure import KEYPOINTS, SKIN, Cloth, Figure, Part, paint, r
 # COCO's own list: pairs of keypoint numbers, counted from 1.
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2],
             [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]  # fmt: skip
-PEOPLE = (0.31, 0.27, 0.17, 0.10, 0.06, 0.04, 0.03, 0.02)  # shares of pictures with 1, 2, ... people
+PEOPLE = (0.42, 0.28, 0.13, 0.07, 0.04, 0.03, 0.02, 0.01)  # shares of pictures with 1, 2, ... people
 LEAST_SIDE = 64
 PERSON_STEP = 32  # ids: part label + PERSON_STEP * (person's number from 1); 0 is no person
 CROWD = -1
@@ -107,7 +107,7 @@ def _statures(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     largest = np.interp(people, [1, 3, 8], [0.92, 0.85, 0.6])
     statures = reference * rng.uniform(0.62 * largest, largest, people)
     far = rng.random(people)
-    statures[far < 0.1] *= 0.5
+    statures[far < 0.08] *= 0.6
     statures[far < 0.035] = reference * rng.uniform(0.09, 0.14)
     return statures
 
@@ -118,7 +118,7 @@ def _position(rng: np.random.Generator, box: np.ndarray, height: int, width: int
     places = []
     for _ in range(7):
         corner = rng.uniform(0, 1, 2) ** [1.0, 0.6] * np.maximum(frame - size, 0) + np.minimum(frame - size, 0) / 2
-        if rng.random() < 0.16:  # cut by the frame; less often above, since the head tells left from right
+        if rng.random() < 0.08:  # cut by the frame; less often above, since the head tells left from right
             side, part = rng.choice(4, p=[0.3, 0.3, 0.33, 0.07]), rng.uniform(0.15, 0.5)
             ends = (-part * size[0], width - (1 - part) * size[0], height - (1 - part) * size[1], -part * size[1])
             corner[int(side > 1)] = ends[side]

@@ -396,8 +396,7 @@ def read_people(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clusters of candidates -> keypoints (P, K, 3) in image pixels and scores (P,), best first.
 
-    A person's score is the sum of its squared responses over the number of keypoints: many keypoints rank above one, and weak
-    responses, which are the doubtful ones, hardly count.
+    A person's score is the sum of its responses over the skeleton's number of keypoints: many sure keypoints rank above few.
     """
     sizes = [len(cluster) for cluster in clusters]
     row = np.repeat(np.arange(len(clusters)), sizes)
@@ -408,7 +407,7 @@ def read_people(
     keypoints[row, kind, 1] = (candidates.y[member] + 0.5) * map_to_image[1] - 0.5
     keypoints[row, kind, 2] = score
     response = keypoints[..., 2]
-    scores = (response * response).sum(1) / skeleton.num_keypoints
+    scores = response.sum(1) / skeleton.num_keypoints
     order = np.argsort(-scores, kind="stable")
     lone = (np.array(sizes, int) == 1) & (response.max(1, initial=0) < parameters.lone_threshold)
     order = order[~lone[order]]

@@ -13,39 +13,58 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton
 from config.files import write_json, written_whole
+from data.coco_annotations import file_keypoints, indexed, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
 
 
 def to_detections(
-    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray
+    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray, count: int
 ) -> list[dict]:
-    """One image's people as COCO results.
+    """One image's people as COCO results, in the annotation file's own order.
 
-    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands in the annotation file.
+    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands among the file's `count`.
     """
-    ordered = np.zeros((len(keypoints), order.max() + 1, 3))
+    ordered = np.zeros((len(keypoints), count, 3))
     ordered[:, order] = skeleton.to_dataset(keypoints)
     ordered[..., 2] = ordered[..., 2] > 0
-    flat = np.round(ordered.reshape(len(keypoints), -1), 2).tolist()
+    flat = np.round(ordered.reshape(len(keypoints), 3 * count), 2).tolist()
     return [
         {"image_id": image_id, "category_id": category, "keypoints": person, "score": round(float(score), 6)}
         for person, score in zip(flat, scores)
     ]
 
 
-def keypoint_figures(coco: COCO, detections: list[dict], image_ids: list[int], category: int, sigmas: np.ndarray) -> dict[str, float]:
-    """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it)."""
+def keypoint_figures(
+    coco: COCO, detections: list[dict], image_ids: list[int], category: int, order: np.ndarray, sigmas: np.ndarray
+) -> dict[str, float]:
+    """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it).
+
+    order (D,): where each of the data set's keypoints stands in the annotation file; sigmas (D,): OKS's, in the data set's order.
+    """
     if not detections:
         return dict.fromkeys(FIGURES, 0.0)
+    people = [annotation for annotation in coco.dataset["annotations"] if annotation["category_id"] == category]
+    truth = indexed({**coco.dataset, "annotations": [_ground_truth(*numbered, order) for numbered in enumerate(people, start=1)]})
+    found = [{**detection, "keypoints": file_keypoints(detection, order).ravel()} for detection in detections]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(coco, coco.loadRes(detections), "keypoints")
+        evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
         evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return {name: float(value) for name, value in zip(FIGURES, evaluation.stats)}
+
+
+def _ground_truth(number: int, annotation: dict, order: np.ndarray) -> dict:
+    """An annotation as pycocotools wants it: keypoints in the order of the sigmas, and what files of one's own often leave out.
+
+    The id is new, since pycocotools takes 0, where such files like to begin, for "not matched".
+    """
+    keypoints, box = file_keypoints(annotation, order), person_box(annotation).tolist()
+    given = {"area": box[2] * box[3], "iscrowd": 0, **annotation}
+    return {**given, "id": number, "bbox": box, "keypoints": keypoints.ravel(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
 
 
 def figures_table(figures: dict[str, float]) -> str:

@@ -43,10 +43,14 @@ def draw_maps(image: np.ndarray, predicted: np.ndarray, target: np.ndarray, skel
     return np.hstack(panels)
 
 
-def contact_sheet(images: list[np.ndarray], columns: int, height: int) -> np.ndarray:
-    """Images (H, W, 3) uint8 side by side, each brought to the same height; rows padded with white."""
-    scaled = [cv2.resize(i, (max(1, round(i.shape[1] * height / i.shape[0])), height), interpolation=cv2.INTER_AREA) for i in images]
-    rows = [np.hstack(scaled[start : start + columns]) for start in range(0, len(scaled), columns)]
+def thumbnail(image: np.ndarray, height: int) -> np.ndarray:
+    """The image (H, W, 3) uint8 brought to this height."""
+    return cv2.resize(image, (max(1, round(image.shape[1] * height / image.shape[0])), height), interpolation=cv2.INTER_AREA)
+
+
+def contact_sheet(images: list[np.ndarray], columns: int) -> np.ndarray:
+    """Images (H, W, 3) uint8 of one height side by side; rows padded with white."""
+    rows = [np.hstack(images[start : start + columns]) for start in range(0, len(images), columns)]
     width = max(row.shape[1] for row in rows)
     return np.vstack([cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3) for r in rows])
 

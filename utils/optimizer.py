@@ -17,7 +17,7 @@ APEX_INSTALL = "pip install --no-build-isolation git+https://github.com/NVIDIA/a
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """The optimizer that `train.optimizer` names. Raises UserError where NVIDIA Apex is asked for and not there."""
     s = settings
-    fused = device.type == "cuda"  # one kernel for all tensors instead of several
+    fused = device.type in ("cuda", "cpu")  # one kernel for all tensors instead of several each
     if s.optimizer == "sgd":
         return torch.optim.SGD(parameters, s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=fused)
     if s.optimizer == "adamw":

@@ -6,23 +6,25 @@ import argparse
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from config import Config, UserError, load_config
+from config.files import output_folder
 from config.progress import Progress
 from utils.checkpoint import init_weights, load_weights, read_checkpoint, save_checkpoint
 from utils.distributed import Parallel, World, joined
+from utils.loader import EpochBatches, build_loader, worker_errors_in_a_line
 from utils.optimizer import build_optimizer, learning_rate
 from utils.pose_system import PoseSystem, pose_system
-from utils.run_folder import AVERAGED, BEST, LAST, describe_run, open_run, run_log
+from utils.run_folder import AVERAGED, BEST, LAST, checkpoint_to_resume, describe_run, run_log
 
 
 def train_from_command_line(description: str, parallel: Parallel) -> None:
@@ -33,7 +35,7 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the output folder's last one, if any")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
     # A scheduler's SIGTERM ends a run as Ctrl-C does: with a word on how to go on.
@@ -58,26 +60,6 @@ class TrainingStep(nn.Module):
         """The network's answer in the configured precision."""
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
             return self.network(images)
-
-
-class EpochBatches:
-    """Batches of sample numbers for one process, all of one size; shuffled by seed and epoch, or in order.
-
-    Every process draws the same permutation and takes its own share. What does not fill a batch everywhere is left for another epoch;
-    a data set smaller than one batch is repeated to fill it.
-    """
-
-    def __init__(self, samples: int, batch_size: int, world: World, seed: int):
-        self.samples, self.batch_size, self.world, self.seed, self.epoch = samples, batch_size, world, seed, 0
-        self.count = max(1, samples // (batch_size * world.size))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.samples)
-        order = np.resize(order, self.count * self.world.size * self.batch_size).reshape(self.count, self.world.size, self.batch_size)
-        return iter(order[:, self.world.rank].tolist())
 
 
 @dataclass
@@ -105,20 +87,24 @@ def train(config: Config, output: Path, world: World, resume: str | None = None,
     for key in ("train", "val"):
         if getattr(config.data, key) is None:
             raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
+    swa = settings.swa
+    if swa.start_epoch is not None and settings.epochs - swa.start_epoch < swa.cycle:
+        raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {settings.epochs}")
     train_set, val_set = system.dataset(config.data.train, config, True), system.dataset(config.data.val, config, False)
-    start = open_run(output, resume)
+    start = checkpoint_to_resume(output, resume)
     torch.manual_seed(settings.seed)  # the initial weights; samples and batches draw from generators of their own
     network = system.model(config)
     run = _prepare(config, output, world, system, network, init, start)
     batches = EpochBatches(len(train_set), settings.batch_size, world, settings.seed)
-    train_loader = _loader(train_set, batches, config, world)
+    train_loader = build_loader(train_set, batches, config, world)
     val_batches = [list(range(i, min(i + settings.batch_size, len(val_set)))) for i in range(0, len(val_set), settings.batch_size)]
-    val_loader = _loader(val_set, val_batches[world.rank :: world.size], config, world)
+    val_loader = build_loader(val_set, val_batches[world.rank :: world.size], config, world)
+    todo = f"epochs {run.epoch + 1} to {settings.epochs}" if run.epoch < settings.epochs else f"all {settings.epochs} epochs are done"
     run.log.info(
         f"{output}: {sum(p.numel() for p in network.parameters()):,} parameters, {len(train_set)} training and {len(val_set)} validation"
-        f" samples, {world.size} x batch {settings.batch_size} on {world.device}, epochs {run.epoch + 1} to {settings.epochs}"
+        f" samples, {world.size} x batch {settings.batch_size} on {world.device}, {todo}"
     )
-    try:
+    with _ended_in_words(run), worker_errors_in_a_line():
         for epoch in range(run.epoch, settings.epochs):
             train_set.epoch = batches.epoch = epoch
             train_loss = train_one_epoch(run, train_loader, epoch)
@@ -126,10 +112,19 @@ def train(config: Config, output: Path, world: World, resume: str | None = None,
             _average(run, epoch)
             _finish_epoch(run, epoch, train_loss, val_loss)
         _save_average(run, train_loader)
+
+
+@contextmanager
+def _ended_in_words(run: Run) -> Iterator[None]:
+    """What ends the training from outside is told in one line."""
+    try:
+        yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {output}"
+            f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {run.output}"
         ) from None
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
     finally:
         if run.board is not None:
             run.board.close()
@@ -140,7 +135,8 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
     settings, world, device = run.config.train, run.world, run.world.device
     run.step.train()
     total = torch.zeros(2, device=device, dtype=torch.float64)  # sum of the losses, number of batches
-    dropped, last_logged, since = 0, 0, time.perf_counter()
+    statistics = _RunningStatistics(run.network)
+    dropped, note, last_logged, since = 0, "", 0, time.perf_counter()
     with Progress(len(loader), f"epoch {epoch + 1}/{settings.epochs}", "batch", world.is_main) as progress:
         for i, batch in enumerate(loader):
             images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
@@ -148,6 +144,7 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
 
+            statistics.keep()
             parts = run.step(images, *targets).sum(0) / len(images)
             loss = parts.sum()
             accepted = _Acceptance(loss, settings.max_loss, world)
@@ -160,6 +157,7 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
                 run.scaler.update()
                 total += torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)])
             else:
+                statistics.restore()
                 dropped += 1
             run.optimizer.zero_grad(set_to_none=True)
 
@@ -169,7 +167,7 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
                 last_logged, since = i + 1, now
                 _log_step(run, epoch * len(loader) + i, parts.detach(), rate, speed)
                 note = f"loss {loss.item():.4g}  rate {rate:.3g}  {speed:.1f} samples/s"
-            progress.advance(note=note if i + 1 == last_logged else progress.text)
+            progress.advance(note=note)
     world.sum(total)
     if dropped:
         run.log.info(
@@ -178,6 +176,22 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
     if not total[1]:
         raise UserError(f"epoch {epoch + 1}: every batch's loss was not finite or over train.max_loss; lower train.learning_rate")
     return (total[0] / total[1]).item()
+
+
+class _RunningStatistics:
+    """A copy of the batch-norm statistics, which a batch has already changed by the time that it is dropped: a NaN would stay for ever."""
+
+    def __init__(self, network: nn.Module):
+        self.live = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+        self.kept = [buffer.clone() for buffer in self.live]
+
+    @torch.no_grad()
+    def keep(self) -> None:
+        torch._foreach_copy_(self.kept, self.live)  # one kernel for hundreds of small tensors
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        torch._foreach_copy_(self.live, self.kept)
 
 
 class _Acceptance:
@@ -235,6 +249,7 @@ def _prepare(
     run = Run(config, output, world, network, world.wrap(step, settings.sync_batchnorm), optimizer, scaler, None, None)
     if start is not None:
         _resume(run, start)
+    output_folder(output)  # only now: nothing is left behind where a checkpoint does not fit
     run.log = run_log(output if world.is_main else None)
     if world.is_main:
         describe_run(output, config)
@@ -250,21 +265,25 @@ def _prepare(
 
 def _resume(run: Run, path: Path) -> None:
     content = read_checkpoint(path)
-    if "optimizer" not in content:
+    if not {"optimizer", "scaler", "epoch", "best", "averaged", "averages", "config"} <= set(content):
         raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
-    try:
-        run.optimizer.load_state_dict(content["optimizer"])
+    trained = content["config"]["train"]["optimizer"]
+    if trained != run.config.train.optimizer:
+        raise UserError(f"checkpoint {path}: was trained with train.optimizer={trained}; take only its weights with --init")
+    configured = [{key: value for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups]
+    run.optimizer.load_state_dict(content["optimizer"])
+    for group, values in zip(run.optimizer.param_groups, configured):
+        group.update(values)  # the configuration in force counts, not the one that the checkpoint was trained with
+    if content["scaler"]:  # empty where the checkpoint was trained in another precision
         run.scaler.load_state_dict(content["scaler"])
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"checkpoint {path}: was trained with another optimizer or precision; use --init to take its weights") from error
     run.epoch, run.best = content["epoch"], content["best"]
     run.averaged, run.averages = content["averaged"], content["averages"]
 
 
 def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loss: float) -> None:
     """Log the epoch and keep its checkpoint, before anything else can go wrong."""
-    best = val_loss < run.best
-    run.epoch, run.best = epoch + 1, min(val_loss, run.best)
+    best = val_loss < run.best  # never for NaN
+    run.epoch, run.best = epoch + 1, val_loss if best else run.best
     if run.world.is_main:
         content = _state(run)
         save_checkpoint(run.output / LAST, **content)
@@ -328,21 +347,3 @@ def _log_step(run: Run, step: int, parts: Tensor, rate: float, speed: float) -> 
     run.board.add_scalar("train/loss", parts.sum().item(), step)
     run.board.add_scalar("train/learning rate", rate, step)
     run.board.add_scalar("train/samples a second", speed, step)
-
-
-def _loader(dataset: Dataset, batches, config: Config, world: World) -> DataLoader:
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=config.data.workers,
-        pin_memory=world.device.type == "cuda",
-        worker_init_fn=_quiet_worker,
-    )
-
-
-def _quiet_worker(_: int) -> None:
-    """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

@@ -1,0 +1,137 @@
+"""What several test files share: a few drawn people, a network small enough for seconds, and the scripts as a user starts them."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from config import load_config
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.synthetic import write_synthetic
+from utils.distributed import World
+from utils.trainer import train
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+PICTURES, SIZE = 8, (128, 160)
+LONGEST = 120  # seconds that a script may take
+
+TINY = """
+skeleton: coco
+model: {{stages: 1, channels: 16, channels_increase: 0, depth: 2}}
+data: {{train: {hdf5!r}, val: {hdf5!r}, input_size: [64, 64], workers: 0}}
+augmentation: {{shift: 4}}
+loss: {{scale_weights: [1, 1, 1]}}
+train: {{epochs: 2, batch_size: 2, optimizer: adamw, learning_rate: 1.0e-3, warmup_epochs: 0, log_every: 2}}
+inference: {{pad_multiple: 16}}
+"""
+
+
+def _hangs(*_: object) -> None:
+    raise AssertionError(f"the script still runs after {LONGEST} seconds")
+
+
+class Ended(NamedTuple):
+    """How a script ended, and what it said."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real photographs, which only some machines have."""
+    if not (SHARED / "data" / "coco_mini").is_dir():
+        pytest.skip("no real photographs: there is no folder shared/data/coco_mini beside the project")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def annotations(tmp_path_factory) -> Path:
+    """The annotation file of a few drawn pictures; they are in images/ beside it. There are blanks in the path on purpose."""
+    return write_synthetic(tmp_path_factory.mktemp("drawn") / "some people", PICTURES, seed=1, size=SIZE)
+
+
+@pytest.fixture(scope="session")
+def images(annotations) -> Path:
+    return annotations.parent / "images"
+
+
+@pytest.fixture(scope="session")
+def hdf5(annotations, images) -> Path:
+    """The training file of the drawn pictures."""
+    path = annotations.parent / "people.h5"
+    build_hdf5(annotations, images, path, load_skeleton("coco"), workers=1)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(hdf5) -> Path:
+    """A configuration whose epoch takes a fraction of a second."""
+    path = hdf5.parent / "tiny.yaml"
+    path.write_text(TINY.format(hdf5=str(hdf5)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def trained(tiny) -> Path:
+    """The folder of a run of two epochs with the tiny configuration. Not to be written to: see `copy_of`."""
+    torch.set_num_threads(1)  # its convolutions are too small for more, and tests may run beside each other
+    folder = tiny.parent / "trained"
+    train(load_config(tiny), folder, World("none", torch.device("cpu")))
+    return folder
+
+
+@pytest.fixture
+def copy_of(tmp_path) -> Callable[[Path], Path]:
+    """A function that copies a folder below tmp_path, to be changed there."""
+    return lambda folder: Path(shutil.copytree(folder, tmp_path / folder.name))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys) -> Callable[..., Ended]:
+    """A function that runs a script of the project as a user does, but in this process: torch takes seconds to import."""
+
+    def start(script: str, *arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        monkeypatch.setattr(sys, "path", list(sys.path))  # scripts below the project's root change it
+        before = signal.getsignal(signal.SIGTERM)
+        signal.signal(signal.SIGALRM, _hangs)
+        signal.alarm(LONGEST)
+        status = 0
+        try:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        except SystemExit as end:
+            status = end.code
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGTERM, before)
+        return Ended(status, *capsys.readouterr())
+
+    return start
+
+
+@pytest.fixture
+def fails(run, tmp_path) -> Callable[..., str]:
+    """A function that runs a script with bad input: it must end with status 2, one line, and nothing new below tmp_path."""
+
+    def start(script: str, *arguments: object) -> str:
+        before = set(tmp_path.rglob("*"))
+        status, _, err = run(script, *arguments)
+        assert status == 2, err
+        assert err.startswith("error: "), err
+        assert err.count("\n") == 1, err
+        assert set(tmp_path.rglob("*")) == before
+        return err
+
+    return start

@@ -1,0 +1,151 @@
+"""demo_image.py: every kind of picture and video, drawn on and written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from utils.inference import PoseEstimator
+
+
+@pytest.fixture
+def demo(run, trained, tmp_path):
+    """Runs demo_image.py into a folder below tmp_path."""
+
+    def start(path: Path, *more: object):
+        ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", path, "--output", tmp_path / "demo", *more)
+        assert ended.status == 0, ended.err
+        return ended
+
+    return start
+
+
+@pytest.fixture
+def two_people(monkeypatch):
+    """Has the estimator find a person with a nose at (10, 20) and an unlikely one with a nose at (30, 40); what it was given."""
+    keypoints = np.zeros((2, 18, 3), np.float32)
+    keypoints[:, 0] = [[10, 20, 0.9], [30, 40, 0.5]]
+    given = []
+
+    def estimate(self, image):
+        given.append(image.copy())
+        return keypoints, np.array([0.8, 0.1])
+
+    monkeypatch.setattr(PoseEstimator, "__call__", estimate)
+    return given
+
+
+def picture(height: int = 60, width: int = 80) -> np.ndarray:
+    """Dark, with a light square in its upper left corner: which way up it is can be seen."""
+    image = np.full((height, width, 3), 40, np.uint8)
+    image[:8, :8] = 200
+    return image
+
+
+def test_people_are_drawn_and_written_down(demo, two_people, tmp_path):
+    path = tmp_path / "with blanks.png"
+    cv2.imwrite(str(path), picture())
+    demo(path)
+    drawn = cv2.imread(str(tmp_path / "demo" / "with blanks.png"))
+    assert drawn.shape == (60, 80, 3)
+    assert (drawn[20, 10] != 40).any()  # the nose
+    assert (drawn[40, 30] == 40).all()  # too unlikely to be drawn, but written down
+    assert (drawn[50:, 50:] == 40).all()
+    written = json.loads((tmp_path / "demo" / "with blanks.png.json").read_text())
+    assert (written["image"], written["width"], written["height"]) == ("with blanks.png", 80, 60)
+    assert written["keypoints"][:2] == ["nose", "neck"]
+    assert [person["score"] for person in written["people"]] == [0.8, 0.1]
+    assert written["people"][0]["keypoints"][:2] == [[10, 20, 0.9], [0, 0, 0]]
+    demo(path, "--min-score", 0)
+    assert (cv2.imread(str(tmp_path / "demo" / "with blanks.png"))[40, 30] != 40).any()
+
+
+def test_kinds_of_pictures(demo, two_people, tmp_path):
+    """All reach the estimator as (H, W, 3) uint8, upright."""
+    folder = tmp_path / "kinds"
+    folder.mkdir()
+    bgr = picture()
+    cv2.imwrite(str(folder / "alpha.png"), np.dstack([bgr, np.full((60, 80), 99, np.uint8)]))
+    cv2.imwrite(str(folder / "deep.png"), bgr.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "grey.PNG"), bgr[..., 0])
+    cv2.imwrite(str(folder / "plain.bmp"), bgr)
+    turned, exif = Image.fromarray(np.ascontiguousarray(np.rot90(bgr))), Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    Image.fromarray(bgr).convert("P").save(folder / "palette.png")
+    (folder / "notes.txt").write_text("not a picture")
+    assert "6 pictures" in demo(folder).out
+    assert len(two_people) == 6
+    for image in two_people:
+        assert (image.shape, image.dtype) == ((60, 80, 3), np.uint8)
+        assert image[2:6, 2:6].mean() > 180
+        assert image[30:, 30:].mean() < 60
+    assert len(list((tmp_path / "demo").iterdir())) == 12
+
+
+def test_folder_limit_and_sheet(demo, two_people, images, tmp_path):
+    assert "3 pictures" in demo(images, "--limit", 3, "--sheet", tmp_path / "new" / "people.png").out
+    assert len(two_people) == 3
+    assert sorted(path.name for path in (tmp_path / "demo").glob("*.json")) == [f"{i:012d}.jpg.json" for i in (1, 2, 3)]
+    assert cv2.imread(str(tmp_path / "new" / "people.png")).shape == (240, 3 * 300, 3)
+
+
+def test_video(demo, two_people, tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
+    for _ in range(3):
+        writer.write(picture())
+    writer.release()
+    assert "3 frames" in demo(path).out
+    assert sorted(file.name for file in (tmp_path / "demo").iterdir()) == ["clip.json", "clip.mp4"]
+    frames = json.loads((tmp_path / "demo" / "clip.json").read_text())
+    assert [frame["image"] for frame in frames] == [0, 1, 2]
+    assert all(len(frame["people"]) == 2 for frame in frames)
+    capture = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 3)
+    there, frame = capture.read()
+    assert there
+    assert frame.shape == (60, 80, 3)
+    assert np.abs(frame[20, 10].astype(int) - 40).max() > 40
+
+
+def test_photographs_and_their_video(demo, shared, tmp_path):
+    media = shared / "data" / "media"
+    assert "20 pictures" in demo(media, "data.input_size=[64, 64]").out
+    written = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    originals = sorted(media.glob("*.jpg"))
+    assert written == sorted([p.name for p in originals] + [f"{p.name}.json" for p in originals])
+    for original in originals[:3]:
+        assert cv2.imread(str(tmp_path / "demo" / original.name)).shape == cv2.imread(str(original)).shape
+
+
+def test_the_input_is_not_overwritten(fails, trained, copy_of, images):
+    folder = copy_of(images)
+    checkpoint = ("--checkpoint", trained / "best.pth")
+    for path in (folder, folder / "000000000001.jpg"):
+        assert "would be overwritten" in fails("demo_image.py", *checkpoint, "--input", path, "--output", folder / ".." / folder.name)
+
+
+def test_without_a_checkpoint_it_says_how_to_get_one(fails, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "'make quickstart'" in fails("demo_image.py", "--input", images)
+
+
+def test_a_broken_picture_leaves_the_ones_before_it(run, trained, copy_of, images, tmp_path):
+    folder = copy_of(images)
+    (folder / "000000000003.jpg").write_bytes(b"no picture")
+    status, _, err = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", folder, "--output", tmp_path / "demo")
+    assert (status, err.startswith("error: "), "000000000003.jpg" in err) == (2, True, True)
+    assert len(list((tmp_path / "demo").glob("*.json"))) == 2
+
+
+def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):
+    configs = []
+    monkeypatch.setattr(PoseEstimator, "__call__", lambda self, image: configs.append(self.config) or (np.zeros((0, 18, 3)), np.zeros(0)))
+    demo(images / "000000000001.jpg", "inference.flip=false")
+    assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)

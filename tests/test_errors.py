@@ -1,0 +1,393 @@
+"""Bad input to the scripts: one line that names the thing and the way out, exit status 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from config import UserError
+from data.dataset import CocoMasksDataset
+
+BUILD = "data/coco_masks_hdf5.py"
+
+
+@pytest.fixture
+def build(fails, images, tmp_path):
+    """Runs coco_masks_hdf5.py on an annotation file that must be refused."""
+    return lambda annotations, *more: fails(
+        BUILD, "--annotations", annotations, "--images", images, "--output", tmp_path / "out.h5", "--workers", 1, *more
+    )
+
+
+@pytest.fixture
+def changed(annotations, tmp_path):
+    """Writes the drawn pictures' annotation file anew with something changed in it."""
+
+    def write(change) -> Path:
+        content = json.loads(annotations.read_text())
+        change(content)
+        path = tmp_path / "changed.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def train(fails, tiny, tmp_path):
+    """Runs train.py on something that must be refused."""
+    return lambda *arguments: fails("train.py", "--config", tiny, "--output", tmp_path / "run", *arguments)
+
+
+@pytest.fixture
+def evaluate(fails, tiny, trained, annotations, images, tmp_path):
+    """Runs evaluate.py with some of its arguments replaced by ones that must be refused."""
+    usual = {"config": tiny, "checkpoint": trained / "last.pth", "annotations": annotations, "images": images, "output": tmp_path / "out"}
+
+    def start(*more: object, **replaced: object) -> str:
+        named = [word for name, value in {**usual, **replaced}.items() for word in (f"--{name}", value)]
+        return fails("evaluate.py", *named, *more)
+
+    return start
+
+
+# Annotation files
+
+
+def test_missing_annotation_file(build, tmp_path):
+    assert "nowhere.json: not found" in build(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("text", ["keypoints?", '{"images": [{"id": 1,', ""])
+def test_annotation_file_that_is_not_json(build, tmp_path, text):
+    (tmp_path / "cut.json").write_text(text)
+    assert "cut.json: not valid JSON" in build(tmp_path / "cut.json")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"people": []}', '{"images": 3}', '{"images": [3]}', '{"images": [{"id": 1}]}'])
+def test_json_that_is_no_annotation_file(build, tmp_path, text):
+    (tmp_path / "other.json").write_text(text)
+    assert "other.json: not in COCO's format" in build(tmp_path / "other.json")
+
+
+def test_annotation_file_without_the_person_category(build, evaluate, changed):
+    path = changed(lambda content: content.update(categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]))
+    for message in (build(path), evaluate(annotations=path)):
+        assert "no category has the keypoints" in message
+        assert "cat, dog" in message
+
+
+@pytest.mark.parametrize("kind", ["images", "annotations"])
+def test_ids_given_twice(build, changed, kind):
+    path = changed(lambda content: content[kind][1].update(id=content[kind][0]["id"]))
+    assert f"two {kind} have the id 1" in build(path)
+
+
+@pytest.mark.parametrize("key", ["id", "image_id"])
+def test_ids_that_are_text(build, changed, key):
+    """An image_id "1" would match no image with the id 1, and its people would be missing without a word."""
+    path = changed(lambda content: content["annotations"][0].update({key: "1"}))
+    assert f"the {key} '1' in 'annotations' is not a whole number" in build(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("keypoints", [1, 2, 2], "3 keypoint numbers"),
+        ("bbox", None, "'bbox' is None"),
+        ("segmentation", [[1, 2]], "'segmentation' cannot be decoded"),
+        ("segmentation", {"counts": [4], "size": [2, 2]}, "another size"),
+    ],
+)
+def test_annotations_that_make_no_sense(build, changed, key, value, said):
+    path = changed(lambda content: [annotation.update({key: value}) for annotation in content["annotations"]])
+    assert said in build(path)
+
+
+def test_annotation_file_with_nobody_to_train_on(build, changed):
+    assert "no image has a person" in build(changed(lambda content: content.update(annotations=[])))
+    without_keypoints = changed(lambda content: [annotation.update(keypoints=[0] * 51) for annotation in content["annotations"]])
+    assert "no sample can be made" in build(without_keypoints)
+
+
+# Images
+
+
+def test_image_folder_without_the_images(fails, evaluate, annotations, tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    assert "has none of the images" in fails(BUILD, "--annotations", annotations, "--images", folder, "--output", tmp_path / "out.h5")
+    assert "lacks 8 of the 8 images" in evaluate(images=folder)
+    for missing in (tmp_path / "nowhere", annotations):
+        assert "image folder" in evaluate(images=missing)
+
+
+def test_truncated_jpeg(run, fails, evaluate, trained, annotations, images, tmp_path, copy_of):
+    folder = copy_of(images)
+    broken = folder / "000000000001.jpg"
+    broken.write_bytes(broken.read_bytes()[:2000])
+    arguments = ("--annotations", annotations, "--images", folder, "--workers", 1)
+    assert "000000000001.jpg: cannot be decoded" in fails(BUILD, *arguments, "--output", tmp_path / "strict.h5", "--strict")
+    status, out, err = run(BUILD, *arguments, "--output", tmp_path / "lenient.h5")
+    assert (status, "1 images were left out" in err, "000000000001.jpg" in err) == (0, True, True)
+    assert "samples" in out
+    message = evaluate("--limit", 1, images=folder, output=trained / "evaluation")  # an evaluation may leave what it has, to go on from
+    assert "000000000001.jpg: cannot be decoded" in message
+    assert "cannot be decoded" in fails(
+        "demo_image.py", "--checkpoint", trained / "last.pth", "--input", broken, "--output", tmp_path / "demo"
+    )
+
+
+# Training files
+
+
+def test_training_file_of_another_format_version(train, hdf5, tmp_path):
+    path = tmp_path / "old.h5"
+    path.write_bytes(hdf5.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 99
+    assert "old.h5: format version 99, this code reads" in train(f"data.train={path}")
+
+
+@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+def test_training_file_cut_short(train, hdf5, tmp_path, part):
+    content = hdf5.read_bytes()
+    (tmp_path / "cut.h5").write_bytes(content[: int(part * len(content))])
+    assert "cut.h5: not a whole HDF5 file" in train(f"data.train={tmp_path / 'cut.h5'}")
+
+
+def test_training_file_that_holds_nothing(train, hdf5, tmp_path):
+    path = tmp_path / "empty.h5"
+    path.write_bytes(hdf5.read_bytes())
+    with h5py.File(path, "r+") as file:
+        for name in ("image", "person"):
+            del file[f"samples/{name}"]
+            file[f"samples/{name}"] = np.zeros(0, np.int32)
+    assert "empty.h5: holds no sample" in train(f"data.train={path}")
+    h5py.File(tmp_path / "bare.h5", "w").close()
+    assert "bare.h5: format version None" in train(f"data.val={tmp_path / 'bare.h5'}")
+
+
+def test_training_file_missing_or_not_configured(train, tmp_path):
+    assert "nowhere.h5: not found" in train(f"data.train={tmp_path / 'nowhere.h5'}")
+    assert "data.val: no training file is configured" in train("data.val=null")
+
+
+def test_an_error_in_a_loader_process_is_one_line_too(run, tiny, tmp_path, monkeypatch):
+    def broken(self, index):
+        raise UserError(f"sample {index}: cannot be decoded")
+
+    monkeypatch.setattr(CocoMasksDataset, "__getitem__", broken)
+    status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "data.workers=1")
+    assert (status, err.count("\n")) == (2, 1), err
+    assert err.startswith("error: sample "), err
+    assert err.endswith(": cannot be decoded\n")
+
+
+# Configuration
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.batchsize=2", "unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
+        ("train.epochs=many", "train.epochs: input should be a valid integer"),
+        ("train.epochs", "expected key=value"),
+        ("data.input_size=[50, 64]", "must be multiples of 16"),
+        ("train.optimizer=apex_sgd", "Apex"),
+        ("train.swa.start_epoch=1", "no cycle of 5 epochs fits"),
+        ("skeleton=octopus", "known skeletons: coco"),
+    ],
+)
+def test_overrides_that_make_no_sense(train, override, said):
+    assert said in train(override)
+
+
+def test_a_misspelt_key_in_a_file_names_file_and_key(fails, tiny, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(tiny.read_text().replace("epochs:", "epoch:"))
+    message = fails("train.py", "--config", path, "--output", tmp_path / "run")
+    assert f"{path}: unknown key 'train.epoch'; did you mean 'train.epochs'?" in message
+    path.write_text("model: [1, 2")
+    assert f"{path}: not valid YAML" in fails("train.py", "--config", path, "--output", tmp_path / "run")
+    assert "nowhere.yaml: not found" in fails("train.py", "--config", tmp_path / "nowhere.yaml", "--output", tmp_path / "run")
+
+
+# Checkpoints
+
+
+class Malicious:
+    """Unpickled, it would write a file."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture(params=["missing", "cut", "empty", "pickle", "pickle in torch's format", "another architecture", "no dictionary"])
+def bad_checkpoint(request, trained, tmp_path) -> tuple[Path, str]:
+    """A checkpoint that cannot be loaded, and what must be said about it."""
+    path = tmp_path / "bad.pth"
+    whole = (trained / "last.pth").read_bytes()
+    if request.param == "cut":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif request.param == "empty":
+        path.touch()
+    elif request.param == "pickle":
+        path.write_bytes(pickle.dumps({"weights": Malicious(tmp_path / "run by the pickle")}))
+    elif request.param == "pickle in torch's format":
+        torch.save({"weights": Malicious(tmp_path / "run by the pickle")}, path)
+    elif request.param == "another architecture":
+        weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
+        torch.save({"weights": {name: tensor for name, tensor in weights.items() if "expand" not in name}}, path)
+        return path, "tensors missing"
+    elif request.param == "no dictionary":
+        torch.save([1, 2], path)
+        return path, "holds a list"
+    return path, "bad.pth: not found" if request.param == "missing" else "bad.pth: cannot be read"
+
+
+def test_checkpoints_that_cannot_be_loaded(train, evaluate, fails, images, bad_checkpoint, tmp_path):
+    path, said = bad_checkpoint
+    messages = [train("--resume", path), train("--init", path), evaluate(checkpoint=path)]
+    messages.append(fails("demo_image.py", "--checkpoint", path, "--input", images, "--output", tmp_path / "demo"))
+    for message in messages[:3] if said == "tensors missing" else messages:
+        assert said in message
+
+
+def test_weights_without_training_state_cannot_be_resumed(train, trained, tmp_path):
+    content = torch.load(trained / "last.pth", weights_only=True)
+    torch.save({"weights": content["weights"]}, tmp_path / "weights.pth")
+    assert "start from it with --init" in train("--resume", tmp_path / "weights.pth")
+
+
+def test_another_optimizer_cannot_be_resumed(train, trained):
+    assert "trained with train.optimizer=adamw" in train("--resume", trained / "last.pth", "train.optimizer=sgd", "train.epochs=3")
+
+
+# Outputs
+
+
+def test_output_that_cannot_be_written(fails, train, evaluate, tiny, trained, annotations, images, tmp_path):
+    """Below a regular file: permissions do not stop an administrator."""
+    file = tmp_path / "a file"
+    file.touch()
+    below = file / "folder"
+    messages = [
+        fails("train.py", "--config", tiny, "--output", below),
+        evaluate(output=below),
+        fails("demo_image.py", "--checkpoint", trained / "last.pth", "--input", images, "--output", below),
+        fails(BUILD, "--annotations", annotations, "--images", images, "--output", below / "out.h5", "--workers", 1),
+        fails("data/synthetic.py", "--output", below, "--count", 1, "--seed", 1, "--workers", 1),
+    ]
+    for message in messages:
+        assert f"output folder {below}: cannot be written" in message
+
+
+def test_a_run_is_not_overwritten(fails, tiny, trained, copy_of, tmp_path):
+    mine = copy_of(trained)
+    assert "already holds a run; go on with --resume auto" in fails("train.py", "--config", tiny, "--output", mine)
+    other = tmp_path / "elsewhere.pth"
+    other.write_bytes((trained / "last.pth").read_bytes())
+    assert "already holds a run" in fails("train.py", "--config", tiny, "--output", mine, "--resume", other)
+
+
+@pytest.fixture
+def largest_file():
+    """Sets the size in bytes of the largest file that may be written: stands for the space that is left on a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_full_disk(run, tiny, trained, annotations, images, copy_of, largest_file):
+    """The former checkpoint stays whole."""
+    folder = copy_of(trained)
+    former = (folder / "last.pth").read_bytes()
+    largest_file(len(former) // 2)
+    train = ("train.py", "--config", tiny, "--output", folder, "--resume", "auto", "train.epochs=3", "train.val_images=0")
+    evaluate = ("evaluate.py", "--config", tiny, "--checkpoint", folder / "best.pth", "--annotations", annotations, "--images", images)
+    for size, arguments in ((len(former) // 2, train), (50, evaluate)):
+        largest_file(size)
+        status, _, err = run(*arguments)
+        assert status == 2, err
+        assert err.splitlines()[-1].startswith("error: "), err
+        assert "Traceback" not in err
+        assert not list(folder.rglob(".*"))
+    assert (folder / "last.pth").read_bytes() == former
+
+
+def test_a_disk_too_small_for_the_training_file(build, annotations, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    assert "out.h5: needs about" in build(annotations)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="asks Linux about a process's children")
+@pytest.mark.parametrize("wait", [0, 1])
+def test_ctrl_c_while_the_training_file_is_built(annotations, tmp_path, wait):
+    """It reaches every process of the terminal, those that only start too; one of them answers."""
+    content = json.loads(annotations.read_text())
+    cv2.imwrite(str(tmp_path / "large.jpg"), np.zeros((3000, 3000, 3), np.uint8))  # takes a while to decode
+    person = max(content["annotations"], key=lambda annotation: annotation["num_keypoints"] * annotation["area"])
+    content["images"] = [{"id": number, "file_name": "large.jpg"} for number in range(500)]
+    content["annotations"] = [{**person, "id": number, "image_id": number} for number in range(500)]
+    (tmp_path / "many.json").write_text(json.dumps(content))
+    command = [sys.executable, BUILD, "--annotations", tmp_path / "many.json", "--images", tmp_path]
+    command += ["--output", tmp_path / "out.h5", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()) < 2:  # the first of the workers has come up
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    time.sleep(wait)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "error: interrupted\n"
+    assert process.returncode == 130
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large.jpg", "many.json"]
+
+
+# Inputs of the demo, devices
+
+
+def test_demo_inputs_that_cannot_be_drawn_on(fails, trained, tmp_path):
+    def demo(path: Path, *more: object) -> str:
+        return fails("demo_image.py", "--checkpoint", trained / "last.pth", "--input", path, "--output", tmp_path / "demo", *more)
+
+    assert "nowhere.avi: not found" in demo(tmp_path / "nowhere.avi")
+    (tmp_path / "noise.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9)
+    assert "noise.mp4: no frame can be read" in demo(tmp_path / "noise.mp4")
+    (tmp_path / "text.png").write_text("no picture")
+    assert "text.png: cannot be decoded" in demo(tmp_path / "text.png")
+    (tmp_path / "folder").mkdir()
+    assert "folder: no image in it" in demo(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu?"])
+def test_device_that_is_not_there(evaluate, device):
+    assert f"device '{device}': not available" in evaluate("--device", device)
+
+
+def test_from_another_folder_in_a_process_of_its_own(tmp_path):
+    """As `fails`, without what it leaves out: the interpreter's own start and end."""
+    command = [sys.executable, ROOT / "train.py", "--config", ROOT / "config" / "quickstart.yaml", "--resume", "auto"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,273 @@
+"""evaluate.py: figures, the files it writes, going on after an interrupt, and annotation files of one's own."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from config.load import load_skeleton
+from config.skeleton import UNLABELLED
+from data.coco_annotations import annotated_joints, keypoint_category, load_coco
+from utils.coco_eval import FIGURES, RESULTS_NAME, keypoint_figures, to_detections
+from utils.inference import PoseEstimator
+
+SKELETON = load_skeleton("coco")
+TO_FILE = np.random.default_rng(5).permutation(17)
+
+
+@pytest.fixture
+def evaluate(run, tiny, trained, annotations, images, tmp_path):
+    """Runs evaluate.py on the drawn people, with some of its arguments replaced."""
+    usual = {"config": tiny, "checkpoint": trained / "last.pth", "annotations": annotations, "images": images, "output": tmp_path / "out"}
+
+    def start(*more: object, **replaced: object):
+        named = [word for name, value in {**usual, **replaced}.items() for word in (f"--{name}", value)]
+        return run("evaluate.py", *named, *more)
+
+    return start
+
+
+def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
+    coco = load_coco(path)
+    category, order = keypoint_category(coco, SKELETON, path)
+    rng, found = np.random.default_rng(0), {}
+    for image_id in sorted(coco.imgs):
+        people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
+        joints = np.array([annotated_joints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        keypoints = SKELETON.from_dataset(joints)
+        keypoints[..., 2] = keypoints[..., 2] != UNLABELLED
+        keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
+        found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
+    return found
+
+
+@pytest.fixture
+def knowing(monkeypatch, annotations, images):
+    """Has the estimator find exactly the annotated people; a list of the images it was asked about."""
+    people = labelled_people(annotations)
+    by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, found) for i, found in people.items()}
+    asked = []
+
+    def estimate(self, image):
+        number, found = by_pixels[image.tobytes()]
+        asked.append(number)
+        return found
+
+    monkeypatch.setattr(PoseEstimator, "__call__", estimate)
+    return asked
+
+
+def read(path: Path):
+    return json.loads(path.read_text())
+
+
+def test_perfect_detections_give_an_ap_of_one(evaluate, knowing, tmp_path):
+    status, out, err = evaluate()
+    assert status == 0, err
+    names, values, *_ = out.splitlines()
+    assert names.split() == list(FIGURES)
+    figures = dict(zip(names.split(), map(float, values.split())))
+    assert {figures[name] for name in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")} == {1.0}
+    assert read(tmp_path / "out" / "figures.json")["AP"] == pytest.approx(1)
+
+
+def test_detections_are_as_coco_wants_them(evaluate, knowing, annotations, tmp_path):
+    evaluate("--limit", 3)
+    detections = read(tmp_path / "out" / "detections.json")
+    assert {d["image_id"] for d in detections} <= {1, 2, 3}
+    labelled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
+    assert len(detections) == len(labelled)
+    for detection, annotation in zip(detections, labelled):
+        assert set(detection) == {"image_id", "category_id", "keypoints", "score"}
+        assert detection["category_id"] == 1
+        truth = np.reshape(annotation["keypoints"], (17, 3))
+        np.testing.assert_allclose(np.reshape(detection["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
+
+
+def test_a_network_that_finds_nobody_gets_zeros(evaluate, tmp_path):
+    """The tiny network has hardly been trained."""
+    status, out, err = evaluate("--limit", 2, "--device", "cpu", "assignment.keypoint_threshold=0.99")
+    assert status == 0, err
+    assert out.splitlines()[1].split() == ["0.000"] * 10
+    assert read(tmp_path / "out" / "detections.json") == []
+
+
+def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
+    content = read(annotations)
+    path = tmp_path / "image_info_test-dev2017.json"
+    path.write_text(json.dumps({"images": content["images"], "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}]}))
+    status, out, err = evaluate(annotations=path)
+    assert status == 0, err
+    assert "no annotations to compare with" in out
+    with zipfile.ZipFile(tmp_path / "out" / RESULTS_NAME.replace(".json", ".zip")) as archive:
+        assert archive.namelist() == [RESULTS_NAME]
+        results = json.loads(archive.read(RESULTS_NAME))
+    assert results == read(tmp_path / "out" / "detections.json")
+    assert results
+    assert all(set(r) == {"image_id", "category_id", "keypoints", "score"} and len(r["keypoints"]) == 51 for r in results)
+
+
+# Going on
+
+
+@pytest.fixture
+def interrupted(evaluate, knowing, monkeypatch):
+    """An evaluation that Ctrl-C ended at the fourth image."""
+    whole = PoseEstimator.__call__
+
+    def estimate(self, image):
+        if len(knowing) == 3:
+            raise KeyboardInterrupt
+        return whole(self, image)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoseEstimator, "__call__", estimate)
+        ended = evaluate()
+    assert ended.status == 130
+    assert ended.err.splitlines()[-1] == "error: interrupted; the same command goes on where it was"
+    knowing.clear()
+
+
+def test_an_interrupted_evaluation_goes_on(evaluate, knowing, interrupted, tmp_path):
+    assert evaluate().status == 0
+    assert knowing == [4, 5, 6, 7, 8]
+    went_on = read(tmp_path / "out" / "detections.json")
+    evaluate(output=tmp_path / "straight")
+    assert read(tmp_path / "straight" / "detections.json") == went_on
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "figures.json"]
+
+
+def test_a_line_cut_short_by_a_kill_is_done_again(evaluate, knowing, interrupted, tmp_path):
+    journal = tmp_path / "out" / "detections.partial"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert evaluate().status == 0
+    assert knowing == [3, 4, 5, 6, 7, 8]
+
+
+def test_other_settings_start_anew(evaluate, knowing, interrupted):
+    assert evaluate("--no-flip").status == 0
+    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+# Options
+
+
+def test_scales_and_flip(evaluate, monkeypatch):
+    """Overrides at the end of the command are none of --scales."""
+    seen = []
+    monkeypatch.setattr(PoseEstimator, "__call__", lambda self, image: seen.append(self.config.inference) or (np.zeros((0, 18, 3)), []))
+    assert evaluate("--limit", 1).status == 0
+    assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7").status == 0
+    assert [(i.scales, i.flip, i.pad_value) for i in seen] == [((1.0,), True, 128), ((0.5, 1.0), False, 7)]
+
+
+def test_options_that_make_no_sense(evaluate):
+    for arguments, said in (
+        (("--limit", 0), "--limit 0"),
+        (("--scales", "wide"), "inference.scales"),
+        (("--scales", -1), "inference.scales"),
+    ):
+        status, _, err = evaluate(*arguments)
+        assert (status, said in err) == (2, True), err
+
+
+def test_output_is_beside_the_checkpoint_by_default(run, knowing, copy_of, trained, tiny, annotations, images):
+    folder = copy_of(trained)
+    arguments = ("--config", tiny, "--annotations", annotations, "--images", images, "--limit", 1)
+    assert run("evaluate.py", "--checkpoint", folder / "best.pth", *arguments).status == 0
+    assert (folder / "evaluation" / "detections.json").exists()
+
+
+def test_photographs(run, shared, tiny, trained, tmp_path):
+    mini = shared / "data" / "coco_mini"
+    arguments = ("--annotations", mini / "annotations" / "person_keypoints_val2017.json", "--images", mini / "val2017", "--limit", 4)
+    status, out, err = run("evaluate.py", "--config", tiny, "--checkpoint", trained / "best.pth", "--output", tmp_path, *arguments)
+    assert status == 0, err
+    assert out.split()[:10] == list(FIGURES)
+
+
+# Annotation files of one's own
+
+
+def own_file(annotations: Path, path: Path) -> Path:
+    """The same people as somebody else would write them down.
+
+    Keypoints in another order, with one that the skeleton does not have; another category before; only what is needed of each person,
+    ids from 0; images in sub-folders.
+    """
+    content = read(annotations)
+    (category,) = content["categories"]
+    names = [category["keypoints"][k] for k in TO_FILE]
+    category.update(id=7, keypoints=[*names[:5], "tail", *names[5:]])
+    content["categories"].insert(0, {"id": 1, "name": "dog", "keypoints": ["nose", "tail"]})
+    dog = {"id": 10**6, "image_id": 1, "category_id": 1, "bbox": [1, 1, 50, 50], "keypoints": [9, 9, 2, 0, 0, 0]}
+    people = []
+    for number, annotation in enumerate(a for a in content["annotations"] if not a["iscrowd"]):
+        keypoints = np.reshape(annotation["keypoints"], (17, 3))[TO_FILE].tolist()
+        kept = {key: annotation[key] for key in ("image_id", "bbox", "area")}
+        people.append({**kept, "id": number, "category_id": 7, "keypoints": sum([*keypoints[:5], [5, 5, 2], *keypoints[5:]], [])})
+    content["annotations"] = [*people, dog]
+    path.write_text(json.dumps(content))
+    return path
+
+
+def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
+    """Figures of people found a few pixels beside the annotated ones, and those people."""
+    coco = load_coco(path)
+    category, order = keypoint_category(coco, SKELETON, path)
+    count = len(coco.cats[category]["keypoints"])
+    found = labelled_people(path, noise=2)
+    detections = [d for i, people in found.items() for d in to_detections(i, *people, SKELETON, category, order, count)]
+    assert all(len(d["keypoints"]) == 3 * count for d in detections)
+    return keypoint_figures(coco, detections, sorted(coco.imgs), category, order, SKELETON.oks_sigmas), detections
+
+
+def test_own_annotation_files_give_the_same_figures(annotations, tmp_path):
+    """Which are pycocotools' own. Each keypoint has its sigma, wherever it stands in the file."""
+    content = read(annotations)  # the other file leaves out crowds and people without keypoints count as such by themselves
+    content["annotations"] = [a for a in content["annotations"] if not a["iscrowd"] and a["num_keypoints"]]
+    usual = tmp_path / "usual.json"
+    usual.write_text(json.dumps(content))
+    figures, detections = figures_of(usual)
+    assert 0.3 < figures["AP"] < 0.95
+    coco = COCO(str(usual))
+    plain = COCOeval(coco, coco.loadRes(detections), "keypoints")
+    plain.evaluate(), plain.accumulate(), plain.summarize()
+    assert list(figures.values()) == pytest.approx(plain.stats.tolist())
+    assert figures_of(own_file(usual, tmp_path / "own.json"))[0] == figures
+
+
+def test_own_annotation_files_can_be_trained_and_evaluated(run, evaluate, tiny, annotations, images, tmp_path):
+    own = own_file(annotations, tmp_path / "own.json")
+    content = read(own)
+    folder = tmp_path / "all of them"
+    for image in content["images"]:
+        del image["width"], image["height"]
+        image["file_name"] = f"{image['id'] % 2}/{image['file_name']}"
+        target = folder / image["file_name"]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((images / target.name).read_bytes())
+    own.write_text(json.dumps(content))
+    built = run("data/coco_masks_hdf5.py", "--annotations", own, "--images", folder, "--output", tmp_path / "own.h5", "--workers", 1)
+    assert "13 samples" in built.out
+    data = (f"data.train={tmp_path / 'own.h5'}", f"data.val={tmp_path / 'own.h5'}", "train.epochs=1")
+    assert run("train.py", "--config", tiny, "--output", tmp_path / "run", *data).status == 0
+    status, out, err = evaluate(annotations=own, images=folder, checkpoint=tmp_path / "run" / "best.pth")
+    assert status == 0, err
+    assert out.split()[:10] == list(FIGURES)
+
+
+def test_published_checkpoints_evaluate_too(evaluate, trained, tmp_path):
+    """As far as their outer form goes: a dictionary of weights whose names begin with 'module.'."""
+    weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
+    torch.save({"weights": {f"module.{name}": tensor for name, tensor in weights.items()}, "epoch": 3}, tmp_path / "published.pth")
+    assert evaluate("--limit", 1, checkpoint=tmp_path / "published.pth").status == 0
