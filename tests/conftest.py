@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import pytest
 import torch
 
@@ -76,6 +77,13 @@ def hdf5(annotations, images) -> Path:
 
 
 @pytest.fixture(scope="session")
+def samples(hdf5) -> int:
+    """How many samples the training file holds."""
+    with h5py.File(hdf5) as file:
+        return len(file["samples/image"])
+
+
+@pytest.fixture(scope="session")
 def tiny(hdf5) -> Path:
     """A configuration whose epoch takes a fraction of a second."""
     path = hdf5.parent / "tiny.yaml"
@@ -105,7 +113,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
     def start(script: str, *arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))  # scripts below the project's root change it
-        before = signal.getsignal(signal.SIGTERM)
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and so does an interrupt
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(LONGEST)
         status = 0
@@ -115,7 +123,6 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
             status = end.code
         finally:
             signal.alarm(0)
-            signal.signal(signal.SIGTERM, before)
         return Ended(status, *capsys.readouterr())
 
     return start

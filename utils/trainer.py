@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from config.files import output_folder
 from config.progress import Progress
 from utils.checkpoint import init_weights, load_weights, read_checkpoint, save_checkpoint
 from utils.distributed import Parallel, World, joined
+from utils.interrupts import Interrupts
 from utils.loader import EpochBatches, build_loader, worker_errors_in_a_line
 from utils.optimizer import build_optimizer, learning_rate
 from utils.pose_system import PoseSystem, pose_system
@@ -38,10 +38,8 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
-    # A scheduler's SIGTERM ends a run as Ctrl-C does: with a word on how to go on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with joined(parallel) as world:
-        train(config, output, world, options.resume, options.init)
+    with Interrupts() as interrupts, joined(parallel) as world:
+        train(config, output, world, options.resume, options.init, interrupts)
 
 
 class TrainingStep(nn.Module):
@@ -79,9 +77,17 @@ class Run:
     best: float = float("inf")  # lowest validation loss
     averaged: dict[str, Tensor] = field(default_factory=dict)  # stochastic weight averaging: the mean so far ...
     averages: int = 0  # ... of so many
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
 
-def train(config: Config, output: Path, world: World, resume: str | None = None, init: Path | None = None) -> None:
+def train(
+    config: Config,
+    output: Path,
+    world: World,
+    resume: str | None = None,
+    init: Path | None = None,
+    interrupts: Interrupts | None = None,
+) -> None:
     """Train from `config`; everything that is kept appears in the folder `output`."""
     settings, system = config.train, pose_system(config)
     for key in ("train", "val"):
@@ -95,6 +101,7 @@ def train(config: Config, output: Path, world: World, resume: str | None = None,
     torch.manual_seed(settings.seed)  # the initial weights; samples and batches draw from generators of their own
     network = system.model(config)
     run = _prepare(config, output, world, system, network, init, start)
+    run.interrupts = interrupts or run.interrupts
     batches = EpochBatches(len(train_set), settings.batch_size, world, settings.seed)
     train_loader = build_loader(train_set, batches, config, world)
     val_batches = [list(range(i, min(i + settings.batch_size, len(val_set)))) for i in range(0, len(val_set), settings.batch_size)]
@@ -119,12 +126,15 @@ def _ended_in_words(run: Run) -> Iterator[None]:
     """What ends the training from outside is told in one line."""
     try:
         yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {run.output}"
-        ) from None
-    except torch.OutOfMemoryError as error:
-        raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
+    except (KeyboardInterrupt, RuntimeError, UserError) as error:
+        # Where another process was interrupted first, this one may see only that its connection is gone.
+        if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
+            raise KeyboardInterrupt(
+                f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {run.output}"
+            ) from None
+        if isinstance(error, torch.OutOfMemoryError):
+            raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
+        raise
     finally:
         if run.board is not None:
             run.board.close()
@@ -139,6 +149,7 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
     dropped, note, last_logged, since = 0, "", 0, time.perf_counter()
     with Progress(len(loader), f"epoch {epoch + 1}/{settings.epochs}", "batch", world.is_main) as progress:
         for i, batch in enumerate(loader):
+            run.interrupts.check()
             images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
             rate = learning_rate(epoch, i, len(loader), settings, world.size)
             for group in run.optimizer.param_groups:
@@ -219,6 +230,7 @@ def validate(run: Run, loader: DataLoader, epoch: int, system: PoseSystem) -> fl
     step = run.step.module if isinstance(run.step, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else run.step
     total = torch.zeros(2, device=run.world.device, dtype=torch.float64)
     for i, batch in enumerate(loader):
+        run.interrupts.check()
         images, *targets = (tensor.to(run.world.device, non_blocking=True) for tensor in batch)
         outputs = step.outputs(images)
         loss = step.loss(outputs, *targets)
