@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -310,24 +311,29 @@ def test_a_run_is_not_overwritten(fails, tiny, trained, copy_of, tmp_path):
     assert "already holds a run" in fails("train.py", "--config", tiny, "--output", mine, "--resume", other)
 
 
-@pytest.fixture
-def largest_file():
-    """Sets the size in bytes of the largest file that may be written: stands for the space that is left on a disk."""
+@contextmanager
+def largest_file(size: int):
+    """The size in bytes of the largest file that may be written: stands for the space that is left on a disk.
+
+    Only while the script runs: pytest's own output may be a file too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_full_disk(run, tiny, trained, annotations, images, copy_of, largest_file):
+def test_full_disk(run, tiny, trained, annotations, images, copy_of):
     """The former checkpoint stays whole."""
     folder = copy_of(trained)
     former = (folder / "last.pth").read_bytes()
-    largest_file(len(former) // 2)
     train = ("train.py", "--config", tiny, "--output", folder, "--resume", "auto", "train.epochs=3", "train.val_images=0")
     evaluate = ("evaluate.py", "--config", tiny, "--checkpoint", folder / "best.pth", "--annotations", annotations, "--images", images)
     for size, arguments in ((len(former) // 2, train), (50, evaluate)):
-        largest_file(size)
-        status, _, err = run(*arguments)
+        with largest_file(size):
+            status, _, err = run(*arguments)
         assert status == 2, err
         assert err.splitlines()[-1].startswith("error: "), err
         assert "Traceback" not in err
