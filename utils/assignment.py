@@ -239,60 +239,101 @@ def _strongest(group: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
     return keep
 
 
+@dataclass(frozen=True)
+class Pairs:
+    """All limbs that could lie between some starts and some ends, counted by limb, then start, then end.
+
+    A crowd has a million of them, so that none is written down before it is asked for.
+    """
+
+    starts: np.ndarray  # (S,) candidate numbers, one kind after the other
+    ends: np.ndarray
+    first_start: np.ndarray  # (L,) where each limb's starts begin in `starts`
+    first_end: np.ndarray
+    count: np.ndarray  # (L,) pairs of each limb
+    wide: np.ndarray  # (L,) ends of each limb
+
+    @classmethod
+    def between(cls, starts: np.ndarray, ends: np.ndarray, group: np.ndarray, limb_ends: np.ndarray) -> Pairs:
+        """starts, ends: candidate numbers. group: (N,) kind of each candidate. limb_ends: (L, 2) kinds at a limb's two ends."""
+        a, b = limb_ends.T
+        groups = limb_ends.max(initial=-1) + 1
+        at_start, at_end = group[starts], group[ends]
+        high, wide = np.bincount(at_start, minlength=groups), np.bincount(at_end, minlength=groups)
+        first_start, first_end = np.cumsum(high) - high, np.cumsum(wide) - wide
+        starts, ends = starts[np.argsort(at_start, kind="stable")], ends[np.argsort(at_end, kind="stable")]
+        return cls(starts, ends, first_start[a], first_end[b], high[a] * wide[b], wide[b])
+
+    def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(M,) limb, start and end of each."""
+        limb = np.repeat(np.arange(len(self.count)), self.count)
+        return self._pairs(limb, np.arange(len(limb)) - (np.cumsum(self.count) - self.count)[limb])
+
+    def lit(self, maps: MapReader, position: np.ndarray, planes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(M,) limb, start and end of those whose middle has a response over `threshold`.
+
+        position: (2, N) x, y of the candidates. planes: (L,) channel of each limb, counted over the batch.
+        """
+        _, _, h, w = maps.shape
+        half = position / 2
+        index, place = np.empty(self.count.sum(), np.intp), 0
+        for n in np.flatnonzero(self.count).tolist():
+            wide = self.wide[n]
+            start, end = self.starts[self.first_start[n] :][: self.count[n] // wide], self.ends[self.first_end[n] :][:wide]
+            middle = _index(half[0, start, None] + half[0, end], half[1, start, None] + half[1, end], planes[n], h, w)
+            index[place : place + middle.size] = middle.ravel()
+            place += middle.size
+        found = np.flatnonzero(maps.values(index) > threshold)
+        last = np.cumsum(self.count)
+        limb = np.searchsorted(last, found, side="right")
+        return self._pairs(limb, found - (last - self.count)[limb])
+
+    def _pairs(self, limb: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        i, j = np.divmod(within, self.wide[limb])
+        return limb, self.starts[self.first_start[limb] + i], self.ends[self.first_end[limb] + j]
+
+
 def score_limbs(maps: MapReader, candidates: Candidates, skeleton: Skeleton, parameters: AssignmentConfig, first: int = 0) -> Limbs:
     """Every limb with evidence between two candidates, of which at least one is numbered `first` or higher."""
-    number, channels, h, w = maps.shape
-    ends, kinds = skeleton.limb_ends, skeleton.num_keypoints
+    images, channels, h, w = maps.shape
+    ends, planes = skeleton.limb_ends, np.arange(skeleton.num_limbs)
     # A batch is scored as one picture with N times as many keypoints and limbs, so that no limb crosses from image to image.
     group = candidates.kind
-    if number > 1:
-        group = group + candidates.image * kinds
-        ends = (ends + kinds * np.arange(number)[:, None, None]).reshape(-1, 2)
-    limb, start, end = _pairs(group[first:], group, ends)
-    start = start + first
-    if first:
-        more = _pairs(group[:first], group[first:], ends)
-        limb, start, end = (np.concatenate(both) for both in ((limb, more[0]), (start, more[1]), (end, more[2] + first)))
-    channel = limb
-    if number > 1:
-        image, limb = np.divmod(limb, skeleton.num_limbs)
-        channel = image * channels + limb
-    position = np.stack([candidates.x.clip(0, w - 1), candidates.y.clip(0, h - 1)])
+    if images > 1:
+        group = group + candidates.image * skeleton.num_keypoints
+        ends = (ends + skeleton.num_keypoints * np.arange(images)[:, None, None]).reshape(-1, 2)
+        planes = (planes + channels * np.arange(images)[:, None]).ravel()
+    everybody = np.arange(len(candidates))
+    old, new = everybody[:first], everybody[first:]
+    pairs = [Pairs.between(new, everybody, group, ends)] + ([Pairs.between(old, new, group, ends)] if first else [])
+    position = np.stack([candidates.x, candidates.y])
+    position = np.clip(position, 0, [[w - 1], [h - 1]], out=position)
 
-    def evidence(pairs: np.ndarray, samples: int) -> np.ndarray:
+    def evidence(limb: np.ndarray, start: np.ndarray, end: np.ndarray, samples: int) -> np.ndarray:
         """Of some pairs, from samples in the middles of equal pieces of the way."""
         steps = (np.arange(samples) + 0.5) / samples
-        here = position[:, start[pairs]]
-        way = position[:, end[pairs]] - here
-        x, y = here[..., None] + way[..., None] * steps
-        return maps.weakest_third(_index(x, y, channel[pairs, None], h, w))
+        found = [np.zeros(0, np.float32)]
+        for n in range(0, len(limb), CHUNK):
+            here = position[:, start[n : n + CHUNK]]
+            way = position[:, end[n : n + CHUNK]] - here
+            x, y = here[..., None] + way[..., None] * steps
+            found.append(maps.weakest_third(_index(x, y, planes[limb[n : n + CHUNK], None], h, w)))
+        return np.concatenate(found)
 
-    likely = np.arange(len(limb))
-    if len(limb) > FEW_PAIRS * number:  # a look at three points sorts out nearly all pairs of a crowd
-        probe = np.concatenate([evidence(likely[n : n + CHUNK], 3) for n in range(0, len(limb), CHUNK)])
-        keep = probe > PROBE * parameters.limb_threshold
-        likely, probe = likely[keep], probe[keep]
-        likely = likely[_best_at_ends(Limbs(limb[likely], start[likely], end[likely], probe), len(candidates), 2 * parameters.max_rivals)]
-    chunks = [likely[n : n + CHUNK] for n in range(0, len(likely), CHUNK)]
-    strength = np.concatenate([np.zeros(0, np.float32), *(evidence(chunk, parameters.limb_samples) for chunk in chunks)])
+    if sum(some.count.sum() for some in pairs) <= FEW_PAIRS * images:
+        found = [some.all() for some in pairs]
+        limb, start, end = found[0] if len(found) == 1 else (np.concatenate(parts) for parts in zip(*found))
+    else:  # a look at one point, then at three, sorts out nearly all pairs of a crowd
+        threshold = PROBE * parameters.limb_threshold
+        limb, start, end = (np.concatenate(parts) for parts in zip(*(some.lit(maps, position, planes, threshold) for some in pairs)))
+        probe = evidence(limb, start, end, 3)
+        keep = probe > threshold
+        likely = Limbs(limb[keep], start[keep], end[keep], probe[keep])
+        likely = likely.take(_best_at_ends(likely, len(candidates), 2 * parameters.max_rivals))
+        limb, start, end = likely.limb, likely.start, likely.end
+    strength = evidence(limb, start, end, parameters.limb_samples)
     keep = strength > parameters.limb_threshold
-    kept = likely[keep]
-    return Limbs(limb[kept], start[kept], end[kept], strength[keep])
-
-
-def _pairs(starts: np.ndarray, ends: np.ndarray, limb_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All limbs between the groups of two lists: (M,) limb, number in `starts`, number in `ends`."""
-    groups = limb_ends.max(initial=-1) + 1
-    start_order, start_count = np.argsort(starts, kind="stable"), np.bincount(starts, minlength=groups)
-    end_order, end_count = np.argsort(ends, kind="stable"), np.bincount(ends, minlength=groups)
-    a, b = limb_ends.T
-    wide = end_count[b]
-    count = start_count[a] * wide
-    limb = np.repeat(np.arange(len(limb_ends)), count)
-    within = np.arange(len(limb)) - (np.cumsum(count) - count)[limb]
-    i, j = np.divmod(within, wide[limb])
-    first_start, first_end = (np.cumsum(start_count) - start_count)[a], (np.cumsum(end_count) - end_count)[b]
-    return limb, start_order[first_start[limb] + i], end_order[first_end[limb] + j]
+    return Limbs(limb[keep] % skeleton.num_limbs, start[keep], end[keep], strength[keep])
 
 
 def _index(x: np.ndarray, y: np.ndarray, channel: np.ndarray, h: int, w: int) -> np.ndarray:

@@ -30,7 +30,6 @@ class Graph:
 
     kind: list[int]  # keypoint number of each candidate
     links: list[dict[int, float]]  # of each candidate: the others it has limbs to -> evidence plus the price that is not to be paid
-    single: list[tuple[int, int]]  # pairs whose limb has no rival at either end
     neighbours: list[int]  # of each kind: bit mask of the kinds it has limbs to
     absent: float  # the price of a limb that is not there
 
@@ -76,14 +75,11 @@ def build_graph(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parame
     for start, end, evidence in zip(limbs.start.tolist(), limbs.end.tolist(), limbs.evidence.tolist()):
         # A pair of kinds has one limb, so a second one between the same candidates is the same limb listed twice.
         links[start][end] = links[end][start] = evidence + absent
-    slots = len(candidates) * skeleton.num_limbs
-    at_start, at_end = limbs.start * skeleton.num_limbs + limbs.limb, limbs.end * skeleton.num_limbs + limbs.limb
-    alone = (np.bincount(at_start, minlength=slots)[at_start] == 1) & (np.bincount(at_end, minlength=slots)[at_end] == 1)
     neighbours = [0] * skeleton.num_keypoints
     for a, b in skeleton.limb_ends.tolist():
         neighbours[a] |= 1 << b
         neighbours[b] |= 1 << a
-    return Graph(candidates.kind.tolist(), links, list(zip(limbs.start[alone].tolist(), limbs.end[alone].tolist())), neighbours, absent)
+    return Graph(candidates.kind.tolist(), links, neighbours, absent)
 
 
 def components(graph: Graph) -> list[Cluster]:
