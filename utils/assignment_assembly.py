@@ -236,13 +236,13 @@ def join_parts(candidates: Candidates, clusters: list[Cluster], skeleton: Skelet
     hops, near, room = hop_counts(skeleton.num_keypoints, tuple(skeleton.limb_ends.ravel().tolist()))
     sizes = np.array([len(cluster) for cluster in clusters])
     member = np.array([candidate for cluster in clusters for candidate in cluster], np.intp)
-    owner = np.repeat(np.arange(len(clusters)), sizes)
+    number = np.arange(len(clusters))
+    owner = np.repeat(number, sizes)
     kind = candidates.kind[member]
     has = np.zeros((len(clusters), skeleton.num_keypoints), np.float32)
     has[owner, kind] = 1
     fit = (has @ near) @ has.T == 0
-    smaller = (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & np.tri(len(clusters), k=-1, dtype=bool))
-    fit &= smaller
+    fit &= (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & (number[:, None] > number))  # each pair once, the smaller one first
     if not fit.any():
         return clusters
     rows = np.flatnonzero(fit.any(1)[owner])
@@ -250,9 +250,8 @@ def join_parts(candidates: Candidates, clusters: list[Cluster], skeleton: Skelet
     distance = np.hypot(x[rows, None] - x, y[rows, None] - y) / np.maximum(hops[kind[rows, None], kind], 1)
     starts = np.cumsum(sizes) - sizes
     distance = np.minimum.reduceat(distance, starts, axis=1)
-    parts = np.flatnonzero(np.r_[True, np.diff(owner[rows]) > 0])
+    part, parts = np.unique(owner[rows], return_index=True)
     distance = np.minimum.reduceat(distance, parts, axis=0)
-    part = owner[rows[parts]]
 
     place = np.zeros((2, len(clusters), skeleton.num_keypoints))
     place[:, owner, kind] = x, y
