@@ -8,10 +8,10 @@ map is ever resized.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from functools import wraps
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from config.skeleton import Skeleton
 from utils.assignment_assembly import assemble
 from utils.assignment_published import assign_published
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 COARSE_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)  # directions in which a limb is looked for ...
 FINE_ANGLES = np.linspace(-0.1, 0.1, 11)  # ... then directions around the best one
 COARSE_RADII = np.arange(2, 13, 2)  # map pixels; most limbs are longer, and shorter ones end early
@@ -149,6 +151,24 @@ def _not_below(flat: np.ndarray, threshold: float) -> np.ndarray:
     return mixed[word] * 8 + byte
 
 
+def without_collection(assign: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The same without a round of the garbage collector, which walks every object of the program: 20 ms in the middle of a frame where
+    COCO's annotations are loaded. Assignment makes no cycles, so that reference counts free everything that it leaves."""
+
+    @wraps(assign)
+    def uninterrupted(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return assign(*args, **kwargs)
+        finally:
+            if collecting:
+                gc.enable()
+
+    return uninterrupted
+
+
+@without_collection
 def assign_people(
     maps: np.ndarray,
     skeleton: Skeleton,
@@ -177,20 +197,6 @@ def check_shape(shape: tuple[int, ...], skeleton: Skeleton) -> None:
         raise UserError(f"maps of shape {tuple(shape)}: skeleton {skeleton.name!r} needs {channels}, height and width")
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Without the garbage collector's rounds, one of which walks every object of the program: 20 ms in the middle of a frame where COCO's
-    annotations are loaded. Assignment makes no cycles, so that reference counts free everything that it leaves."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
-
-
-@collector_paused()
 def assign_batch(
     maps: MapReader, skeleton: Skeleton, parameters: AssignmentConfig, map_to_images: list[tuple[float, float]]
 ) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from config.assignment import AssignmentConfig
 from config.errors import UserError
 from config.skeleton import Skeleton
-from utils.assignment import assign_batch, assign_people, check_shape
+from utils.assignment import assign_batch, assign_people, check_shape, without_collection
 
 
 class TensorMaps:
@@ -49,6 +49,7 @@ class TensorMaps:
         return self.flat[torch.from_numpy(index).to(self.flat.device)]
 
 
+@without_collection
 def assign_people_batch(
     maps: torch.Tensor,
     skeleton: Skeleton,
