@@ -9,15 +9,8 @@ writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depen
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +24,7 @@ from pycocotools import mask as coco_mask
 from config.errors import UserError, run_script
 from config.files import output_folder, write_json, written_whole
 from config.progress import track
+from data.processes import in_processes
 from data.synthetic_figure import KEYPOINTS, SKIN, Cloth, Figure, Part, paint, random_colour, random_colours, random_figure
 
 # COCO's own list: pairs of keypoint numbers, counted from 1.
@@ -284,29 +278,6 @@ def _draw_one(index: int, seed: int, size: tuple[int, int], folder: Path) -> tup
     return entry, [{"image_id": index, **annotation} for annotation in annotations]
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, end with it however it ends, and use one thread of OpenCV."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
-
-
-def _drawn(count: int, seed: int, size: tuple[int, int], folder: Path, workers: int) -> Iterator[tuple[dict, list[dict]]]:
-    draw = partial(_draw_one, seed=seed, size=size, folder=folder)
-    if workers == 1:
-        yield from map(draw, range(1, count + 1))
-        return
-    # spawn is the one way to start a process that every system has; a worker that has loaded OpenCV must not fork
-    pool = ProcessPoolExecutor(min(workers, count), multiprocessing.get_context("spawn"), _start_worker)
-    try:
-        yield from pool.map(draw, range(1, count + 1), chunksize=8)
-    except BrokenProcessPool as error:
-        raise UserError("a drawing process was killed, perhaps for lack of memory; try fewer --workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] = (256, 320), workers: int = 1) -> Path:
     """Write `count` pictures of `size` (height, width) and their annotations below `output`; the path of the annotation file.
 
@@ -319,7 +290,8 @@ def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] =
     annotation_file = output / "annotations.json"
     annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on
     images, annotations = [], []
-    drawn = _drawn(count, seed, size, output_folder(output / "images"), workers)
+    folder = output_folder(output / "images")
+    drawn = in_processes(_draw_one, ((index, seed, size, folder) for index in range(1, count + 1)), min(workers, count))
     for image, of_image in track(drawn, count, "drawing", unit="pictures"):
         images.append(image)
         annotations += [{"id": len(annotations) + i, **annotation} for i, annotation in enumerate(of_image, start=1)]

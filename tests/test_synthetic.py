@@ -194,7 +194,7 @@ def test_bad_arguments_are_named(tmp_path, arguments):
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
     write_synthetic(tmp_path, 2, seed=1, size=(64, 64))
 
-    def interrupted(index: int, **_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(synthetic, "_draw_one", interrupted)
