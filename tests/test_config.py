@@ -41,6 +41,7 @@ def test_overrides_are_typed():
         ("batch_size=2", ["batch_size", "did you mean 'train.batch_size'"]),
         ("train.batch_size=two", ["train.batch_size", "integer", "two"]),
         ("train.batch_size=0", ["train.batch_size", "greater than or equal to 1"]),
+        ("train.batch_size=true", ["train.batch_size", "number", "True"]),
         ("model.name=resnet", ["model.name", "imhn"]),
         ("skeleton=cocoo", ["cocoo", "known skeletons: coco"]),
         ("data.input_size=[500, 512]", ["data.input_size", "multiples of 64"]),
