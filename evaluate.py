@@ -15,9 +15,9 @@ from config import Config, UserError, load_config
 from config.errors import run_script
 from config.files import existing_folder, output_folder, write_json
 from config.progress import Progress
-from data.coco_annotations import keypoint_category, load_coco
+from data.coco_annotations import keypoint_category, load_coco, naming_file
 from data.images import read_images
-from utils.coco_eval import figures_table, keypoint_figures, to_detections, write_submission
+from utils.coco_eval import figures_table, ground_truth, keypoint_figures, to_detections, write_submission
 from utils.inference import PoseEstimator
 from utils.journal import Journal
 
@@ -60,6 +60,8 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
     if annotated:
         category, order = keypoint_category(coco, config.skeleton, options.annotations)
         count = len(coco.cats[category]["keypoints"])
+        with naming_file(options.annotations):
+            truth = ground_truth(coco, category, order)  # already here: what is wrong with it should not be told after an hour
     images = [coco.imgs[i] for i in sorted(coco.imgs)][: options.limit]
     _check_images(images, options)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
@@ -77,7 +79,7 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
         write_json(output / "detections.json", detections)
         if annotated:
             ids = [image["id"] for image in images]
-            figures = keypoint_figures(coco, detections, ids, category, order, config.skeleton.oks_sigmas)
+            figures = keypoint_figures(truth, detections, ids, category, order, config.skeleton.oks_sigmas)
             write_json(output / "figures.json", figures)
             print(figures_table(figures))
         else:

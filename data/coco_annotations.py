@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,15 @@ def indexed(dataset: dict) -> COCO:
     return coco
 
 
+@contextlib.contextmanager
+def naming_file(path: str | Path) -> Iterator[None]:
+    """What is wrong with an annotation is told with the name of its file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"annotation file {path}: {error}") from error
+
+
 def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: str | Path) -> None:
     """What pycocotools takes for granted, and what goes wrong without a word where it is not so: ids that are numbers, each once."""
     where = f"annotation file {path}: not in COCO's format,"
@@ -48,6 +59,8 @@ def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: st
                 raise UserError(f"{where} an entry of {kind!r} lacks {key!r}")
             if key.endswith("id") and type(entry[key]) is not int:
                 raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a whole number")
+            if key == "file_name" and not isinstance(entry[key], str):
+                raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a text")
         if entry["id"] in ids:
             raise UserError(f"{where} two {kind} have the id {entry['id']}")
         ids.add(entry["id"])
@@ -73,7 +86,7 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
 def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
     """(D, 3) x, y, v in the data set's order with v 1 visible, 0 hidden, 2 not labelled (COCO's file has 2, 1, 0).
 
-    order (D,): where each keypoint stands in the file. Raises UserError where the list is too short.
+    order (D,): where each keypoint stands in the file. Raises UserError as `file_keypoints` does.
     """
     joints = file_keypoints(annotation, order).astype(np.float32)
     joints[:, 2] = np.select([joints[:, 2] == 2, joints[:, 2] == 1], [VISIBLE, HIDDEN], UNLABELLED)
@@ -81,8 +94,13 @@ def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
 
 
 def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
-    """(D, 3) x, y, v as the file has them (v 2 visible, 1 hidden, 0 not labelled), in the data set's order; zeros where it has none."""
-    values = np.asarray(annotation.get("keypoints") or np.zeros(3 * (int(order.max()) + 1)), float)
+    """(D, 3) x, y, v as the file has them (v 2 visible, 1 hidden, 0 not labelled), in the data set's order; zeros where it has none.
+
+    Raises UserError where the list is too short, or holds anything but finite numbers.
+    """
+    if not annotation.get("keypoints"):
+        return np.zeros((len(order), 3))
+    values = _numbers(annotation, "keypoints", "x, y, v of each keypoint")
     if values.size % 3 or values.size <= 3 * order.max():
         raise UserError(f"annotation {annotation['id']}: {values.size} keypoint numbers, expected 3 for each of the category's keypoints")
     return values.reshape(-1, 3)[order]
@@ -90,10 +108,32 @@ def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
 
 def person_box(annotation: dict) -> np.ndarray:
     """(4,) x, y, width, height in pixels. Raises UserError where there is none."""
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not np.isfinite(np.asarray(box, float)).all():
-        raise UserError(f"annotation {annotation['id']}: its 'bbox' is {box!r}, expected x, y, width, height")
-    return np.array(box, float)
+    return _numbers(annotation, "bbox", "x, y, width, height", (4,))
+
+
+def person_area(annotation: dict) -> float:
+    """Pixels squared; the box's where the file does not say. Raises UserError where it is not a finite number."""
+    if annotation.get("area") is None:
+        return float(person_box(annotation)[2:].prod())
+    return float(_numbers(annotation, "area", "a number", ()))
+
+
+def check_labelled(annotation: dict, order: np.ndarray) -> None:
+    """Raise UserError for what would end the building of a training file: better now than after an hour of images."""
+    if file_keypoints(annotation, order)[:, 2].any() and not annotation.get("iscrowd"):
+        person_box(annotation), person_area(annotation)
+
+
+def _numbers(annotation: dict, key: str, expected: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An annotation's value as float64. Raises UserError where it is not of that shape or not all of it are finite numbers."""
+    value = annotation.get(key)
+    try:
+        values = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        values = np.asarray(None)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (shape is not None and values.shape != shape):
+        raise UserError(f"annotation {annotation['id']}: its {key!r} is {reprlib.repr(value)}, expected {expected}")
+    return values.astype(float)
 
 
 def region(annotation: dict, height: int, width: int) -> np.ndarray:

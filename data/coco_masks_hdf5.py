@@ -35,7 +35,16 @@ from config.files import existing_folder, output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
-from data.coco_annotations import annotated_joints, keypoint_category, load_coco, person_box, region
+from data.coco_annotations import (
+    annotated_joints,
+    check_labelled,
+    keypoint_category,
+    load_coco,
+    naming_file,
+    person_area,
+    person_box,
+    region,
+)
 from data.images import check_image, decode_image
 from data.processes import in_processes
 
@@ -109,7 +118,7 @@ def image_record(image: dict, annotations: list[dict], folder: Path, order: np.n
     labelled = (joints[..., 2] != UNLABELLED).any(1)
     people = [i for i, a in enumerate(annotations) if labelled[i] and not a.get("iscrowd")]
     boxes = np.array([person_box(annotations[i]) for i in people], np.float32).reshape(-1, 4)
-    areas = np.array([annotations[i].get("area", boxes[n, 2] * boxes[n, 3]) for n, i in enumerate(people)])
+    areas = np.array([person_area(annotations[i]) for i in people])
     main = main_people(joints[people], boxes, areas)
     if not main:
         return None
@@ -142,6 +151,9 @@ def build_hdf5(
     jobs = []
     for image_id, image in sorted(coco.imgs.items()):
         people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+        with naming_file(annotations):
+            for person in people:
+                check_labelled(person, order)
         if people:
             jobs.append((image, people, images, order))
     if not jobs:

@@ -111,7 +111,12 @@ def test_ids_that_are_text(build, changed, key):
     ("key", "value", "said"),
     [
         ("keypoints", [1, 2, 2], "3 keypoint numbers"),
+        ("keypoints", "abc", "changed.json: annotation 1: its 'keypoints' is 'abc', expected x, y, v"),
+        ("keypoints", [None] * 51, "its 'keypoints' is [None, "),
+        ("keypoints", [float("nan")] * 51, "its 'keypoints' is [nan, "),
         ("bbox", None, "'bbox' is None"),
+        ("bbox", ["a", 2, 3, 4], "'bbox' is ['a', 2, 3, 4]"),
+        ("area", "big", "'area' is 'big', expected a number"),
         ("segmentation", [[1, 2]], "'segmentation' cannot be decoded"),
         ("segmentation", {"counts": [4], "size": [2, 2]}, "another size"),
     ],
@@ -119,6 +124,16 @@ def test_ids_that_are_text(build, changed, key):
 def test_annotations_that_make_no_sense(build, changed, key, value, said):
     path = changed(lambda content: [annotation.update({key: value}) for annotation in content["annotations"]])
     assert said in build(path)
+
+
+def test_an_area_of_null_is_the_boxs(run, changed, images, tmp_path):
+    path = changed(lambda content: [annotation.update(area=None) for annotation in content["annotations"]])
+    status, _, err = run(BUILD, "--annotations", path, "--images", images, "--output", tmp_path / "out.h5", "--workers", 1)
+    assert status == 0, err
+
+
+def test_a_file_name_that_is_a_number(build, changed):
+    assert "the file_name 5 in 'images' is not a text" in build(changed(lambda content: content["images"][0].update(file_name=5)))
 
 
 def test_annotation_file_with_nobody_to_train_on(build, changed):

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 from config.load import load_skeleton
 from config.skeleton import UNLABELLED
 from data.coco_annotations import annotated_joints, keypoint_category, load_coco
-from utils.coco_eval import FIGURES, RESULTS_NAME, keypoint_figures, to_detections
+from utils.coco_eval import FIGURES, RESULTS_NAME, ground_truth, keypoint_figures, to_detections
 from utils.inference import PoseEstimator
 
 SKELETON = load_skeleton("coco")
@@ -195,6 +195,15 @@ def test_photographs(run, shared, tiny, trained, tmp_path):
     assert out.split()[:10] == list(FIGURES)
 
 
+def test_faulty_annotations_are_told_before_the_first_image(evaluate, knowing, annotations, tmp_path):
+    content = read(annotations)
+    content["annotations"][-1]["bbox"] = ["a", 2, 3, 4]
+    (tmp_path / "faulty.json").write_text(json.dumps(content))
+    status, _, err = evaluate(annotations=tmp_path / "faulty.json")
+    assert (status, err.count("\n"), knowing) == (2, 1, [])
+    assert f"faulty.json: annotation {content['annotations'][-1]['id']}: its 'bbox' is ['a', 2, 3, 4]" in err
+
+
 # Annotation files of one's own
 
 
@@ -228,7 +237,8 @@ def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     found = labelled_people(path, noise=2)
     detections = [d for i, people in found.items() for d in to_detections(i, *people, SKELETON, category, order, count)]
     assert all(len(d["keypoints"]) == 3 * count for d in detections)
-    return keypoint_figures(coco, detections, sorted(coco.imgs), category, order, SKELETON.oks_sigmas), detections
+    truth = ground_truth(coco, category, order)
+    return keypoint_figures(truth, detections, sorted(coco.imgs), category, order, SKELETON.oks_sigmas), detections
 
 
 def test_own_annotation_files_give_the_same_figures(annotations, tmp_path):
@@ -244,6 +254,16 @@ def test_own_annotation_files_give_the_same_figures(annotations, tmp_path):
     plain.evaluate(), plain.accumulate(), plain.summarize()
     assert list(figures.values()) == pytest.approx(plain.stats.tolist())
     assert figures_of(own_file(usual, tmp_path / "own.json"))[0] == figures
+
+
+def test_people_without_an_area_have_their_boxs(annotations, tmp_path):
+    content, (left_out, null) = read(annotations), (tmp_path / "left out.json", tmp_path / "null.json")
+    for annotation in content["annotations"]:
+        del annotation["area"]
+    left_out.write_text(json.dumps(content))
+    content["annotations"] = [{**annotation, "area": None} for annotation in content["annotations"]]
+    null.write_text(json.dumps(content))
+    assert figures_of(left_out)[0] == figures_of(null)[0]
 
 
 def test_own_annotation_files_can_be_trained_and_evaluated(run, evaluate, tiny, samples, annotations, images, tmp_path):

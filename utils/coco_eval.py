@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton
 from config.files import write_json, written_whole
-from data.coco_annotations import file_keypoints, indexed, person_box
+from data.coco_annotations import file_keypoints, indexed, person_area, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
@@ -36,17 +36,25 @@ def to_detections(
     ]
 
 
+def ground_truth(coco: COCO, category: int, order: np.ndarray) -> COCO:
+    """The people of an annotation file as `keypoint_figures` compares with. Raises UserError where an annotation makes no sense.
+
+    order (D,): where each of the data set's keypoints stands in the file.
+    """
+    people = [annotation for annotation in coco.dataset["annotations"] if annotation["category_id"] == category]
+    return indexed({**coco.dataset, "annotations": [_true_person(*numbered, order) for numbered in enumerate(people, start=1)]})
+
+
 def keypoint_figures(
-    coco: COCO, detections: list[dict], image_ids: list[int], category: int, order: np.ndarray, sigmas: np.ndarray
+    truth: COCO, detections: list[dict], image_ids: list[int], category: int, order: np.ndarray, sigmas: np.ndarray
 ) -> dict[str, float]:
     """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it).
 
-    order (D,): where each of the data set's keypoints stands in the annotation file; sigmas (D,): OKS's, in the data set's order.
+    truth: see `ground_truth`. order (D,): where each of the data set's keypoints stands in the annotation file.
+    sigmas (D,): OKS's, in the data set's order.
     """
     if not detections:
         return dict.fromkeys(FIGURES, 0.0)
-    people = [annotation for annotation in coco.dataset["annotations"] if annotation["category_id"] == category]
-    truth = indexed({**coco.dataset, "annotations": [_ground_truth(*numbered, order) for numbered in enumerate(people, start=1)]})
     found = [{**detection, "keypoints": file_keypoints(detection, order).ravel()} for detection in detections]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
@@ -57,14 +65,14 @@ def keypoint_figures(
     return {name: float(value) for name, value in zip(FIGURES, evaluation.stats)}
 
 
-def _ground_truth(number: int, annotation: dict, order: np.ndarray) -> dict:
+def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
     """An annotation as pycocotools wants it: keypoints in the order of the sigmas, and what files of one's own often leave out.
 
     The id is new, since pycocotools takes 0, where such files like to begin, for "not matched".
     """
     keypoints, box = file_keypoints(annotation, order), person_box(annotation).tolist()
-    given = {"area": box[2] * box[3], "iscrowd": 0, **annotation}
-    return {**given, "id": number, "bbox": box, "keypoints": keypoints.ravel(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
+    known = {"id": number, "bbox": box, "area": person_area(annotation), "iscrowd": int(bool(annotation.get("iscrowd")))}
+    return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
 
 
 def figures_table(figures: dict[str, float]) -> str:
