@@ -49,7 +49,7 @@ from data.images import check_image, decode_image
 from data.processes import in_processes
 
 FORMAT_VERSION = 1
-MIN_KEYPOINTS = 5  # of a main person
+MIN_KEYPOINTS = 5  # of a main person; all of them where the data set has fewer
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
 MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
 
@@ -68,16 +68,15 @@ class ImageRecord:
 
 
 def main_people(joints: np.ndarray, boxes: np.ndarray, areas: np.ndarray) -> list[int]:
-    """Which people a sample is made around: well labelled, large enough, and not on top of an earlier one.
+    """Which people a sample is made around: well labelled, large enough, with a box to cut out, and not on top of an earlier one.
 
     joints (P, D, 3), boxes (P, 4) x, y, w, h in pixels, areas (P,) in pixels squared.
     """
     labelled = (joints[..., 2] != UNLABELLED).sum(1)
     centres = boxes[:, :2] + boxes[:, 2:] / 2
+    usable = (labelled >= min(MIN_KEYPOINTS, joints.shape[1])) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1)
     chosen: list[int] = []
-    for p in range(len(joints)):
-        if labelled[p] < MIN_KEYPOINTS or areas[p] < MIN_AREA:
-            continue
+    for p in np.flatnonzero(usable).tolist():
         near = (np.linalg.norm(centres[p] - centres[q]) < MIN_DISTANCE * boxes[q, 2:].max() for q in chosen)
         if not any(near):
             chosen.append(p)
@@ -176,7 +175,8 @@ def build_hdf5(
                     writer.add(record)
                 progress.advance(note=f"{writer.samples} samples" + (f", {len(failures)} images failed" if failures else ""))
             if not writer.samples:
-                reason = failures[0] if failures else f"nobody has {MIN_KEYPOINTS} keypoints and an area of {MIN_AREA} pixels"
+                needed = f"{min(MIN_KEYPOINTS, len(order))} keypoints, an area of {MIN_AREA} pixels and a box with width and height"
+                reason = failures[0] if failures else f"nobody has {needed}"
                 raise UserError(f"annotation file {annotations}: no sample can be made: {reason}")
         writer.finish()
     return writer.samples, failures

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from config import UserError, load_config
 from config.load import load_skeleton
+from config.skeleton import Skeleton
 from data.coco_masks_hdf5 import build_hdf5, loss_masks, main_people, pack_mask, unpack_mask
 from data.dataset import CocoMasksDataset
 from data.transforms import Augmentation
@@ -75,6 +76,26 @@ def test_main_people_are_labelled_large_and_apart():
     boxes = np.array([[0, 0, 100, 50], [200, 0, 100, 100], [0, 0, 20, 20], [25, 0, 100, 50], [31, 0, 100, 50]], np.float32)
     areas = np.array([5000, 10000, 400, 5000, 5000])
     assert main_people(joints, boxes, areas) == [0, 4]
+
+
+def test_people_without_a_box_are_no_main_people(tmp_path):
+    """There would be nothing to cut out: a crop has the box's height."""
+    for box in ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, -30, 60]):
+        with pytest.raises(UserError, match="nobody has 5 keypoints, an area of 1024 pixels and a box"):
+            build(tmp_path, [person(20, 20, bbox=box)])
+    assert build(tmp_path, [person(20, 20, bbox=[0, 0, 0, 0]), person(100, 60)])[0] == 1
+
+
+def test_all_keypoints_of_a_small_skeleton_are_enough(tmp_path):
+    names = ["left_eye", "right_eye", "nose"]
+    dataset = {name: SKELETON.dataset[name] for name in names}
+    ours = tuple(dataset.values())
+    small = Skeleton(name="face", keypoints=ours, limbs=(), flip_pairs=(), sigmas=dict.fromkeys(ours, 0.1), dataset=dataset)
+    files = write_coco(tmp_path, [person(20, 20), person(100, 60, visible=2)])
+    assert build_hdf5(*files, tmp_path / "out.h5", small, workers=1)[0] == 1
+    files = write_coco(tmp_path, [person(100, 60, visible=2)])
+    with pytest.raises(UserError, match="nobody has 3 keypoints"):
+        build_hdf5(*files, tmp_path / "out.h5", small, workers=1)
 
 
 def test_masks_take_every_crowd_and_spare_known_people():
