@@ -17,7 +17,7 @@ from config.files import existing_folder, output_folder, write_json
 from config.progress import Progress
 from data.coco_annotations import keypoint_category, load_coco, naming_file
 from data.images import read_images
-from utils.coco_eval import figures_table, ground_truth, keypoint_figures, to_detections, write_submission
+from utils.coco_eval import FIGURES_NAME, figures_table, ground_truth, keypoint_figures, remove_derived, to_detections, write_submission
 from utils.inference import PoseEstimator
 from utils.journal import Journal
 
@@ -77,10 +77,11 @@ def evaluate(config: Config, options: argparse.Namespace) -> None:
                 progress.advance()
         detections = [detection for image in images for detection in journal.done[image["id"]]]
         write_json(output / "detections.json", detections)
+        remove_derived(output)
         if annotated:
             ids = [image["id"] for image in images]
             figures = keypoint_figures(truth, detections, ids, category, order, config.skeleton.oks_sigmas)
-            write_json(output / "figures.json", figures)
+            write_json(output / FIGURES_NAME, figures)
             print(figures_table(figures))
         else:
             print(f"no annotations to compare with; for the COCO server: {write_submission(output, detections)}")

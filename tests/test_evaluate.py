@@ -116,6 +116,15 @@ def test_images_without_annotations_make_an_archive_for_the_server(evaluate, kno
     assert all(set(r) == {"image_id", "category_id", "keypoints", "score"} and len(r["keypoints"]) == 51 for r in results)
 
 
+def test_nothing_of_an_earlier_evaluation_is_left_beside_new_detections(evaluate, knowing, annotations, tmp_path):
+    path = tmp_path / "image_info_test-dev2017.json"
+    path.write_text(json.dumps({"images": read(annotations)["images"]}))
+    archive = {RESULTS_NAME, RESULTS_NAME.replace(".json", ".zip")}
+    for arguments, beside in (({}, {"figures.json"}), ({"annotations": path}, archive), ({}, {"figures.json"})):
+        assert evaluate("--limit", 1, **arguments).status == 0
+        assert {file.name for file in (tmp_path / "out").iterdir()} == {"detections.json", *beside}
+
+
 # Going on
 
 

@@ -16,7 +16,9 @@ from config.files import write_json, written_whole
 from data.coco_annotations import file_keypoints, indexed, person_area, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+FIGURES_NAME = "figures.json"
 RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
+ARCHIVE_NAME = RESULTS_NAME.replace(".json", ".zip")
 
 
 def to_detections(
@@ -81,9 +83,15 @@ def figures_table(figures: dict[str, float]) -> str:
     return "  ".join(names) + "\n" + "  ".join(values)
 
 
+def remove_derived(folder: Path) -> None:
+    """Remove what was made from an earlier evaluation's detections: beside others it would mislead."""
+    for name in (FIGURES_NAME, RESULTS_NAME, ARCHIVE_NAME):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_submission(folder: Path, detections: list[dict]) -> Path:
     """The archive that COCO's evaluation server takes."""
-    path = folder / RESULTS_NAME.replace(".json", ".zip")
+    path = folder / ARCHIVE_NAME
     write_json(folder / RESULTS_NAME, detections)
     with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(folder / RESULTS_NAME, RESULTS_NAME)
