@@ -48,7 +48,8 @@ class AssignmentConfig(Section):
     trace_margin: NonNegative = 1.0  # how far a drawn limb reaches beyond its ends: targets.limb_margin / targets.stride
     trace_score: Probability = 0.5  # score of a traced keypoint, times the limb's mean response
 
-    # Assembly: a person's worth is the evidence of its limbs less `absent_limb` for every limb that is not there though both ends are
+    # Assembly: a person's worth is that of its limbs less `absent_limb` for every limb that is not there though both ends are
+    end_weight: Probability = 0.5  # part of the weaker end's response in the worth of a limb; the evidence is the rest
     absent_limb: NonNegative = 0.4
     refine_passes: Annotated[int, Field(ge=0)] = 4  # rounds of moving and swapping single keypoints between people
     share_members: Count = 3  # a part of a person with so many keypoints of its own may share keypoints with another person ...

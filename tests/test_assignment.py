@@ -14,6 +14,7 @@ from conftest import ROOT, SHARED
 from config import Config, UserError, load_config
 from config.skeleton import Skeleton
 from data.targets import render_targets
+from utils import assignment
 from utils.assignment import assign_people
 from utils.assignment_torch import assign_people_batch
 
@@ -70,6 +71,12 @@ def test_sub_pixel_positions_in_a_stretched_image(config: Config) -> None:
     assert 0.9 < scores[0] <= 1
 
 
+def test_maps_of_one_pixel(config: Config) -> None:
+    maps = np.zeros((50, 1, 1), np.float32)
+    maps[30] = 0.9
+    np.testing.assert_allclose(assign(maps, config)[0][0, 0], [1.5, 1.5, 0.9], atol=1e-6)
+
+
 def test_a_keypoint_at_the_border(config: Config) -> None:
     joints = people(config, (190, 0, 255.3))
     same_people(assign(draw(joints, config), config)[0], joints, 0.1)
@@ -111,6 +118,20 @@ def test_a_keypoint_without_a_peak_is_found_by_its_limbs(config: Config) -> None
     assert not (assign(maps, off)[0][:, config.skeleton.index("Relb"), 2] > 0).any()
 
 
+def test_of_two_peaks_in_one_blob_the_higher_one_is_the_keypoint(config: Config) -> None:
+    joints = people(config, (100, 10, 220))
+    elbow, wrist = config.skeleton.index("Relb"), config.skeleton.index("Rwri")
+    doubled = joints.repeat(2, 0)
+    doubled[1, :, 2] = 2  # a second, lower peak on the forearm
+    doubled[1, wrist] = *(0.4 * joints[0, elbow, :2] + 0.6 * joints[0, wrist, :2]), 1
+    maps = draw(joints, config)
+    maps[30 + wrist] = np.maximum(maps[30 + wrist], 0.3 * draw(doubled[1:], config)[30 + wrist])
+    below = np.arange(HEIGHT // 4) * 4 + 1.5 > doubled[1, wrist, 1] + 4
+    maps[config.skeleton.limbs.index(("Relb", "Rwri")), below] *= 0.6  # the limb alone speaks for the lower one
+    keypoints, _ = assign(maps, config)
+    assert np.hypot(*(keypoints[0, wrist, :2] - joints[0, wrist, :2])) < 1
+
+
 def test_people_of_one_or_two_keypoints(config: Config) -> None:
     joints = people(config, (40, 10, 100), (340, 10, 100))
     joints[..., 2] = 2
@@ -148,6 +169,13 @@ def test_broken_maps_are_refused(config: Config, preset: str, channel: int, valu
         assign(maps, parameters)
 
 
+def test_an_infinite_limb_is_refused(config: Config) -> None:
+    maps = draw(people(config, (100, 10, 220)), config)
+    maps[:30][maps[:30] > 0.3] = np.inf
+    with pytest.raises(UserError, match="NaN or infinite"):
+        assign(maps, config)
+
+
 @pytest.mark.parametrize("shape", [(47, 64, 96), (49, 64, 96), (51, 64, 96), (64, 96), (1, 50, 64, 96)])
 def test_wrong_shapes_are_refused(config: Config, shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match="needs 50 channels"):
@@ -161,6 +189,28 @@ def test_noise_and_flat_maps_end_in_time(config: Config) -> None:
     assign(np.full((50, 64, 96), 0.5, np.float32), few)
     assign(np.random.default_rng(0).integers(0, 2, (50, 64, 96)).astype(np.float32), few)
     assert time.perf_counter() - start < 20
+
+
+def test_keypoint_noise_without_limbs_ends_in_time(config: Config) -> None:
+    maps = np.random.default_rng(0).random((50, 64, 96), np.float32)
+    maps[config.skeleton.limb_channels] = 0
+    start = time.perf_counter()
+    assign(maps, config)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("few_pairs", [0, 10**9])
+def test_a_crowd_alone_and_in_a_batch(config: Config, few_pairs: int, monkeypatch) -> None:
+    """The quick look at the pairs of a crowd loses nobody, and other images of the batch change nothing."""
+    joints = people(config, *[(30 + 66 * (n % 5), 5 + 125 * (n // 5), 110) for n in range(10)])
+    maps = draw(joints, config)
+    monkeypatch.setattr(assignment, "FEW_PAIRS", few_pairs)
+    keypoints, scores = assign(maps, config)
+    same_people(keypoints, joints, 0.5)
+    batch = torch.from_numpy(np.stack([np.zeros_like(maps), maps, maps[:, :, ::-1].copy()]))
+    found = assign_people_batch(batch, config.skeleton, config.assignment, [(256, 384)] * 3, [(4.0, 4.0)] * 3)
+    assert [len(scores) for _, scores in found] == [0, 10, len(found[2][1])]
+    np.testing.assert_allclose(found[1][0], keypoints, atol=1e-3)
 
 
 def other_skeleton(skeleton: Skeleton, order: np.ndarray, keep: list[str], seed: int) -> Skeleton:
@@ -236,6 +286,8 @@ def test_batch_on_a_device_finds_the_same_people(config: Config) -> None:
             np.testing.assert_allclose(scores, alone[1], atol=1e-5)
     with pytest.raises(UserError, match="NaN"):
         assign_people_batch(torch.full((2, 50, 64, 96), torch.nan), config.skeleton, config.assignment, sizes[:2], scales[:2])
+    with pytest.raises(UserError, match="2 images' maps with 1 image sizes"):
+        assign_people_batch(torch.zeros(2, 50, 64, 96), config.skeleton, config.assignment, sizes[:1], scales[:1])
     with pytest.raises(UserError, match="needs 50 channels"):
         assign_people_batch(torch.zeros(2, 46, 64, 96), config.skeleton, config.assignment, sizes[:2], scales[:2])
 

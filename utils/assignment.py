@@ -31,6 +31,7 @@ TRACE_BIAS = 0.2  # map pixels by which the run of a drawn limb ends late: round
 CHUNK = 1 << 15  # pairs that are scored at once, which bounds the memory
 FEW_PAIRS = 2000  # so few in an image are scored in full without a first look
 PROBE = 0.25  # part of the limb threshold that a single sample in the middle of each third must reach
+BROKEN = "the maps hold NaN or infinite values: the network's weights or its input are broken"
 LEAST = 1e-3  # responses are raised to this before their logarithm is taken
 
 
@@ -104,7 +105,7 @@ class ArrayMaps:
         value = flat[index]
         # Reading the maps takes a good part of the whole time, so each is read once: limbs by a minimum, which NaN survives
         if not (np.isfinite(limbs.min(initial=0)) and np.isfinite(value).all()):
-            raise UserError("the maps hold NaN or infinite values: the network's weights or its input are broken")
+            raise UserError(BROKEN)
         # Of equal neighbours the first is the peak: a keypoint in the middle of two pixels gives both the same response.
         # One axis after the other, which leaves few pixels for the next step.
         column = index % w
@@ -157,13 +158,13 @@ def without_collection(assign: Callable[Arguments, Result]) -> Callable[Argument
 
     @wraps(assign)
     def uninterrupted(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        collecting = gc.isenabled()
+        if not gc.isenabled():  # the caller's wish, or another thread is here too
+            return assign(*args, **kwargs)
         gc.disable()
         try:
             return assign(*args, **kwargs)
         finally:
-            if collecting:
-                gc.enable()
+            gc.enable()
 
     return uninterrupted
 
@@ -180,7 +181,8 @@ def assign_people(
 
     maps: (C, h, w) float32, limb channels, then keypoint channels; the last two (person mask, keypoint maximum) may be left out.
     image_size: (height, width) in pixels. map_to_image: (sx, sy), image x = (map x + 0.5) * sx - 0.5.
-    Returns keypoints (P, K, 3) x, y, score in image pixels (0, 0, 0 where missing) and scores (P,), 0 to 1.
+    Returns keypoints (P, K, 3) x, y, score in image pixels (0, 0, 0 where missing) and scores (P,), 0 to 1 as far as responses are.
+    UserError where the maps have another skeleton's shape, or hold NaN or an infinity that matters.
     """
     maps = np.asarray(maps)
     check_shape(maps.shape[-3:] if maps.ndim == 3 else maps.shape, skeleton)
@@ -209,10 +211,10 @@ def assign_batch(
             first = len(candidates)
             candidates = candidates.joined(traced)
             limbs = limbs.joined(score_limbs(maps, candidates, skeleton, parameters, first))
-    limbs = drop_rivals(limbs, len(candidates), skeleton, parameters)
+    limbs = drop_rivals(limbs, candidates, skeleton, parameters)
     people = []
     for image, scale in enumerate(map_to_images):
-        if len(map_to_images) == 1:
+        if maps.shape[0] == 1:
             mine, my_limbs = candidates, limbs
         else:
             which = np.flatnonzero(candidates.image == image)
@@ -220,7 +222,7 @@ def assign_batch(
             my_limbs = limbs.take(candidates.image[limbs.start] == image)
             my_limbs = Limbs(my_limbs.limb, np.searchsorted(which, my_limbs.start), np.searchsorted(which, my_limbs.end), my_limbs.evidence)
         clusters = assemble(mine, my_limbs, skeleton, parameters)
-        people.append(read_people(mine, clusters, skeleton, parameters, scale))
+        people.append(read_people(mine, clusters, skeleton, scale))
     return people
 
 
@@ -248,7 +250,7 @@ def _vertex(before: np.ndarray, at: np.ndarray, after: np.ndarray, first: np.nda
     offset = (after - before) / (2 * np.maximum(2 * at - before - after, 1e-6))
     if first.any() or last.any():
         offset = np.where(first, variance * (after - at) + 0.5, offset)
-        offset = np.where(last, variance * (at - before) - 0.5, offset)
+        offset = np.where(last, np.where(first, 0, variance * (at - before) - 0.5), offset)
     return offset.clip(-1.5, 1.5)
 
 
@@ -266,7 +268,7 @@ def _strongest(group: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
 class Pairs:
     """All limbs that could lie between some starts and some ends, counted by limb, then start, then end.
 
-    A crowd has a million of them, so that none is written down before it is asked for.
+    A crowd has a million of them, of which nearly all are sorted out by a look at their middles before anything else is written down.
     """
 
     starts: np.ndarray  # (S,) candidate numbers, one kind after the other
@@ -287,33 +289,35 @@ class Pairs:
         starts, ends = starts[np.argsort(at_start, kind="stable")], ends[np.argsort(at_end, kind="stable")]
         return cls(starts, ends, first_start[a], first_end[b], high[a] * wide[b], wide[b])
 
-    def all(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(M,) limb, start and end of each."""
-        limb = np.repeat(np.arange(len(self.count)), self.count)
-        return self._pairs(limb, np.arange(len(limb)) - (np.cumsum(self.count) - self.count)[limb])
-
-    def lit(self, maps: MapReader, position: np.ndarray, planes: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(M,) limb, start and end of those whose middle has a response over `threshold`.
+    def likely(
+        self, crowded: np.ndarray, maps: MapReader, position: np.ndarray, planes: np.ndarray, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(M,) limb, start and end of each; of the `crowded` limbs (L,) of those alone whose middle has a response over `threshold`.
 
         position: (2, N) x, y of the candidates. planes: (L,) channel of each limb, counted over the batch.
         """
+        last = np.cumsum(self.count)
+        number = np.arange(last[-1] if len(last) else 0)
+        if crowded.any():
+            keep = np.ones(len(number), bool)
+            keep[np.repeat(crowded, self.count)] = maps.values(self._middles(crowded, maps, position, planes)) > threshold
+            number = number[keep]
+        limb = np.searchsorted(last, number, side="right")
+        i, j = np.divmod(number - (last - self.count)[limb], self.wide[limb])
+        return limb, self.starts[self.first_start[limb] + i], self.ends[self.first_end[limb] + j]
+
+    def _middles(self, which: np.ndarray, maps: MapReader, position: np.ndarray, planes: np.ndarray) -> np.ndarray:
+        """Index of the pixel in the middle of each pair of some limbs."""
         _, _, h, w = maps.shape
         half = position / 2
-        index, place = np.empty(self.count.sum(), np.intp), 0
-        for n in np.flatnonzero(self.count).tolist():
+        index, place = np.empty(self.count[which].sum(), np.intp), 0
+        for n in np.flatnonzero(which & (self.count > 0)).tolist():
             wide = self.wide[n]
             start, end = self.starts[self.first_start[n] :][: self.count[n] // wide], self.ends[self.first_end[n] :][:wide]
             middle = _index(half[0, start, None] + half[0, end], half[1, start, None] + half[1, end], planes[n], h, w)
             index[place : place + middle.size] = middle.ravel()
             place += middle.size
-        found = np.flatnonzero(maps.values(index) > threshold)
-        last = np.cumsum(self.count)
-        limb = np.searchsorted(last, found, side="right")
-        return self._pairs(limb, found - (last - self.count)[limb])
-
-    def _pairs(self, limb: np.ndarray, within: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        i, j = np.divmod(within, self.wide[limb])
-        return limb, self.starts[self.first_start[limb] + i], self.ends[self.first_end[limb] + j]
+        return index
 
 
 def score_limbs(maps: MapReader, candidates: Candidates, skeleton: Skeleton, parameters: AssignmentConfig, first: int = 0) -> Limbs:
@@ -343,18 +347,22 @@ def score_limbs(maps: MapReader, candidates: Candidates, skeleton: Skeleton, par
             found.append(maps.weakest_third(_index(x, y, planes[limb[n : n + CHUNK], None], h, w)))
         return np.concatenate(found)
 
-    if sum(some.count.sum() for some in pairs) <= FEW_PAIRS * images:
-        found = [some.all() for some in pairs]
-        limb, start, end = found[0] if len(found) == 1 else (np.concatenate(parts) for parts in zip(*found))
-    else:  # a look at one point, then at three, sorts out nearly all pairs of a crowd
-        threshold = PROBE * parameters.limb_threshold
-        limb, start, end = (np.concatenate(parts) for parts in zip(*(some.lit(maps, position, planes, threshold) for some in pairs)))
-        probe = evidence(limb, start, end, 3)
-        keep = probe > threshold
-        likely = Limbs(limb[keep], start[keep], end[keep], probe[keep])
-        likely = likely.take(_best_at_ends(likely, len(candidates), 2 * parameters.max_rivals))
-        limb, start, end = likely.limb, likely.start, likely.end
+    # A look at one point, then at three, sorts out nearly all pairs of a crowd. What else is in the batch must not matter to an image.
+    crowded = sum(some.count.reshape(images, -1).sum(1) for some in pairs) > FEW_PAIRS
+    threshold = PROBE * parameters.limb_threshold
+    found = [some.likely(np.repeat(crowded, skeleton.num_limbs), maps, position, planes, threshold) for some in pairs]
+    limb, start, end = found[0] if len(found) == 1 else (np.concatenate(parts) for parts in zip(*found))
+    if crowded.any():
+        keep = ~crowded[candidates.image[start]]
+        crowd = np.flatnonzero(~keep)
+        probe = evidence(limb[crowd], start[crowd], end[crowd], 3)
+        crowd, probe = crowd[probe > threshold], probe[probe > threshold]
+        seen = Limbs(limb[crowd], start[crowd], end[crowd], probe)
+        keep[crowd[_best_at_ends(seen, candidates, 2 * parameters.max_rivals)]] = True
+        limb, start, end = limb[keep], start[keep], end[keep]
     strength = evidence(limb, start, end, parameters.limb_samples)
+    if not np.isfinite(strength).all():
+        raise UserError(BROKEN)
     keep = strength > parameters.limb_threshold
     return Limbs(limb[keep] % skeleton.num_limbs, start[keep], end[keep], strength[keep])
 
@@ -368,11 +376,11 @@ def _index(x: np.ndarray, y: np.ndarray, channel: np.ndarray, h: int, w: int) ->
     return index.astype(np.intp)
 
 
-def drop_rivals(limbs: Limbs, candidates: int, skeleton: Skeleton, parameters: AssignmentConfig) -> Limbs:
+def drop_rivals(limbs: Limbs, candidates: Candidates, skeleton: Skeleton, parameters: AssignmentConfig) -> Limbs:
     """Without the limbs that are weak beside another one of their start and beside another one of their end."""
     at_start = limbs.start * skeleton.num_limbs + limbs.limb
     at_end = limbs.end * skeleton.num_limbs + limbs.limb
-    best_start, best_end = np.zeros((2, candidates * skeleton.num_limbs), np.float32)
+    best_start, best_end = np.zeros((2, len(candidates) * skeleton.num_limbs), np.float32)
     np.maximum.at(best_start, at_start, limbs.evidence)
     np.maximum.at(best_end, at_end, limbs.evidence)
     keep = limbs.evidence >= parameters.limb_rival * np.minimum(best_start[at_start], best_end[at_end])
@@ -380,12 +388,17 @@ def drop_rivals(limbs: Limbs, candidates: int, skeleton: Skeleton, parameters: A
     return limbs if keep.all() else limbs.take(keep)
 
 
-def _best_at_ends(limbs: Limbs, candidates: int, count: int) -> np.ndarray:
-    """Mask of the limbs that are among the best `count` of a kind at both their ends; all, unless there are very many."""
-    keep = np.ones(len(limbs.limb), bool)
-    if len(keep) > count * candidates:  # noise, where every pair looks like a limb
-        for candidate in (limbs.start, limbs.end):
-            keep &= _strongest(candidate * (limbs.limb.max() + 1) + limbs.limb, limbs.evidence, count)
+def _best_at_ends(limbs: Limbs, candidates: Candidates, count: int) -> np.ndarray:
+    """Mask of the limbs that are among the best `count` of a kind at both their ends; all, unless an image has very many."""
+    image = candidates.image[limbs.start]
+    peaks = np.bincount(candidates.image)
+    noisy = np.bincount(image, minlength=len(peaks)) > count * peaks  # where every pair looks like a limb
+    keep = ~noisy[image]
+    if not keep.all():
+        some = np.flatnonzero(~keep)
+        few = limbs.take(some)
+        best = [_strongest(end * (few.limb.max() + 1) + few.limb, few.evidence, count) for end in (few.start, few.end)]
+        keep[some] = best[0] & best[1]
     return keep
 
 
@@ -444,9 +457,12 @@ def _merge_ends(ends: Candidates, ux: np.ndarray, uy: np.ndarray, distance: floa
     xx, xy, yy = across * uy**2 + along * ux**2, (along - across) * ux * uy, across * ux**2 + along * uy**2
     same = (ends.kind[:, None] == ends.kind) & (ends.image[:, None] == ends.image)
     same &= np.hypot(ends.x[:, None] - ends.x, ends.y[:, None] - ends.y) < distance
-    first = same.argmax(1)
-    lead = np.flatnonzero(first == np.arange(len(ends)))
-    members = ((first[:, None] == lead) & same[:, lead]).T.astype(float)  # (groups, N)
+    group = np.full(len(ends), -1)
+    for n in range(len(ends)):
+        if group[n] < 0:
+            group[same[n] & (group < 0)] = n
+    lead = np.unique(group)
+    members = (lead[:, None] == group).astype(float)  # (groups, N)
     a, b, c = members @ xx, members @ xy, members @ yy
     p, q = members @ (xx * ends.x + xy * ends.y), members @ (xy * ends.x + yy * ends.y)
     determinant = a * c - b * b
@@ -456,7 +472,7 @@ def _merge_ends(ends: Candidates, ux: np.ndarray, uy: np.ndarray, distance: floa
 
 
 def read_people(
-    candidates: Candidates, clusters: list[list[int]], skeleton: Skeleton, parameters: AssignmentConfig, map_to_image: tuple[float, float]
+    candidates: Candidates, clusters: list[list[int]], skeleton: Skeleton, map_to_image: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clusters of candidates -> keypoints (P, K, 3) in image pixels and scores (P,), best first.
 
@@ -470,9 +486,6 @@ def read_people(
     keypoints[row, kind, 0] = (candidates.x[member] + 0.5) * map_to_image[0] - 0.5
     keypoints[row, kind, 1] = (candidates.y[member] + 0.5) * map_to_image[1] - 0.5
     keypoints[row, kind, 2] = score
-    response = keypoints[..., 2]
-    scores = response.sum(1) / skeleton.num_keypoints
+    scores = keypoints[..., 2].sum(1) / skeleton.num_keypoints
     order = np.argsort(-scores, kind="stable")
-    lone = (np.array(sizes, int) == 1) & (response.max(1, initial=0) < parameters.lone_threshold)
-    order = order[~lone[order]]
     return keypoints[order], scores[order]

@@ -1,8 +1,9 @@
 """Assembly: which candidates are one person. Pure functions on small lists and arrays, the same for maps in memory and on a device.
 
-A person is a set of candidates with at most one of each kind. Its worth is the evidence of the limbs between them less a price for
-every limb that the skeleton has between them and that is not there: the skeleton's redundant limbs vote, for and against. People are
-grown by joining the two parts whose union gains most, then mended by moving and swapping single keypoints.
+A person is a set of candidates with at most one of each kind. Its worth is that of the limbs between them, of which each is worth its
+evidence and its weaker end's response, less a price for every limb that the skeleton has between them and that is not there: the
+skeleton's redundant limbs vote, for and against. People are grown by joining the two parts whose union gains most, then mended by moving
+and swapping single keypoints.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Cluster = list[int]  # candidate numbers
 LARGE = 4  # from so many keypoints on, the longest limb tells a person's size
+MAX_PARTS = 1000  # among more parts, which are noise, the nearest means nothing
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Graph:
     """Candidates and the limbs between them, as lists, which Python walks faster than arrays."""
 
     kind: list[int]  # keypoint number of each candidate
-    links: list[dict[int, float]]  # of each candidate: the others it has limbs to -> evidence plus the price that is not to be paid
+    links: list[dict[int, float]]  # of each candidate: the others it has limbs to -> worth plus the price that is not to be paid
     neighbours: list[int]  # of each kind: bit mask of the kinds it has limbs to
     absent: float  # the price of a limb that is not there
 
@@ -63,7 +65,7 @@ def assemble(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parameter
             clusters += share(parts, graph, parameters)
     score = candidates.score
     clusters = [cluster for cluster in clusters if len(cluster) > 1 or score[cluster[0]] >= parameters.lone_threshold]
-    if len(clusters) > 1:
+    if 1 < len(clusters) <= MAX_PARTS:
         clusters = join_parts(candidates, clusters, skeleton, parameters)
     return clusters
 
@@ -72,9 +74,12 @@ def build_graph(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parame
     """Lists of the candidates' kinds and links."""
     absent = parameters.absent_limb
     links: list[dict[int, float]] = [{} for _ in range(len(candidates))]
-    for start, end, evidence in zip(limbs.start.tolist(), limbs.end.tolist(), limbs.evidence.tolist()):
+    # Of two peaks in one faint, bumpy blob both have the same evidence: the higher one is the keypoint.
+    weaker_end = np.minimum(candidates.score[limbs.start], candidates.score[limbs.end])
+    worths = (1 - parameters.end_weight) * limbs.evidence + parameters.end_weight * weaker_end
+    for start, end, worth in zip(limbs.start.tolist(), limbs.end.tolist(), worths.tolist()):
         # A pair of kinds has one limb, so a second one between the same candidates is the same limb listed twice.
-        links[start][end] = links[end][start] = evidence + absent
+        links[start][end] = links[end][start] = worth + absent
     neighbours = [0] * skeleton.num_keypoints
     for a, b in skeleton.limb_ends.tolist():
         neighbours[a] |= 1 << b
@@ -291,8 +296,8 @@ def join_parts(candidates: Candidates, clusters: list[Cluster], skeleton: Skelet
 def hop_counts(kinds: int, limb_ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """How far apart keypoints are on a skeleton. limb_ends: from, to, from, to, ...
 
-    Returns (K, K) the number of limbs on the shortest way between two, K where there is none; (K, K) 1 where it is 0 or 1, else 0;
-    the latter's rows as bit masks.
+    Returns (K, K) the number of limbs on the shortest way between two; (K, K) 1 where it is 0 or 1, else 0; the latter's rows as bit
+    masks. Two that no way connects are taken to be two limbs apart, as near as two can be that have no limb.
     """
     hops = np.full((kinds, kinds), kinds)
     hops[list(limb_ends[::2]), list(limb_ends[1::2])] = 1
@@ -300,5 +305,6 @@ def hop_counts(kinds: int, limb_ends: tuple[int, ...]) -> tuple[np.ndarray, np.n
     np.fill_diagonal(hops, 0)
     for middle in range(kinds):
         hops = np.minimum(hops, hops[:, [middle]] + hops[[middle]])
+    hops[hops >= kinds] = 2
     near = (hops < 2).astype(np.float32)
     return hops, near, [sum(1 << int(other) for other in np.flatnonzero(row)) for row in near]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from config.assignment import AssignmentConfig
 from config.errors import UserError
 from config.skeleton import Skeleton
-from utils.assignment import assign_batch, assign_people, check_shape, without_collection
+from utils.assignment import BROKEN, assign_batch, assign_people, check_shape, without_collection
 
 
 class TensorMaps:
@@ -26,7 +26,7 @@ class TensorMaps:
     def peaks(self, skeleton: Skeleton, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         keypoints = self.maps[:, skeleton.keypoint_channels]
         if not bool(torch.isfinite(self.maps[:, : skeleton.keypoint_channels.stop]).all()):
-            raise UserError("the maps hold NaN or infinite values: the network's weights or its input are broken")
+            raise UserError(BROKEN)
         is_peak = (F.max_pool2d(keypoints, 3, stride=1, padding=1) == keypoints) & (keypoints > threshold)
         image, kind, y, x = is_peak.nonzero(as_tuple=True)
         padded = F.pad(keypoints, (1, 1, 1, 1), value=-1.0)
@@ -62,6 +62,8 @@ def assign_people_batch(
     maps: (N, C, h, w) on any device. image_sizes, map_to_images: per image (height, width) and (sx, sy), see `assign_people`.
     """
     check_shape(tuple(maps.shape[1:]), skeleton)
+    if not len(maps) == len(image_sizes) == len(map_to_images):
+        raise UserError(f"{len(maps)} images' maps with {len(image_sizes)} image sizes and {len(map_to_images)} scales: must be as many")
     if parameters.preset == "published":
         images = zip(maps.detach().float().cpu().numpy(), image_sizes, map_to_images)
         return [assign_people(array, skeleton, parameters, size, scale) for array, size, scale in images]
