@@ -123,9 +123,9 @@ def test_of_two_peaks_in_one_blob_the_higher_one_is_the_keypoint(config: Config)
     elbow, wrist = config.skeleton.index("Relb"), config.skeleton.index("Rwri")
     doubled = joints.repeat(2, 0)
     doubled[1, :, 2] = 2  # a second, lower peak on the forearm
-    doubled[1, wrist] = *(0.4 * joints[0, elbow, :2] + 0.6 * joints[0, wrist, :2]), 1
+    doubled[1, wrist] = *(0.6 * joints[0, elbow, :2] + 0.4 * joints[0, wrist, :2]), 1
     maps = draw(joints, config)
-    maps[30 + wrist] = np.maximum(maps[30 + wrist], 0.3 * draw(doubled[1:], config)[30 + wrist])
+    maps[30 + wrist] = np.maximum(maps[30 + wrist], 0.4 * draw(doubled[1:], config)[30 + wrist])
     below = np.arange(HEIGHT // 4) * 4 + 1.5 > doubled[1, wrist, 1] + 4
     maps[config.skeleton.limbs.index(("Relb", "Rwri")), below] *= 0.6  # the limb alone speaks for the lower one
     keypoints, _ = assign(maps, config)
