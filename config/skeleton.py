@@ -5,10 +5,14 @@ Everything that needs a channel number asks the skeleton, so another skeleton is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from config.section import Positive
 
 VISIBLE, HIDDEN, UNLABELLED = 1, 0, 2  # the v of a training joint
 
@@ -16,13 +20,13 @@ VISIBLE, HIDDEN, UNLABELLED = 1, 0, 2  # the v of a training joint
 class Skeleton(BaseModel):
     """Keypoints, limbs and the data set's own order. Channels: limbs, then keypoints, then person mask and keypoint maximum."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
-    keypoints: tuple[str, ...]
+    keypoints: Annotated[tuple[str, ...], Field(min_length=1)]
     limbs: tuple[tuple[str, str], ...]
     flip_pairs: tuple[tuple[str, str], ...]  # left-right partners; a keypoint not named is its own mirror image
-    sigmas: dict[str, float]  # OKS standard deviation of each keypoint, relative to the square root of the person's area
+    sigmas: dict[str, Positive]  # OKS standard deviation of each keypoint, relative to the square root of the person's area
     dataset: dict[str, str]  # the data set's keypoint names, in its order -> this skeleton's names
     midpoints: dict[str, tuple[str, str]] = {}  # keypoints that no data set labels: the middle of two that are
     drawn: tuple[tuple[str, str], ...] = ()  # pairs joined in pictures; none: the limbs
@@ -30,8 +34,7 @@ class Skeleton(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Skeleton:
         known = set(self.keypoints)
-        if len(known) != len(self.keypoints):
-            raise ValueError("a keypoint is listed twice")
+        _once(self.keypoints, "a keypoint is listed twice: {}")
         named = [*sum(self.limbs, ()), *sum(self.flip_pairs, ()), *self.sigmas, *self.dataset.values()]
         named += [*self.midpoints, *sum(self.midpoints.values(), ()), *sum(self.drawn, ())]
         unknown = sorted(set(named) - known)
@@ -40,9 +43,19 @@ class Skeleton(BaseModel):
         missing = sorted(known - set(self.sigmas))
         if missing:
             raise ValueError(f"sigmas lacks {missing[0]!r}")
-        unmapped = sorted(known - set(self.dataset.values()) - set(self.midpoints))
+        _once([*self.dataset.values(), *self.midpoints], "dataset and midpoints: {} stands there twice")
+        labelled = set(self.dataset.values())
+        unmapped = sorted(known - labelled - set(self.midpoints))
         if unmapped:
             raise ValueError(f"{unmapped[0]!r} is neither in dataset nor in midpoints")
+        for name, ends in self.midpoints.items():
+            if not set(ends) <= labelled:
+                raise ValueError(f"midpoint {name!r}: its ends must both be in dataset")
+        _once(sum(self.flip_pairs, ()), "flip_pairs: {} stands there twice")
+        for a, b in self.limbs:
+            if a == b:
+                raise ValueError(f"limb {a}-{b} has no two ends")
+        _once(("-".join(sorted(limb)) for limb in self.limbs), "limb {} is listed twice")
         mirror = self._mirror
         limbs = {frozenset(limb) for limb in self.limbs}
         for a, b in self.limbs:
@@ -154,3 +167,12 @@ class Skeleton(BaseModel):
             v = np.where(labelled, ends[..., 2].min(1), UNLABELLED)
             out[:, self.index(name)] = np.concatenate([middle, v[:, None]], 1)
         return out
+
+
+def _once(names: Iterable[str], message: str) -> None:
+    """Raise ValueError with the message for the first name that comes twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(message.format(repr(name)))
+        seen.add(name)

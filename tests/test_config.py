@@ -1,5 +1,6 @@
 """Configuration: what a typo, a wrong type or another skeleton does."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import yaml
 
 from config import UserError, load_config
 from config.load import load_skeleton, with_overrides
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE, Skeleton
+from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
 CONFIGS = sorted((Path(__file__).parents[1] / "config").glob("*.yaml"))
 PUBLISHED = Path(__file__).parents[1] / "config" / "simplepose_coco_512.yaml"
@@ -103,23 +104,46 @@ def test_dataset_order_and_neck():
     assert s.from_dataset(joints)[0, s.index("neck")].tolist() == [0, 0, UNLABELLED]
 
 
+HAND = {
+    "name": "hand",
+    "keypoints": ["palm", "thumb", "finger"],
+    "limbs": [["palm", "thumb"], ["palm", "finger"]],
+    "flip_pairs": [],
+    "sigmas": {"palm": 0.1, "thumb": 0.1, "finger": 0.1},
+    "dataset": {"p": "palm", "t": "thumb", "f": "finger"},
+}
+
+
 def test_another_skeleton_is_a_yaml_file(tmp_path):
-    skeleton = {
-        "name": "hand",
-        "keypoints": ["palm", "thumb", "finger"],
-        "limbs": [["palm", "thumb"], ["palm", "finger"]],
-        "flip_pairs": [],
-        "sigmas": {"palm": 0.1, "thumb": 0.1, "finger": 0.1},
-        "dataset": {"p": "palm", "t": "thumb", "f": "finger"},
-    }
     path = tmp_path / "hand.yaml"
-    path.write_text(yaml.safe_dump(skeleton))
+    path.write_text(yaml.safe_dump(HAND))
     assert load_config(PUBLISHED, [f"skeleton={path}"]).skeleton.num_channels == 7
-    for key, value, words in [
-        ("limbs", [["palm", "toe"]], "'toe'"),
-        ("flip_pairs", [["thumb", "palm"]], "no mirror image"),
-        ("sigmas", {"palm": 0.1}, "lacks 'finger'"),
-        ("dataset", {"p": "palm"}, "'finger' is neither"),
-    ]:
-        with pytest.raises(ValueError, match=words):
-            Skeleton(**{**skeleton, key: value})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"limbs": [["palm", "toe"]]}, "'toe' is not one of the keypoints"),
+        ({"limbs": [["palm", "palm"]]}, "limb palm-palm has no two ends"),
+        ({"limbs": [["palm", "thumb"], ["palm", "thumb"]]}, "limb 'palm-thumb' is listed twice"),
+        ({"limbs": [["palm", "thumb"], ["thumb", "palm"]]}, "limb 'palm-thumb' is listed twice"),
+        ({"keypoints": [], "limbs": [], "sigmas": {}, "dataset": {}}, "keypoints: tuple should have at least 1 item"),
+        ({"keypoints": ["palm", "thumb", "finger", "palm"]}, "a keypoint is listed twice: 'palm'"),
+        ({"flip_pairs": [["thumb", "palm"]]}, "no mirror image"),
+        ({"flip_pairs": [["thumb", "thumb"]]}, "flip_pairs: 'thumb' stands there twice"),
+        ({"flip_pairs": [["thumb", "finger"], ["palm", "thumb"]]}, "flip_pairs: 'thumb' stands there twice"),
+        ({"sigmas": {"palm": 0.1}}, "sigmas lacks 'finger'"),
+        *(({"sigmas": {**HAND["sigmas"], "palm": value}}, "sigmas.palm: input should be") for value in (0, -0.1, math.inf, math.nan)),
+        ({"dataset": {"p": "palm"}}, "'finger' is neither in dataset nor in midpoints"),
+        ({"dataset": {**HAND["dataset"], "q": "palm"}}, "'palm' stands there twice"),
+        ({"midpoints": {"palm": ["thumb", "finger"]}}, "'palm' stands there twice"),
+        ({"dataset": {"t": "thumb"}, "midpoints": {"palm": ["thumb", "finger"], "finger": ["thumb", "thumb"]}}, "midpoint 'palm': its"),
+    ],
+)
+def test_a_skeleton_that_contradicts_itself_is_one_clear_line(tmp_path, changes, said):
+    path = tmp_path / "hand.yaml"
+    path.write_text(yaml.safe_dump({**HAND, **changes}))
+    with pytest.raises(UserError) as error:
+        load_skeleton(str(path))
+    assert str(path) in str(error.value)
+    assert said in str(error.value)

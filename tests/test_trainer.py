@@ -20,6 +20,7 @@ from conftest import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import load_config
+from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.dataset import CocoMasksDataset
 from utils import trainer
@@ -85,6 +86,12 @@ def test_published_recipe_learns_from_photographs(run, shared, hdf5, tmp_path):
     first, second = losses(said)
     assert second < first
     assert "going on after epoch 1" in said
+
+
+def test_a_skeleton_without_limbs_can_be_trained(train, tmp_path):
+    skeleton = load_skeleton("coco").model_dump(mode="json") | {"limbs": [], "drawn": []}
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(skeleton, sort_keys=False))
+    assert losses(train("run", "train.epochs=1", f"skeleton={tmp_path / 'bare.yaml'}")[1])
 
 
 def test_same_seed_same_weights_with_any_number_of_workers(train):

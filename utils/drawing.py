@@ -37,7 +37,7 @@ def draw_maps(image: np.ndarray, predicted: np.ndarray, target: np.ndarray, skel
     panels = [picture]
     for maps in (predicted, target):
         for channels in (skeleton.keypoint_channels, skeleton.limb_channels):
-            strongest = (np.clip(maps[channels].max(0), 0, 1) * 255).astype(np.uint8)
+            strongest = (np.clip(maps[channels].max(0, initial=0), 0, 1) * 255).astype(np.uint8)  # a skeleton may have no limbs
             heat = cv2.applyColorMap(cv2.resize(strongest, (width, height)), cv2.COLORMAP_JET)
             panels.append(cv2.addWeighted(picture, 0.4, heat, 0.6, 0))
     return np.hstack(panels)
