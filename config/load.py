@@ -46,6 +46,18 @@ def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
     return parse_config(values, " ".join(["override", *overrides]))
 
 
+def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """The dotted keys in which two dumped configurations differ, with both values; None where one of them lacks the key."""
+    changed = {}
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            changed |= changed_keys(before, after, f"{prefix}{key}.")
+        elif before != after:
+            changed[prefix + key] = before, after
+    return changed
+
+
 def load_skeleton(name: str) -> Skeleton:
     """A skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"

@@ -128,6 +128,26 @@ def test_overrides_count_on_resume(train, trained):
     assert (group["weight_decay"], group["betas"][0]) == (0.25, 0.5)
 
 
+def test_what_changes_on_resume_is_told(train, trained):
+    start = ("--resume", trained / "last.pth", "train.epochs=3")
+    folder, said = train("same", *start, "train.learning_rate=1e-9", "--init", trained / "best.pth")
+    assert "another configuration: train.epochs 2 -> 3; train.learning_rate 0.001 -> 1e-09\n" in said
+    assert "chosen anew" not in said
+    assert f"{trained / 'best.pth'}: not used, the run goes on from {trained / 'last.pth'}" in said
+    assert read_checkpoint(folder / "last.pth")["best"] <= read_checkpoint(trained / "last.pth")["best"]
+
+
+@pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "augmentation.person_size=0.9"])
+def test_another_validation_loss_chooses_the_best_anew(train, trained, copy_of, change):
+    """However much larger it is."""
+    folder = copy_of(trained)
+    said = train(folder.name, "--resume", "auto", "train.epochs=3", "train.learning_rate=1e-9", change)[1]
+    assert f"{change.split('=')[0]} " in said
+    assert "the best checkpoint is chosen anew" in said
+    best = read_checkpoint(folder / "best.pth")
+    assert (best["epoch"], best["best"]) == (3, read_checkpoint(folder / "last.pth")["best"])
+
+
 def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
     folder, said = train("run", "--init", trained / "best.pth", "train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
     assert "tensors taken, 0 newly initialised" in said

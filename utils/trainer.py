@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import reprlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from config import Config, UserError, load_config
 from config.files import output_folder
+from config.load import changed_keys
 from config.progress import Progress
 from utils.checkpoint import init_weights, load_weights, read_checkpoint, save_checkpoint
 from utils.distributed import Parallel, World, joined
@@ -25,6 +27,9 @@ from utils.loader import EpochBatches, build_loader, worker_errors_in_a_line
 from utils.optimizer import build_optimizer, learning_rate
 from utils.pose_system import PoseSystem, pose_system
 from utils.run_folder import AVERAGED, BEST, LAST, checkpoint_to_resume, describe_run, run_log
+
+# What a validation loss depends on besides the weights: after a change the losses before it are not comparable.
+VALIDATION_KEYS = ("data.val", "data.input_size", "augmentation.person_size", "targets", "loss", "skeleton")
 
 
 def train_from_command_line(description: str, parallel: Parallel) -> None:
@@ -249,33 +254,32 @@ def _prepare(
 ) -> Run:
     """Put network, loss and optimizer on the devices and fill them from a checkpoint, if there is one."""
     settings = config.train
-    taken = None
-    if start is None and init is not None:
-        taken = init_weights(network, init)
+    told: list[str] = []  # for the log, once there is one
     if start is not None:
         load_weights(network, start)
+        told += [f"{init}: not used, the run goes on from {start}"] * (init is not None)
+    elif init is not None:
+        taken, fresh = init_weights(network, init)
+        told.append(f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialised{': ' * bool(fresh)}{', '.join(fresh)}")
     network.to(world.device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
     step = TrainingStep(network, system.loss(config).to(world.device), settings.precision)
     optimizer = build_optimizer(network.parameters(), settings, world.device)
     scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "float16")
     run = Run(config, output, world, network, world.wrap(step, settings.sync_batchnorm), optimizer, scaler, None, None)
     if start is not None:
-        _resume(run, start)
+        told += _resume(run, start)
     output_folder(output)  # only now: nothing is left behind where a checkpoint does not fit
     run.log = run_log(output if world.is_main else None)
     if world.is_main:
         describe_run(output, config)
         run.board = SummaryWriter(str(output))
-    if taken is not None:
-        names, fresh = taken
-        listed = f": {', '.join(fresh)}" if fresh else ""
-        run.log.info(f"{init}: {len(names)} tensors taken, {len(fresh)} newly initialised{listed}")
-    if start is not None:
-        run.log.info(f"{start}: going on after epoch {run.epoch}")
+    for line in told:
+        run.log.info(line)
     return run
 
 
-def _resume(run: Run, path: Path) -> None:
+def _resume(run: Run, path: Path) -> list[str]:
+    """Take over a checkpoint's training state. Returns what the log should say about it."""
     content = read_checkpoint(path)
     if not {"optimizer", "scaler", "epoch", "best", "averaged", "averages", "config"} <= set(content):
         raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
@@ -290,6 +294,20 @@ def _resume(run: Run, path: Path) -> None:
         run.scaler.load_state_dict(content["scaler"])
     run.epoch, run.best = content["epoch"], content["best"]
     run.averaged, run.averages = content["averaged"], content["averages"]
+    told = [f"{path}: going on after epoch {run.epoch}"]
+    changed = changed_keys(content["config"], run.config.model_dump(mode="json"))
+    if changed:
+        listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
+        told.append(f"{path}: was trained with another configuration: {listed}")
+    if any(f"{key}.".startswith(f"{part}.") for key in changed for part in VALIDATION_KEYS):
+        run.best = float("inf")
+        told.append("the validation loss is another one than before: the best checkpoint is chosen anew")
+    return told
+
+
+def _short(value: object) -> str:
+    """A configuration's value on part of a line: paths whole, the lists of a skeleton not."""
+    return value if isinstance(value, str) else reprlib.repr(value)
 
 
 def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loss: float) -> None:
