@@ -15,7 +15,7 @@ from config.errors import run_script
 from config.files import write_json
 from config.load import with_overrides
 from config.progress import track
-from data.images import IMAGE_SUFFIXES, read_images, write_image
+from data.images import IMAGE_SUFFIXES, encode_image, image_or_error, read_image, read_images, write_image
 from utils.checkpoint import checkpoint_config
 from utils.drawing import contact_sheet, draw_people, thumbnail
 from utils.inference import PoseEstimator
@@ -41,20 +41,15 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     if not options.checkpoint.exists():
         raise UserError(f"checkpoint {options.checkpoint}: not found; train one with 'make quickstart', or name one with --checkpoint")
+    if options.sheet is not None:
+        encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # a wrong ending is told now, not after all pictures
     config = demo_config(options.config, options.checkpoint, options.overrides)
     paths = input_paths(options.input, options.output, options.limit)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
-    if options.input.suffix.lower() in VIDEO_SUFFIXES:
+    if options.input.is_file() and options.input.suffix.lower() in VIDEO_SUFFIXES:
         demo_video(options.input, options.output, estimator, options.min_score)
-        return
-    thumbnails = []
-    for path, image in track(zip(paths, read_images(paths)), len(paths), "demo", "picture"):
-        picture = demo_picture(path.name, image, options.output, estimator, options.min_score)
-        if options.sheet is not None:
-            thumbnails.append(thumbnail(picture, SHEET_HEIGHT))
-    if options.sheet is not None:
-        write_image(options.sheet, contact_sheet(thumbnails, SHEET_COLUMNS))
-    print(f"{len(paths)} pictures and their keypoints: {options.output}")
+    else:
+        demo_pictures(paths, options.output, options.sheet, estimator, options.min_score)
 
 
 def input_paths(path: Path, output: Path, limit: int | None) -> list[Path]:
@@ -79,6 +74,24 @@ def demo_config(path: str | None, checkpoint: Path, overrides: list[str]) -> Con
         if stored is not None:
             return with_overrides(stored, overrides)
     return load_config(path or PUBLISHED, overrides)
+
+
+def demo_pictures(paths: list[Path], output: Path, sheet: Path | None, estimator: PoseEstimator, min_score: float) -> None:
+    """Each picture as `demo_picture` does it, and a sheet of them. Of several, those that cannot be read are a UserError at the end."""
+    thumbnails, failures = [], []
+    images = read_images(paths, read_image if len(paths) == 1 else image_or_error)
+    for path, image in track(zip(paths, images), len(paths), "demo", "picture"):
+        if isinstance(image, UserError):
+            failures.append(path.name)
+            continue
+        picture = demo_picture(path.name, image, output, estimator, min_score)
+        if sheet is not None:
+            thumbnails.append(thumbnail(picture, SHEET_HEIGHT))
+    if thumbnails:
+        write_image(sheet, contact_sheet(thumbnails, SHEET_COLUMNS))
+    print(f"{len(paths) - len(failures)} pictures and their keypoints: {output}")
+    if failures:
+        raise UserError(f"{len(failures)} of {len(paths)} pictures cannot be read: {', '.join(failures)}")
 
 
 def demo_picture(name: str, image: np.ndarray, output: Path, estimator: PoseEstimator, min_score: float) -> np.ndarray:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from config import UserError
 from config.files import existing_file, written_whole
 
+T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
@@ -29,14 +31,14 @@ def read_image(path: str | Path) -> np.ndarray:
     return decode_image(data, path)
 
 
-def read_images(paths: Iterable[str | Path]) -> Iterator[np.ndarray]:
-    """Each photograph as `read_image` gives it, decoded by other threads while the caller works."""
+def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = read_image) -> Iterator[T]:
+    """Each photograph as `read` gives it, decoded by other threads while the caller works."""
     waiting = iter(paths)
     with ThreadPoolExecutor(READ_AHEAD) as pool:
-        running = [pool.submit(read_image, path) for path in islice(waiting, READ_AHEAD)]
+        running = [pool.submit(read, path) for path in islice(waiting, READ_AHEAD)]
         while running:
             yield running.pop(0).result()
-            running += [pool.submit(read_image, path) for path in islice(waiting, 1)]
+            running += [pool.submit(read, path) for path in islice(waiting, 1)]
 
 
 def check_image(data: bytes, name: str | Path) -> None:
@@ -44,8 +46,10 @@ def check_image(data: bytes, name: str | Path) -> None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+    except UnidentifiedImageError:  # its own words name the buffer in memory
+        raise UserError(f"image {name}: cannot be decoded, not an image, or of a kind that cannot be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {name}: cannot be decoded, truncated or not an image ({error})") from error
+        raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({error})") from error
 
 
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
@@ -56,14 +60,28 @@ def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
     return image
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 BGR in the format of the path's ending, whole or not at all. Raises UserError where there is no such format."""
-    path = Path(path)
+def image_or_error(path: str | Path) -> np.ndarray | UserError:
+    """What `read_image` returns or raises: where one picture of many is broken, the others can still be read."""
+    try:
+        return read_image(path)
+    except UserError as error:
+        return error
+
+
+def encode_image(path: Path, image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 BGR in the format of the path's ending. Raises UserError where there is no such format."""
     try:
         done, data = cv2.imencode(path.suffix, image)
     except cv2.error:
         done = False
     if not done:
         raise UserError(f"picture {path}: cannot be written as {path.suffix or 'a file without an ending'}; use .png or .jpg")
+    return data.tobytes()
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write what `encode_image` makes of it, whole or not at all."""
+    path = Path(path)
+    data = encode_image(path, image)
     with written_whole(path) as partial:
-        partial.write_bytes(data.tobytes())
+        partial.write_bytes(data)

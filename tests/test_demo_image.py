@@ -136,12 +136,30 @@ def test_without_a_checkpoint_it_says_how_to_get_one(fails, images, tmp_path, mo
     assert "'make quickstart'" in fails("demo_image.py", "--input", images)
 
 
-def test_a_broken_picture_leaves_the_ones_before_it(run, trained, copy_of, images, tmp_path):
-    folder = copy_of(images)
-    (folder / "000000000003.jpg").write_bytes(b"no picture")
-    status, _, err = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", folder, "--output", tmp_path / "demo")
-    assert (status, err.startswith("error: "), "000000000003.jpg" in err) == (2, True, True)
-    assert len(list((tmp_path / "demo").glob("*.json"))) == 2
+def test_broken_pictures_do_not_stop_the_others(run, two_people, trained, copy_of, images, tmp_path):
+    folder, demo = copy_of(images), tmp_path / "demo"
+    for number in (3, 5):
+        (folder / f"{number:012d}.jpg").write_bytes(b"no picture")
+    arguments = ("--checkpoint", trained / "best.pth", "--input", folder, "--output", demo, "--sheet", tmp_path / "sheet.png")
+    status, out, err = run("demo_image.py", *arguments)
+    assert (status, err.splitlines()[-1]) == (2, "error: 2 of 8 pictures cannot be read: 000000000003.jpg, 000000000005.jpg")
+    assert "6 pictures" in out
+    assert len(list(demo.glob("*.json"))) == len(two_people) == 6
+    assert (tmp_path / "sheet.png").exists()
+
+
+def test_a_sheet_of_no_format_is_refused_before_the_network_is_loaded(fails, trained, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(PoseEstimator, "__init__", None)
+    arguments = ("--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo", "--sheet")
+    for name in ("people", "people.txt"):
+        assert f"{name}: cannot be written as" in fails("demo_image.py", *arguments, tmp_path / name)
+
+
+def test_a_folder_may_be_named_like_a_video(demo, two_people, images, tmp_path):
+    folder = tmp_path / "clips.mp4"
+    folder.mkdir()
+    (folder / "1.jpg").write_bytes((images / "000000000001.jpg").read_bytes())
+    assert "1 pictures" in demo(folder).out
 
 
 def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):

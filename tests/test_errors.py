@@ -395,7 +395,7 @@ def test_demo_inputs_that_cannot_be_drawn_on(fails, trained, tmp_path):
     (tmp_path / "noise.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9)
     assert "noise.mp4: no frame can be read" in demo(tmp_path / "noise.mp4")
     (tmp_path / "text.png").write_text("no picture")
-    assert "text.png: cannot be decoded" in demo(tmp_path / "text.png")
+    assert "text.png: cannot be decoded, not an image, or of a kind that cannot be read\n" in demo(tmp_path / "text.png")
     (tmp_path / "folder").mkdir()
     assert "folder: no image in it" in demo(tmp_path / "folder")
 
