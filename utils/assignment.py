@@ -461,7 +461,7 @@ def _merge_ends(ends: Candidates, ux: np.ndarray, uy: np.ndarray, distance: floa
     for n in range(len(ends)):
         if group[n] < 0:
             group[same[n] & (group < 0)] = n
-    lead = np.unique(group)
+    lead = np.flatnonzero(group == np.arange(len(ends)))
     members = (lead[:, None] == group).astype(float)  # (groups, N)
     a, b, c = members @ xx, members @ xy, members @ yy
     p, q = members @ (xx * ends.x + xy * ends.y), members @ (xy * ends.x + yy * ends.y)

@@ -255,7 +255,8 @@ def join_parts(candidates: Candidates, clusters: list[Cluster], skeleton: Skelet
     distance = np.hypot(x[rows, None] - x, y[rows, None] - y) / np.maximum(hops[kind[rows, None], kind], 1)
     starts = np.cumsum(sizes) - sizes
     distance = np.minimum.reduceat(distance, starts, axis=1)
-    part, parts = np.unique(owner[rows], return_index=True)
+    parts = np.flatnonzero(np.diff(owner[rows], prepend=-1))
+    part = owner[rows[parts]]
     distance = np.minimum.reduceat(distance, parts, axis=0)
 
     place = np.zeros((2, len(clusters), skeleton.num_keypoints))
