@@ -148,6 +148,14 @@ def test_broken_pictures_do_not_stop_the_others(run, two_people, trained, copy_o
     assert (tmp_path / "sheet.png").exists()
 
 
+def test_a_very_wide_picture_leaves_the_others_their_room_on_the_sheet(demo, two_people, tmp_path):
+    (tmp_path / "wide").mkdir()
+    for name, width in (("a.png", 80), ("b.png", 3000)):
+        cv2.imwrite(str(tmp_path / "wide" / name), picture(60, width))
+    demo(tmp_path / "wide", "--sheet", tmp_path / "sheet.png")
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (240, 320 + 480, 3)
+
+
 def test_a_sheet_of_no_format_is_refused_before_the_network_is_loaded(fails, trained, images, tmp_path, monkeypatch):
     monkeypatch.setattr(PoseEstimator, "__init__", None)
     arguments = ("--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo", "--sheet")

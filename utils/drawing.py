@@ -44,8 +44,11 @@ def draw_maps(image: np.ndarray, predicted: np.ndarray, target: np.ndarray, skel
 
 
 def thumbnail(image: np.ndarray, height: int) -> np.ndarray:
-    """The image (H, W, 3) uint8 brought to this height."""
-    return cv2.resize(image, (max(1, round(image.shape[1] * height / image.shape[0])), height), interpolation=cv2.INTER_AREA)
+    """The image (H, W, 3) uint8 brought to this height; a very wide one to twice the height in width, with white below."""
+    scale = min(height / image.shape[0], 2 * height / image.shape[1])
+    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return cv2.copyMakeBorder(small, 0, height - size[1], 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3)
 
 
 def contact_sheet(images: list[np.ndarray], columns: int) -> np.ndarray:
