@@ -26,7 +26,7 @@ quickstart: setup $(RUN)/data/train.h5 $(RUN)/data/val.h5
 		--input $(RUN)/data/val/images --limit 12 --sheet $(RUN)/people.png
 
 $(RUN)/data/train/annotations.json: | setup
-	$(BIN)/python data/synthetic.py --output $(@D) --count 1500 --seed 1
+	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1
 
 $(RUN)/data/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
