@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import time
@@ -132,6 +133,20 @@ def test_of_two_peaks_in_one_blob_the_higher_one_is_the_keypoint(config: Config)
     assert np.hypot(*(keypoints[0, wrist, :2] - joints[0, wrist, :2])) < 1
 
 
+def test_ends_in_a_row_are_all_kept() -> None:
+    """Three ends of which only neighbours are near each other: the third is a keypoint of its own."""
+    nothing = np.zeros(3, int)
+    ends = assignment.Candidates(nothing, nothing, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(assignment._merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
+
+
+def test_the_garbage_collector_is_as_before_whatever_happens(config: Config) -> None:
+    assign(np.zeros((50, 64, 96), np.float32), config)
+    with pytest.raises(UserError):
+        assign(np.full((50, 64, 96), np.nan, np.float32), config)
+    assert gc.isenabled()
+
+
 def test_people_of_one_or_two_keypoints(config: Config) -> None:
     joints = people(config, (40, 10, 100), (340, 10, 100))
     joints[..., 2] = 2
@@ -209,7 +224,7 @@ def test_a_crowd_alone_and_in_a_batch(config: Config, few_pairs: int, monkeypatc
     same_people(keypoints, joints, 0.5)
     batch = torch.from_numpy(np.stack([np.zeros_like(maps), maps, maps[:, :, ::-1].copy()]))
     found = assign_people_batch(batch, config.skeleton, config.assignment, [(256, 384)] * 3, [(4.0, 4.0)] * 3)
-    assert [len(scores) for _, scores in found] == [0, 10, len(found[2][1])]
+    assert [len(scores) for _, scores in found] == [0, 10, 10]
     np.testing.assert_allclose(found[1][0], keypoints, atol=1e-3)
 
 

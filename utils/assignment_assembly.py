@@ -273,9 +273,9 @@ def join_parts(candidates: Candidates, clusters: list[Cluster], skeleton: Skelet
 
     # Bit masks of each cluster's kinds, and of those that it leaves no room for
     taken, blocked = [0] * len(clusters), [0] * len(clusters)
-    for number, k in zip(owner.tolist(), kind.tolist()):
-        taken[number] |= 1 << k
-        blocked[number] |= room[k]
+    for cluster, k in zip(owner.tolist(), kind.tolist()):
+        taken[cluster] |= 1 << k
+        blocked[cluster] |= room[k]
     clusters = list(clusters)
     into = list(range(len(clusters)))
     for n in np.argsort(distance[i, j], kind="stable").tolist():
