@@ -17,9 +17,9 @@ from config.load import with_overrides
 from config.progress import track
 from data.images import IMAGE_SUFFIXES, encode_image, image_or_error, read_image, read_images, write_image
 from utils.checkpoint import checkpoint_config
-from utils.drawing import contact_sheet, draw_people, thumbnail
 from utils.inference import PoseEstimator
-from utils.video import VIDEO_SUFFIXES, VideoReader, video_writer
+from utils.pictures.drawing import contact_sheet, draw_people, thumbnail
+from utils.pictures.video import VIDEO_SUFFIXES, VideoReader, video_writer
 
 CHECKPOINT = Path("runs/quickstart/best.pth")
 PUBLISHED = Path(__file__).parent / "config" / "simplepose_coco_512.yaml"

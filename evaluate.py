@@ -15,11 +15,19 @@ from config import Config, UserError, load_config
 from config.errors import run_script
 from config.files import existing_folder, output_folder, write_json
 from config.progress import Progress
-from data.coco_annotations import keypoint_category, load_coco, naming_file
+from data.formats.coco import keypoint_category, load_coco, naming_file
 from data.images import read_images
-from utils.coco_eval import FIGURES_NAME, figures_table, ground_truth, keypoint_figures, remove_derived, to_detections, write_submission
+from utils.evaluation.coco import (
+    FIGURES_NAME,
+    figures_table,
+    ground_truth,
+    keypoint_figures,
+    remove_derived,
+    to_detections,
+    write_submission,
+)
+from utils.evaluation.journal import Journal
 from utils.inference import PoseEstimator
-from utils.journal import Journal
 
 
 def main() -> None:

@@ -28,10 +28,10 @@ import torch
 from config import Config, load_config
 from config.errors import run_script
 from config.skeleton import UNLABELLED, VISIBLE
-from data.synthetic_figure import random_figure
+from data.drawn.figure import random_figure
 from data.targets import render_targets
 from utils.assignment import assign_people
-from utils.assignment_torch import assign_people_batch
+from utils.assignment.device_maps import assign_people_batch
 
 HEIGHT, WIDTH = 512, 704  # network input
 NOISE = 0.005  # standard deviation of a map's noise
@@ -62,7 +62,7 @@ def loop_over_pairs(maps: np.ndarray, config: Config) -> People:
     """What is to be beaten: peaks with OpenCV, then every pair of every limb scored by itself, and limbs merged in their order."""
     skeleton, stride = config.skeleton, config.targets.stride
     peaks = []
-    for channel in maps[skeleton.keypoint_channels]:
+    for channel in maps[config.channels.keypoints]:
         rows, columns = np.nonzero((channel >= 0.1) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8))))
         peaks.append([(x, y, channel[y, x]) for y, x in zip(rows, columns)])
     people: list[dict[int, int]] = []

@@ -28,11 +28,11 @@ from config import Config, UserError, load_config
 from config.errors import run_script
 from config.skeleton import UNLABELLED
 from data import coco_masks_hdf5
-from data.coco_annotations import annotated_joints, keypoint_category, load_coco
 from data.coco_masks_hdf5 import build_hdf5, main_people
+from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.targets import render_targets
 from utils.assignment import assign_people
-from utils.heatmaps import predict_maps, resized_size
+from utils.systems.simplepose import predict_maps, resized_size
 
 FAR = 20.0  # image pixels from an annotated keypoint at which a found one is another's
 TURN = 20.0  # degrees

@@ -19,7 +19,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
@@ -27,9 +26,9 @@ from numpy.typing import ArrayLike
 from benchmarks.gradients import in_one_process, in_processes, largest_difference
 from config import UserError, load_config
 from config.errors import run_script
-from data.coco_masks_hdf5 import build_hdf5, unpack_mask
-from data.dataset import CocoMasksDataset
-from data.images import decode_image
+from data.coco_masks_hdf5 import build_hdf5
+from data.people_file import PeopleFile, unpack_mask
+from data.samples.simplepose import SimplePoseSamples, loss_masks
 from data.transforms import ALL_BORDER, Augmentation, affine_matrix, warp_mask
 from losses import build_loss
 from models import build_model
@@ -116,36 +115,33 @@ def sample_differences(shared: Path) -> list[Difference]:
     with tempfile.TemporaryDirectory() as folder, np.load(shared / "fixtures" / "simplepose_targets.npz") as record:
         path = Path(folder) / "train.h5"
         build_hdf5(annotations, coco / "train2017", path, config.skeleton, workers=1)
-        dataset = CocoMasksDataset(path, config, augment=False)
+        samples = SimplePoseSamples(PeopleFile(path, config.skeleton), config)
         for number, case in enumerate(json.loads(str(record["cases"]))):
-            index = _sample_of(dataset, case["image_id"], boxes[case["image_id"]][case["people_index"]])
+            index = _sample_of(samples, case["image_id"], boxes[case["image_id"]][case["people_index"]])
             reference = {name.partition("_")[2]: record[name] for name in record.files if name.startswith(f"case{number}_")}
-            differences += _case_differences(f"case {number}", dataset, index, case, reference)
+            differences += _case_differences(f"case {number}", samples, index, case, reference)
     return differences
 
 
-def _sample_of(dataset: CocoMasksDataset, image_id: int, box: list[float]) -> int:
-    found = [
-        index
-        for index, image in enumerate(dataset.sample_image)
-        if dataset.image_ids[image] == image_id and np.allclose(dataset.image_and_people(index)[2], box)
-    ]
+def _sample_of(samples: SimplePoseSamples, image_id: int, box: list[float]) -> int:
+    ids = samples.people.image_ids[samples.image_of]
+    found = [index for index in np.flatnonzero(ids == image_id).tolist() if np.allclose(samples.joints_and_box(index)[1], box)]
     if len(found) != 1:
         raise UserError(f"image {image_id}: {len(found)} samples around the person with the box {box}, expected 1")
     return found[0]
 
 
-def _case_differences(place: str, dataset: CocoMasksDataset, index: int, case: dict, reference: dict) -> list[Difference]:
+def _case_differences(place: str, samples: SimplePoseSamples, index: int, case: dict, reference: dict) -> list[Difference]:
     augmentation = Augmentation(case["flip"], case["degree"], tuple(case["shift"]), case["scale"])
-    number, source, box = dataset.image_and_people(index)
-    _, maps, miss, joints = dataset.sample(index, augmentation)
-    objpos, height = box[:2].astype(float) + box[2:].astype(float) / 2, dataset.config.data.input_size[0]
+    config, (source, box) = samples.config, samples.joints_and_box(index)
+    _, maps, miss, joints = samples.crop(index, augmentation)
+    objpos, height = box[:2].astype(float) + box[2:].astype(float) / 2, config.data.input_size[0]
     a = augmentation
     # The box is kept as float32 in the file; the reference computes from the annotation's own digits.
-    exact = affine_matrix(case["objpos"][0], case["scale_provided"], a.flip, a.degree, a.shift, a.scale, dataset.config)
-    everyone = _mask_all(dataset, number, exact)
-    skeleton, expected = dataset.config.skeleton, reference["heatmaps"]
-    limbs, keypoints, person = skeleton.limb_channels, skeleton.keypoint_channels, skeleton.person_channel
+    exact = affine_matrix(case["objpos"][0], case["scale_provided"], a.flip, a.degree, a.shift, a.scale, config)
+    everyone = _mask_all(samples, samples.image_of[index], exact)
+    channels, expected = config.channels, reference["heatmaps"]
+    limbs, keypoints, person = channels.limbs, channels.keypoints, channels.person
     measured = [
         ("person's centre", objpos, case["objpos"][0], 1e-3, "px"),
         ("person's height", box[3], case["scale_provided"] * height, 1e-3, "px"),
@@ -162,11 +158,11 @@ def _case_differences(place: str, dataset: CocoMasksDataset, index: int, case: d
     return [Difference(f"sample: {what}", place, _largest(ours, theirs), limit, unit) for what, ours, theirs, limit, unit in measured]
 
 
-def _mask_all(dataset: CocoMasksDataset, number: int, matrix: np.ndarray) -> np.ndarray:
-    """The mask over everybody at map size; `sample` gives it only eroded, as a map."""
-    with h5py.File(dataset.path) as file:
-        packed, (height, width) = file["images/all"][number], decode_image(file["images/file"][number], "image").shape[:2]
-    return warp_mask(unpack_mask(packed, height, width), matrix, dataset.config.data.input_size, dataset.config.targets.stride, ALL_BORDER)
+def _mask_all(samples: SimplePoseSamples, number: int, matrix: np.ndarray) -> np.ndarray:
+    """The mask over everybody at map size; `crop` gives it only eroded, as a map."""
+    _, everyone = loss_masks(*samples.people.masks(number))
+    mask = unpack_mask(everyone, *samples.people.sizes[number])
+    return warp_mask(mask, matrix, samples.config.data.input_size, samples.config.targets.stride, ALL_BORDER)
 
 
 def gradient_differences() -> list[Difference]:

@@ -1,4 +1,4 @@
-"""The gradient of one training step, as each of the three trainers would take it, all through `utils.trainer.train_one_epoch`.
+"""The gradient of one training step, as each of the three trainers would take it, all through `utils.training.trainer.train_one_epoch`.
 
 Run by torchrun it is one of the processes, and the first of them writes the gradient:
     torchrun --nproc_per_node=2 benchmarks/gradients.py --output FILE [--train-norms]
@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from config import Config, load_config
 from losses import build_loss
 from models import build_model
-from utils.distributed import World, joined
-from utils.optimizer import build_optimizer
-from utils.trainer import Run, TrainingStep, train_one_epoch
+from utils.training.distributed import World, joined
+from utils.training.optimizer import build_optimizer
+from utils.training.trainer import Run, TrainingStep, train_one_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 8
@@ -60,7 +60,7 @@ def sample_batch(config: Config, count: int) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     size = SIDE // config.targets.stride
     images = torch.rand(count, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
-    heatmaps = torch.rand(count, config.skeleton.num_channels, size, size, generator=generator, dtype=torch.float64).pow(4)
+    heatmaps = torch.rand(count, config.channels.count, size, size, generator=generator, dtype=torch.float64).pow(4)
     share = torch.linspace(0.2, 1, count, dtype=torch.float64)[:, None, None, None]  # how much of each image counts
     mask = (torch.rand(count, 1, size, size, generator=generator, dtype=torch.float64) < share).double()
     return images, heatmaps, mask

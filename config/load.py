@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from config.errors import UserError
 from config.files import existing_file
 from config.schema import Config
 from config.skeleton import Skeleton
+from config.systems import SYSTEMS
 
 SKELETONS = Path(__file__).parent / "skeletons"
 
@@ -23,27 +25,35 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises UserError, one line with the file, the key and the nearest known key.
     """
-    values, overrides = _read_yaml(path, "configuration"), list(overrides)
+    return parse_config(_read_yaml(path, "configuration"), str(path), overrides)
+
+
+def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:
+    """Check a nested dictionary, as read from YAML or a checkpoint, with overrides applied; `source` names it in errors."""
+    values, overrides = deepcopy(values), list(overrides)
+    for key in _config_class(values, source).former_keys:
+        _forget(values, key)
     for override in overrides:
         _apply(values, override)
-    return parse_config(values, " with ".join([str(path), *overrides]))
-
-
-def parse_config(values: dict[str, Any], source: str) -> Config:
-    """Check a nested dictionary, as read from YAML or a checkpoint; `source` names it in errors."""
+    source = " with ".join([source, *overrides])
     skeleton = values.get("skeleton", "coco")
     if isinstance(skeleton, str):
-        values = {**values, "skeleton": load_skeleton(skeleton)}
-    return _validate(Config, values, source)
+        values["skeleton"] = load_skeleton(skeleton)
+    return _validate(_config_class(values, source), values, source)
+
+
+def _config_class(values: dict[str, Any], source: str) -> type[Config]:
+    """The configuration class of the system that is asked for: chosen before anything is checked, so that errors name its keys."""
+    name = values.get("system", "simplepose")
+    if not isinstance(name, str) or name not in SYSTEMS:
+        near = difflib.get_close_matches(str(name), SYSTEMS, 1, 0.5)
+        raise UserError(f"{source}: unknown system {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SYSTEMS)}"))
+    return SYSTEMS[name].load("config")
 
 
 def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
     """The configuration with dotted overrides applied."""
-    overrides = list(overrides)
-    values = config.model_dump(mode="json")
-    for override in overrides:
-        _apply(values, override)
-    return parse_config(values, " ".join(["override", *overrides]))
+    return parse_config(config.model_dump(mode="json"), "configuration", overrides)
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
@@ -98,6 +108,16 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
+def _forget(values: dict[str, Any], key: str) -> None:
+    """Remove a dotted key, if it is there."""
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.get(section)
+        if not isinstance(values, dict):
+            return
+    values.pop(last, None)
+
+
 def _validate(model: type[BaseModel], values: dict[str, Any], source: str) -> Any:
     try:
         return model.model_validate(values)
@@ -108,10 +128,10 @@ def _validate(model: type[BaseModel], values: dict[str, Any], source: str) -> An
 def _explain(model: type[BaseModel], detail: Any) -> str:
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
-        known = _keys(model)
-        near = difflib.get_close_matches(key, known, 1, 0.5) or difflib.get_close_matches(
-            key.rpartition(".")[2], [name.rpartition(".")[2] for name in known], 1, 0.5
-        )
+        known = {name: name.rpartition(".")[2] for name in _keys(model)}
+        last = key.rpartition(".")[2]
+        near = [name for name in known if known[name] == last] or difflib.get_close_matches(key, known, 1, 0.5)
+        near = near or [name for like in difflib.get_close_matches(last, known.values(), 1, 0.5) for name in known if known[name] == like]
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]

@@ -1,6 +1,6 @@
-"""The skeleton: which keypoints and limbs exist, how they mirror, and where each one is drawn.
+"""The skeleton: which keypoints and limbs exist, how they mirror, and what the data set calls them.
 
-Everything that needs a channel number asks the skeleton, so another skeleton is a YAML file in `config/skeletons`.
+A skeleton is data: another one is a YAML file in `config/skeletons`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,15 @@ from functools import cached_property
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from config.section import Positive
+from config.section import Positive, Section
 
 VISIBLE, HIDDEN, UNLABELLED = 1, 0, 2  # the v of a training joint
 
 
-class Skeleton(BaseModel):
-    """Keypoints, limbs and the data set's own order. Channels: limbs, then keypoints, then person mask and keypoint maximum."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Skeleton(Section):
+    """Keypoints, limbs and the data set's own order."""
 
     name: str
     keypoints: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -70,8 +68,6 @@ class Skeleton(BaseModel):
             mirror[a], mirror[b] = b, a
         return mirror
 
-    # Sizes and channels
-
     @property
     def num_keypoints(self) -> int:
         return len(self.keypoints)
@@ -79,26 +75,6 @@ class Skeleton(BaseModel):
     @property
     def num_limbs(self) -> int:
         return len(self.limbs)
-
-    @property
-    def num_channels(self) -> int:
-        return self.num_limbs + self.num_keypoints + 2
-
-    @property
-    def limb_channels(self) -> slice:
-        return slice(0, self.num_limbs)
-
-    @property
-    def keypoint_channels(self) -> slice:
-        return slice(self.num_limbs, self.num_limbs + self.num_keypoints)
-
-    @property
-    def person_channel(self) -> int:
-        return self.num_limbs + self.num_keypoints
-
-    @property
-    def keypoint_maximum_channel(self) -> int:
-        return self.num_limbs + self.num_keypoints + 1
 
     # Index arrays
 
@@ -132,12 +108,6 @@ class Skeleton(BaseModel):
         return np.array([number[frozenset((mirror[a], mirror[b]))] for a, b in self.limbs], np.intp)
 
     @cached_property
-    def flip_channels(self) -> np.ndarray:
-        """(C,) the map channel that takes each place in a mirrored image."""
-        keypoints = self.num_limbs + self.flip_keypoints
-        return np.concatenate([self.flip_limbs, keypoints, [self.person_channel, self.keypoint_maximum_channel]])
-
-    @cached_property
     def oks_sigmas(self) -> np.ndarray:
         """(D,) OKS sigmas in the data set's order."""
         return np.array([self.sigmas[name] for name in self.dataset.values()])
@@ -151,6 +121,12 @@ class Skeleton(BaseModel):
     def to_dataset(self, keypoints: np.ndarray) -> np.ndarray:
         """(P, K, 3) in the skeleton's order -> (P, D, 3) in the data set's."""
         return np.asarray(keypoints)[:, self._dataset_indices]
+
+    def labelled_by(self, names: Iterable[str]) -> np.ndarray:
+        """(K,) bool: the keypoints that a data set with these names labels, midpoints of two of them too."""
+        ours = {self.dataset[name] for name in names if name in self.dataset}
+        ours |= {name for name, ends in self.midpoints.items() if set(ends) <= ours}
+        return np.array([name in ours for name in self.keypoints])
 
     def from_dataset(self, joints: np.ndarray) -> np.ndarray:
         """(P, D, 3) x, y, v of labelled joints in the data set's order -> (P, K, 3) in ours.

@@ -1,15 +1,8 @@
-"""Build the HDF5 training file from a COCO annotation file and its image folder.
+"""Build the people file, which training reads, from a COCO annotation file and its image folder.
 
     python data/coco_masks_hdf5.py --annotations A.json --images DIR --output F.h5
 
-Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller
-than raw arrays. What is inside:
-
-    images/file     (N,) bytes of each image that holds a main person     images/id          (N,)
-    images/miss     (N,) mask, 0 where no loss may be counted             images/all         (N,) mask, 1 over every person and crowd
-    images/people   (N + 1,) where each image's people begin in people/*
-    people/joints   (P, D, 3) x, y, v in the data set's order             people/box         (P, 4) x, y, w, h
-    samples/image, samples/person  (S,) the image and its main person, as a number among the image's people
+What is inside: data/people_file.py.
 """
 
 from __future__ import annotations
@@ -23,7 +16,6 @@ if __name__ == "__main__":  # run as a script, Python looks in data/ first; the 
 import argparse
 import os
 import shutil
-import zlib
 from dataclasses import dataclass
 
 import h5py
@@ -35,151 +27,142 @@ from config.files import existing_folder, output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
-from data.coco_annotations import (
+from data.formats.coco import (
     annotated_joints,
-    check_labelled,
+    box_and_area,
+    has_outline,
     keypoint_category,
     load_coco,
     naming_file,
-    person_area,
-    person_box,
-    region,
+    outline_mask,
+    person_track,
 )
-from data.images import check_image, decode_image
+from data.images import check_image
+from data.people_file import MASKS, ImageRecord, PeopleFileWriter, boxes_mask, pack_mask
 from data.processes import in_processes
 
-FORMAT_VERSION = 1
-MIN_KEYPOINTS = 5  # of a main person; all of them where the data set has fewer
-MIN_AREA = 32 * 32  # of a main person's segment, pixels
-MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
+SHOWN = 10  # complaints of one kind that are printed
 
 
 @dataclass(frozen=True)
-class ImageRecord:
-    """One image's part of the file; see the module's text."""
+class Built:
+    """What became of an annotation file. left_out: why, for each image; boxed: why, for each person masked by the box."""
 
-    image_id: int
-    file: np.ndarray  # (bytes,) uint8
-    miss: np.ndarray  # (bytes,) uint8
-    all: np.ndarray  # (bytes,) uint8
-    joints: np.ndarray  # (P, D, 3) float32
-    boxes: np.ndarray  # (P, 4) float32
-    main: list[int]  # main persons among the P
+    images: int
+    people: int  # with keypoints
+    left_out: list[str]
+    boxed: list[str]
 
 
-def main_people(joints: np.ndarray, boxes: np.ndarray, areas: np.ndarray) -> list[int]:
-    """Which people a sample is made around: well labelled, large enough, with a box to cut out, and not on top of an earlier one.
+def image_record(
+    image: dict, annotations: list[dict], folder: Path, order: np.ndarray, masks: bool
+) -> tuple[ImageRecord | None, list[str]]:
+    """One image's record and what is wrong with its people's outlines; None and why where the image cannot be used.
 
-    joints (P, D, 3), boxes (P, 4) x, y, w, h in pixels, areas (P,) in pixels squared.
+    order (D,): where each keypoint stands in the file. masks: whether the data set has outlines.
     """
-    labelled = (joints[..., 2] != UNLABELLED).sum(1)
-    centres = boxes[:, :2] + boxes[:, 2:] / 2
-    usable = (labelled >= min(MIN_KEYPOINTS, joints.shape[1])) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1)
-    chosen: list[int] = []
-    for p in np.flatnonzero(usable).tolist():
-        near = (np.linalg.norm(centres[p] - centres[q]) < MIN_DISTANCE * boxes[q, 2:].max() for q in chosen)
-        if not any(near):
-            chosen.append(p)
-    return chosen
-
-
-def loss_masks(annotations: list[dict], labelled: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """mask_miss and mask_all, each (height, width) bool. labelled (A,): whether each annotation has keypoints.
-
-    mask_miss is false over people without keypoints, and over crowd regions but for the people in them: those are known.
-    """
-    people, unlabelled, crowds = np.zeros((3, height, width), bool)
-    for annotation, has_keypoints in zip(annotations, labelled):
-        where = region(annotation, height, width)
-        if annotation.get("iscrowd"):
-            crowds |= where
-            continue
-        people |= where
-        if not has_keypoints:
-            unlabelled |= where
-    return ~(unlabelled | (crowds & ~people)), people | crowds
-
-
-def pack_mask(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool to compressed bytes (n,) uint8: half of a PNG's size here, and six times as fast to read back."""
-    return np.frombuffer(zlib.compress(np.packbits(mask)), np.uint8)
-
-
-def unpack_mask(packed: np.ndarray, height: int, width: int) -> np.ndarray:
-    """What `pack_mask` packed, as (height, width) uint8 of 0 and 255."""
-    bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-    return np.unpackbits(bits, count=height * width).reshape(height, width) * np.uint8(255)
-
-
-def image_record(image: dict, annotations: list[dict], folder: Path, order: np.ndarray) -> ImageRecord | str | None:
-    """One image's record; None where it has no main person; a text that says why where the image cannot be used."""
-    joints = np.stack([annotated_joints(a, order) for a in annotations])
-    labelled = (joints[..., 2] != UNLABELLED).any(1)
-    people = [i for i, a in enumerate(annotations) if labelled[i] and not a.get("iscrowd")]
-    boxes = np.array([person_box(annotations[i]) for i in people], np.float32).reshape(-1, 4)
-    areas = np.array([person_area(annotations[i]) for i in people])
-    main = main_people(joints[people], boxes, areas)
-    if not main:
-        return None
     path = folder / image["file_name"]
     try:
         data = path.read_bytes()
-        check_image(data, path)
-        height, width = decode_image(data, path).shape[:2]
+        height, width = check_image(data, path)
     except OSError as error:
-        return f"image {path}: {error.strerror}"
+        return None, [f"image {path}: {error.strerror}"]
     except UserError as error:
-        return str(error)
+        return None, [str(error)]
     described = image.get("width", width), image.get("height", height)  # own files may leave them out
     if (width, height) != described:
-        return f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"
-    miss, everyone = map(pack_mask, loss_masks(annotations, labelled, height, width))
-    return ImageRecord(image["id"], np.frombuffer(data, np.uint8), miss, everyone, joints[people], boxes, main)
+        return None, [f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"]
+    joints = np.stack([annotated_joints(a, order) for a in annotations])
+    crowd = np.array([bool(a.get("iscrowd")) for a in annotations])
+    boxes, areas = zip(*(box_and_area(a, order) for a in annotations))
+    unlabelled = (joints[..., 2] == UNLABELLED).all(1)
+    packed, boxed = people_masks(annotations, np.array(boxes), unlabelled, crowd, height, width) if masks else ({}, [])
+    return ImageRecord(
+        image_id=image["id"],
+        size=(height, width),
+        file=np.frombuffer(data, np.uint8),
+        masks=packed,
+        joints=joints,
+        boxes=np.array(boxes, np.float32),
+        areas=np.array(areas, np.float32),
+        tracks=np.array([person_track(a) for a in annotations], np.int64),
+        crowd=crowd,
+    ), boxed
 
 
-def build_hdf5(
-    annotations: Path, images: Path, output: Path, skeleton: Skeleton, workers: int = 2, strict: bool = False
-) -> tuple[int, list[str]]:
-    """Write the file whole or not at all. Returns the number of samples and, for each image left out, why.
+def people_masks(
+    annotations: list[dict], boxes: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray, height: int, width: int
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The packed masks of everybody, of people without keypoints and of crowd regions, and whose outlines cannot be decoded.
 
-    strict: the first missing or undecodable image is an error.
+    boxes (P, 4); unlabelled, crowd (P,) bool. Where there is no outline, or none that can be decoded, the box is the best that is known.
+    """
+    masks = dict(zip(MASKS, np.zeros((len(MASKS), height, width), bool)))
+    boxed = []
+    for annotation, box, without_keypoints, is_crowd in zip(annotations, boxes, unlabelled, crowd):
+        where = None
+        if has_outline(annotation):
+            try:
+                where = outline_mask(annotation, height, width)
+            except UserError as error:
+                boxed.append(str(error))
+        if where is None:
+            where = boxes_mask(box[None], height, width)
+        masks["crowd" if is_crowd else "people"] |= where
+        if without_keypoints and not is_crowd:
+            masks["unlabelled"] |= where
+    return {name: pack_mask(mask) for name, mask in masks.items()}, boxed
+
+
+def build_hdf5(annotations: Path, images: Path, output: Path, skeleton: Skeleton, workers: int = 2, strict: bool = False) -> Built:
+    """Write the file whole or not at all.
+
+    strict: the first missing or undecodable image, or undecodable outline, is an error.
     """
     coco = load_coco(annotations)
     category, order = keypoint_category(coco, skeleton, annotations)
     existing_folder(images, "image folder")
-    jobs = []
+    jobs, everybody, keypoints = [], [], 0
     for image_id, image in sorted(coco.imgs.items()):
         people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
         with naming_file(annotations):
-            for person in people:
-                check_labelled(person, order)
+            for person in people:  # better now than after an hour of images
+                box_and_area(person, order)
+                keypoints += int((annotated_joints(person, order)[:, 2] != UNLABELLED).sum()) * (not person.get("iscrowd"))
+        everybody += people
         if people:
-            jobs.append((image, people, images, order))
+            jobs.append((image, people, images, order[order >= 0]))
     if not jobs:
         raise UserError(f"annotation file {annotations}: no image has a person in it")
+    if not keypoints:
+        raise UserError(f"annotation file {annotations}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
     there = [file for file in (images / image["file_name"] for image, *_ in jobs) if file.is_file()]
     if not there:
         raise UserError(f"image folder {images}: has none of the images of {annotations}, such as {jobs[0][0]['file_name']}")
     _check_space(there, output)
 
-    failures: list[str] = []
+    has_masks = any(map(has_outline, everybody))
+    outlines = any(has_outline(person) for person in everybody if not person.get("iscrowd"))
+    names = [name for name, place in zip(skeleton.dataset, order) if place >= 0]
+    people, left_out, boxed = 0, [], []
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
-        writer = _Writer(file, skeleton)
+        writer = PeopleFileWriter(file, names, has_masks, outlines)
         with Progress(len(jobs), "images", "image") as progress:
-            for record in in_processes(image_record, jobs, workers):
-                if isinstance(record, str):
-                    if strict:
-                        raise UserError(f"{record} (--strict; nothing was written)")
-                    failures.append(record)
-                elif record is not None:
+            for record, complaints in in_processes(image_record, [(*job, has_masks) for job in jobs], workers):
+                named = complaints if record is None else [f"annotation file {annotations}: {complaint}" for complaint in complaints]
+                if named and strict:
+                    raise UserError(f"{named[0]} (--strict; nothing was written)")
+                if record is None:
+                    left_out += named
+                else:
                     writer.add(record)
-                progress.advance(note=f"{writer.samples} samples" + (f", {len(failures)} images failed" if failures else ""))
-            if not writer.samples:
-                needed = f"{min(MIN_KEYPOINTS, len(order))} keypoints, an area of {MIN_AREA} pixels and a box with width and height"
-                reason = failures[0] if failures else f"nobody has {needed}"
-                raise UserError(f"annotation file {annotations}: no sample can be made: {reason}")
+                    people += int(((record.joints[..., 2] != UNLABELLED).any(1) & ~record.crowd).sum())
+                    boxed += named
+                progress.advance(note=f"{people} people" + (f", {len(left_out)} images failed" if left_out else ""))
+        if not people:
+            raise UserError(f"annotation file {annotations}: no image with keypoints can be used: {left_out[0]}")
         writer.finish()
-    return writer.samples, failures
+    return Built(len(writer.records), people, left_out, boxed)
 
 
 def _check_space(files: list[Path], output: Path) -> None:
@@ -190,63 +173,26 @@ def _check_space(files: list[Path], output: Path) -> None:
         raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
 
 
-class _Writer:
-    """Appends records to an open HDF5 file; the small arrays are kept and written at the end."""
-
-    def __init__(self, file: h5py.File, skeleton: Skeleton):
-        self.file = file
-        file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=list(skeleton.dataset))
-        bytes_type = h5py.vlen_dtype(np.uint8)
-        self.blobs = {name: file.create_dataset(f"images/{name}", (0,), bytes_type, maxshape=(None,)) for name in ("file", "miss", "all")}
-        self.ids: list[int] = []
-        self.joints: list[np.ndarray] = []
-        self.boxes: list[np.ndarray] = []
-        self.main: list[tuple[int, int]] = []
-
-    @property
-    def samples(self) -> int:
-        return len(self.main)
-
-    def add(self, record: ImageRecord) -> None:
-        number = len(self.ids)
-        for name, blobs in self.blobs.items():
-            blobs.resize((number + 1,))
-            blobs[number] = getattr(record, name)
-        self.ids.append(record.image_id)
-        self.joints.append(record.joints)
-        self.boxes.append(record.boxes)
-        self.main += [(number, person) for person in record.main]
-
-    def finish(self) -> None:
-        samples = np.array(self.main, np.int32)
-        arrays = {
-            "images/id": np.array(self.ids, np.int64),
-            "images/people": np.cumsum([0] + [len(joints) for joints in self.joints]),
-            "people/joints": np.concatenate(self.joints),
-            "people/box": np.concatenate(self.boxes),
-            "samples/image": samples[:, 0],
-            "samples/person": samples[:, 1],
-        }
-        for name, values in arrays.items():
-            self.file.create_dataset(name, data=values)
-        self.file.attrs["complete"] = True
+def _complain(complaints: list[str], what: str) -> None:
+    if complaints:
+        more = [f"... and {len(complaints) - SHOWN} more"] if len(complaints) > SHOWN else []
+        print(f"{len(complaints)} {what}:", *complaints[:SHOWN], *more, sep="\n  ", file=sys.stderr)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the HDF5 training file from a COCO annotation file and its images.")
+    parser = argparse.ArgumentParser(description="Build the people file from a COCO annotation file and its images.")
     parser.add_argument("--annotations", type=Path, required=True, help="person_keypoints_*.json, or your own in the same format")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
-    parser.add_argument("--strict", action="store_true", help="stop at the first image that is missing or cannot be decoded")
+    parser.add_argument("--strict", action="store_true", help="stop at the first image or outline that cannot be decoded")
     options = parser.parse_args()
-    samples, failures = build_hdf5(
-        options.annotations, options.images, options.output, load_skeleton(options.skeleton), options.workers, options.strict
-    )
-    if failures:
-        print(f"{len(failures)} images were left out:", *failures, sep="\n  ", file=sys.stderr)
-    print(f"{options.output}: {samples} samples, {options.output.stat().st_size / 2**20:.1f} MiB")
+    skeleton = load_skeleton(options.skeleton)
+    built = build_hdf5(options.annotations, options.images, options.output, skeleton, options.workers, options.strict)
+    _complain(built.left_out, "images were left out")
+    _complain(built.boxed, "people are masked by their boxes, since their outlines cannot be decoded")
+    print(f"{options.output}: {built.people} people in {built.images} images, {options.output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from config.files import existing_file, written_whole
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
 
@@ -41,15 +42,21 @@ def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = r
             running += [pool.submit(read, path) for path in islice(waiting, 1)]
 
 
-def check_image(data: bytes, name: str | Path) -> None:
-    """Raise UserError where the bytes are not a whole image. OpenCV fills what a truncated file lacks with grey; Pillow does not."""
+def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
+    """Height and width of an image, upright. Raises UserError where the bytes are not a whole one.
+
+    OpenCV fills what a truncated file lacks with grey; Pillow does not.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
+            if image.getexif().get(ORIENTATION, 1) == 1:
+                return image.height, image.width
     except UnidentifiedImageError:  # its own words name the buffer in memory
         raise UserError(f"image {name}: cannot be decoded, not an image, or of a kind that cannot be read") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({error})") from error
+    return decode_image(data, name).shape[:2]  # turned as OpenCV does it
 
 
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:

@@ -24,8 +24,9 @@ from pycocotools import mask as coco_mask
 from config.errors import UserError, run_script
 from config.files import output_folder, write_json, written_whole
 from config.progress import track
+from data.drawn.figure import KEYPOINTS, SKIN, Cloth, Figure, Part, random_colour, random_colours, random_figure
+from data.drawn.paint import paint
 from data.processes import in_processes
-from data.synthetic_figure import KEYPOINTS, SKIN, Cloth, Figure, Part, paint, random_colour, random_colours, random_figure
 
 # COCO's own list: pairs of keypoint numbers, counted from 1.
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2],

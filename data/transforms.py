@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from config import Config, Skeleton
-from config.schema import AugmentationConfig
+from config import Skeleton
+from config.systems.simplepose import AugmentationConfig, SimplePoseConfig
 
 IMAGE_BORDER = (124, 127, 127)  # BGR around the photograph
 MISS_BORDER, ALL_BORDER = 255, 0
@@ -39,7 +39,13 @@ def draw_augmentation(rng: np.random.Generator, settings: AugmentationConfig) ->
 
 
 def affine_matrix(
-    objpos: tuple[float, float], scale_provided: float, flip: bool, degree: float, shift: tuple[int, int], scale: float, config: Config
+    objpos: tuple[float, float],
+    scale_provided: float,
+    flip: bool,
+    degree: float,
+    shift: tuple[int, int],
+    scale: float,
+    config: SimplePoseConfig,
 ) -> np.ndarray:
     """(2, 3) from image pixels to input pixels: person's centre to the origin, rotate, scale, flip, then to the input's middle plus shift.
 

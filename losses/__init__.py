@@ -1,4 +1,4 @@
-"""Losses, found by name.
+"""Losses, found by the pose system's name.
 
 A loss is a module with `parts(outputs, *targets)`, a tensor that sums to the loss, so that any number of supervised places can be
 watched; `part_name(*index)`, the name of one of them; and `forward(outputs, *targets)`, the sum.
@@ -9,11 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from config import Config
-from losses.focal_l2 import FocalL2
-
-LOSSES = {"focal_l2": FocalL2}
+from config.systems import SYSTEMS
 
 
 def build_loss(config: Config) -> nn.Module:
-    """The loss that `config.loss.name` names."""
-    return LOSSES[config.loss.name].from_config(config)
+    """The loss of `config.system`."""
+    return SYSTEMS[config.system].load("loss")(config)

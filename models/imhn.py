@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config import Config
+from config.systems.simplepose import SimplePoseConfig
+from models.names import TensorNames
 
 FRONT_DILATIONS = (3, 3, 4, 4, 5, 5)
 EXCITATION_REDUCTION = 16
@@ -146,7 +147,7 @@ class IMHN(nn.Module):
     """Stacked hourglasses with identity mappings between the stages at every scale.
 
     stages: number of hourglasses. channels: width at stride 4. channels_increase: more channels at each inner depth.
-    depth: halvings inside an hourglass. outputs: map channels, as many as the skeleton's.
+    depth: halvings inside an hourglass. outputs: map channels.
     """
 
     def __init__(self, stages: int, channels: int, channels_increase: int, depth: int, outputs: int):
@@ -157,10 +158,10 @@ class IMHN(nn.Module):
         self.apply(_initialise)
 
     @classmethod
-    def from_config(cls, config: Config) -> IMHN:
+    def from_config(cls, config: SimplePoseConfig) -> IMHN:
         """The network of `config.model` for `config.skeleton`."""
         m = config.model
-        return cls(m.stages, m.channels, m.channels_increase, m.depth, config.skeleton.num_channels)
+        return cls(m.stages, m.channels, m.channels_increase, m.depth, config.channels.count)
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         """images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth.
@@ -175,18 +176,6 @@ class IMHN(nn.Module):
             if next_caches:
                 x, caches = x + next_caches[0], next_caches
         return predictions
-
-    @staticmethod
-    def is_output(name: str) -> bool:
-        """Whether a parameter's shape depends on the number of map channels (left out when fine-tuning on another skeleton)."""
-        return ".predictions." in name or ".merge_predictions." in name
-
-    @staticmethod
-    def from_published(name: str) -> str:
-        """A tensor's name in the published checkpoints -> its name here; names that are ours already stay, but for a 'module.' prefix."""
-        for pattern, ours in PUBLISHED_NAMES:
-            name = pattern.sub(ours, name)
-        return name
 
 
 def _initialise(module: nn.Module) -> None:
@@ -228,3 +217,18 @@ PUBLISHED_NAMES = [
         (r"^merge_preds\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_predictions.\2."),
     ]
 ]
+
+
+def is_output(name: str) -> bool:
+    """Whether a parameter's shape depends on the number of map channels."""
+    return ".predictions." in name or ".merge_predictions." in name
+
+
+def from_published(name: str) -> str:
+    """A tensor's name in the published checkpoints -> its name here; names that are ours already stay, but for a 'module.' prefix."""
+    for pattern, ours in PUBLISHED_NAMES:
+        name = pattern.sub(ours, name)
+    return name
+
+
+NAMES = TensorNames(from_published, is_output)

@@ -10,16 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import pytest
 import torch
 
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.people_file import PeopleFile
+from data.samples.simplepose import main_people
 from data.synthetic import write_synthetic
-from utils.distributed import World
-from utils.trainer import train
+from utils.training.distributed import World
+from utils.training.trainer import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -79,8 +80,7 @@ def hdf5(annotations, images) -> Path:
 @pytest.fixture(scope="session")
 def samples(hdf5) -> int:
     """How many samples the training file holds."""
-    with h5py.File(hdf5) as file:
-        return len(file["samples/image"])
+    return len(main_people(PeopleFile(hdf5, load_skeleton("coco"))))
 
 
 @pytest.fixture(scope="session")

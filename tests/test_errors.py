@@ -23,7 +23,7 @@ import torch
 from conftest import ROOT
 
 from config import UserError
-from data.dataset import CocoMasksDataset
+from data.samples import TrainingSet
 
 BUILD = "data/coco_masks_hdf5.py"
 
@@ -117,8 +117,6 @@ def test_ids_that_are_text(build, changed, key):
         ("bbox", None, "'bbox' is None"),
         ("bbox", ["a", 2, 3, 4], "'bbox' is ['a', 2, 3, 4]"),
         ("area", "big", "'area' is 'big', expected a number"),
-        ("segmentation", [[1, 2]], "'segmentation' cannot be decoded"),
-        ("segmentation", {"counts": [4], "size": [2, 2]}, "another size"),
     ],
 )
 def test_annotations_that_make_no_sense(build, changed, key, value, said):
@@ -139,7 +137,7 @@ def test_a_file_name_that_is_a_number(build, changed):
 def test_annotation_file_with_nobody_to_train_on(build, changed):
     assert "no image has a person" in build(changed(lambda content: content.update(annotations=[])))
     without_keypoints = changed(lambda content: [annotation.update(keypoints=[0] * 51) for annotation in content["annotations"]])
-    assert "no sample can be made" in build(without_keypoints)
+    assert "nobody in it has a keypoint of the skeleton 'coco'" in build(without_keypoints)
 
 
 # Images
@@ -162,7 +160,7 @@ def test_truncated_jpeg(run, fails, evaluate, trained, annotations, images, tmp_
     assert "000000000001.jpg: cannot be decoded" in fails(BUILD, *arguments, "--output", tmp_path / "strict.h5", "--strict")
     status, out, err = run(BUILD, *arguments, "--output", tmp_path / "lenient.h5")
     assert (status, "1 images were left out" in err, "000000000001.jpg" in err) == (0, True, True)
-    assert "samples" in out
+    assert "people in 7 images" in out
     message = evaluate("--limit", 1, images=folder, output=trained / "evaluation")  # an evaluation may leave what it has, to go on from
     assert "000000000001.jpg: cannot be decoded" in message
     assert "cannot be decoded" in fails(
@@ -192,12 +190,18 @@ def test_training_file_that_holds_nothing(train, hdf5, tmp_path):
     path = tmp_path / "empty.h5"
     path.write_bytes(hdf5.read_bytes())
     with h5py.File(path, "r+") as file:
-        for name in ("image", "person"):
-            del file[f"samples/{name}"]
-            file[f"samples/{name}"] = np.zeros(0, np.int32)
-    assert "empty.h5: holds no sample" in train(f"data.train={path}")
+        file["people/area"][:] = 0  # too small, all of them
+    for key in ("train", "val"):
+        assert "empty.h5: holds no sample" in train(f"data.{key}={path}")
+    assert "empty.h5: holds no sample" in train(f"data.train=[{hdf5}, {path}]")
     h5py.File(tmp_path / "bare.h5", "w").close()
     assert "bare.h5: format version None" in train(f"data.val={tmp_path / 'bare.h5'}")
+
+
+def test_several_training_files_that_do_not_fit(train, hdf5, tmp_path):
+    assert "data.train: expected a path, or a list of paths, got [1, 2]" in train("data.train=[1, 2]")
+    assert "data: train_weights: 1 weights for 2 training files" in train(f"data.train=[{hdf5}, {hdf5}]", "data.train_weights=[1]")
+    assert "nowhere.h5: not found" in train(f"data.train=[{hdf5}, {tmp_path / 'nowhere.h5'}]")
 
 
 def test_training_file_missing_or_not_configured(train, tmp_path):
@@ -209,7 +213,7 @@ def test_an_error_in_a_loader_process_is_one_line_too(run, tiny, tmp_path, monke
     def broken(self, index):
         raise UserError(f"sample {index}: cannot be decoded")
 
-    monkeypatch.setattr(CocoMasksDataset, "__getitem__", broken)
+    monkeypatch.setattr(TrainingSet, "__getitem__", broken)
     status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "data.workers=1")
     assert (status, err.count("\n")) == (2, 1), err
     assert err.startswith("error: sample "), err

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from config import Config, UserError
 from config.files import existing_file, written_whole
 from config.load import parse_config
+from models import tensor_names
 
 SHOWN = 3  # names in a message
 
@@ -81,8 +82,9 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
     """
     weights = _weights(read_checkpoint(path), model, path)
     wanted = model.state_dict()
-    fresh = [name for name in wanted if model.is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
-    differences = _differences(wanted, weights, lambda name: not model.is_output(name))
+    is_output = tensor_names(model).is_output
+    fresh = [name for name in wanted if is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
+    differences = _differences(wanted, weights, lambda name: not is_output(name))
     if differences:
         raise UserError(f"checkpoint {path}: does not fit the configured network: {'; '.join(differences)}")
     taken = [name for name in wanted if name not in set(fresh)]
@@ -95,8 +97,10 @@ def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> 
     weights = content.get("weights", content)
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
-    named = {model.from_published(name): value for name, value in weights.items()}
-    if len(named) != len(weights):
+    ours = tensor_names(model).ours
+    used = [(ours(name), value) for name, value in weights.items() if ours(name) is not None]
+    named = dict(used)
+    if len(named) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
     return named
 

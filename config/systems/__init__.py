@@ -1,0 +1,32 @@
+"""The pose systems by name. `system` in a configuration chooses one, and with it everything that belongs together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the parts of a system are, as "module:name"; imported when asked for, so that none waits for another's libraries."""
+
+    config: str  # a subclass of config.Config
+    model: str  # Config -> nn.Module
+    loss: str  # Config -> nn.Module
+    system: str  # a utils.systems.PoseSystem
+
+    def load(self, part: Literal["config", "model", "loss", "system"]) -> Any:
+        """The part itself."""
+        return resolve_name(getattr(self, part))
+
+
+# Another system joins by its files and an entry here.
+SYSTEMS = {
+    "simplepose": Parts(
+        config="config.systems.simplepose:SimplePoseConfig",
+        model="models.imhn:IMHN.from_config",
+        loss="losses.focal_l2:FocalL2.from_config",
+        system="utils.systems.simplepose:SIMPLEPOSE",
+    ),
+}

@@ -1,0 +1,141 @@
+"""SimplePose (Li, Su, Wang: Simple Pose, AAAI 2020): its keys, the order of its maps, and what must fit together.
+
+The defaults are the published recipe, the paper's code where the two differ.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from config.schema import Config, InferenceConfig, ModelConfig
+from config.section import Count, NonNegative, Positive, Probability, Section
+from config.skeleton import Skeleton
+from config.systems.simplepose_assignment import AssignmentConfig
+
+
+class Channels:
+    """Which map is what: a skeleton's limbs, then its keypoints, then the person mask and the maximum over the keypoint maps."""
+
+    def __init__(self, skeleton: Skeleton):
+        self.skeleton = skeleton
+        self.person = skeleton.num_limbs + skeleton.num_keypoints
+        self.keypoint_maximum = self.person + 1
+        self.count = self.person + 2
+        self.limbs = slice(0, skeleton.num_limbs)
+        self.keypoints = slice(skeleton.num_limbs, self.person)
+
+    @cached_property
+    def flip(self) -> np.ndarray:
+        """(C,) the channel that takes each place in a mirrored image."""
+        keypoints = self.keypoints.start + self.skeleton.flip_keypoints
+        return np.concatenate([self.skeleton.flip_limbs, keypoints, [self.person, self.keypoint_maximum]])
+
+    def known(self, keypoints: np.ndarray, outlines: bool) -> np.ndarray:
+        """(C,) bool: the maps that a data set can teach.
+
+        keypoints (K,) bool: those that it labels; a limb needs both its ends. outlines: whether it has people's outlines.
+        """
+        return np.concatenate([keypoints[self.skeleton.limb_ends].all(1), keypoints, [outlines, keypoints.all()]])
+
+
+class ImhnConfig(ModelConfig):
+    """The identity mapping hourglass network (paper section 3.3). Published: 4 stages, 256 channels, 129.0 M parameters."""
+
+    name: Literal["imhn"] = "imhn"
+    stages: Count = 4
+    channels: Annotated[int, Field(ge=16, multiple_of=16)] = 256  # width at stride 4, and of every scale's features
+    channels_increase: Annotated[int, Field(ge=0, multiple_of=2)] = 128  # more channels at each halving of the resolution
+    depth: Count = 4  # halvings inside an hourglass; depth + 1 scales are supervised
+
+
+class AugmentationConfig(Section):
+    """One affine and a colour jitter per sample (paper section 4.1). Validation uses none of it but the person crop."""
+
+    person_size: Positive = 0.6  # height of the main person's box as a part of the input height, before `scale`
+    rotation: NonNegative = 40.0  # uniform in +-, degrees
+    scale: tuple[Positive, Positive] = (0.7, 1.3)  # uniform
+    scale_probability: Probability = 0.8
+    shift: Annotated[int, Field(ge=0)] = 50  # uniform in +-, whole input pixels, each axis
+    flip_probability: Probability = 0.5
+    hsv_probability: Probability = 0.2
+    hue: tuple[int, int] = (-10, 10)  # OpenCV's 8-bit units: hue 0..179, the others 0..255
+    saturation: tuple[int, int] = (-20, 60)
+    value: tuple[int, int] = (-20, 40)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AugmentationConfig:
+        for key in ("scale", "hue", "saturation", "value"):
+            low, high = getattr(self, key)
+            if low > high:
+                raise ValueError(f"{key}: {low} is above {high}")
+        return self
+
+
+class TargetsConfig(Section):
+    """What is drawn for the network to learn (paper section 3.2)."""
+
+    stride: Literal[4] = 4  # input pixels per map pixel: the network's front halves the resolution twice
+    keypoint_sigma: Positive = 9.0  # input pixels
+    limb_sigma: Positive = 7.0  # input pixels
+    threshold: Annotated[float, Field(gt=0, lt=1)] = 0.015  # below this response a keypoint's window ends
+    limb_floor: Probability = 0.01  # what a limb's box holds where the response is at most `threshold`
+    limb_margin: NonNegative = 4.0  # a limb's box is the box of its ends grown by this, input pixels
+
+
+class FocalL2Config(Section):
+    """Focal L2 loss (paper section 3.4). gamma, alpha, beta: 1, 0, 0 in the published code; 2, 0.1, 0.02 in the paper."""
+
+    name: Literal["focal_l2"] = "focal_l2"
+    focal: bool = True  # false: plain L2, the focal factor left out
+    gamma: NonNegative = 1.0  # focusing exponent
+    alpha: float = 0.0  # shift of the response at foreground pixels
+    beta: float = 0.0  # shift of the response at background pixels
+    foreground: Probability = 0.01  # a target of at least this is foreground
+    keypoint_weight: NonNegative = 3.0
+    person_weight: NonNegative = 0.1  # weight of the person mask channel
+    scale_weights: tuple[NonNegative, ...] = (0.1, 0.2, 0.4, 1.6, 6.4)  # finest scale first; divided by their sum
+
+
+class SimplePoseInferenceConfig(InferenceConfig):
+    """From a photograph to maps (paper section 4.1, testing)."""
+
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size's height; published: 0.5 1 1.5 2 3
+    rotations: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)  # degrees about the image's centre
+    max_size: tuple[Count, Count] = (2600, 3800)  # height, width of the largest resized image, pixels
+    pad_multiple: Count = 64  # the padded sides are multiples of this
+    pad_value: Annotated[int, Field(ge=0, le=255)] = 128
+
+
+class SimplePoseConfig(Config):
+    """The whole of a run of SimplePose."""
+
+    former_keys: ClassVar[tuple[str, ...]] = ("assignment.keypoint_sigma", "assignment.trace_margin")
+
+    system: Literal["simplepose"] = "simplepose"
+    model: ImhnConfig = ImhnConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    targets: TargetsConfig = TargetsConfig()
+    loss: FocalL2Config = FocalL2Config()
+    inference: SimplePoseInferenceConfig = SimplePoseInferenceConfig()
+    assignment: AssignmentConfig = Field(default_factory=AssignmentConfig)  # each configuration its own: see `_fits`
+
+    @property
+    def channels(self) -> Channels:
+        """The order of the maps."""
+        return Channels(self.skeleton)
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimplePoseConfig:
+        model, multiple = self.model, self.targets.stride * 2**self.model.depth
+        for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (self.inference.pad_multiple,))):
+            if any(side % multiple for side in sides):
+                shown = " x ".join(map(str, sides))
+                raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.depth {model.depth}")
+        if len(self.loss.scale_weights) != model.depth + 1:
+            raise ValueError(f"loss.scale_weights: {len(self.loss.scale_weights)} weights for {model.depth + 1} scales (model.depth + 1)")
+        self.assignment.follow(self.targets.keypoint_sigma / self.targets.stride, self.targets.limb_margin / self.targets.stride)
+        return self

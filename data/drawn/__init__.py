@@ -1,0 +1,1 @@
+"""The people that data/synthetic.py draws."""

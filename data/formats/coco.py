@@ -1,0 +1,169 @@
+"""COCO annotation files: the category that holds a skeleton's keypoints, and its people."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import reprlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from config import Skeleton, UserError
+from config.files import read_json
+from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+
+ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
+
+
+def load_coco(path: str | Path) -> COCO:
+    """Read and index an annotation file. Raises UserError where it is not one."""
+    dataset = read_json(path, "annotation file")
+    if not isinstance(dataset, dict) or not isinstance(dataset.get("images"), list):
+        raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
+    for key, needed in ENTRIES.items():
+        _check_entries(dataset.setdefault(key, []), key, needed, path)
+    return indexed(dataset)
+
+
+def indexed(dataset: dict) -> COCO:
+    """pycocotools' index of a COCO file's content."""
+    coco = COCO()
+    coco.dataset = {"info": {}, **dataset}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+@contextlib.contextmanager
+def naming_file(path: str | Path) -> Iterator[None]:
+    """What is wrong with an annotation is told with the name of its file."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"annotation file {path}: {error}") from error
+
+
+def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: str | Path) -> None:
+    """What pycocotools takes for granted, and what goes wrong without a word where it is not so: ids that are numbers, each once."""
+    where = f"annotation file {path}: not in COCO's format,"
+    if not isinstance(entries, list):
+        raise UserError(f"{where} {kind!r} is not a list")
+    ids = set()
+    for entry in entries:
+        for key in needed:
+            if not isinstance(entry, dict) or key not in entry:
+                raise UserError(f"{where} an entry of {kind!r} lacks {key!r}")
+            if key.endswith("id") and type(entry[key]) is not int:
+                raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a whole number")
+            if key == "file_name" and not isinstance(entry[key], str):
+                raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a text")
+        if entry["id"] in ids:
+            raise UserError(f"{where} two {kind} have the id {entry['id']}")
+        ids.add(entry["id"])
+
+
+def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple[int, np.ndarray]:
+    """The id of the category that has most of the skeleton's keypoints, and where each stands in the file's own order (D,); -1: nowhere.
+
+    Raises UserError where no category has any of them; it names what the file has.
+    """
+    wanted = list(skeleton.dataset)
+    kinds = [(category["id"], list(category.get("keypoints") or [])) for category in coco.dataset["categories"]]
+    number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
+    if set(wanted) & set(names):
+        return number, np.array([names.index(name) if name in names else -1 for name in wanted])
+    found = ", ".join(str(category.get("name")) for category in coco.dataset["categories"]) or "none"
+    raise UserError(
+        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({wanted[0]}, ...); categories found: {found}"
+        " (COCO's person_keypoints_*.json files have it)"
+    )
+
+
+def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
+    """(D, 3) x, y, v in the data set's order with v 1 visible, 0 hidden, 2 not labelled (COCO's file has 2, 1, 0).
+
+    order (D,): where each keypoint stands in the file; -1: nowhere. Raises UserError as `file_keypoints` does.
+    """
+    joints = file_keypoints(annotation, order).astype(np.float32)
+    joints[:, 2] = np.select([joints[:, 2] == 2, joints[:, 2] == 1], [VISIBLE, HIDDEN], UNLABELLED)
+    return joints
+
+
+def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
+    """(D, 3) x, y, v as the file has them (v 2 visible, 1 hidden, 0 not labelled), in the data set's order; zeros where it has none.
+
+    Raises UserError where the list is too short, or holds anything but finite numbers.
+    """
+    if not annotation.get("keypoints"):
+        return np.zeros((len(order), 3))
+    values = _numbers(annotation, "keypoints", "x, y, v of each keypoint")
+    if values.size % 3 or values.size <= 3 * order.max():
+        raise UserError(f"annotation {annotation['id']}: {values.size} keypoint numbers, expected 3 for each of the category's keypoints")
+    return np.where(order[:, None] >= 0, values.reshape(-1, 3)[order], 0)
+
+
+def person_box(annotation: dict) -> np.ndarray:
+    """(4,) x, y, width, height in pixels. Raises UserError where there is none."""
+    return _numbers(annotation, "bbox", "x, y, width, height", (4,))
+
+
+def person_area(annotation: dict) -> float:
+    """Pixels squared; the box's where the file does not say. Raises UserError where it is not a finite number."""
+    if annotation.get("area") is None:
+        return float(person_box(annotation)[2:].prod())
+    return float(_numbers(annotation, "area", "a number", ()))
+
+
+def box_and_area(annotation: dict, order: np.ndarray) -> tuple[np.ndarray, float]:
+    """`person_box` and `person_area`; zeros where somebody without keypoints has none, UserError where a labelled person has none."""
+    try:
+        return person_box(annotation), person_area(annotation)
+    except UserError:
+        if file_keypoints(annotation, order)[:, 2].any() and not annotation.get("iscrowd"):
+            raise
+        return np.zeros(4), 0.0
+
+
+def _numbers(annotation: dict, key: str, expected: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    """An annotation's value as float64. Raises UserError where it is not of that shape or not all of it are finite numbers."""
+    value = annotation.get(key)
+    try:
+        values = np.asarray(value)
+    except ValueError:  # lists of several lengths
+        values = np.asarray(None)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (shape is not None and values.shape != shape):
+        raise UserError(f"annotation {annotation['id']}: its {key!r} is {reprlib.repr(value)}, expected {expected}")
+    return values.astype(float)
+
+
+def person_track(annotation: dict) -> int:
+    """Who it is, over the frames of a video; -1 where the file does not say."""
+    track = annotation.get("track_id")
+    return track if type(track) is int else -1
+
+
+def has_outline(annotation: dict) -> bool:
+    """Whether an annotation says where its person is better than by a box."""
+    return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
+
+
+def outline_mask(annotation: dict, height: int, width: int) -> np.ndarray:
+    """(height, width) bool: the pixels of an annotation's polygons or RLE. Raises UserError where they cannot be decoded."""
+    segmentation = annotation["segmentation"]
+    try:
+        if isinstance(segmentation, list):
+            encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            encoded = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            encoded = segmentation
+        mask = coco_mask.decode(encoded).astype(bool)
+    except Exception as error:  # pycocotools has no kinds of its own
+        raise UserError(f"annotation {annotation['id']}: its 'segmentation' cannot be decoded ({error})") from error
+    if mask.shape != (height, width):
+        raise UserError(f"annotation {annotation['id']}: its 'segmentation' is for another size than the image's {width} x {height}")
+    return mask

@@ -1,0 +1,186 @@
+"""The people file: what was annotated, for every pose system and data set, in one HDF5 file that `data/coco_masks_hdf5.py` builds.
+
+Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. Which
+samples are made of it is each system's own affair (`data/samples`). What is inside, for N images with a person in them and P people:
+
+    images/file     (N,) bytes of each image
+    images/id       (N,)                                 images/size    (N, 2) height, width, upright
+    images/first    (N + 1,) where each image's people begin in people/*
+    images/people, images/unlabelled, images/crowd       (N,) packed masks of people, people without keypoints, crowd regions; empty
+                    where there is none; not there at all where the data set has no outlines
+    people/joints   (P, D, 3) x, y, v of the keypoints that the data set labels
+    people/box      (P, 4) x, y, width, height           people/area    (P,) pixels squared
+    people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a region of many
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from config import Skeleton, UserError
+from config.files import existing_file
+from config.skeleton import UNLABELLED
+from data.images import decode_image
+
+FORMAT_VERSION = 2
+MASKS = ("people", "unlabelled", "crowd")
+REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image and its people, as the file holds them."""
+
+    image_id: int
+    size: tuple[int, int]  # height, width
+    file: np.ndarray  # (bytes,) uint8
+    masks: dict[str, np.ndarray]  # name in MASKS -> packed; none where the data set has no outlines
+    joints: np.ndarray  # (P, D, 3) float32
+    boxes: np.ndarray  # (P, 4) float32
+    areas: np.ndarray  # (P,) float32
+    tracks: np.ndarray  # (P,) int64
+    crowd: np.ndarray  # (P,) bool
+
+
+class PeopleFileWriter:
+    """Appends records to an open HDF5 file; the small arrays are kept and written by `finish`.
+
+    keypoints: names of those that are labelled, in the order of the joints. has_masks: whether records hold masks. outlines: whether
+    people's masks are outlines, not boxes.
+    """
+
+    def __init__(self, file: h5py.File, keypoints: list[str], has_masks: bool, outlines: bool):
+        self.file = file
+        file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
+        names = ("file", *MASKS) if has_masks else ("file",)
+        self.blobs = {name: file.create_dataset(f"images/{name}", (0,), h5py.vlen_dtype(np.uint8), maxshape=(None,)) for name in names}
+        self.records: list[ImageRecord] = []  # without their bytes
+
+    def add(self, record: ImageRecord) -> None:
+        """Append one image."""
+        number = len(self.records)
+        for name, blobs in self.blobs.items():
+            blobs.resize((number + 1,))
+            blobs[number] = record.file if name == "file" else record.masks[name]
+        nothing = np.zeros(0, np.uint8)
+        self.records.append(ImageRecord(**{**vars(record), "file": nothing, "masks": {}}))
+
+    def finish(self) -> None:
+        """Write what remains; only now is the file a whole one."""
+        records = self.records
+        arrays = {
+            "images/id": np.array([record.image_id for record in records], np.int64),
+            "images/size": np.array([record.size for record in records], np.int32),
+            "images/first": np.cumsum([0] + [len(record.joints) for record in records]),
+            "people/joints": np.concatenate([record.joints for record in records]),
+            "people/box": np.concatenate([record.boxes for record in records]),
+            "people/area": np.concatenate([record.areas for record in records]),
+            "people/track": np.concatenate([record.tracks for record in records]),
+            "people/crowd": np.concatenate([record.crowd for record in records]),
+        }
+        for name, values in arrays.items():
+            self.file.create_dataset(name, data=values, compression="gzip")
+        self.file.attrs["complete"] = True
+
+
+class PeopleFile:
+    """Images and people of a file, in a skeleton's order. `labelled` (K,) bool: the keypoints that its data set labels.
+
+    Raises UserError where the file is missing, not whole, of another format version, or labels none of the skeleton's keypoints.
+    """
+
+    def __init__(self, path: str | Path, skeleton: Skeleton):
+        self.path, self.skeleton = existing_file(path, "training file"), skeleton
+        self._file: h5py.File | None = None  # each worker opens its own: an open HDF5 file does not survive a fork
+        with self._open() as file:
+            names = list(file.attrs["keypoints"])
+            self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labelled ones
+            self.outlines = bool(file.attrs["outlines"])
+            self.image_ids: np.ndarray = file["images/id"][:]
+            self.sizes: np.ndarray = file["images/size"][:]
+            self.first: np.ndarray = file["images/first"][:]
+            self.boxes: np.ndarray = file["people/box"][:]
+            self.areas: np.ndarray = file["people/area"][:]
+            self.tracks: np.ndarray = file["people/track"][:]
+            self.crowd: np.ndarray = file["people/crowd"][:]
+            annotated: np.ndarray = file["people/joints"][:]
+        self.labelled = skeleton.labelled_by(names)
+        if not self.keypoints:
+            raise UserError(
+                f"training file {path}: labels {', '.join(names[:3])}, ...; the skeleton {skeleton.name!r} has none of them;"
+                " build it with --skeleton"
+            )
+        # In the skeleton's own data set's order
+        self._joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
+        self._joints[..., 2] = UNLABELLED
+        places = list(skeleton.dataset)
+        for name in self.keypoints:
+            self._joints[:, places.index(name)] = annotated[:, names.index(name)]
+        self.num_labelled: np.ndarray = (self._joints[..., 2] != UNLABELLED).sum(1)  # (P,) keypoints of each person
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def joints(self, rows: np.ndarray) -> np.ndarray:
+        """(P, K, 3) x, y in image pixels, v of some people, in the skeleton's order."""
+        return self.skeleton.from_dataset(self._joints[rows])
+
+    def image(self, number: int) -> np.ndarray:
+        """An image as (H, W, 3) uint8 BGR."""
+        return decode_image(self._images()["file"][number], f"{self.image_ids[number]} in {self.path}")
+
+    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where an image shows people, people without keypoints, and crowd regions: packed bits for `unpack_mask`."""
+        height, width = self.sizes[number]
+        images = self._images()
+        if MASKS[0] in images:
+            return tuple(_inflated(images[name][number], height * width) for name in MASKS)
+        rows = slice(*self.first[number : number + 2])
+        crowd, labelled = self.crowd[rows], self.num_labelled[rows] > 0
+        kinds = (~crowd, ~crowd & ~labelled, crowd)
+        return tuple(np.packbits(boxes_mask(self.boxes[rows][kind], height, width)) for kind in kinds)
+
+    def _images(self) -> h5py.Group:
+        if self._file is None:
+            self._file = self._open()
+        return self._file["images"]
+
+    def _open(self) -> h5py.File:
+        try:
+            file = h5py.File(self.path, "r")
+        except OSError as error:
+            raise UserError(f"training file {self.path}: not a whole HDF5 file; build it again: {REBUILD} {self.path}") from error
+        version = file.attrs.get("version")
+        if file.attrs.get("format") != "simplepose" or version != FORMAT_VERSION or not file.attrs.get("complete"):
+            file.close()
+            what = f"format version {version}, this code reads {FORMAT_VERSION}"
+            raise UserError(f"training file {self.path}: {what}; build it again: {REBUILD} {self.path}")
+        return file
+
+
+def pack_mask(mask: np.ndarray) -> np.ndarray:
+    """(H, W) bool to compressed bytes (n,) uint8, none for an empty mask: half of a PNG's size here, and six times as fast to read."""
+    return np.frombuffer(zlib.compress(np.packbits(mask)), np.uint8) if mask.any() else np.zeros(0, np.uint8)
+
+
+def _inflated(packed: np.ndarray, pixels: int) -> np.ndarray:
+    """What `pack_mask` packed, as bits (n,) uint8."""
+    return np.frombuffer(zlib.decompress(packed), np.uint8) if len(packed) else np.zeros(-(-pixels // 8), np.uint8)
+
+
+def unpack_mask(bits: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Packed bits to (height, width) uint8 of 0 and 255."""
+    return np.unpackbits(bits, count=height * width).reshape(height, width) * np.uint8(255)
+
+
+def boxes_mask(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(height, width) bool: the pixels in any of the boxes (P, 4) x, y, width, height."""
+    mask = np.zeros((height, width), bool)
+    for x, y, w, h in boxes.tolist():
+        mask[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = True
+    return mask

@@ -1,0 +1,57 @@
+"""Training sets: the samples that a pose system makes of one or more people files.
+
+What a sample is, each system says in a file of its own name here, as a class with
+
+    __len__()               how many samples there are
+    sample(index, rng)      one of them as a tuple of tensors, the image first, then the targets; augmented by `rng`, unless that is None
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from config import Config, UserError
+from data.people_file import PeopleFile
+
+
+class Samples(Protocol):
+    """One people file's samples."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
+
+
+class TrainingSet(Dataset):
+    """The samples of some people files, one file after the other.
+
+    Numbers from `len` on are further draws of the same samples: number n + len is sample n with another augmentation. Chance depends on
+    the configuration's seed, the epoch (`epoch`, set before each one) and that number alone, not on how many workers or processes read.
+    """
+
+    def __init__(self, paths: Sequence[Path], config: Config, samples: Callable[[PeopleFile, Config], Samples], augment: bool):
+        # OpenCV's threads do not survive a fork: a worker would wait for them for ever. 1 ends them; 0 would only leave them unused.
+        cv2.setNumThreads(1)
+        self.parts = [samples(PeopleFile(path, config.skeleton), config) for path in paths]
+        self.seed, self.augment, self.epoch = config.train.seed, augment, 0
+        self.sizes = [len(part) for part in self.parts]
+        self._last = np.cumsum(self.sizes)
+        for path, size in zip(paths, self.sizes):
+            if not size:
+                raise UserError(f"training file {path}: holds no sample; build it again from other annotations")
+
+    def __len__(self) -> int:
+        return int(self._last[-1])
+
+    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+        draw, place = divmod(number, len(self))
+        part = int(np.searchsorted(self._last, place, side="right"))
+        rng = np.random.default_rng([self.seed, self.epoch, place, *[draw] * (draw > 0)]) if self.augment else None
+        return self.parts[part].sample(place - int(self._last[part]) + self.sizes[part], rng)

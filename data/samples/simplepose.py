@@ -1,0 +1,97 @@
+"""SimplePose's samples: one around each main person, with everybody else in the picture (paper section 4.1)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from config.systems.simplepose import SimplePoseConfig
+from data.people_file import PeopleFile, unpack_mask
+from data.targets.simplepose import render_targets
+from data.transforms import (
+    ALL_BORDER,
+    MISS_BORDER,
+    Augmentation,
+    affine_matrix,
+    draw_augmentation,
+    jitter_hsv,
+    transform_joints,
+    warp_image,
+    warp_mask,
+)
+
+MIN_KEYPOINTS = 5  # of a main person; all of them where the data set has fewer
+MIN_AREA = 32 * 32  # of a main person's segment, pixels
+MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
+
+
+class SimplePoseSamples:
+    """Samples of a people file as (image (3, H, W) float32 BGR in [0, 1], heatmaps (C, h, w), mask_miss (1, h, w), known (C,) bool).
+
+    known: the channels that the file's data set labels; the loss leaves the others out.
+    """
+
+    def __init__(self, people: PeopleFile, config: SimplePoseConfig):
+        self.people, self.config = people, config
+        self.main = main_people(people)
+        self.image_of = np.searchsorted(people.first, self.main, side="right") - 1
+        self.known = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
+
+    def __len__(self) -> int:
+        return len(self.main)
+
+    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """One sample; without a generator only the person is cropped."""
+        augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
+        image, heatmaps, miss, _ = self.crop(index, augmentation)
+        chw = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
+        chw /= 255
+        return torch.from_numpy(chw), torch.from_numpy(heatmaps), torch.from_numpy(miss[None]), self.known
+
+    def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Image (H, W, 3) uint8 BGR, maps (C, h, w), mask_miss (h, w) and joints (P, K, 3) in input pixels, the main person first."""
+        config, size, a = self.config, self.config.data.input_size, augmentation
+        joints, box = self.joints_and_box(index)
+        matrix = affine_matrix(box[:2] + box[2:] / 2, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
+        joints = transform_joints(joints, matrix, a.flip, config.skeleton)
+        number, stride = self.image_of[index], config.targets.stride
+        photograph = self.people.image(number)
+        masks = zip(loss_masks(*self.people.masks(number)), (MISS_BORDER, ALL_BORDER))
+        miss, everyone = (warp_mask(unpack_mask(bits, *photograph.shape[:2]), matrix, size, stride, border) for bits, border in masks)
+        image = jitter_hsv(warp_image(photograph, matrix, size), *a.hsv)
+        return image, render_targets(joints, everyone, config), miss, joints
+
+    def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""
+        people, main = self.people, self.main[index]
+        rows = np.arange(*people.first[self.image_of[index] : self.image_of[index] + 2])
+        others = rows[(people.num_labelled[rows] > 0) & ~people.crowd[rows] & (rows != main)]
+        return people.joints(np.concatenate([[main], others])), people.boxes[main]
+
+
+def main_people(people: PeopleFile) -> np.ndarray:
+    """(S,) rows of those whom a sample is made around: well labelled, large enough, with a box to cut out, not on top of an earlier one."""
+    needed = min(MIN_KEYPOINTS, len(people.keypoints))
+    usable = (people.num_labelled >= needed) & (people.areas >= MIN_AREA) & (people.boxes[:, 2:] > 0).all(1) & ~people.crowd
+    centres = (people.boxes[:, :2] + people.boxes[:, 2:] / 2).tolist()
+    reaches = (MIN_DISTANCE * people.boxes[:, 2:].max(1, initial=0)).tolist()
+    image_of = np.searchsorted(people.first, np.arange(len(usable)), side="right")
+    chosen: list[int] = []
+    first = 0  # of the chosen ones, where those of this image begin
+    for row in np.flatnonzero(usable).tolist():
+        if chosen and image_of[chosen[-1]] != image_of[row]:
+            first = len(chosen)
+        if all(math.dist(centres[row], centres[earlier]) >= reaches[earlier] for earlier in chosen[first:]):
+            chosen.append(row)
+    return np.array(chosen, np.intp)
+
+
+def loss_masks(people: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Masks of people, people without keypoints and crowd regions, as bool or packed bits -> mask_miss and mask_all, likewise.
+
+    mask_miss is 0 over people without keypoints, and over crowd regions but for the people in them: those are known.
+    """
+    return ~(unlabelled | (crowd & ~people)), people | crowd

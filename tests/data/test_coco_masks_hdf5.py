@@ -1,0 +1,193 @@
+"""From a COCO folder to the people file: everybody who is annotated, and what happens to what cannot be used."""
+
+import copy
+import json
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from people import NAMES, SKELETON, build, person, read_back, write_coco
+
+from config import UserError, load_config
+from config.skeleton import Skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.people_file import PeopleFile, unpack_mask
+from data.samples import TrainingSet
+from data.samples.simplepose import SimplePoseSamples
+
+
+@pytest.mark.parametrize(("split", "images", "samples"), [("train2017", 36, 65), ("val2017", 39, 53)])
+def test_coco_mini(shared, tmp_path, split, images, samples):
+    mini, out = shared / "data" / "coco_mini", tmp_path / "out.h5"
+    built = build_hdf5(mini / "annotations" / f"person_keypoints_{split}.json", mini / split, out, SKELETON, workers=2)
+    assert (built.images, built.left_out, built.boxed) == (images, [], [])
+    assert out.stat().st_size < images * 640 * 480 * 5 / 5  # a fifth of raw pixels and two masks
+    config = load_config("config/simplepose_coco_512.yaml")
+    samples_found = TrainingSet([out], config, SimplePoseSamples, augment=True)
+    assert len(samples_found) == samples
+    for image, heatmaps, miss, known in (samples_found[i] for i in (0, samples - 1)):
+        assert (image.shape, heatmaps.shape, miss.shape) == ((3, 512, 512), (50, 128, 128), (1, 128, 128))
+        assert known.all()
+        for tensor in (image, heatmaps, miss):
+            assert tensor.min() >= 0
+            assert 0 < tensor.max() <= 1
+
+
+def test_everybody_is_in_the_file(tmp_path):
+    """Images without a keypoint too: other systems make samples of them."""
+    crowd = person(100, 60, visible=0, iscrowd=1, area=5)
+    built = build(tmp_path, [person(10, 10, track_id=7), crowd], [person(20, 20, visible=0)], [])
+    assert (built.images, built.people) == (2, 1)
+    people = read_back(tmp_path)
+    assert people.image_ids.tolist() == [0, 1]
+    assert people.sizes.tolist() == [[160, 200]] * 2
+    assert people.first.tolist() == [0, 2, 3]
+    assert people.num_labelled.tolist() == [17, 0, 0]
+    assert people.crowd.tolist() == [False, True, False]
+    assert people.tracks.tolist() == [7, -1, -1]
+    assert people.areas.tolist() == [3600, 5, 3600]
+    assert people.boxes[1].tolist() == [100, 60, 60, 60]
+    assert people.image(0).shape == (160, 200, 3)
+
+
+def test_keypoints_are_found_by_name_in_another_order(tmp_path):
+    turned = copy.deepcopy(person(10, 10))
+    turned["keypoints"] = np.array(turned["keypoints"]).reshape(17, 3)[::-1].ravel().tolist()
+    build(tmp_path, [turned], names=NAMES[::-1])
+    joints = read_back(tmp_path).joints(np.array([0]))
+    assert SKELETON.to_dataset(joints)[0, :, 0].tolist() == [10 + k for k in range(17)]
+
+
+# Masks
+
+
+def test_masks_take_every_crowd_and_tell_who_has_no_keypoints(tmp_path):
+    rle = {"size": [160, 200], "counts": [50 * 160, 1600, 140 * 160]}  # columns 50 to 59
+    build(
+        tmp_path,
+        [
+            person(0, 0, 20, visible=0),
+            person(40, 0, 20),
+            person(0, 0, visible=0, segmentation=rle, iscrowd=1),
+            person(0, 0, visible=0, segmentation={"size": [160, 200], "counts": [80 * 160, 3200, 100 * 160]}, iscrowd=1),
+        ],
+    )
+    people, unlabelled, crowd = (unpack_mask(bits, 160, 200) == 255 for bits in read_back(tmp_path).masks(0))
+    assert people[10, 10] and people[10, 45] and not people[50, 55]
+    assert unlabelled[10, 10] and not unlabelled[10, 45]
+    assert crowd[50, [55, 90]].all() and not crowd[50, [20, 70]].any()
+
+
+@pytest.mark.parametrize("outline", [[[1, 2]], {"counts": [4], "size": [2, 2]}, 5])
+def test_an_outline_that_cannot_be_decoded_is_counted_and_the_box_masked(run, tmp_path, outline):
+    annotations, images = write_coco(tmp_path, [person(10, 10), person(100, 60, 40, visible=0, segmentation=outline)])
+    command = ("data/coco_masks_hdf5.py", "--annotations", annotations, "--images", images, "--workers", 1)
+    status, out, err = run(*command, "--output", tmp_path / "out.h5")
+    assert (status, "1 people in 1 images" in out) == (0, True), err
+    assert "1 people are masked by their boxes" in err
+    assert f"annotation file {annotations}: annotation 2: its 'segmentation' " in err
+    people, unlabelled, _ = (unpack_mask(bits, 160, 200) == 255 for bits in read_back(tmp_path).masks(0))
+    assert unlabelled[60:100, 100:140].all()
+    assert unlabelled.sum() == 40 * 40
+    assert people[[30, 80], [30, 120]].all()
+    (tmp_path / "out.h5").unlink()
+    status, _, err = run(*command, "--output", tmp_path / "out.h5", "--strict")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"error: annotation file {annotations}: annotation 2: its 'segmentation' " in err
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_somebody_without_keypoints_may_have_neither_outline_nor_box(tmp_path):
+    nobody = {key: value for key, value in person(50, 50, visible=0).items() if key not in ("bbox", "area", "segmentation")}
+    build(tmp_path, [person(10, 10), nobody])
+    assert read_back(tmp_path).boxes[1].tolist() == [0, 0, 0, 0]
+
+
+def test_without_any_outline_boxes_take_their_place(tmp_path):
+    """As they do for a single person without one; the file then says that it has no outlines."""
+    crowd = person(0, 100, 50, visible=0, iscrowd=1, segmentation=[])
+    everybody = [person(10, 10, segmentation=[]), person(100, 60, 30, visible=0, segmentation=[[]]), crowd]
+    build(tmp_path, everybody)
+    people = read_back(tmp_path)
+    assert not people.outlines
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert "images/people" not in file
+    from_boxes = people.masks(0)
+    build(tmp_path, [person(10, 10), *everybody[1:]])
+    people = read_back(tmp_path)
+    assert people.outlines
+    assert all(np.array_equal(*pair) for pair in zip(from_boxes, people.masks(0)))
+    build(tmp_path, [*everybody[:2], {**crowd, "segmentation": person(0, 100, 50)["segmentation"]}])
+    people = read_back(tmp_path)
+    assert not people.outlines  # of people
+    assert all(np.array_equal(*pair) for pair in zip(from_boxes, people.masks(0)))
+
+
+# What cannot be used
+
+
+def test_broken_images_are_named_and_left_out(tmp_path):
+    annotations, images = write_coco(tmp_path, [person(10, 10)], [person(20, 20)], [person(30, 30)])
+    (images / "1.jpg").write_bytes((images / "1.jpg").read_bytes()[:-2000])
+    (images / "2.jpg").unlink()
+    built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    assert built.images == 1
+    assert ["1.jpg" in built.left_out[0], "truncated" in built.left_out[0], "2.jpg" in built.left_out[1]] == [True] * 3
+    (tmp_path / "out.h5").unlink()
+    with pytest.raises(UserError, match=r"1\.jpg"):
+        build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1, strict=True)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".h5"] == []
+
+
+def test_pictures_held_upright_by_their_exif_tag(tmp_path):
+    """What counts is the picture as people see it."""
+    annotations, images = write_coco(tmp_path, [person(10, 10)])
+    content = json.loads(annotations.read_text())
+    content["images"][0].update(width=160, height=200)
+    annotations.write_text(json.dumps(content))
+    exif = b"\xff\xe1\x00\x22Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00\x00\x00\x00\x00"
+    plain = (images / "0.jpg").read_bytes()
+    (images / "0.jpg").write_bytes(plain[:2] + exif + plain[2:])
+    built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    assert built.left_out == []
+    people = read_back(tmp_path)
+    assert people.sizes.tolist() == [[200, 160]]
+    assert people.image(0).shape == (200, 160, 3)
+    assert np.array_equal(people.image(0), cv2.imread(str(images / "0.jpg")))
+
+
+# Data sets that label only some of the skeleton's keypoints
+
+
+def test_the_file_says_which_keypoints_its_data_set_labels(tmp_path):
+    some = ["left_wrist", "tail", "left_shoulder", "right_shoulder"]  # one that the skeleton does not have, and not in its order
+    someone = {**person(10, 10), "keypoints": [1, 2, 2, 9, 9, 2, 3, 4, 2, 5, 6, 1]}
+    build(tmp_path, [someone], names=some)
+    people = read_back(tmp_path)
+    named = {name: joint.tolist() for name, joint in zip(SKELETON.keypoints, people.joints(np.array([0]))[0]) if joint[2] != 2}
+    assert named == {"Lwri": [1, 2, 1], "Lsho": [3, 4, 1], "Rsho": [5, 6, 0], "neck": [4, 5, 0]}
+    assert {name for name, labelled in zip(SKELETON.keypoints, people.labelled) if labelled} == set(named)
+    assert people.num_labelled.tolist() == [3]
+
+
+def test_one_file_serves_every_skeleton_that_shares_keypoints_with_it(tmp_path):
+    names = ["left_eye", "right_eye", "nose"]
+    dataset = {**{name: SKELETON.dataset[name] for name in names}, "tail": "tail"}
+    ours = tuple(dataset.values())
+    face = Skeleton(name="face", keypoints=ours, limbs=(), flip_pairs=(), sigmas=dict.fromkeys(ours, 0.1), dataset=dataset)
+    build(tmp_path, [person(10, 10)])
+    people = PeopleFile(tmp_path / "out.h5", face)
+    assert people.labelled.tolist() == [True, True, True, False]
+    tail = Skeleton(name="tail", keypoints=("tail",), limbs=(), flip_pairs=(), sigmas={"tail": 0.1}, dataset={"tail": "tail"})
+    with pytest.raises(UserError, match=r"labels nose, left_eye, right_eye, \.\.\.; the skeleton 'tail' has none of them"):
+        PeopleFile(tmp_path / "out.h5", tail)
+
+
+def test_the_category_with_most_of_the_keypoints_is_taken(tmp_path):
+    annotations, images = write_coco(tmp_path, [person(10, 10, category_id=5)])
+    content = json.loads(annotations.read_text())
+    content["categories"] = [{"id": 4, "name": "dog", "keypoints": ["nose", "tail"]}, {**content["categories"][0], "id": 5}]
+    annotations.write_text(json.dumps(content))
+    assert build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1).people == 1
+    assert read_back(tmp_path).keypoints == NAMES

@@ -1,0 +1,51 @@
+"""Small COCO data sets, and the people files that are made of them, for the tests of the data's way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import Built, build_hdf5
+from data.people_file import PeopleFile
+
+SKELETON = load_skeleton("coco")
+NAMES = list(SKELETON.dataset)
+
+
+def person(x: float, y: float, side: float = 60, visible: int = 17, **more) -> dict:
+    """An annotation of somebody in a square, whose keypoint k is at (x + k, y + k)."""
+    keypoints = [v for k in range(17) for v in ((x + k, y + k, 2) if k < visible else (0, 0, 0))]
+    polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
+    return {
+        "category_id": 1, "iscrowd": 0, "keypoints": keypoints, "num_keypoints": visible, "bbox": [x, y, side, side],
+        "area": side * side, "segmentation": [polygon], **more,
+    }  # fmt: skip
+
+
+def write_coco(folder: Path, *people: list[dict], names: list[str] = NAMES) -> tuple[Path, Path]:
+    """An annotation file and an image folder with one 200 x 160 picture for each list of people."""
+    images, annotations = [], []
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for i, persons in enumerate(people):
+        picture = np.random.default_rng(i).integers(0, 255, (160, 200, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), picture)
+        images.append({"id": i, "file_name": f"{i}.jpg", "height": 160, "width": 200})
+        annotations += [{**p, "image_id": i, "id": len(annotations) + n + 1} for n, p in enumerate(persons)]
+    file = folder / "annotations.json"
+    category = {"id": 1, "name": "person", "keypoints": names}
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": [category]}))
+    return file, folder / "images"
+
+
+def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options) -> Built:
+    """folder/out.h5 of one picture for each list of people."""
+    return build_hdf5(*write_coco(folder, *people, names=names), folder / "out.h5", SKELETON, workers=1, **options)
+
+
+def read_back(folder: Path) -> PeopleFile:
+    """What `build` wrote."""
+    return PeopleFile(folder / "out.h5", SKELETON)

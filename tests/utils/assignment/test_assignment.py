@@ -1,0 +1,321 @@
+"""Keypoint assignment: drawn people come back where they were, whatever the skeleton, the crowd or the damage."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, SHARED
+
+from config import Config, UserError, load_config
+from config.skeleton import Skeleton
+from data.targets import render_targets
+from utils import assignment
+from utils.assignment import assign_people
+from utils.assignment.device_maps import assign_people_batch
+
+HEIGHT, WIDTH = 256, 384  # network input
+ORACLE = SHARED / "oracle" / "oracle.py"
+
+# A standing person, x and y in units of her height, by COCO's names; the neck is the middle of the shoulders.
+STANDING = {
+    "nose": (0, 0.08), "Reye": (-0.02, 0.06), "Leye": (0.02, 0.06), "Rear": (-0.05, 0.07), "Lear": (0.05, 0.07),
+    "neck": (0, 0.2), "Rsho": (-0.12, 0.2), "Lsho": (0.12, 0.2), "Relb": (-0.17, 0.37), "Lelb": (0.17, 0.37),
+    "Rwri": (-0.2, 0.52), "Lwri": (0.2, 0.52), "Rhip": (-0.08, 0.53), "Lhip": (0.08, 0.53),
+    "Rkne": (-0.09, 0.76), "Lkne": (0.09, 0.76), "Rank": (-0.1, 0.98), "Lank": (0.1, 0.98),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+
+
+def people(config: Config, *places: tuple[float, float, float]) -> np.ndarray:
+    """(P, K, 3) joints of standing people at (x, y of the top, height), input pixels."""
+    unit = np.array([STANDING[name] for name in config.skeleton.keypoints])
+    return np.stack([np.concatenate([unit * height + (x, y), np.ones((len(unit), 1))], 1) for x, y, height in places])
+
+
+def draw(joints: np.ndarray, config: Config) -> np.ndarray:
+    return render_targets(joints, np.zeros((HEIGHT // 4, WIDTH // 4), np.float32), config)
+
+
+def assign(maps: np.ndarray, config: Config, scale: tuple[float, float] = (4.0, 4.0)) -> tuple[np.ndarray, np.ndarray]:
+    size = round(maps.shape[1] * scale[1]), round(maps.shape[2] * scale[0])
+    return assign_people(maps, config.skeleton, config.assignment, image_size=size, map_to_image=scale)
+
+
+def same_people(found: np.ndarray, wanted: np.ndarray, tolerance: float) -> None:
+    """Every wanted person is found once, with all her labelled keypoints within `tolerance` pixels."""
+    assert len(found) == len(wanted)
+    for person in wanted:
+        labelled = person[:, 2] == 1
+        errors = [
+            np.hypot(*(other[labelled, :2] - person[labelled, :2]).T).max() if (other[labelled, 2] > 0).all() else np.inf for other in found
+        ]
+        assert min(errors) < tolerance
+
+
+def test_sub_pixel_positions_in_a_stretched_image(config: Config) -> None:
+    joints = people(config, (190.3, 9.7, 221.0))
+    keypoints, scores = assign(draw(joints, config), config, (3.0, 5.0))
+    wanted = joints.copy()
+    wanted[..., :2] = (joints[..., :2] + 0.5) * (3 / 4, 5 / 4) - 0.5
+    same_people(keypoints, wanted, 0.02)
+    assert keypoints.dtype == scores.dtype == np.float32
+    assert 0.9 < scores[0] <= 1
+
+
+def test_maps_of_one_pixel(config: Config) -> None:
+    maps = np.zeros((50, 1, 1), np.float32)
+    maps[30] = 0.9
+    np.testing.assert_allclose(assign(maps, config)[0][0, 0], [1.5, 1.5, 0.9], atol=1e-6)
+
+
+def test_a_keypoint_at_the_border(config: Config) -> None:
+    joints = people(config, (190, 0, 255.3))
+    same_people(assign(draw(joints, config), config)[0], joints, 0.1)
+
+
+@pytest.mark.parametrize("preset", ["default", "published"])
+def test_people_beside_each_other(config: Config, preset: str) -> None:
+    parameters = load_config(ROOT / "config" / "simplepose_coco_512.yaml", [f"assignment.preset={preset}"])
+    joints = people(config, (60, 10, 200), (180, 30, 210), (300, 20, 180))
+    same_people(assign(draw(joints, config), parameters)[0], joints, 1.5)
+
+
+def test_people_who_cover_each_other(config: Config) -> None:
+    joints = people(config, (150, 10, 200), (190, 25, 210), (215, 40, 170))
+    same_people(assign(draw(joints, config), config)[0], joints, 1.0)
+
+
+def test_people_who_share_a_keypoint(config: Config) -> None:
+    joints = people(config, (130, 10, 220), (215, 10, 220))
+    joints[1, config.skeleton.index("Rwri"), :2] = joints[0, config.skeleton.index("Rwri"), :2] + (1, 0.5)
+    keypoints, _ = assign(draw(joints, config), config)
+    assert len(keypoints) == 2
+    assert (keypoints[..., 2] > 0).sum() >= 35
+
+
+def test_a_wrist_whose_elbow_is_hidden_is_its_persons(config: Config) -> None:
+    joints = people(config, (90, 10, 220), (280, 20, 220))
+    joints[0, config.skeleton.index("Relb"), 2] = joints[1, config.skeleton.index("Lelb"), 2] = 2
+    same_people(assign(draw(joints, config), config)[0], joints, 0.1)
+
+
+def test_a_keypoint_without_a_peak_is_found_by_its_limbs(config: Config) -> None:
+    joints = people(config, (90, 10, 220), (280, 20, 220))
+    maps = draw(joints, config)
+    for name in ("Relb", "Lsho", "Rkne"):
+        maps[config.skeleton.num_limbs + config.skeleton.index(name)] = 0
+    same_people(assign(maps, config)[0], joints, 4.0)  # one map pixel
+    off = load_config(ROOT / "config" / "simplepose_coco_512.yaml", ["assignment.trace=false"])
+    assert not (assign(maps, off)[0][:, config.skeleton.index("Relb"), 2] > 0).any()
+
+
+def test_of_two_peaks_in_one_blob_the_higher_one_is_the_keypoint(config: Config) -> None:
+    joints = people(config, (100, 10, 220))
+    elbow, wrist = config.skeleton.index("Relb"), config.skeleton.index("Rwri")
+    doubled = joints.repeat(2, 0)
+    doubled[1, :, 2] = 2  # a second, lower peak on the forearm
+    doubled[1, wrist] = *(0.6 * joints[0, elbow, :2] + 0.4 * joints[0, wrist, :2]), 1
+    maps = draw(joints, config)
+    maps[30 + wrist] = np.maximum(maps[30 + wrist], 0.4 * draw(doubled[1:], config)[30 + wrist])
+    below = np.arange(HEIGHT // 4) * 4 + 1.5 > doubled[1, wrist, 1] + 4
+    maps[config.skeleton.limbs.index(("Relb", "Rwri")), below] *= 0.6  # the limb alone speaks for the lower one
+    keypoints, _ = assign(maps, config)
+    assert np.hypot(*(keypoints[0, wrist, :2] - joints[0, wrist, :2])) < 1
+
+
+def test_ends_in_a_row_are_all_kept() -> None:
+    """Three ends of which only neighbours are near each other: the third is a keypoint of its own."""
+    nothing = np.zeros(3, int)
+    ends = assignment.Candidates(nothing, nothing, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(assignment._merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
+
+
+def test_the_garbage_collector_is_as_before_whatever_happens(config: Config) -> None:
+    assign(np.zeros((50, 64, 96), np.float32), config)
+    with pytest.raises(UserError):
+        assign(np.full((50, 64, 96), np.nan, np.float32), config)
+    assert gc.isenabled()
+
+
+def test_people_of_one_or_two_keypoints(config: Config) -> None:
+    joints = people(config, (40, 10, 100), (340, 10, 100))
+    joints[..., 2] = 2
+    joints[0, config.skeleton.index("Lank"), 2] = 1
+    joints[1, [config.skeleton.index("Relb"), config.skeleton.index("Rwri")], 2] = 1
+    keypoints, scores = assign(draw(joints, config), config)
+    same_people(keypoints, joints, 0.1)
+    assert scores[0] > scores[1]
+
+
+def test_the_last_two_channels_may_be_left_out(config: Config) -> None:
+    maps = draw(people(config, (190, 10, 220)), config)
+    for whole, part in zip(assign(maps, config), assign(maps[:-2], config)):
+        np.testing.assert_array_equal(whole, part)
+
+
+@pytest.mark.parametrize("preset", ["default", "published"])
+def test_nobody(config: Config, preset: str) -> None:
+    parameters = load_config(ROOT / "config" / "simplepose_coco_512.yaml", [f"assignment.preset={preset}"])
+    keypoints, scores = assign(np.zeros((50, 64, 96), np.float32), parameters)
+    assert keypoints.shape == (0, 18, 3)
+    assert scores.shape == (0,)
+
+
+@pytest.mark.parametrize("preset", ["default", "published"])
+@pytest.mark.parametrize("channel", [3, 40])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_broken_maps_are_refused(config: Config, preset: str, channel: int, value: float) -> None:
+    parameters = load_config(ROOT / "config" / "simplepose_coco_512.yaml", [f"assignment.preset={preset}"])
+    maps = np.full((50, 64, 96), 0.01, np.float32)
+    maps[channel, 5:50, 7] = value
+    if preset == "default" and channel == 3 and value == np.inf:
+        maps[channel, 5:50, 7] = -np.inf  # an infinity that no limb reads is not looked for
+    with pytest.raises(UserError, match="NaN or infinite"):
+        assign(maps, parameters)
+
+
+def test_an_infinite_limb_is_refused(config: Config) -> None:
+    maps = draw(people(config, (100, 10, 220)), config)
+    maps[:30][maps[:30] > 0.3] = np.inf
+    with pytest.raises(UserError, match="NaN or infinite"):
+        assign(maps, config)
+
+
+@pytest.mark.parametrize("shape", [(47, 64, 96), (49, 64, 96), (51, 64, 96), (64, 96), (1, 50, 64, 96)])
+def test_wrong_shapes_are_refused(config: Config, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match="needs 50 channels"):
+        assign_people(np.zeros(shape, np.float32), config.skeleton, config.assignment, (256, 384), (4, 4))
+
+
+def test_noise_and_flat_maps_end_in_time(config: Config) -> None:
+    few = load_config(ROOT / "config" / "simplepose_coco_512.yaml", ["assignment.max_peaks=40"])
+    start = time.perf_counter()
+    assign(np.random.default_rng(0).random((50, 64, 96), np.float32), few)
+    assign(np.full((50, 64, 96), 0.5, np.float32), few)
+    assign(np.random.default_rng(0).integers(0, 2, (50, 64, 96)).astype(np.float32), few)
+    assert time.perf_counter() - start < 20
+
+
+def test_keypoint_noise_without_limbs_ends_in_time(config: Config) -> None:
+    maps = np.random.default_rng(0).random((50, 64, 96), np.float32)
+    maps[config.channels.limbs] = 0
+    start = time.perf_counter()
+    assign(maps, config)
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("few_pairs", [0, 10**9])
+def test_a_crowd_alone_and_in_a_batch(config: Config, few_pairs: int, monkeypatch) -> None:
+    """The quick look at the pairs of a crowd loses nobody, and other images of the batch change nothing."""
+    joints = people(config, *[(30 + 66 * (n % 5), 5 + 125 * (n // 5), 110) for n in range(10)])
+    maps = draw(joints, config)
+    monkeypatch.setattr(assignment, "FEW_PAIRS", few_pairs)
+    keypoints, scores = assign(maps, config)
+    same_people(keypoints, joints, 0.5)
+    batch = torch.from_numpy(np.stack([np.zeros_like(maps), maps, maps[:, :, ::-1].copy()]))
+    found = assign_people_batch(batch, config.skeleton, config.assignment, [(256, 384)] * 3, [(4.0, 4.0)] * 3)
+    assert [len(scores) for _, scores in found] == [0, 10, 10]
+    np.testing.assert_allclose(found[1][0], keypoints, atol=1e-3)
+
+
+def other_skeleton(skeleton: Skeleton, order: np.ndarray, keep: list[str], seed: int) -> Skeleton:
+    """Part of a skeleton, with keypoints and limbs in another order and some limbs turned round."""
+    rng = np.random.default_rng(seed)
+    limbs = [limb for limb in skeleton.limbs if set(limb) <= set(keep)]
+    limbs = [limbs[i] if rng.random() < 0.5 else limbs[i][::-1] for i in rng.permutation(len(limbs))]
+    values = skeleton.model_dump()
+    values |= {
+        "name": "other",
+        "keypoints": [skeleton.keypoints[i] for i in order if skeleton.keypoints[i] in keep],
+        "limbs": limbs,
+        "flip_pairs": [pair for pair in skeleton.flip_pairs if set(pair) <= set(keep)],
+        "sigmas": {name: skeleton.sigmas[name] for name in keep},
+        "dataset": {name: ours for name, ours in skeleton.dataset.items() if ours in keep},
+        "midpoints": {name: ends for name, ends in skeleton.midpoints.items() if name in keep},
+        "drawn": (),
+    }
+    return Skeleton.model_validate(values)
+
+
+@pytest.mark.parametrize("without", [set(), {"neck"}, {"neck", "nose", "Reye", "Leye", "Rear", "Lear", "Rhip", "Lhip"}])
+def test_any_skeleton(config: Config, without: set[str]) -> None:
+    keep = [name for name in config.skeleton.keypoints if name not in without]
+    order = np.random.default_rng(1).permutation(config.skeleton.num_keypoints)
+    skeleton = other_skeleton(config.skeleton, order, keep, 2)
+    other = config.model_copy(update={"skeleton": skeleton})
+    joints = people(other, (80, 10, 200), (270, 30, 210))
+    keypoints, _ = assign(draw(joints, other), other)
+    if "Rhip" in keep:
+        same_people(keypoints, joints, 0.1)
+    else:  # without hips and a neck nothing ties the parts of a body together but their distance
+        assert (keypoints[..., 2] > 0).sum() == joints.shape[0] * joints.shape[1]
+
+
+def test_a_skeleton_without_limbs(config: Config) -> None:
+    values = config.skeleton.model_dump() | {"limbs": (), "drawn": ()}
+    other = config.model_copy(update={"skeleton": Skeleton.model_validate(values)})
+    joints = people(other, (80, 10, 200))
+    keypoints, _ = assign(draw(joints, other), other)
+    assert (keypoints[..., 2] > 0).sum() == joints.shape[1]
+
+
+def test_no_two_keypoints_apart(config: Config) -> None:
+    """Every keypoint goes to at most one person while all peaks are apart."""
+    joints = people(config, (60, 10, 200), (130, 30, 210), (300, 20, 180))
+    keypoints, _ = assign(draw(joints, config), config)
+    there = keypoints[..., 2] > 0
+    for kind in range(config.skeleton.num_keypoints):
+        positions = keypoints[there[:, kind], kind, :2]
+        assert len(np.unique(positions, axis=0)) == len(positions)
+
+
+def test_batch_on_a_device_finds_the_same_people(config: Config) -> None:
+    rng = np.random.default_rng(3)
+    batch = np.stack(
+        [
+            draw(people(config, (60, 10, 200), (180, 30, 210), (300, 20, 180)), config),
+            np.zeros((50, HEIGHT // 4, WIDTH // 4), np.float32),
+            draw(people(config, (150, 10, 200), (190, 25, 210)), config),
+            draw(people(config, (150, 10, 100), (190, 5, 90), (210, 120, 110), (260, 100, 140)), config),
+        ]
+    )
+    batch[3, 30 + config.skeleton.index("Relb")] = 0
+    batch[2:] += rng.normal(0, 0.005, batch[2:].shape).astype(np.float32)
+    scales = [(4.0, 4.0), (3.5, 3.0), (2.0, 2.5), (4.0, 4.0)]
+    sizes = [(256, 384)] * 4
+    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
+        together = assign_people_batch(torch.from_numpy(batch).to(device), config.skeleton, config.assignment, sizes, scales)
+        for maps, scale, (keypoints, scores) in zip(batch, scales, together):
+            alone = assign(maps, config, scale)
+            np.testing.assert_allclose(keypoints, alone[0], atol=1e-3)
+            np.testing.assert_allclose(scores, alone[1], atol=1e-5)
+    with pytest.raises(UserError, match="NaN"):
+        assign_people_batch(torch.full((2, 50, 64, 96), torch.nan), config.skeleton, config.assignment, sizes[:2], scales[:2])
+    with pytest.raises(UserError, match="2 images' maps with 1 image sizes"):
+        assign_people_batch(torch.zeros(2, 50, 64, 96), config.skeleton, config.assignment, sizes[:1], scales[:1])
+    with pytest.raises(UserError, match="needs 50 channels"):
+        assign_people_batch(torch.zeros(2, 46, 64, 96), config.skeleton, config.assignment, sizes[:2], scales[:2])
+
+
+def test_the_default_beats_the_published_one_on_coco_people(config: Config) -> None:
+    if not ORACLE.exists():
+        pytest.skip(f"the decoder benchmark on COCO people is not here: no file {ORACLE}")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import oracle\n"
+        "assign = oracle.project_assigner()\n"
+        "print([oracle.run(assign, 40, seed)['AP'] for seed in (None, 5)])"
+    )
+    command = [sys.executable, "-c", script, str(ORACLE.parent)]
+    perfect, degraded = eval(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert perfect > 0.94
+    assert degraded > 0.86

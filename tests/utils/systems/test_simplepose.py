@@ -1,0 +1,372 @@
+"""From a photograph to maps, exactly: the network is replaced by fixed functions whose answers can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import Config, load_config
+from data.targets import render_targets
+from utils.systems.simplepose import SimplePoseDecoder, resized_size
+from utils.systems.simplepose import predict_maps as predict_maps_of_batch
+
+PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
+STRIDE = 4
+# The channel that takes each place in a mirrored image, as published; the code derives it from the skeleton's names.
+FLIP_LIMBS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 12, 13, 14, 9, 10, 11, 18, 19, 20, 15, 16, 17, 22, 21, 25, 26, 23, 24, 28, 27, 29]
+FLIP_REST = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16, 18, 19]
+FLIP = FLIP_LIMBS + [30 + channel for channel in FLIP_REST]
+
+
+def settings(*overrides: str) -> Config:
+    return load_config(PUBLISHED, overrides)
+
+
+def predict_maps(network: nn.Module, picture: np.ndarray, config: Config) -> tuple[Tensor, tuple[float, float]]:
+    """Of a batch of one."""
+    return predict_maps_of_batch(network, [picture], config)[0]
+
+
+def estimate_people(network: nn.Module, picture: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    return SimplePoseDecoder(network, config)([picture])[0]
+
+
+def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def mirrored(maps: Tensor) -> Tensor:
+    """(C, h, w) maps of a picture -> those of its mirror image."""
+    return maps.flip(2)[FLIP]
+
+
+class FixedNetwork(nn.Module):
+    """images (N, 3, H, W) -> (N, 50, H/4, W/4): each channel another weighting of the six halves, left and right, of each 4 x 4 cell."""
+
+    def __init__(self, seed: int = 0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weights = nn.Parameter(torch.rand(len(FLIP), 6, generator=generator))
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        self.seen.append(tuple(images.shape))
+        halves = F.avg_pool2d(images, (STRIDE, STRIDE // 2))
+        halves = torch.cat([halves[..., 0::2], halves[..., 1::2]], 1)
+        wrong = [torch.full((len(images), len(FLIP), 1, 1), torch.nan)]  # coarser scales and earlier stages are not asked
+        return [wrong, [torch.einsum("nihw,ci->nchw", halves, self.weights), *wrong]]
+
+
+class EvenHandedNetwork(FixedNetwork):
+    """Answers a mirrored picture with mirrored maps, as the real one is trained to."""
+
+    def __init__(self):
+        super().__init__()
+        turned = self.weights.detach()[FLIP][:, [3, 4, 5, 0, 1, 2]]
+        self.weights = nn.Parameter(self.weights.detach() + turned)
+
+
+class MeanNetwork(nn.Module):
+    """Each channel is the mean of blue over the cell."""
+
+    def __init__(self):
+        super().__init__()
+        self.dummy = nn.Parameter(torch.zeros(1))
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        return [[F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)]]
+
+
+def by_hand(network: nn.Module, picture: np.ndarray, multiple: int = 64) -> Tensor:
+    """One run of a picture of the right size: pad right and below with 128, scale to 0..1, cut the padding off."""
+    height, width = picture.shape[:2]
+    padded = np.full((math.ceil(height / multiple) * multiple, math.ceil(width / multiple) * multiple, 3), 128, np.uint8)
+    padded[:height, :width] = picture
+    images = torch.from_numpy(padded.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255))
+    with torch.no_grad():
+        return network(images)[-1][0][0, :, : math.ceil(height / STRIDE), : math.ceil(width / STRIDE)]
+
+
+# Flip
+
+
+def test_maps_are_the_mean_of_the_picture_and_its_mirror_image():
+    network, picture = FixedNetwork(), photograph(512, 384)
+    expected = (by_hand(network, picture) + mirrored(by_hand(network, picture[:, ::-1]))) / 2
+    maps, _ = predict_maps(network, picture, settings())
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-6)
+    assert not torch.allclose(maps, by_hand(network, picture), atol=1e-2)
+
+
+def test_without_flip_the_mirror_image_is_not_run():
+    network, picture = FixedNetwork(), photograph(512, 384)
+    maps, _ = predict_maps(network, picture, settings("inference.flip=false"))
+    torch.testing.assert_close(maps, by_hand(network, picture), rtol=0, atol=1e-6)
+    assert network.seen[0] == (1, 3, 512, 384)
+
+
+def test_for_an_even_handed_network_flip_changes_nothing():
+    picture = photograph(512, 500)
+    with_flip, _ = predict_maps(EvenHandedNetwork(), picture, settings())
+    without, _ = predict_maps(EvenHandedNetwork(), picture, settings("inference.flip=false"))
+    torch.testing.assert_close(with_flip, without, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [384, 500, 516])
+def test_a_picture_mirrored_by_hand_gives_mirrored_maps(width):
+    """Widths of whole cells, with and without padding: exact, and for any network, since both are run anyway."""
+    network, picture = FixedNetwork(), photograph(512, width)
+    maps, _ = predict_maps(network, picture, settings())
+    of_mirror, _ = predict_maps(network, np.ascontiguousarray(picture[:, ::-1]), settings())
+    torch.testing.assert_close(of_mirror, mirrored(maps), rtol=0, atol=1e-6)
+
+
+# Padding and size
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 500), (512, 509), (512, 64), (512, 65)])
+def test_the_padded_strip_changes_nothing(height, width):
+    network, picture = FixedNetwork(), photograph(height, width)
+    maps, _ = predict_maps(network, picture, settings())
+    assert maps.shape == (50, 128, math.ceil(width / STRIDE))
+    wider, _ = predict_maps(network, picture, settings("inference.pad_multiple=320"))
+    assert torch.equal(maps, wider)
+    black, _ = predict_maps(network, picture, settings("inference.pad_value=0"))
+    whole = width // STRIDE  # a last cell that hangs over the border sees the padding
+    assert torch.equal(maps[..., :whole], black[..., :whole])
+
+
+def test_pictures_are_padded_to_whole_multiples():
+    network = FixedNetwork()
+    predict_maps(network, photograph(512, 513), settings())
+    predict_maps(network, photograph(512, 512), settings())
+    assert network.seen == [(2, 3, 512, 576), (2, 3, 512, 512)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "scale", "expected"),
+    [
+        (480, 640, 1, (512, 683)),
+        (480, 640, 0.5, (256, 341)),
+        (640, 427, 2, (1024, 683)),
+        (427, 640, 3, (1536, 2302)),
+        (100, 1000, 1, (380, 3800)),  # not over 2600 x 3800
+        (480, 640, 10, (2600, 3467)),
+        (1, 1, 1, (512, 512)),
+        (1, 6000, 1, (1, 3800)),
+        (6000, 1, 1, (512, 1)),
+    ],
+)
+def test_pictures_are_resized_to_the_input_height(height, width, scale, expected):
+    assert resized_size(height, width, scale, settings()) == expected
+
+
+SIZES = [(1, 1), (1, 2), (3, 1), (2, 2), (1, 6000), (6000, 1), (31, 33), (480, 640), (641, 427), (4000, 6000)]
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES, ids=lambda side: str(side))
+def test_any_size_works(height, width):
+    config = settings()
+    picture = photograph(height, width)
+    maps, (sx, sy) = predict_maps(EvenHandedNetwork(), picture, config)
+    assert torch.isfinite(maps).all()
+    run_height, run_width = resized_size(height, width, 1, config)
+    assert maps.shape == (50, math.ceil(run_height / STRIDE), math.ceil(run_width / STRIDE))
+    # the grid covers the image, and no more than one cell on top of it
+    assert width <= maps.shape[2] * sx < width + sx + 1e-6
+    assert height <= maps.shape[1] * sy < height + sy + 1e-6
+
+
+@pytest.mark.parametrize(("height", "width"), SIZES[:-1], ids=lambda side: str(side))
+def test_any_size_works_with_scales_rotations_and_people(height, width):
+    config = settings("inference.scales=[0.5, 1, 1.5]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]")
+    # Noise would be thousands of candidates; smooth pictures are what assignment is for.
+    picture = cv2.GaussianBlur(photograph(height, width), (0, 0), 9)
+    keypoints, scores = estimate_people(EvenHandedNetwork(), picture, config)
+    assert keypoints.shape[1:] == (18, 3) and len(keypoints) == len(scores)
+    assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
+
+
+# Scales
+
+
+@pytest.mark.parametrize("size", [(512, 500), (480, 640), (333, 217)])
+def test_a_scale_search_over_one_equals_a_single_run(size):
+    network, picture = FixedNetwork(), photograph(*size)
+    height, width = resized_size(*size, 1, settings())
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
+    search, map_to_image = predict_maps(network, picture, settings("inference.scales=[1]", "inference.flip=false"))
+    torch.testing.assert_close(search, by_hand(network, resized), rtol=0, atol=1e-6)
+    assert map_to_image == (STRIDE * size[1] / width, STRIDE * size[0] / height)
+
+
+def test_the_same_scale_twice_changes_nothing():
+    network, picture = FixedNetwork(), photograph(480, 640)
+    once, _ = predict_maps(network, picture, settings())
+    twice, _ = predict_maps(network, picture, settings("inference.scales=[1, 1]", "inference.rotations=[0, 360]"))
+    torch.testing.assert_close(twice, once, rtol=0, atol=1e-6)
+
+
+def ramp(height: int, width: int, slope: tuple[float, float]) -> np.ndarray:
+    """A picture that brightens evenly, in grey levels per pixel down and across."""
+    y, x = np.mgrid[:height, :width]
+    levels = np.rint(20 + slope[0] * y + slope[1] * x)
+    assert levels.min() >= 0 and levels.max() <= 255
+    return np.repeat(levels[..., None].astype(np.uint8), 3, 2)
+
+
+@pytest.mark.parametrize("scales", [[1], [0.5, 1], [2, 1, 0.5], [0.75, 1.25], [3]])
+@pytest.mark.parametrize(("size", "slope"), [((301, 403), (0.2, 0.35)), ((403, 301), (0.35, 0.2)), ((301, 403), (-0.06, 0.5))])
+def test_every_scale_puts_the_answer_in_its_place(size, slope, scales):
+    """An evenly brightening picture does so at every scale: each map pixel must hold the brightness where it lies in the image."""
+    picture = ramp(*size, slope)
+    config = settings(f"inference.scales={scales}", "data.input_size=[256, 256]")
+    maps, (sx, sy) = predict_maps(MeanNetwork(), picture, config)
+    y, x = np.mgrid[: maps.shape[1], : maps.shape[2]]
+    expected = 20 + slope[0] * ((y + 0.5) * sy - 0.5) + slope[1] * ((x + 0.5) * sx - 0.5)
+    inside = slice(12, -12)  # at the borders, a cell sees the padding and a cubic has no neighbours
+    difference = (maps[0].numpy() * 255 - expected)[inside, inside]
+    # Grey levels are whole numbers, above and below the true one. An answer half a map pixel off would be 0.2 to 0.6 off in the mean.
+    assert abs(difference.mean()) < 0.1
+    assert np.abs(difference).max() < 0.6
+
+
+def test_scales_are_averaged_with_equal_weights():
+    """One run at each scale: on plain pictures a network that answers with its input's height gives the mean height."""
+
+    class HeightNetwork(MeanNetwork):
+        def forward(self, images: Tensor) -> list[list[Tensor]]:
+            n, _, height, width = images.shape
+            return [[torch.full((n, len(FLIP), height // STRIDE, width // STRIDE), float(height))]]
+
+    config = settings("inference.scales=[0.5, 1, 1.5, 2, 3]", "data.input_size=[128, 128]")
+    maps, _ = predict_maps(HeightNetwork(), photograph(100, 120), config)
+    assert maps.shape == (50, 96, math.ceil(round(120 * 3.84) / STRIDE))
+    torch.testing.assert_close(maps, torch.full_like(maps, 128 * (0.5 + 1 + 1.5 + 2 + 3) / 5))
+
+
+# Rotation
+
+
+@pytest.mark.parametrize("degree", [-35, 10, 90, 180])
+@pytest.mark.parametrize(("height", "width"), [(256, 384), (384, 256)])
+def test_a_rotation_search_turns_the_answer_back_into_its_place(degree, height, width):
+    """On pictures that are not square too, where a centre with its sides swapped would be off."""
+    centre = np.array([width / 2 + 40.3, height / 2 - 30.6])
+    y, x = np.mgrid[:height, :width]
+    spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * 9**2))
+    picture = np.repeat(np.rint(255 * spot)[..., None].astype(np.uint8), 3, 2)
+    config = settings(f"data.input_size=[{height}, {height}]", f"inference.rotations=[{degree}]", "inference.pad_value=0")
+    maps, (sx, sy) = predict_maps(MeanNetwork(), picture, config)
+    response = maps[0].clamp(min=0.05).double() - 0.05
+    rows, columns = torch.meshgrid(*(torch.arange(n) for n in response.shape), indexing="ij")
+    found = [float((response * places).sum() / response.sum()) for places in (columns, rows)]
+    assert [(found[0] + 0.5) * sx - 0.5, (found[1] + 0.5) * sy - 0.5] == pytest.approx(centre.tolist(), abs=0.1)
+    assert maps.max() == pytest.approx(0.97, abs=0.03)
+
+
+def test_the_answer_is_the_mean_over_rotations():
+    picture, network = photograph(256, 384), MeanNetwork()
+    single = [predict_maps(network, picture, settings(f"inference.rotations=[{degree}]"))[0] for degree in (0, 30, -30)]
+    together, _ = predict_maps(network, picture, settings("inference.rotations=[0, 30, -30]"))
+    torch.testing.assert_close(together, sum(single) / 3, rtol=0, atol=1e-6)
+
+
+# People
+
+STANDING = {
+    "nose": (0, 0),
+    "neck": (0, 12),
+    "Reye": (-3, -3),
+    "Leye": (3, -3),
+    "Rear": (-7, -1),
+    "Lear": (7, -1),
+    "Rsho": (-13, 13),
+    "Relb": (-20, 33),
+    "Rwri": (-24, 50),
+    "Lsho": (13, 13),
+    "Lelb": (22, 30),
+    "Lwri": (35, 20),
+    "Rhip": (-9, 50),
+    "Rkne": (-11, 75),
+    "Rank": (-12, 98),
+    "Lhip": (9, 50),
+    "Lkne": (14, 73),
+    "Lank": (13, 97),
+}
+
+
+class SceneNetwork(nn.Module):
+    """Knows one scene and its mirror image, wherever the padding is: the perfect network.
+
+    Pictures of the scene are red all over, and green at their right-hand border; their blue tells which way round the scene is.
+    """
+
+    def __init__(self, scene: Tensor, mirror_image: Tensor):
+        super().__init__()
+        self.dummy = nn.Parameter(torch.zeros(1))
+        self.scene, self.mirror_image = scene, mirror_image
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        return [[torch.stack([self._maps(image) for image in images])]]
+
+    def _maps(self, image: Tensor) -> Tensor:
+        columns = (image[2, 0] > 0.9).nonzero()[:, 0]
+        turned = image[1, 0, columns[0]] > 0.9  # green marks the right-hand border
+        picture = image.flip(2) if turned else image
+        blue = picture[0, 0]
+        maps = self.scene if blue[0] < blue[len(columns) - 1] else self.mirror_image
+        return mirrored(maps) if turned else maps
+
+
+def scene_picture(height: int, width: int) -> np.ndarray:
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[..., 0] = np.linspace(0, 255, width)
+    picture[..., 2] = 255
+    return picture
+
+
+def marked(picture: np.ndarray) -> np.ndarray:
+    """The picture with its right-hand border in green."""
+    picture = picture.copy()
+    picture[:, -4:, 1] = 255
+    return picture
+
+
+@pytest.mark.parametrize(("size", "tolerance"), [((256, 384), 0.01), ((256, 300), 0.01), ((200, 283), 1.0), ((311, 407), 1.5)])
+def test_a_picture_mirrored_by_hand_gives_mirrored_people(size, tolerance):
+    """Exact where the image is a whole number of cells wide; else the two pictures are sampled at other places, a part of a cell apart."""
+    config = settings("data.input_size=[256, 256]")
+    skeleton, (height, width) = config.skeleton, size
+    body = np.array([STANDING[name] for name in skeleton.keypoints], float) * height / 256
+    people = np.stack([body * 1.3 + (width * 0.3, height * 0.25), body + (width * 0.7, height * 0.4)])
+    in_mirror = people[:, skeleton.flip_keypoints] * (-1, 1) + (width - 1, 0)
+
+    run_height, run_width = resized_size(height, width, 1, config)
+    padded = math.ceil(run_height / 64) * 64 // STRIDE, math.ceil(run_width / 64) * 64 // STRIDE
+
+    def perfect_maps(points: np.ndarray) -> Tensor:
+        joints = (points + 0.5) * (run_width / width, run_height / height) - 0.5
+        visible = np.ones((*joints.shape[:2], 1))
+        return torch.from_numpy(render_targets(np.concatenate([joints, visible], 2), np.zeros(padded, np.float32), config))
+
+    network = SceneNetwork(perfect_maps(people), perfect_maps(in_mirror))
+    picture = scene_picture(height, width)
+    found, scores = estimate_people(network, marked(picture), config)
+    found_in_mirror, mirror_scores = estimate_people(network, marked(picture[:, ::-1]), config)
+
+    assert len(found) == len(found_in_mirror) == 2
+    found = found[np.argsort(found[:, skeleton.index("neck"), 0])]
+    found_in_mirror = found_in_mirror[np.argsort(-found_in_mirror[:, skeleton.index("neck"), 0])]
+    assert (found[..., 2] > 0).all() and (found_in_mirror[..., 2] > 0).all()
+    back = found_in_mirror[:, skeleton.flip_keypoints, :2] * (-1, 1) + (width - 1, 0)
+    np.testing.assert_allclose(back, found[..., :2], atol=tolerance)
+    np.testing.assert_allclose(np.sort(mirror_scores), np.sort(scores), atol=0.05)
+    np.testing.assert_allclose(found[..., :2], people, atol=2)

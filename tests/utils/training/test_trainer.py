@@ -1,0 +1,374 @@
+"""Training: it learns, it can be repeated bit for bit, and what ends it costs at most the running epoch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from config import load_config
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.samples import TrainingSet
+from losses import build_loss
+from models import build_model
+from utils.checkpoint import read_checkpoint
+from utils.training import trainer
+from utils.training.distributed import World
+from utils.training.loader import EpochBatches
+from utils.training.optimizer import build_optimizer
+from utils.training.trainer import Run, TrainingStep, train_one_epoch
+
+ALONE = World("none", torch.device("cpu"))
+
+
+@pytest.fixture
+def train(run, tiny, tmp_path):
+    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and what was said."""
+
+    def start(name: str, *arguments: object, script: str = "train.py") -> tuple[Path, str]:
+        ended = run(script, "--config", tiny, "--output", tmp_path / name, *arguments)
+        assert ended.status == 0, ended.err
+        return tmp_path / name, ended.out
+
+    return start
+
+
+def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / name)["weights"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def parameters_of(state: dict[str, torch.Tensor]) -> list[str]:
+    """The names that are not batch-norm statistics."""
+    return [name for name in state if "running" not in name and "tracked" not in name]
+
+
+def losses(said: str) -> list[float]:
+    return [float(line.split("training loss ")[1].split(",")[0]) for line in said.splitlines() if "training loss" in line]
+
+
+# Learning
+
+
+def test_loss_falls(train):
+    said = train("run", "train.epochs=5", "augmentation.flip_probability=0")[1]
+    first, *_, last = losses(said)
+    assert last < 0.8 * first
+
+
+def test_published_recipe_learns_from_photographs(run, shared, hdf5, tmp_path):
+    """With a network and an input small enough for a CPU."""
+    mini, path = shared / "data" / "coco_mini", tmp_path / "mini.h5"
+    config = ROOT / "config" / "simplepose_coco_512.yaml"
+    build_hdf5(mini / "annotations" / "person_keypoints_val2017.json", mini / "val2017", path, load_config(config).skeleton, workers=1)
+    small = ["model.stages=1", "model.channels=16", "model.channels_increase=0", "data.input_size=[128, 128]", "data.workers=0"]
+    small += [f"data.train={path}", f"data.val={hdf5}", "train.batch_size=2", "train.precision=float32", "train.learning_rate=2e-4"]
+    small += ["train.warmup_epochs=0", "train.momentum=0"]
+    arguments = ("--config", config, "--output", tmp_path / "run", "--resume", "auto", *small)
+    said = run("train.py", *arguments, "train.epochs=1").out
+    said += run("train.py", *arguments, "train.epochs=2").out
+    first, second = losses(said)
+    assert second < first
+    assert "going on after epoch 1" in said
+
+
+def test_a_skeleton_without_limbs_can_be_trained(train, tmp_path):
+    skeleton = load_skeleton("coco").model_dump(mode="json") | {"limbs": [], "drawn": []}
+    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(skeleton, sort_keys=False))
+    assert losses(train("run", "train.epochs=1", f"skeleton={tmp_path / 'bare.yaml'}")[1])
+
+
+def test_same_seed_same_weights_with_any_number_of_workers(train):
+    # OpenCV's threads, once used, must not stop the workers
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2048, 2048, 3), np.uint8), (0, 0), 2)
+    time.sleep(0.2)
+    one = weights(train("one", "train.epochs=1")[0])
+    assert same(one, weights(train("two", "train.epochs=1", "data.workers=2")[0]))
+    assert not same(one, weights(train("other", "train.epochs=1", "train.seed=1")[0]))
+
+
+def test_resumed_training_ends_as_uninterrupted_training_does(train, trained):
+    halfway = train("run", "train.epochs=1")[0]
+    assert not same(weights(halfway), weights(trained))
+    folder, said = train("run", "--resume", "auto")
+    assert "going on after epoch 1" in said
+    assert same(weights(folder), weights(trained))
+    state, straight = (read_checkpoint(path / "last.pth") for path in (folder, trained))
+    assert (state["epoch"], state["best"]) == (straight["epoch"], straight["best"])
+    elsewhere = train("elsewhere", "--resume", folder / "best.pth", "train.epochs=3")[0]
+    assert read_checkpoint(elsewhere / "last.pth")["epoch"] == 3
+
+
+def test_a_finished_run_says_so(train):
+    train("run", "train.epochs=1")
+    assert "all 1 epochs are done" in train("run", "train.epochs=1", "--resume", "auto")[1]
+
+
+def test_overrides_count_on_resume(train, trained):
+    """And may stand before other options."""
+    folder = train("run", "train.epochs=3", "train.weight_decay=0.25", "--resume", trained / "last.pth", "train.momentum=0.5")[0]
+    (group,) = read_checkpoint(folder / "last.pth")["optimizer"]["param_groups"]
+    assert (group["weight_decay"], group["betas"][0]) == (0.25, 0.5)
+
+
+def test_what_changes_on_resume_is_told(train, trained):
+    start = ("--resume", trained / "last.pth", "train.epochs=3")
+    folder, said = train("same", *start, "train.learning_rate=1e-9", "--init", trained / "best.pth")
+    assert "another configuration: train.epochs 2 -> 3; train.learning_rate 0.001 -> 1e-09\n" in said
+    assert "chosen anew" not in said
+    assert f"{trained / 'best.pth'}: not used, the run goes on from {trained / 'last.pth'}" in said
+    assert read_checkpoint(folder / "last.pth")["best"] <= read_checkpoint(trained / "last.pth")["best"]
+
+
+@pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "augmentation.person_size=0.9"])
+def test_another_validation_loss_chooses_the_best_anew(train, trained, copy_of, change):
+    """However much larger it is."""
+    folder = copy_of(trained)
+    said = train(folder.name, "--resume", "auto", "train.epochs=3", "train.learning_rate=1e-9", change)[1]
+    assert f"{change.split('=')[0]} " in said
+    assert "the best checkpoint is chosen anew" in said
+    best = read_checkpoint(folder / "best.pth")
+    assert (best["epoch"], best["best"]) == (3, read_checkpoint(folder / "last.pth")["best"])
+
+
+def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
+    folder, said = train("run", "--init", trained / "best.pth", "train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
+    assert "tensors taken, 0 newly initialised" in said
+    assert read_checkpoint(folder / "last.pth")["epoch"] == 1
+    start, end = weights(trained, "best.pth"), weights(folder)
+    assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
+
+
+def test_batches_take_every_sample_once_and_differ_by_epoch():
+    worlds = [World("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
+    batches = [EpochBatches([17], None, 2, world, seed=0) for world in worlds]
+    taken = [sum(each, []) for each in batches]
+    assert [len(each) for each in batches] == [4, 4]
+    assert len(set(sum(taken, []))) == 16
+    for each in batches:
+        each.epoch = 1
+    assert [sum(each, []) for each in batches] != taken
+    assert [len(batch) for batch in EpochBatches([3], None, 8, ALONE, 0)] == [8]  # fewer samples than a batch holds
+
+
+def test_every_epoch_draws_anew(train, monkeypatch):
+    taken = []
+    sample = TrainingSet.__getitem__
+    monkeypatch.setattr(TrainingSet, "__getitem__", lambda self, i: taken.append((self.epoch, self.augment, i)) or sample(self, i))
+    train("run")
+    first, second = ([i for e, augment, i in taken if e == epoch and augment] for epoch in range(2))
+    assert len(first) == len(second) > 2
+    assert first != second
+
+
+# Single steps
+
+
+@pytest.fixture
+def new_run(tiny, tmp_path):
+    """A run with fresh weights, and a random batch for it."""
+
+    def build(*overrides: str) -> tuple[Run, list[torch.Tensor]]:
+        config = load_config(tiny, overrides)
+        torch.manual_seed(0)
+        network = build_model(config)
+        step = TrainingStep(network, build_loss(config), config.train.precision)
+        optimizer, scaler = build_optimizer(network.parameters(), config.train, ALONE.device), torch.amp.GradScaler("cpu", enabled=False)
+        run = Run(config, tmp_path, ALONE, network, step, optimizer, scaler, logging.getLogger("test"), None)
+        return run, [torch.rand(2, 3, 64, 64), torch.rand(2, config.channels.count, 16, 16), torch.ones(2, 1, 16, 16)]
+
+    return build
+
+
+def copied(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
+def test_a_batch_with_too_large_a_loss_is_dropped_and_leaves_no_trace(new_run, value):
+    """Neither in the weights nor in the batch-norm statistics, where a NaN would stay for ever."""
+    run, good = new_run("train.max_loss=1e5")
+    bad = [good[0].clone(), good[1].clone(), good[2]]
+    bad[0 if np.isfinite(value) else 1][0, 0, 0, 0] = value  # a huge pixel, or a target that is no number
+    bad[1] *= 1 if not np.isfinite(value) else 1e4
+    bad[0][0, 0, 0, 0] = value
+    only_good, _ = new_run("train.max_loss=1e5")
+    loss = train_one_epoch(only_good, [good], 0)
+    assert train_one_epoch(run, [bad, good, bad], 0) == loss
+    assert same(copied(run), copied(only_good))
+
+
+def test_gradients_are_clipped(new_run):
+    """With plain SGD the weights move by the rate times the gradient, whose norm is known then."""
+    run, batch = new_run("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.clip_norm=0.5", "train.learning_rate=1")
+    before = [parameter.detach().clone() for parameter in run.network.parameters()]
+    train_one_epoch(run, [batch], 0)
+    moved = torch.cat([(a - b).ravel() for a, b in zip(run.network.parameters(), before)]).norm().item()
+    assert moved == pytest.approx(0.5, rel=1e-3)
+
+
+def test_a_nan_in_validation_does_not_end_the_search_for_the_best(train, monkeypatch):
+    values = iter([float("nan"), 3.0, 4.0])
+    monkeypatch.setattr("utils.training.trainer.validate", lambda *_: next(values))
+    folder = train("run", "train.epochs=3")[0]
+    assert read_checkpoint(folder / "best.pth")["epoch"] == 2
+    assert read_checkpoint(folder / "last.pth")["best"] == 3.0
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_and_resumes(train, precision):
+    first = train("run", "train.epochs=1", f"train.precision={precision}")[0]
+    assert all(torch.isfinite(tensor).all() for tensor in weights(first).values())
+    assert bool(read_checkpoint(first / "last.pth")["scaler"]) == (precision == "float16")
+    train("run", "--resume", "auto", f"train.precision={precision}")
+
+
+# The run's folder
+
+
+def test_folder_holds_what_is_needed_to_understand_the_run(trained, tiny, samples):
+    assert load_config(trained / "config.yaml") == load_config(tiny)
+    versions = json.loads((trained / "versions.json").read_text())
+    assert {"python", "torch", "device", "command"} <= set(versions)
+    log = (trained / "train.log").read_text()
+    assert f"32,317 parameters, {samples} training and {samples} validation samples" in log
+    assert len(losses(log)) == 2
+    events = EventAccumulator(str(trained)).Reload()
+    shown = events.Tags()
+    assert {f"parts/stage 0, scale {scale}" for scale in range(3)} <= set(shown["scalars"])
+    assert {"train/loss", "train/learning rate", "train/samples a second"} <= set(shown["scalars"])
+    assert "validation/0" in shown["images"]
+    parts = [events.Scalars(f"parts/stage 0, scale {scale}")[0].value for scale in range(3)]
+    assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
+
+
+def test_resolved_configuration_can_be_trained_again(run, trained, tmp_path):
+    assert run("train.py", "--config", trained / "config.yaml", "--output", tmp_path / "again").status == 0
+    assert same(weights(tmp_path / "again"), weights(trained))
+
+
+def test_averaged_weights(train):
+    swa = ("train.swa.start_epoch=1", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=1e-3")
+    two, three = (train(name, *swa, f"train.epochs={epochs}")[0] for name, epochs in (("two", 2), ("three", 3)))
+    second, third, average = weights(two), weights(three), weights(three, "averaged.pth")
+    assert all(torch.allclose(average[name], (second[name] + third[name]) / 2, atol=1e-6) for name in parameters_of(average))
+    statistics = "stages.0.features.0.conv2.bn.running_var"  # taken anew: neither the last weights' nor the mean of both
+    assert not torch.allclose(average[statistics], third[statistics], rtol=1e-3)
+    assert not torch.allclose(average[statistics], (second[statistics] + third[statistics]) / 2, rtol=1e-3)
+    resumed = train("resumed", *swa, "train.epochs=3", "--resume", two / "last.pth")[0]
+    assert same(weights(resumed, "averaged.pth"), average)
+
+
+# Ends from outside, and several processes
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeypatch, number):
+    """Raised while an object is deleted, as a loader is after each epoch, it goes no further."""
+
+    class Deleted:
+        def __del__(self):
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)  # for Python to notice
+
+    finish = trainer._finish_epoch
+    monkeypatch.setattr(trainer, "_finish_epoch", lambda *arguments: (finish(*arguments), Deleted())[0])
+    status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "train.epochs=9")
+    assert (status, "interrupted in epoch 2; 1 whole epochs are kept" in err, "Traceback" in err) == (130, True, False), err
+
+
+def started(tiny: Path, output: Path, *more: str) -> subprocess.Popen:
+    """train.py in a process group of its own, as a terminal starts it, for longer than any test waits."""
+    command = [sys.executable, "train.py", "--config", tiny, "--output", output, "data.workers=1", "train.epochs=100000", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if path.exists():
+            return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    raise AssertionError(f"no {path} after a minute")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_an_end_costs_the_running_epoch_at_most(run, tiny, tmp_path, ending):
+    output = tmp_path / "a run"
+    process = started(tiny, output)
+    wait_for(output / "best.pth", process)
+    os.killpg(process.pid, ending)
+    _, err = process.communicate(timeout=60)
+    if ending == signal.SIGKILL:
+        assert process.returncode == -ending
+    else:
+        assert process.returncode == 130
+        last = err.splitlines()[-1]
+        assert last.startswith("error: interrupted in epoch "), err
+        assert f"--resume auto --output {output}" in last
+        assert "Traceback" not in err
+    done = read_checkpoint(output / "last.pth")["epoch"]
+    ended = run("train.py", "--config", tiny, "--output", output, "--resume", "auto", f"train.epochs={done + 1}")
+    assert (ended.status, f"going on after epoch {done}" in ended.out) == (0, True)
+    assert read_checkpoint(output / "last.pth")["epoch"] == done + 1
+
+
+def test_train_parallel_does_the_same_on_a_cpu(train, trained):
+    assert same(weights(train("run", script="train_parallel.py")[0]), weights(trained))
+
+
+def test_train_distributed_asks_for_torchrun(fails, tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert "torchrun --nproc_per_node=N" in fails("train_distributed.py", "--config", tiny, "--output", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_distributed_processes_end_with_equal_weights(tiny, trained, tmp_path):
+    """Each process keeps its weights at the end in a file of its own."""
+    spy = tmp_path / "spy.py"
+    spy.write_text(f"""
+import runpy, sys, torch
+sys.path.insert(0, {str(ROOT)!r})
+from utils.training import trainer
+finish = trainer._finish_epoch
+def spied(run, *arguments):
+    finish(run, *arguments)
+    torch.save({{"weights": dict(run.network.named_parameters())}}, f"{tmp_path}/rank{{run.world.rank}}.pth")
+trainer._finish_epoch = spied
+runpy.run_path({str(ROOT / "train_distributed.py")!r}, run_name="__main__")
+""")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", spy]
+    command += ["--config", tiny, "--output", tmp_path / "run", "train.epochs=1", "train.optimizer=sgd", "train.learning_rate=1e-6"]
+    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 x batch 2 on cpu" in ended.stdout
+    assert ended.stdout.count("epoch 1: training loss") == 1  # one of them speaks
+    first, second = (read_checkpoint(tmp_path / f"rank{rank}.pth")["weights"] for rank in range(2))
+    assert same(first, second)
+    kept = weights(tmp_path / "run")
+    assert all(torch.equal(kept[name], tensor) for name, tensor in first.items())
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
+    (group,) = read_checkpoint(tmp_path / "run" / "last.pth")["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(2 * settings["learning_rate"])

@@ -1,0 +1,72 @@
+"""Keypoint assignment of a batch whose maps lie on a device: peaks and limb evidence are read there, people are assembled in NumPy.
+
+Only what surrounds the peaks (9 responses each) and the evidence of the limbs leaves the device: a few kilobytes an image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from config.errors import UserError
+from config.skeleton import Skeleton
+from config.systems.simplepose import Channels
+from config.systems.simplepose_assignment import AssignmentConfig
+from utils.assignment import BROKEN, assign_batch, assign_people, check_shape, without_collection
+
+
+class TensorMaps:
+    """A `MapReader` of a batch of maps (N, C, h, w) on any device."""
+
+    def __init__(self, maps: torch.Tensor):
+        self.shape = tuple(maps.shape)
+        self.maps = maps.detach().float().contiguous()
+        self.flat = self.maps.view(-1)
+
+    def peaks(self, skeleton: Skeleton, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+        places = Channels(skeleton).keypoints
+        keypoints = self.maps[:, places]
+        if not bool(torch.isfinite(self.maps[:, : places.stop]).all()):
+            raise UserError(BROKEN)
+        is_peak = (F.max_pool2d(keypoints, 3, stride=1, padding=1) == keypoints) & (keypoints > threshold)
+        image, kind, y, x = is_peak.nonzero(as_tuple=True)
+        padded = F.pad(keypoints, (1, 1, 1, 1), value=-1.0)
+        step = torch.arange(3, device=x.device)
+        windows = padded[image[:, None, None], kind[:, None, None], y[:, None, None] + step[:, None], x[:, None, None] + step].flatten(1)
+        # Of equal neighbours the first is the peak, as in NumPy.
+        keep = (windows[:, 4:5] > windows[:, :4]).all(1) & (windows[:, 4:5] >= windows[:, 5:]).all(1)
+        _, channels, h, w = self.shape
+        index = ((image * channels + kind + places.start) * h + y) * w + x
+        return index[keep].cpu().numpy(), windows[keep].cpu().numpy()
+
+    def values(self, index: np.ndarray) -> np.ndarray:
+        return self._gather(index).cpu().numpy()
+
+    def weakest_third(self, index: np.ndarray) -> np.ndarray:
+        count, samples = index.shape
+        return self._gather(index).view(count, 3, samples // 3).mean(2).amin(1).cpu().numpy()
+
+    def _gather(self, index: np.ndarray) -> torch.Tensor:
+        return self.flat[torch.from_numpy(index).to(self.flat.device)]
+
+
+@without_collection
+def assign_people_batch(
+    maps: torch.Tensor,
+    skeleton: Skeleton,
+    parameters: AssignmentConfig,
+    image_sizes: list[tuple[int, int]],
+    map_to_images: list[tuple[float, float]],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The people in each image of a batch, as `assign_people` returns them for one.
+
+    maps: (N, C, h, w) on any device. image_sizes, map_to_images: per image (height, width) and (sx, sy), see `assign_people`.
+    """
+    check_shape(tuple(maps.shape[1:]), skeleton)
+    if not len(maps) == len(image_sizes) == len(map_to_images):
+        raise UserError(f"{len(maps)} images' maps with {len(image_sizes)} image sizes and {len(map_to_images)} scales: must be as many")
+    if parameters.preset == "published":
+        images = zip(maps.detach().float().cpu().numpy(), image_sizes, map_to_images)
+        return [assign_people(array, skeleton, parameters, size, scale) for array, size, scale in images]
+    return assign_batch(TensorMaps(maps), skeleton, parameters, map_to_images)

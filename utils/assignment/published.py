@@ -1,0 +1,145 @@
+"""Keypoint assignment as the paper's own code does it (section 3.5), with two faults mended: the centroid of a peak had x and y
+exchanged, and a candidate that occurs twice was an error. Kept for comparison: `assignment.preset=published`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from config.errors import UserError
+from config.skeleton import Skeleton
+from config.systems.simplepose import Channels
+from config.systems.simplepose_assignment import AssignmentConfig, PublishedAssignmentConfig
+
+WINDOW = 5  # side of the window whose centroid is the peak's position, image pixels
+
+
+@dataclass(eq=False)
+class Person:
+    """A person while it grows. places: keypoint number -> (candidate, score of the limb that put it there)."""
+
+    places: dict[int, tuple[int, float]]
+    limb_scores: list[float] = field(default_factory=list)
+    longest: float = 0.0  # image pixels
+
+    def add(self, score: float, length: float) -> None:
+        """Count one more limb."""
+        self.limb_scores.append(score)
+        self.longest = max(self.longest, length)
+
+    def holds(self, kind: int, candidate: int) -> bool:
+        """Whether this candidate has its place in this person."""
+        return self.places.get(kind, (-1, 0.0))[0] == candidate
+
+
+def assign_published(
+    maps: np.ndarray,
+    skeleton: Skeleton,
+    parameters: AssignmentConfig,
+    image_size: tuple[int, int],
+    map_to_image: tuple[float, float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (C, h, w) -> keypoints (P, K, 3) in image pixels, scores (P,), best first; see `assign_people`."""
+    published, channels = parameters.published, Channels(skeleton).keypoints
+    if not np.isfinite(maps[: channels.stop]).all():
+        raise UserError("the maps hold NaN or infinite values: the network's weights or its input are broken")
+    _, h, w = maps.shape
+    height, width = max(round(h * map_to_image[1]), 1), max(round(w * map_to_image[0]), 1)
+    large = [cv2.resize(np.asarray(channel, np.float32), (width, height), interpolation=cv2.INTER_CUBIC) for channel in maps]
+    peaks = [find_peaks(large[channel], parameters) for channel in range(channels.start, channels.stop)]
+    people: list[Person] = []
+    for limb, (a, b) in enumerate(skeleton.limb_ends.tolist()):
+        for limb_score, length, i, j in connections(large[limb], peaks[a], peaks[b], image_size[0], published):
+            add_limb(people, (a, i), (b, j), limb_score, length, published)
+    rows, scores = [], []
+    for person in people:
+        row = np.zeros((skeleton.num_keypoints, 3), np.float32)
+        for kind, (candidate, _) in person.places.items():
+            row[kind] = peaks[kind][candidate]
+        total = float(row[:, 2].sum()) + sum(person.limb_scores)
+        count = len(person.places)
+        if count >= published.min_keypoints and total / count >= published.min_score:
+            there = row[:, 2] > 0
+            row[there, :2] = (row[there, :2] + 0.5) * (w * map_to_image[0] / width, h * map_to_image[1] / height) - 0.5
+            rows.append(row)
+            scores.append(1 - 1 / total)
+    order = np.argsort(-np.array(scores), kind="stable")
+    return np.array(rows, np.float32).reshape(-1, skeleton.num_keypoints, 3)[order], np.array(scores, np.float32)[order]
+
+
+def find_peaks(channel: np.ndarray, parameters: AssignmentConfig) -> np.ndarray:
+    """(P, 3) x, y, score of one keypoint's map at image size: centroids and means of windows around its maxima."""
+    highest = (channel >= parameters.keypoint_threshold) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8)))
+    peaks = []
+    reach = WINDOW // 2
+    rows, columns = np.nonzero(highest)
+    for y, x in sorted(zip(rows.tolist(), columns.tolist()), key=lambda pixel: -channel[pixel])[: parameters.max_peaks]:
+        ys, xs = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
+        window = np.maximum(channel[ys, xs], 0)
+        total = window.sum()
+        centre_x = window.sum(0) @ np.arange(xs.start, xs.start + window.shape[1]) / total
+        centre_y = window.sum(1) @ np.arange(ys.start, ys.start + window.shape[0]) / total
+        peaks.append((centre_x, centre_y, window.mean()))
+    return np.array(peaks, np.float32).reshape(-1, 3)
+
+
+def connections(
+    channel: np.ndarray, starts: np.ndarray, ends: np.ndarray, image_height: int, published: PublishedAssignmentConfig
+) -> list[tuple[float, float, int, int]]:
+    """Of one limb, (score, length, start, end) of the pairs that are taken: greedily by rank, each candidate once."""
+    if not len(starts) or not len(ends):
+        return []
+    i, j = (grid.ravel() for grid in np.indices((len(starts), len(ends))))
+    steps = np.linspace(0, 1, published.limb_samples)
+    x, y = (starts[i, axis, None] + (ends[j, axis] - starts[i, axis])[:, None] * steps for axis in (0, 1))
+    height, width = channel.shape
+    samples = channel[np.rint(y).astype(int).clip(0, height - 1), np.rint(x).astype(int).clip(0, width - 1)]
+    length = np.hypot(ends[j, 0] - starts[i, 0], ends[j, 1] - starts[i, 1])
+    score = samples.mean(1) + np.minimum(published.long_limb * image_height / np.maximum(length, 1e-6) - 1, 0)
+    good = (score > 0) & ((samples > published.limb_threshold).mean(1) >= published.limb_on)
+    rank = published.limb_weight * score + (1 - published.limb_weight) / 2 * (starts[i, 2] + ends[j, 2])
+    taken, used_starts, used_ends = [], set(), set()
+    for n in np.argsort(-rank, kind="stable").tolist():
+        if good[n] and i[n] not in used_starts and j[n] not in used_ends:
+            used_starts.add(i[n])
+            used_ends.add(j[n])
+            taken.append((float(score[n]), float(length[n]), int(i[n]), int(j[n])))
+    return taken
+
+
+def add_limb(
+    people: list[Person], start: tuple[int, int], end: tuple[int, int], score: float, length: float, published: PublishedAssignmentConfig
+) -> None:
+    """Put a limb between two (kind, candidate) into the people found so far."""
+    owners = [person for person in people if person.holds(*start) or person.holds(*end)][:2]
+    if not owners:
+        people.append(Person({start[0]: (start[1], score), end[0]: (end[1], score)}, [score], length))
+        return
+    first = owners[0]
+    if len(owners) == 1:
+        if first.holds(*start) and first.holds(*end):
+            first.add(score, length)
+            return
+        kind, candidate = end if first.holds(*start) else start
+        before = first.places.get(kind)
+        if length <= published.limb_growth * first.longest and (before is None or before[1] < score):
+            first.places[kind] = (candidate, score)
+            first.add(score, length)
+        return
+    second = owners[1]
+    weakest = min(first.limb_scores + second.limb_scores)
+    if not first.places.keys() & second.places.keys():
+        if score >= published.merge_strength * weakest:
+            first.places.update(second.places)
+            first.limb_scores += second.limb_scores
+            first.add(score, max(length, second.longest))
+            people.remove(second)  # by identity: a Person compares as an object
+        return
+    # They cannot be one person: whoever holds its end of this limb less surely gives it up, if even less surely than this limb would.
+    weaker = min(owners, key=lambda person: sum(person.limb_scores))
+    kind = start[0] if weaker.holds(*start) else end[0]
+    if weaker.places[kind][1] < score and len(weaker.places) > 1:
+        del weaker.places[kind]

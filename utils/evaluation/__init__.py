@@ -1,0 +1,1 @@
+"""Evaluation, chosen by the data set."""

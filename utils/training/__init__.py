@@ -1,0 +1,1 @@
+"""Training, for one device, DataParallel and DistributedDataParallel alike."""
