@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PlainValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from config.section import Count, NonNegative, Positive, Section
 from config.skeleton import Skeleton
@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def _one_or_more_paths(value: Any) -> Path | tuple[Path, ...] | None:
-    # A plain function instead of a union of types, whose errors would name its branches beside the key
+    # Told here, in words: the errors of a union of types would name its branches beside the key
     if value is None or isinstance(value, (str, Path)):
         return None if value is None else Path(value)
     if not isinstance(value, Sequence) or not value or not all(isinstance(path, (str, Path)) for path in value):
@@ -26,7 +26,7 @@ def _one_or_more_paths(value: Any) -> Path | tuple[Path, ...] | None:
     return tuple(map(Path, value))
 
 
-PeopleFiles = Annotated[Path | tuple[Path, ...] | None, PlainValidator(_one_or_more_paths)]
+PeopleFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_more_paths)]
 
 
 class ModelConfig(Section):

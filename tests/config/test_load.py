@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from config import UserError, load_config
-from config.load import load_skeleton, with_overrides
+from config.load import load_skeleton, parse_config, with_overrides
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from config.systems.simplepose import Channels
 
@@ -149,3 +149,48 @@ def test_a_skeleton_that_contradicts_itself_is_one_clear_line(tmp_path, changes,
         load_skeleton(str(path))
     assert str(path) in str(error.value)
     assert said in str(error.value)
+
+
+def test_training_files_are_one_or_several():
+    one, two = load_config(PUBLISHED, ["data.train=a b.h5"]).data, load_config(PUBLISHED, ["data.train=[a.h5, b.h5]"]).data
+    assert (one.train_files, two.train_files) == ((Path("a b.h5"),), (Path("a.h5"), Path("b.h5")))
+    assert (one.model_dump(mode="json")["train"], two.model_dump(mode="json")["train"]) == ("a b.h5", ["a.h5", "b.h5"])
+    assert load_config(PUBLISHED, ["data.val=null"]).data.val_files == ()
+
+
+@pytest.mark.parametrize(
+    "override", ["train.clip_norm=true", "augmentation.scale=[true, 2]", "train.milestones=[1, false]", "train.max_loss=true"]
+)
+def test_true_is_no_number_wherever_one_may_stand(override):
+    with pytest.raises(UserError, match="input should be a number"):
+        load_config(PUBLISHED, [override])
+
+
+def test_true_is_true_where_that_is_asked_for():
+    assert load_config(PUBLISHED, ["train.channels_last=true"]).train.channels_last
+
+
+def test_what_follows_from_the_targets_is_no_key_of_the_assignment():
+    config = load_config(PUBLISHED, ["targets.keypoint_sigma=5", "targets.limb_margin=6"])
+    assert (config.assignment.keypoint_sigma, config.assignment.limb_margin) == (1.25, 1.5)
+    assert (load_config(PUBLISHED).assignment.keypoint_sigma, config.targets.stride) == (2.25, 4)  # each configuration its own
+    with pytest.raises(UserError, match="unknown key 'assignment.keypoint_sigma'; did you mean 'targets.keypoint_sigma'"):
+        load_config(PUBLISHED, ["assignment.keypoint_sigma=2"])
+
+
+def test_configurations_stored_by_an_earlier_version_load(tmp_path):
+    """Which held those keys, and knew no systems but one."""
+    stored = load_config(PUBLISHED).model_dump(mode="json")
+    del stored["system"], stored["data"]["train_weights"], stored["train"]["milestones"], stored["model"]["backbone"]
+    stored["assignment"] |= {"keypoint_sigma": 7.5, "trace_margin": 3.0}
+    before = yaml.safe_dump(stored)
+    (tmp_path / "stored.yaml").write_text(before)
+    assert load_config(tmp_path / "stored.yaml") == load_config(PUBLISHED)
+    assert parse_config(stored, "stored") == load_config(PUBLISHED)
+    assert yaml.safe_dump(stored) == before
+
+
+@pytest.mark.parametrize("system", ["dekrr", "3", "[1, 2]", "null"])
+def test_an_unknown_system_is_told_before_its_keys(system):
+    with pytest.raises(UserError, match=r"unknown system .*; known: simplepose"):
+        load_config(PUBLISHED, [f"system={system}", "what.ever=1"])
