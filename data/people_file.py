@@ -126,6 +126,11 @@ class PeopleFile:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def image_of(self) -> np.ndarray:
+        """(P,) the number of each person's image."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
     def joints(self, rows: np.ndarray) -> np.ndarray:
         """(P, K, 3) x, y in image pixels, v of some people, in the skeleton's order."""
         return self.skeleton.from_dataset(self._joints[rows])

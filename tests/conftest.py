@@ -17,7 +17,7 @@ from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.people_file import PeopleFile
-from data.samples.simplepose import main_people
+from data.samples.simplepose import SimplePoseSamples
 from data.synthetic import write_synthetic
 from utils.training.distributed import World
 from utils.training.trainer import train
@@ -80,7 +80,8 @@ def hdf5(annotations, images) -> Path:
 @pytest.fixture(scope="session")
 def samples(hdf5) -> int:
     """How many samples the training file holds."""
-    return len(main_people(PeopleFile(hdf5, load_skeleton("coco"))))
+    config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+    return len(SimplePoseSamples(PeopleFile(hdf5, config.skeleton), config))
 
 
 @pytest.fixture(scope="session")

@@ -36,8 +36,9 @@ class SimplePoseSamples:
 
     def __init__(self, people: PeopleFile, config: SimplePoseConfig):
         self.people, self.config = people, config
-        self.main = main_people(people)
-        self.image_of = np.searchsorted(people.first, self.main, side="right") - 1
+        least = min(MIN_KEYPOINTS, len(people.keypoints))
+        self.main = main_people(people.num_labelled, people.boxes, people.areas, people.crowd, people.image_of, least)
+        self.image_of = people.image_of[self.main]
         self.known = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
 
     def __len__(self) -> int:
@@ -72,20 +73,24 @@ class SimplePoseSamples:
         return people.joints(np.concatenate([[main], others])), people.boxes[main]
 
 
-def main_people(people: PeopleFile) -> np.ndarray:
-    """(S,) rows of those whom a sample is made around: well labelled, large enough, with a box to cut out, not on top of an earlier one."""
-    needed = min(MIN_KEYPOINTS, len(people.keypoints))
-    usable = (people.num_labelled >= needed) & (people.areas >= MIN_AREA) & (people.boxes[:, 2:] > 0).all(1) & ~people.crowd
-    centres = (people.boxes[:, :2] + people.boxes[:, 2:] / 2).tolist()
-    reaches = (MIN_DISTANCE * people.boxes[:, 2:].max(1, initial=0)).tolist()
-    image_of = np.searchsorted(people.first, np.arange(len(usable)), side="right")
+def main_people(
+    num_labelled: np.ndarray, boxes: np.ndarray, areas: np.ndarray, crowd: np.ndarray, image_of: np.ndarray, least: int = MIN_KEYPOINTS
+) -> np.ndarray:
+    """(S,) numbers of those whom a sample is made around: well labelled, large enough, with a box to cut out, not on top of an earlier one.
+
+    Of P people: num_labelled (P,) keypoints, at least `least`; boxes (P, 4) x, y, width, height; areas (P,); crowd (P,) bool; image_of
+    (P,) the image's number, those of one image together.
+    """
+    usable = (num_labelled >= least) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~crowd
+    centres = (boxes[:, :2] + boxes[:, 2:] / 2).tolist()
+    reaches = (MIN_DISTANCE * boxes[:, 2:].max(1, initial=0)).tolist()
     chosen: list[int] = []
     first = 0  # of the chosen ones, where those of this image begin
-    for row in np.flatnonzero(usable).tolist():
-        if chosen and image_of[chosen[-1]] != image_of[row]:
+    for person in np.flatnonzero(usable).tolist():
+        if chosen and image_of[chosen[-1]] != image_of[person]:
             first = len(chosen)
-        if all(math.dist(centres[row], centres[earlier]) >= reaches[earlier] for earlier in chosen[first:]):
-            chosen.append(row)
+        if all(math.dist(centres[person], centres[earlier]) >= reaches[earlier] for earlier in chosen[first:]):
+            chosen.append(person)
     return np.array(chosen, np.intp)
 
 

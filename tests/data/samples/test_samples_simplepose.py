@@ -7,7 +7,7 @@ from people import SKELETON, build, person, read_back
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
-from data.samples.simplepose import SimplePoseSamples, loss_masks, main_people
+from data.samples.simplepose import SimplePoseSamples, loss_masks
 from data.transforms import Augmentation
 from losses import build_loss
 
@@ -35,14 +35,14 @@ def test_main_people_are_labelled_large_and_apart(tmp_path):
         ],
         [person(0, 0)],  # another image has its own
     )
-    assert main_people(read_back(tmp_path)).tolist() == [0, 4, 5]
+    assert samples(tmp_path).main.tolist() == [0, 4, 5]
     assert samples(tmp_path).image_of.tolist() == [0, 0, 1]
 
 
 def test_crowds_are_no_main_people_and_in_no_sample(tmp_path):
     """Though a file of one's own gives them keypoints, and whatever their box is."""
     build(tmp_path, [person(10, 10, iscrowd=1), person(100, 60)])
-    assert main_people(read_back(tmp_path)).tolist() == [1]
+    assert samples(tmp_path).main.tolist() == [1]
     assert len(samples(tmp_path).joints_and_box(0)[0]) == 1
 
 
@@ -50,13 +50,13 @@ def test_people_without_a_box_are_no_main_people(tmp_path):
     """There would be nothing to cut out: a crop has the box's height."""
     boxes = ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, -30, 60])
     build(tmp_path, *[[person(20, 20, bbox=box)] for box in boxes], [person(20, 20, bbox=[0, 0, 0, 0]), person(100, 60)])
-    assert main_people(read_back(tmp_path)).tolist() == [4]
+    assert samples(tmp_path).main.tolist() == [4]
 
 
 def test_all_keypoints_of_a_small_data_set_are_enough(tmp_path):
     names = ["left_eye", "right_eye", "nose", "left_ear"]
     build(tmp_path, [person(20, 20, visible=4), person(100, 60, visible=3)], names=names)
-    assert main_people(read_back(tmp_path)).tolist() == [0]
+    assert samples(tmp_path).main.tolist() == [0]
 
 
 def test_main_person_comes_first_then_the_others(tmp_path):
