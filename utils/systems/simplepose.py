@@ -144,9 +144,13 @@ def _resampled(maps: Tensor, size: Size, grid_size: Size, degree: float, image_s
 
 
 def map_pictures(images: Tensor, outputs: list[list[Tensor]], targets: tuple[Tensor, ...], config: SimplePoseConfig) -> list[np.ndarray]:
-    """For each image (3, H, W): the image beside the maps of the last stage and those that it should have answered."""
-    finest = outputs[-1][0].float().cpu().numpy()
-    return [draw_maps(*maps, config.channels) for maps in zip(images.cpu().numpy(), finest, targets[0].cpu().numpy())]
+    """For each image (3, H, W): beside it, predicted keypoints and limbs of the last stage, and the same as they should be."""
+    finest, wanted = outputs[-1][0].float().cpu().numpy(), targets[0].cpu().numpy()
+    kinds = (config.channels.keypoints, config.channels.limbs)
+    return [
+        draw_maps(image, [maps[kind] for maps in of_image for kind in kinds])
+        for image, *of_image in zip(images.cpu().numpy(), finest, wanted)
+    ]
 
 
 SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures)
