@@ -20,6 +20,7 @@ from utils.pictures.maps import draw_maps
 from utils.systems import People, PoseSystem
 
 Size = tuple[int, int]  # height, width
+MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy): image x = (map x + 0.5) * sx - 0.5
 
 
 class SimplePoseDecoder:
@@ -32,30 +33,33 @@ class SimplePoseDecoder:
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
         """images: each (H, W, 3) uint8 BGR -> of each, keypoints (P, K, 3) x, y, score in image pixels, scores (P,)."""
-        skeleton, parameters = self.config.skeleton, self.config.assignment
-        sizes = [image.shape[:2] for image in images]
         answers = predict_maps(self.network, images, self.config)
-        people: list[People] = [None] * len(images)
-        for group in _alike(maps.shape if maps.device.type != "cpu" else n for n, (maps, _) in enumerate(answers)):
-            maps, scales = zip(*(answers[n] for n in group))
-            if maps[0].device.type == "cpu":
-                (n,) = group
-                people[n] = assign_people(maps[0].numpy(), skeleton, parameters, sizes[n], scales[0])
-                continue
-            # What leaves the device is a few kilobytes, not the maps
-            found = assign_people_batch(torch.stack(maps), skeleton, parameters, [sizes[n] for n in group], list(scales))
-            for n, one in zip(group, found):
-                people[n] = one
-        return people
+        sizes = [image.shape[:2] for image in images]
+        if answers and answers[0][0].device.type != "cpu":
+            return assign_on_device(answers, sizes, self.config)
+        skeleton, parameters = self.config.skeleton, self.config.assignment
+        return [assign_people(maps.numpy(), skeleton, parameters, size, scale) for (maps, scale), size in zip(answers, sizes)]
+
+
+def assign_on_device(answers: list[MapsOnGrid], sizes: list[Size], config: SimplePoseConfig) -> list[People]:
+    """People of each image, those with maps of one size together: what leaves the device is a few kilobytes, not the maps."""
+    people: list[People | None] = [None] * len(answers)
+    for group in _alike(maps.shape for maps, _ in answers):
+        maps, scales = zip(*(answers[n] for n in group))
+        of_group = [sizes[n] for n in group]
+        found = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, of_group, list(scales))
+        for n, one in zip(group, found):
+            people[n] = one
+    return people
 
 
 @torch.inference_mode()
-def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: SimplePoseConfig) -> list[tuple[Tensor, tuple[float, float]]]:
+def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: SimplePoseConfig) -> list[MapsOnGrid]:
     """The maps of the last stage's finest scale, averaged over mirror image, scales and rotations of `config.inference`.
 
-    images: each (H, W, 3) uint8 BGR; those that are padded to one size are run together. Returns of each its maps (C, h, w) float32 on the
-    network's device, padding cut off, on the grid of the largest scale, and (sx, sy): image x = (map x + 0.5) * sx - 0.5. Staying on the
-    maps' own grid, instead of the image's, saves most of the time.
+    images: each (H, W, 3) uint8 BGR; those that are padded to one size are run together. Returns of each its maps, float32 on the network's
+    device, padding cut off, on the grid of the largest scale. Staying on the maps' own grid, instead of the image's, saves most of the
+    time.
     """
     settings, stride = config.inference, config.targets.stride
     sizes = [[resized_size(*image.shape[:2], scale, config) for scale in settings.scales] for image in images]

@@ -8,25 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from fixed_networks import FLIP, STRIDE, EvenHandedNetwork, FixedNetwork, MeanNetwork, mirrored, photograph, settings
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from config import Config, load_config
+from config import Config
 from data.targets import render_targets
-from utils.systems.simplepose import SimplePoseDecoder, resized_size
+from utils.systems.simplepose import SimplePoseDecoder, assign_on_device, resized_size
 from utils.systems.simplepose import predict_maps as predict_maps_of_batch
-
-PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
-STRIDE = 4
-# The channel that takes each place in a mirrored image, as published; the code derives it from the skeleton's names.
-FLIP_LIMBS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 12, 13, 14, 9, 10, 11, 18, 19, 20, 15, 16, 17, 22, 21, 25, 26, 23, 24, 28, 27, 29]
-FLIP_REST = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16, 18, 19]
-FLIP = FLIP_LIMBS + [30 + channel for channel in FLIP_REST]
-
-
-def settings(*overrides: str) -> Config:
-    return load_config(PUBLISHED, overrides)
 
 
 def predict_maps(network: nn.Module, picture: np.ndarray, config: Config) -> tuple[Tensor, tuple[float, float]]:
@@ -36,52 +24,6 @@ def predict_maps(network: nn.Module, picture: np.ndarray, config: Config) -> tup
 
 def estimate_people(network: nn.Module, picture: np.ndarray, config: Config) -> tuple[np.ndarray, np.ndarray]:
     return SimplePoseDecoder(network, config)([picture])[0]
-
-
-def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-
-
-def mirrored(maps: Tensor) -> Tensor:
-    """(C, h, w) maps of a picture -> those of its mirror image."""
-    return maps.flip(2)[FLIP]
-
-
-class FixedNetwork(nn.Module):
-    """images (N, 3, H, W) -> (N, 50, H/4, W/4): each channel another weighting of the six halves, left and right, of each 4 x 4 cell."""
-
-    def __init__(self, seed: int = 0):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.weights = nn.Parameter(torch.rand(len(FLIP), 6, generator=generator))
-        self.seen: list[tuple[int, ...]] = []
-
-    def forward(self, images: Tensor) -> list[list[Tensor]]:
-        self.seen.append(tuple(images.shape))
-        halves = F.avg_pool2d(images, (STRIDE, STRIDE // 2))
-        halves = torch.cat([halves[..., 0::2], halves[..., 1::2]], 1)
-        wrong = [torch.full((len(images), len(FLIP), 1, 1), torch.nan)]  # coarser scales and earlier stages are not asked
-        return [wrong, [torch.einsum("nihw,ci->nchw", halves, self.weights), *wrong]]
-
-
-class EvenHandedNetwork(FixedNetwork):
-    """Answers a mirrored picture with mirrored maps, as the real one is trained to."""
-
-    def __init__(self):
-        super().__init__()
-        turned = self.weights.detach()[FLIP][:, [3, 4, 5, 0, 1, 2]]
-        self.weights = nn.Parameter(self.weights.detach() + turned)
-
-
-class MeanNetwork(nn.Module):
-    """Each channel is the mean of blue over the cell."""
-
-    def __init__(self):
-        super().__init__()
-        self.dummy = nn.Parameter(torch.zeros(1))
-
-    def forward(self, images: Tensor) -> list[list[Tensor]]:
-        return [[F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)]]
 
 
 def by_hand(network: nn.Module, picture: np.ndarray, multiple: int = 64) -> Tensor:
@@ -250,6 +192,39 @@ def test_scales_are_averaged_with_equal_weights():
     maps, _ = predict_maps(HeightNetwork(), photograph(100, 120), config)
     assert maps.shape == (50, 96, math.ceil(round(120 * 3.84) / STRIDE))
     torch.testing.assert_close(maps, torch.full_like(maps, 128 * (0.5 + 1 + 1.5 + 2 + 3) / 5))
+
+
+# Batches
+
+
+def test_pictures_of_a_batch_do_not_matter_to_each_other():
+    """Of several sizes, with everything that can be searched."""
+    config = settings("inference.scales=[0.5, 1]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]")
+    network = FixedNetwork()
+    pictures = [photograph(*size, seed) for seed, size in enumerate([(100, 120), (120, 100), (100, 120), (100, 125), (1, 1)])]
+    together = predict_maps_of_batch(network, pictures, config)
+    for picture, (maps, scale) in zip(pictures, together):
+        alone, its_scale = predict_maps(network, picture, config)
+        assert scale == its_scale
+        torch.testing.assert_close(maps, alone, rtol=0, atol=1e-6)
+
+
+def test_pictures_padded_to_one_size_are_run_together():
+    network = FixedNetwork()
+    predict_maps_of_batch(network, [photograph(512, 500), photograph(512, 300), photograph(256, 256)], settings())
+    assert sorted(network.seen) == [(2, 3, 512, 320), (4, 3, 512, 512)]
+    assert predict_maps_of_batch(network, [], settings()) == []
+
+
+def test_a_device_finds_the_same_people_in_a_batch():
+    config = settings("data.input_size=[128, 128]", "assignment.max_peaks=4")
+    pictures = [cv2.GaussianBlur(photograph(*size, seed), (0, 0), 9) for seed, size in enumerate([(128, 160), (128, 96), (128, 160)])]
+    answers = predict_maps_of_batch(EvenHandedNetwork(), pictures, config)
+    on_device = assign_on_device(answers, [picture.shape[:2] for picture in pictures], config)
+    for (keypoints, scores), (expected, expected_scores) in zip(on_device, SimplePoseDecoder(EvenHandedNetwork(), config)(pictures)):
+        assert len(expected)
+        np.testing.assert_allclose(keypoints, expected, atol=1e-3)
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
 
 
 # Rotation
