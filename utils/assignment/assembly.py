@@ -11,15 +11,12 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from config.skeleton import Skeleton
 from config.systems.simplepose_assignment import AssignmentConfig
-
-if TYPE_CHECKING:
-    from utils.assignment import Candidates, Limbs
+from utils.assignment.candidates import Candidates, Limbs
 
 Cluster = list[int]  # candidate numbers
 LARGE = 4  # from so many keypoints on, the longest limb tells a person's size

@@ -13,7 +13,8 @@ from config.errors import UserError
 from config.skeleton import Skeleton
 from config.systems.simplepose import Channels
 from config.systems.simplepose_assignment import AssignmentConfig
-from utils.assignment import BROKEN, assign_batch, assign_people, check_shape, without_collection
+from utils.assignment import assign_batch, assign_people, check_shape, without_collection
+from utils.assignment.candidates import BROKEN
 
 
 class TensorMaps:

@@ -15,9 +15,10 @@ from conftest import ROOT, SHARED
 from config import Config, UserError, load_config
 from config.skeleton import Skeleton
 from data.targets import render_targets
-from utils import assignment
-from utils.assignment import assign_people
+from utils.assignment import assign_people, limbs
+from utils.assignment.candidates import Candidates
 from utils.assignment.device_maps import assign_people_batch
+from utils.assignment.trace import _merge_ends
 
 HEIGHT, WIDTH = 256, 384  # network input
 ORACLE = SHARED / "oracle" / "oracle.py"
@@ -136,8 +137,8 @@ def test_of_two_peaks_in_one_blob_the_higher_one_is_the_keypoint(config: Config)
 def test_ends_in_a_row_are_all_kept() -> None:
     """Three ends of which only neighbours are near each other: the third is a keypoint of its own."""
     nothing = np.zeros(3, int)
-    ends = assignment.Candidates(nothing, nothing, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
-    np.testing.assert_allclose(assignment._merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
+    ends = Candidates(nothing, nothing, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(_merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
 
 
 def test_the_garbage_collector_is_as_before_whatever_happens(config: Config) -> None:
@@ -219,7 +220,7 @@ def test_a_crowd_alone_and_in_a_batch(config: Config, few_pairs: int, monkeypatc
     """The quick look at the pairs of a crowd loses nobody, and other images of the batch change nothing."""
     joints = people(config, *[(30 + 66 * (n % 5), 5 + 125 * (n // 5), 110) for n in range(10)])
     maps = draw(joints, config)
-    monkeypatch.setattr(assignment, "FEW_PAIRS", few_pairs)
+    monkeypatch.setattr(limbs, "FEW_PAIRS", few_pairs)
     keypoints, scores = assign(maps, config)
     same_people(keypoints, joints, 0.5)
     batch = torch.from_numpy(np.stack([np.zeros_like(maps), maps, maps[:, :, ::-1].copy()]))
