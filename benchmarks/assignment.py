@@ -1,6 +1,7 @@
 """Frames a second of keypoint assignment on drawn people, beside a plain loop over pairs, and its growth with their number.
 
-    python benchmarks/assignment.py [--config C] [--people 1 2 5 10 20 50 100 200] [--frames N] [--loop-up-to N] [key=value ...]
+    python benchmarks/assignment.py [--config C] [--people 1 2 5 10 20 50 100 200] [--frames N] [--loop-up-to N] [--batches 1 4 16 64]
+        [key=value ...]
 
 The people are the figures of data/synthetic.py, standing at random in a 512 x 704 input; the maps are the training targets
 (data/targets.py) with some noise. Everything runs on one thread.
@@ -121,12 +122,32 @@ def timed(assign: Callable[[], People], repeats: int = 3) -> tuple[float, People
     return least, answer
 
 
+def batch_seconds(config: Config, sizes: list[int], device: str) -> dict[int, float]:
+    """Seconds an image of batches of these sizes: frames of five people of whom every twentieth keypoint has no peak."""
+    rng, stride = np.random.default_rng(0), float(config.targets.stride)
+    frames = []
+    for _ in range(max(sizes)):
+        joints = crowd(rng, 5, config)
+        maps = drawn(rng, joints, config)
+        missed = joints.copy()
+        missed[rng.random(joints.shape[:2]) < 0.05, 2] = UNLABELLED
+        keypoints = config.channels.keypoints
+        frames.append(np.concatenate([maps[: keypoints.start], drawn(rng, missed, config)[keypoints.start :]]))
+    seconds = {}
+    for size in sizes:
+        batch = torch.from_numpy(np.stack(frames[:size])).to(device)
+        common = (config.skeleton, config.assignment, [(HEIGHT, WIDTH)] * size, [(stride, stride)] * size)
+        seconds[size] = timed(lambda batch=batch, common=common: assign_people_batch(batch, *common))[0] / size
+    return seconds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config/simplepose_coco_512.yaml")
     parser.add_argument("--people", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50, 100, 200], help="people in a frame")
     parser.add_argument("--frames", type=int, default=10, help="frames for each number of people")
     parser.add_argument("--loop-up-to", type=int, default=20, metavar="N", help="the loop over pairs is run up to N people")
+    parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="images in a batch on a device")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -160,6 +181,8 @@ def main() -> None:
         row = [(seconds[name] / options.frames, hits[name] / labelled) for name in assigners if seconds[name]]
         figures = "  ".join(f"{1000 * second:15.2f} {1 / second:11.1f} {recall:8.3f}" for second, recall in row)
         print(f"{count:6}  {labelled / options.frames:9.1f}  {figures}", flush=True)
+    for size, second in batch_seconds(config, options.batches, device).items() if options.batches else ():
+        print(f"batch of {size:3}, {device}, 5 people: {1000 * second:.2f} ms an image", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,65 @@
+"""Assembly on made-up candidates and limbs: who belongs together."""
+
+from __future__ import annotations
+
+import numpy as np
+from conftest import ROOT
+
+from config import load_config
+from config.systems.simplepose_assignment import AssignmentConfig
+from utils.assignment.assembly import Cluster, Graph, assemble, build_graph
+from utils.assignment.candidates import Candidates, Limbs
+
+CONFIG = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+SKELETON = CONFIG.skeleton
+
+
+def tangle(seed: int, people: int = 3) -> tuple[Candidates, Limbs]:
+    """People who stand in each other's way: 80 % of their limbs, and 40 % of those that would lead to somebody else."""
+    rng = np.random.default_rng(seed)
+    kind, owner = np.tile(np.arange(18), people), np.repeat(np.arange(people), 18)
+    limbs = []
+    for limb, (a, b) in enumerate(SKELETON.limb_ends.tolist()):
+        for start in np.flatnonzero(kind == a):
+            for end in np.flatnonzero(kind == b):
+                true = owner[start] == owner[end]
+                if rng.random() < (0.8 if true else 0.4 * 0.8):
+                    limbs.append((limb, start, end, rng.uniform(0.3 if true else 0.25, 1)))
+    score = rng.uniform(0.3, 1, len(kind)).astype(np.float32)
+    candidates = Candidates(np.zeros_like(kind), kind, rng.uniform(0, 90, len(kind)), rng.uniform(0, 60, len(kind)), score)
+    return candidates, Limbs(*(np.array(column) for column in zip(*limbs)))
+
+
+def worth(clusters: list[Cluster], graph: Graph) -> float:
+    """What the limbs of all people are worth, less the price of those that are not there."""
+    total = 0.0
+    for cluster in clusters:
+        there = sum(gain for one in cluster for other, gain in graph.links[one].items() if other in cluster)
+        total += (there - graph.price(cluster, graph.mask(cluster))) / 2  # each limb was met from both its ends
+    return total
+
+
+def without(**changes: float) -> AssignmentConfig:
+    """No keypoint is shared, no part joined by distance, none dropped: only limbs decide."""
+    apart = {"share_members": 99, "join_distance": 0, "join_distance_small": 0, "lone_threshold": 0}
+    return CONFIG.assignment.model_copy(update={**apart, **changes})
+
+
+def test_moving_and_swapping_keypoints_is_worth_it():
+    gains = []
+    for seed in range(12):
+        candidates, limbs = tangle(seed)
+        graph = build_graph(candidates, limbs, SKELETON, CONFIG.assignment)
+        as_grown, mended = (assemble(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
+        assert sorted(sum(mended, [])) == list(range(len(candidates)))  # everybody once
+        gains.append(worth(mended, graph) - worth(as_grown, graph))
+    assert min(gains) > -1e-9
+    assert sum(gain > 0.5 for gain in gains) >= 3
+
+
+def test_nobody_has_two_keypoints_of_a_kind():
+    for seed in range(4):
+        candidates, limbs = tangle(seed)
+        for cluster in assemble(candidates, limbs, SKELETON, CONFIG.assignment):
+            kinds = candidates.kind[cluster]
+            assert len(set(kinds.tolist())) == len(kinds)
