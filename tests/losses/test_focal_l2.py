@@ -57,3 +57,12 @@ def test_half_precision_answers_do_not_overflow():
     loss = build_loss(load_config(RECIPE))
     half = [[(100 * s).half() for s in stage] for stage in predictions]
     assert torch.isfinite(loss(half, heatmaps, mask))
+
+
+def test_a_target_of_just_the_limit_is_foreground():
+    """Such is the box around a limb: drawn with limb_floor, which is loss.foreground."""
+    loss = build_loss(load_config(RECIPE, ["loss.gamma=2", "loss.alpha=0.1", "loss.scale_weights=[1, 0, 0, 0, 0]"]))
+    predictions = [[torch.full((1, 50, 16 // 2**i, 16 // 2**i), 0.5) for i in range(5)]]
+    heatmaps, mask = torch.full((1, 50, 16, 16), 0.01), torch.ones(1, 1, 16, 16)
+    expected = (30 + 3 * 18 + 0.1 + 1) * 16**2 * (0.5 - 0.01) ** 2 * (1 - (0.5 - 0.1)) ** 2
+    assert loss(predictions, heatmaps, mask).item() == pytest.approx(expected, rel=1e-5)

@@ -65,3 +65,58 @@ def test_channels_follow_the_skeleton_only_in_output_layers():
     outputs = [name for name, tensor in model.state_dict().items() if 50 in tensor.shape]
     assert outputs
     assert all(is_output(name) for name in outputs)
+
+
+def lively(*overrides: str) -> torch.nn.Module:
+    """Two stages under whose weights everything matters; the initial ones are close to zero."""
+    torch.manual_seed(0)
+    model = build("model.stages=2", *overrides)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            torch.nn.init.kaiming_normal_(module.weight)
+    return model
+
+
+def silence(norms: list[torch.nn.Module]) -> None:
+    """Let nothing through some of the connections between two stages."""
+    for connection in norms:
+        torch.nn.init.zeros_(connection.bn.weight)
+
+
+def test_a_stage_sees_what_the_one_before_it_saw():
+    """The identity mapping: what the first stage has to say comes on top of it."""
+    model = lively()
+    silence([*model.stages[0].merge_features, *model.stages[0].merge_predictions])
+    image = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        x = model.front(image)
+        nothing = [torch.zeros(1) for _ in range(5)]
+        expected, _ = model.stages[1](x, nothing)
+        answer = model(image)[1]
+    assert all(torch.allclose(*pair, rtol=1e-4) for pair in zip(answer, expected))
+    assert max(scale.std() for scale in answer) > 0
+
+
+@pytest.mark.parametrize("kind", ["features", "predictions"])
+def test_the_last_stage_teaches_the_first_one_by_both_ways(kind):
+    model = lively()
+    other = {"features": "predictions", "predictions": "features"}[kind]
+    silence(getattr(model.stages[0], f"merge_{other}"))
+    sum(scale.square().sum() for scale in model(torch.rand(1, 3, 64, 64))[1]).backward()
+    for module in getattr(model.stages[0], kind):
+        assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in module.parameters())
+
+
+def test_half_of_the_front_sees_far():
+    """Six 3 x 3 convolutions with dilations 3 3 4 4 5 5: as many map pixels to each side as they add up to, and no more."""
+    model = lively().front.dilated
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.ones_(module.weight)
+    assert [layer.conv.dilation[0] for layer in model] == [3, 3, 4, 4, 5, 5]
+    image = torch.zeros(1, model[0].conv.in_channels, 61, 61)
+    image[..., 30, 30] = 1
+    with torch.inference_mode():
+        seen = model(image)[0, 0].nonzero()
+    assert model(image).shape == image.shape
+    assert (seen.min().item(), seen.max().item()) == (30 - 24, 30 + 24)
