@@ -27,7 +27,9 @@ from losses import build_loss
 from models import build_model
 from utils.training.distributed import World, joined
 from utils.training.optimizer import build_optimizer
-from utils.training.trainer import Run, TrainingStep, train_one_epoch
+from utils.training.state import Run
+from utils.training.step import TrainingStep
+from utils.training.trainer import train_one_epoch
 
 ROOT = Path(__file__).resolve().parents[1]
 BATCH = 8

@@ -115,6 +115,9 @@ class Config(Section):
 
     former_keys: ClassVar[tuple[str, ...]] = ()  # keys that stored configurations may hold and that now follow from others
 
+    # what a validation loss depends on besides the weights: after a change the losses before it are not comparable
+    validation_keys: ClassVar[tuple[str, ...]] = ("data.val", "data.input_size", "targets", "loss", "skeleton")
+
     system: str  # a name in config.systems
     skeleton: Skeleton  # in YAML the name of a file in config/skeletons, or a path to one
     model: ModelConfig = ModelConfig()

@@ -17,7 +17,13 @@ class TensorNames:
 
     ours: a tensor's name in a checkpoint, ours or of another origin -> its name in our network; None for one that ours has no use for.
     is_output: whether the shape of one of our tensors depends on the skeleton, so that fine-tuning on another one draws it anew.
+    trunk: whether one of our tensors belongs to the part that is trained beforehand, on other tasks; None: all but the outputs do.
     """
 
     ours: Callable[[str], str | None] = without_prefix
     is_output: Callable[[str], bool] = lambda name: False
+    trunk: Callable[[str], bool] | None = None
+
+    def is_trunk(self, name: str) -> bool:
+        """Whether `model.backbone` fills one of our tensors."""
+        return not self.is_output(name) if self.trunk is None else self.trunk(name)

@@ -92,6 +92,20 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
     return taken, fresh
 
 
+def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
+    """Fill the network's trunk; everything else in the file is left alone, everything else in the network as it was drawn.
+
+    Returns the names taken and the others. Raises UserError where part of the trunk is missing or of another shape.
+    """
+    weights, wanted, is_trunk = _weights(read_checkpoint(path), model, path), model.state_dict(), tensor_names(model).is_trunk
+    differences = _differences({name: wanted[name] for name in wanted if is_trunk(name)}, weights, is_trunk)
+    if differences:
+        raise UserError(f"model.backbone {path}: does not fit the network's trunk: {'; '.join(differences)}")
+    taken = [name for name in wanted if is_trunk(name)]
+    _copy({name: weights[name] for name in taken}, wanted)
+    return taken, [name for name in wanted if not is_trunk(name)]
+
+
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
     weights = content.get("weights", content)

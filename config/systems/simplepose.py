@@ -115,6 +115,8 @@ class SimplePoseConfig(Config):
 
     former_keys: ClassVar[tuple[str, ...]] = ("assignment.keypoint_sigma", "assignment.trace_margin")
 
+    validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "augmentation.person_size")
+
     system: Literal["simplepose"] = "simplepose"
     model: ImhnConfig = ImhnConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

@@ -41,6 +41,15 @@ class World:
             step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
         return nn.parallel.DistributedDataParallel(step, device_ids=[self.device.index] if self.device.type == "cuda" else None)
 
+    @staticmethod
+    def bare(step: nn.Module) -> nn.Module:
+        """A step as it was before `wrap`."""
+        return getattr(step, "module", step)
+
+    def without_waiting(self, step: nn.Module) -> nn.Module:
+        """A wrapped step for use without gradients, when processes may have different numbers of batches: they do not meet in it."""
+        return self.bare(step) if self.parallel == "distributed" else step
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all processes, in place."""
         if self.size > 1:

@@ -20,10 +20,11 @@ def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, d
     fused = device.type in ("cuda", "cpu")  # one kernel for all tensors instead of several each
     if s.optimizer == "sgd":
         return torch.optim.SGD(parameters, s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=fused)
-    if s.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, s.learning_rate, (s.momentum, 0.999), weight_decay=s.weight_decay, fused=fused)
+    if s.optimizer in ("adam", "adamw"):
+        kind = torch.optim.Adam if s.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, s.learning_rate, (s.momentum, 0.999), weight_decay=s.weight_decay, fused=fused)
     if device.type != "cuda":
-        raise UserError(f"train.optimizer={s.optimizer}: NVIDIA Apex's fused optimizers need a GPU; use sgd or adamw")
+        raise UserError(f"train.optimizer={s.optimizer}: NVIDIA Apex's fused optimizers need a GPU; use sgd, adam or adamw")
     if s.optimizer == "apex_sgd":
         return _apex("FusedSGD")(parameters, s.learning_rate, s.momentum, weight_decay=s.weight_decay)
     return _apex("FusedAdam")(parameters, s.learning_rate, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
@@ -39,14 +40,18 @@ def _apex(name: str) -> type[torch.optim.Optimizer]:
 def learning_rate(epoch: int, step: int, steps_per_epoch: int, settings: TrainConfig, processes: int = 1) -> float:
     """The rate of one optimizer step. epoch and step (in the epoch) count from 0.
 
-    Linear warm-up, then a fall every `decay_every` epochs, from `late_epoch` on every `late_decay_every`; while weights are averaged,
-    a saw-tooth.
+    Linear warm-up, then a fall at each milestone, or else every `decay_every` epochs, from `late_epoch` on every `late_decay_every`; while
+    weights are averaged, a saw-tooth.
     """
     s = settings
+    processes = processes if s.scale_rate_by_processes else 1
     if s.swa.start_epoch is not None and epoch >= s.swa.start_epoch:
         done = ((epoch - s.swa.start_epoch) % s.swa.cycle + step / steps_per_epoch) / s.swa.cycle
         return processes * (s.swa.high + (s.swa.low - s.swa.high) * done)
-    falls = min(epoch, s.late_epoch) // s.decay_every + max(epoch - s.late_epoch, 0) // s.late_decay_every
+    if s.milestones is not None:
+        falls = sum(epoch >= milestone for milestone in s.milestones)
+    else:
+        falls = min(epoch, s.late_epoch) // s.decay_every + max(epoch - s.late_epoch, 0) // s.late_decay_every
     rate = s.learning_rate * processes * s.decay**falls
     warmup_steps = s.warmup_epochs * steps_per_epoch
     return rate * min(1.0, (epoch * steps_per_epoch + step + 1) / warmup_steps) if warmup_steps else rate

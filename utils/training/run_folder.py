@@ -1,8 +1,7 @@
-"""A run's folder: its resolved configuration, the versions it ran with, its log and its checkpoints."""
+"""A run's folder: its resolved configuration, the versions it ran with and its checkpoints."""
 
 from __future__ import annotations
 
-import logging
 import platform
 import sys
 from importlib import metadata
@@ -39,21 +38,6 @@ def describe_run(path: Path, config: Config) -> None:
     versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     write_json(path / "versions.json", {"python": platform.python_version(), "device": device, "command": sys.argv, **versions})
-
-
-def run_log(path: Path | None) -> logging.Logger:
-    """The run's log, on the terminal and in train.log; silent where `path` is None (all processes but the first)."""
-    log = logging.getLogger("simplepose")
-    for handler in list(log.handlers):
-        handler.close()
-        log.removeHandler(handler)
-    log.propagate = False
-    log.setLevel(logging.INFO if path is not None else logging.CRITICAL)
-    if path is not None:
-        for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(path / "train.log", encoding="utf-8")):
-            handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
-            log.addHandler(handler)
-    return log
 
 
 def _installed(package: str) -> bool:

@@ -10,7 +10,7 @@ from benchmarks.gradients import BATCH, in_data_parallel, in_one_process, in_pro
 from losses import build_loss
 from models import build_model
 from utils.training.distributed import World
-from utils.training.trainer import TrainingStep
+from utils.training.step import TrainingStep
 
 LIMIT = 1e-9  # float64
 

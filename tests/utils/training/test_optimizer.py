@@ -90,7 +90,7 @@ def test_adamw_is_built_by_its_name():
 @pytest.mark.parametrize("name", ["apex_sgd", "apex_adam"])
 def test_apex_without_a_gpu_says_what_to_use_instead(name):
     settings = load_config(PUBLISHED, [f"train.optimizer={name}"]).train
-    with pytest.raises(UserError, match=rf"{name}.*need a GPU; use sgd or adamw"):
+    with pytest.raises(UserError, match=rf"{name}.*need a GPU; use sgd, adam or adamw"):
         build_optimizer([nn.Parameter(torch.zeros(2))], settings, torch.device("cpu"))
 
 

@@ -30,7 +30,9 @@ from utils.training import trainer
 from utils.training.distributed import World
 from utils.training.loader import EpochBatches
 from utils.training.optimizer import build_optimizer
-from utils.training.trainer import Run, TrainingStep, train_one_epoch
+from utils.training.state import Run
+from utils.training.step import TrainingStep
+from utils.training.trainer import train_one_epoch
 
 ALONE = World("none", torch.device("cpu"))
 

@@ -1,0 +1,26 @@
+"""What the three training scripts have in common: their options."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from config import load_config
+from utils.training.distributed import Parallel, joined
+from utils.training.interrupts import Interrupts
+from utils.training.trainer import train
+
+
+def train_from_command_line(description: str, parallel: Parallel) -> None:
+    """Parse the options, and train."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", required=True, help="YAML file, such as config/quickstart.yaml")
+    parser.add_argument("--output", type=Path, help="the run's folder; default: runs/ and the configuration's name")
+    parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the output folder's last one, if any")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.config, options.overrides)
+    output = options.output or Path("runs") / Path(options.config).stem
+    with Interrupts() as interrupts, joined(parallel) as world:
+        train(config, output, world, options.resume, options.init, interrupts)

@@ -1,0 +1,26 @@
+"""One step's work as a module, so that every kind of parallel training spreads it over its devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class TrainingStep(nn.Module):
+    """Network and loss together."""
+
+    def __init__(self, network: nn.Module, loss: nn.Module, precision: str):
+        super().__init__()
+        self.network, self.loss = network, loss
+        self.autocast = None if precision == "float32" else getattr(torch, precision)
+
+    def forward(self, images: Tensor, *targets: Tensor) -> Tensor:
+        """(1, ...) the loss's parts, times the number of images: what DataParallel gathers then sums to the whole batch's."""
+        return self.loss.parts(self.outputs(images), *targets)[None] * len(images)
+
+    def outputs(self, images: Tensor) -> Any:
+        """The network's answer in the configured precision."""
+        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+            return self.network(images)
