@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread for every process, those that tests start too: else two suites side by side would starve each other
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+
 import runpy
 import shutil
 import signal
@@ -10,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import pytest
 import torch
+from places import ROOT, SHARED
 
 from config import load_config
 from config.load import load_skeleton
@@ -22,8 +29,11 @@ from data.synthetic import write_synthetic
 from utils.training.distributed import World
 from utils.training.trainer import train
 
-ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"
+torch.set_num_threads(1)
+cv2.setNumThreads(1)
+# Where the tests run in the background of a shell, Ctrl-C would be ignored by whatever they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PICTURES, SIZE = 8, (128, 160)
 LONGEST = 120  # seconds that a script may take
 
@@ -95,7 +105,6 @@ def tiny(hdf5) -> Path:
 @pytest.fixture(scope="session")
 def trained(tiny) -> Path:
     """The folder of a run of two epochs with the tiny configuration. Not to be written to: see `copy_of`."""
-    torch.set_num_threads(1)  # its convolutions are too small for more, and tests may run beside each other
     folder = tiny.parent / "trained"
     train(load_config(tiny), folder, World("none", torch.device("cpu")))
     return folder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from conftest import ROOT
+from places import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 

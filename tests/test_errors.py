@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 
 from config import UserError
 from data.samples import TrainingSet

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from places import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_system import PARTS
 

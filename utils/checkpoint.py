@@ -97,13 +97,14 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 
     Returns the names taken and the others. Raises UserError where part of the trunk is missing or of another shape.
     """
-    weights, wanted, is_trunk = _weights(read_checkpoint(path), model, path), model.state_dict(), tensor_names(model).is_trunk
-    differences = _differences({name: wanted[name] for name in wanted if is_trunk(name)}, weights, is_trunk)
+    wanted, is_trunk = model.state_dict(), tensor_names(model).is_trunk
+    trunk = {name: tensor for name, tensor in wanted.items() if is_trunk(name)}
+    weights = {name: tensor for name, tensor in _weights(read_checkpoint(path), model, path).items() if name in trunk}
+    differences = _differences(trunk, weights, is_trunk)
     if differences:
         raise UserError(f"model.backbone {path}: does not fit the network's trunk: {'; '.join(differences)}")
-    taken = [name for name in wanted if is_trunk(name)]
-    _copy({name: weights[name] for name in taken}, wanted)
-    return taken, [name for name in wanted if not is_trunk(name)]
+    _copy(weights, wanted)
+    return list(trunk), [name for name in wanted if name not in trunk]
 
 
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:

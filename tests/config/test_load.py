@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import ROOT
+from places import ROOT
 
 from config import UserError, load_config
 from config.load import load_skeleton, parse_config, with_overrides

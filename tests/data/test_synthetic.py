@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from places import ROOT
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 

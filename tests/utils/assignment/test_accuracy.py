@@ -8,7 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, SHARED
+from places import ROOT, SHARED
 
 from benchmarks.assignment import HEIGHT, WIDTH, crowd, recalled
 from config import Config, load_config

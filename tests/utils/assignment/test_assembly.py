@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from conftest import ROOT
+from places import ROOT
 
 from config import load_config
 from config.systems.simplepose_assignment import AssignmentConfig

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 
 from config import Config, UserError, load_config
 from config.skeleton import Skeleton

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 
 from config import load_config
 from utils.assignment import assign_people, trace

@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 import torch
-from conftest import ROOT
+from places import ROOT
 from torch import nn
 
 from config import UserError, load_config

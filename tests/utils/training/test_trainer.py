@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -16,55 +15,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from places import ROOT
+from runs import losses, parameters_of, same, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.samples import TrainingSet
-from losses import build_loss
-from models import build_model
 from utils.checkpoint import read_checkpoint
 from utils.training import trainer
-from utils.training.distributed import World
-from utils.training.loader import EpochBatches
-from utils.training.optimizer import build_optimizer
-from utils.training.state import Run
-from utils.training.step import TrainingStep
-from utils.training.trainer import train_one_epoch
-
-ALONE = World("none", torch.device("cpu"))
-
-
-@pytest.fixture
-def train(run, tiny, tmp_path):
-    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and what was said."""
-
-    def start(name: str, *arguments: object, script: str = "train.py") -> tuple[Path, str]:
-        ended = run(script, "--config", tiny, "--output", tmp_path / name, *arguments)
-        assert ended.status == 0, ended.err
-        return tmp_path / name, ended.out
-
-    return start
-
-
-def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
-    return read_checkpoint(folder / name)["weights"]
-
-
-def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def parameters_of(state: dict[str, torch.Tensor]) -> list[str]:
-    """The names that are not batch-norm statistics."""
-    return [name for name in state if "running" not in name and "tracked" not in name]
-
-
-def losses(said: str) -> list[float]:
-    return [float(line.split("training loss ")[1].split(",")[0]) for line in said.splitlines() if "training loss" in line]
-
 
 # Learning
 
@@ -159,18 +119,6 @@ def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
     assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
 
 
-def test_batches_take_every_sample_once_and_differ_by_epoch():
-    worlds = [World("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
-    batches = [EpochBatches([17], None, 2, world, seed=0) for world in worlds]
-    taken = [sum(each, []) for each in batches]
-    assert [len(each) for each in batches] == [4, 4]
-    assert len(set(sum(taken, []))) == 16
-    for each in batches:
-        each.epoch = 1
-    assert [sum(each, []) for each in batches] != taken
-    assert [len(batch) for batch in EpochBatches([3], None, 8, ALONE, 0)] == [8]  # fewer samples than a batch holds
-
-
 def test_every_epoch_draws_anew(train, monkeypatch):
     taken = []
     sample = TrainingSet.__getitem__
@@ -181,50 +129,7 @@ def test_every_epoch_draws_anew(train, monkeypatch):
     assert first != second
 
 
-# Single steps
-
-
-@pytest.fixture
-def new_run(tiny, tmp_path):
-    """A run with fresh weights, and a random batch for it."""
-
-    def build(*overrides: str) -> tuple[Run, list[torch.Tensor]]:
-        config = load_config(tiny, overrides)
-        torch.manual_seed(0)
-        network = build_model(config)
-        step = TrainingStep(network, build_loss(config), config.train.precision)
-        optimizer, scaler = build_optimizer(network.parameters(), config.train, ALONE.device), torch.amp.GradScaler("cpu", enabled=False)
-        run = Run(config, tmp_path, ALONE, network, step, optimizer, scaler, logging.getLogger("test"), None)
-        return run, [torch.rand(2, 3, 64, 64), torch.rand(2, config.channels.count, 16, 16), torch.ones(2, 1, 16, 16)]
-
-    return build
-
-
-def copied(run: Run) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
-def test_a_batch_with_too_large_a_loss_is_dropped_and_leaves_no_trace(new_run, value):
-    """Neither in the weights nor in the batch-norm statistics, where a NaN would stay for ever."""
-    run, good = new_run("train.max_loss=1e5")
-    bad = [good[0].clone(), good[1].clone(), good[2]]
-    bad[0 if np.isfinite(value) else 1][0, 0, 0, 0] = value  # a huge pixel, or a target that is no number
-    bad[1] *= 1 if not np.isfinite(value) else 1e4
-    bad[0][0, 0, 0, 0] = value
-    only_good, _ = new_run("train.max_loss=1e5")
-    loss = train_one_epoch(only_good, [good], 0)
-    assert train_one_epoch(run, [bad, good, bad], 0) == loss
-    assert same(copied(run), copied(only_good))
-
-
-def test_gradients_are_clipped(new_run):
-    """With plain SGD the weights move by the rate times the gradient, whose norm is known then."""
-    run, batch = new_run("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.clip_norm=0.5", "train.learning_rate=1")
-    before = [parameter.detach().clone() for parameter in run.network.parameters()]
-    train_one_epoch(run, [batch], 0)
-    moved = torch.cat([(a - b).ravel() for a, b in zip(run.network.parameters(), before)]).norm().item()
-    assert moved == pytest.approx(0.5, rel=1e-3)
+# Epochs
 
 
 def test_a_nan_in_validation_does_not_end_the_search_for_the_best(train, monkeypatch):
@@ -267,18 +172,6 @@ def test_resolved_configuration_can_be_trained_again(run, trained, tmp_path):
     assert same(weights(tmp_path / "again"), weights(trained))
 
 
-def test_averaged_weights(train):
-    swa = ("train.swa.start_epoch=1", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=1e-3")
-    two, three = (train(name, *swa, f"train.epochs={epochs}")[0] for name, epochs in (("two", 2), ("three", 3)))
-    second, third, average = weights(two), weights(three), weights(three, "averaged.pth")
-    assert all(torch.allclose(average[name], (second[name] + third[name]) / 2, atol=1e-6) for name in parameters_of(average))
-    statistics = "stages.0.features.0.conv2.bn.running_var"  # taken anew: neither the last weights' nor the mean of both
-    assert not torch.allclose(average[statistics], third[statistics], rtol=1e-3)
-    assert not torch.allclose(average[statistics], (second[statistics] + third[statistics]) / 2, rtol=1e-3)
-    resumed = train("resumed", *swa, "train.epochs=3", "--resume", two / "last.pth")[0]
-    assert same(weights(resumed, "averaged.pth"), average)
-
-
 # Ends from outside, and several processes
 
 
@@ -300,10 +193,7 @@ def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeyp
 def started(tiny: Path, output: Path, *more: str) -> subprocess.Popen:
     """train.py in a process group of its own, as a terminal starts it, for longer than any test waits."""
     command = [sys.executable, "train.py", "--config", tiny, "--output", output, "data.workers=1", "train.epochs=100000", *more]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
@@ -363,7 +253,7 @@ runpy.run_path({str(ROOT / "train_distributed.py")!r}, run_name="__main__")
 """)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", spy]
     command += ["--config", tiny, "--output", tmp_path / "run", "train.epochs=1", "train.optimizer=sgd", "train.learning_rate=1e-6"]
-    ended = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert "2 x batch 2 on cpu" in ended.stdout
     assert ended.stdout.count("epoch 1: training loss") == 1  # one of them speaks

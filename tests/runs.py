@@ -1,0 +1,61 @@
+"""Training runs for the tests of training: what they leave behind, and single steps without a command line."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import torch
+
+from config import load_config
+from losses import build_loss
+from models import build_model
+from utils.checkpoint import read_checkpoint
+from utils.training.distributed import World
+from utils.training.frozen import freeze
+from utils.training.optimizer import build_optimizer
+from utils.training.state import Run
+from utils.training.step import TrainingStep
+
+ALONE = World("none", torch.device("cpu"))
+Batch = list[torch.Tensor]
+
+
+def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / name)["weights"]
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def parameters_of(state: dict[str, torch.Tensor]) -> list[str]:
+    """The names that are not batch-norm statistics."""
+    return [name for name in state if "running" not in name and "tracked" not in name]
+
+
+def losses(said: str) -> list[float]:
+    return [float(line.split("training loss ")[1].split(",")[0]) for line in said.splitlines() if "training loss" in line]
+
+
+def fresh_run(recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world: World = ALONE, scale: float | None = None) -> Run:
+    """A run with freshly drawn weights. scale: of a gradient scaler such as float16 has; None: none."""
+    config = load_config(recipe, overrides)
+    torch.manual_seed(0)
+    network = build_model(config)
+    freeze(network, config.train.freeze)
+    step = world.wrap(TrainingStep(network, build_loss(config), config.train.precision), False)
+    optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], config.train, world.device)
+    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
+    return Run(config, folder, world, network, step, optimizer, scaler, logging.getLogger("test"), None)
+
+
+def random_batch(run: Run, size: int = 2, seed: int = 0) -> Batch:
+    """Images (size, 3, 64, 64), heatmaps, mask_miss and which channels are known."""
+    g, channels = torch.Generator().manual_seed(seed), run.config.channels.count
+    images, maps = torch.rand(size, 3, 64, 64, generator=g), torch.rand(size, channels, 16, 16, generator=g)
+    return [images, maps, torch.ones(size, 1, 16, 16), torch.ones(size, channels, dtype=torch.bool)]
+
+
+def copied(run: Run) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}

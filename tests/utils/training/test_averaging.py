@@ -1,0 +1,56 @@
+"""Averaging weights: which epochs count, the mean, and statistics that fit it."""
+
+from __future__ import annotations
+
+import torch
+from runs import parameters_of, same, weights
+from torch import nn
+
+from config.schema import SwaConfig
+from utils.training.averaging import cycle_ends, refresh_statistics, take_into_mean
+
+
+def test_each_cycle_ends_at_its_last_epoch():
+    def ends(**settings: int | None) -> list[int]:
+        return [epoch for epoch in range(12) if cycle_ends(epoch, SwaConfig(**settings))]
+
+    assert ends(start_epoch=3, cycle=2) == [4, 6, 8, 10]
+    assert ends(start_epoch=0, cycle=5) == [4, 9]
+    assert ends(start_epoch=2, cycle=1) == list(range(2, 12))
+    assert ends(start_epoch=None) == []
+
+
+def test_the_mean_counts_every_cycle_the_same():
+    averaged, states = {}, [{"weight": torch.tensor([value]), "seen": torch.tensor(3)} for value in (1.0, 2.0, 6.0)]
+    counts = [take_into_mean(averaged, n, state) for n, state in enumerate(states)]
+    assert counts == [1, 2, 3]
+    assert averaged["weight"].tolist() == [3.0]
+
+
+def test_statistics_are_those_of_all_batches():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
+    network[2].eval()
+    nn.init.constant_(network[1].running_mean, 9)
+    nn.init.constant_(network[2].running_mean, 9)
+    batches = [torch.rand(2, 3, 5, 5) * scale for scale in (1, 2, 3)]
+    refresh_statistics(network, batches)
+    with torch.no_grad():
+        expected = torch.stack([network[0](batch).mean((0, 2, 3)) for batch in batches]).mean(0)
+    assert torch.allclose(network[1].running_mean, expected, atol=1e-6)
+    assert (network[2].running_mean == 9).all()  # a frozen one
+
+
+def test_averaged_weights(train):
+    """Two cycles of two epochs; an interrupt between them changes nothing."""
+    swa = ("train.swa.start_epoch=1", "train.swa.cycle=2", "train.swa.high=1e-3", "train.swa.low=1e-3")
+    three, four, five = (train(f"{epochs} epochs", *swa, f"train.epochs={epochs}")[0] for epochs in (3, 4, 5))
+    average = weights(five, "averaged.pth")
+    first, second = weights(three), weights(five)
+    assert all(torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6) for name in parameters_of(average))
+    of_one = weights(four, "averaged.pth")
+    assert all(torch.allclose(of_one[name], first[name]) for name in parameters_of(of_one))
+    statistics = "stages.0.features.0.conv2.bn.running_var"  # taken anew: neither the last weights' nor the mean of both
+    assert not torch.allclose(average[statistics], second[statistics], rtol=1e-3)
+    assert not torch.allclose(average[statistics], (first[statistics] + second[statistics]) / 2, rtol=1e-3)
+    resumed = train("resumed", *swa, "train.epochs=5", "--resume", four / "last.pth")[0]
+    assert same(weights(resumed, "averaged.pth"), average)

@@ -1,0 +1,104 @@
+"""Going on from a checkpoint: what is taken over, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from runs import losses, same, weights
+
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.training import trainer
+
+
+def test_the_scaler_goes_on_where_it_was(train):
+    half = ("train.precision=float16",)
+    folder = train("run", "train.epochs=1", *half)[0]
+    content = read_checkpoint(folder / "last.pth")
+    save_checkpoint(folder / "last.pth", **{**content, "scaler": {**content["scaler"], "scale": 64.0}})
+    train("run", "--resume", "auto", *half)
+    assert read_checkpoint(folder / "last.pth")["scaler"]["scale"] <= 64
+
+
+def test_a_checkpoint_of_an_earlier_version(train, trained, tmp_path):
+    """It holds keys that follow from others now, and lacks those that came since; neither is a change of the user's."""
+    content = read_checkpoint(trained / "last.pth")
+    stored = content["config"]
+    for section, key in (("model", "backbone"), ("data", "train_weights"), ("train", "milestones"), ("train", "freeze")):
+        del stored[section][key]
+    stored["assignment"] |= {"keypoint_sigma": 2.25, "trace_margin": 1.0}
+    save_checkpoint(tmp_path / "old.pth", **content)
+    said = train("run", "--resume", tmp_path / "old.pth", "train.epochs=3")[1]
+    assert "was trained with another configuration: train.epochs 2 -> 3\n" in said
+    assert "chosen anew" not in said
+
+
+def test_the_best_is_chosen_by_the_validation_loss(train, monkeypatch):
+    train_losses, val_losses = iter([3.0, 2.0, 1.0]), iter([5.0, 4.0, 6.0])
+    monkeypatch.setattr(trainer, "train_one_epoch", lambda *_: next(train_losses))
+    monkeypatch.setattr(trainer, "validate", lambda *_: next(val_losses))
+    folder = train("run", "train.epochs=3")[0]
+    best = read_checkpoint(folder / "best.pth")
+    assert (best["epoch"], best["best"]) == (2, 4.0)
+
+
+def test_validation_reads_the_validation_file(train, annotations, images, hdf5, tmp_path):
+    """Of the first two pictures alone."""
+    content = json.loads(annotations.read_text())
+    content["images"] = content["images"][:2]
+    content["annotations"] = [person for person in content["annotations"] if person["image_id"] <= 2]
+    (tmp_path / "two.json").write_text(json.dumps(content))
+    build_hdf5(tmp_path / "two.json", images, tmp_path / "two.h5", load_skeleton("coco"), workers=1)
+    still = ("train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
+    losses = [read_checkpoint(train(path.stem, f"data.val={path}", *still)[0] / "last.pth")["best"] for path in (hdf5, tmp_path / "two.h5")]
+    assert losses[0] != losses[1]
+    both = read_checkpoint(train("both", f"data.val=[{hdf5}, {tmp_path / 'two.h5'}]", *still)[0] / "last.pth")["best"]
+    assert min(losses) < both < max(losses)
+
+
+def test_frozen_weights_are_frozen_in_the_next_run_too(train, tmp_path):
+    frozen = "train.freeze=[front.*]"
+    folder = train("run", "train.epochs=1", frozen)[0]
+    front = {name: tensor for name, tensor in weights(folder).items() if name.startswith("front.")}
+    said = train("run", "--resume", "auto", frozen)[1]
+    assert len(losses(said)) == 1
+    assert same({name: tensor for name, tensor in weights(folder).items() if name.startswith("front.")}, front)
+
+
+def test_thawing_needs_a_new_start(run, train, tiny):
+    folder = train("run", "train.epochs=1", "train.freeze=[front.*]")[0]
+    status, _, err = run("train.py", "--config", tiny, "--output", folder, "--resume", "auto")
+    assert (status, err.count("\n")) == (2, 1)
+    assert "was trained with other parameters frozen; take only its weights with --init" in err
+
+
+# Weights to start from
+
+
+def test_a_trunk_from_a_file(train, trained):
+    still = ("train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
+    folder, said = train("run", f"model.backbone={trained / 'best.pth'}", *still)
+    given, taken = weights(trained, "best.pth"), weights(folder)
+    outputs = {name for name in given if ".predictions." in name}
+    assert f"{trained / 'best.pth'}: the trunk's {len(given) - len(outputs)} tensors taken, {len(outputs)} others newly initialised" in said
+    learnt = [name for name in given if "running" not in name and "tracked" not in name]
+    assert all(torch.allclose(given[name], taken[name], atol=1e-6) == (name not in outputs) for name in learnt if name.endswith("weight"))
+    assert "going on after epoch 1" in train("run", "--resume", "auto", f"model.backbone={trained / 'nowhere.pth'}", *still[1:])[1]
+    said = train("both", f"model.backbone={trained / 'best.pth'}", "--init", trained / "best.pth", *still)[1]
+    assert f"{trained / 'best.pth'}: not used, --init has the trunk too" in said
+
+
+@pytest.mark.parametrize(("change", "said"), [("missing", "1 tensors missing"), ("shape", "1 tensors of another shape")])
+def test_a_trunk_that_does_not_fit(run, tiny, trained, tmp_path, change, said):
+    given = weights(trained)
+    if change == "missing":
+        del given["front.stem.conv.weight"]
+    else:
+        given["front.stem.conv.weight"] = torch.zeros(1)
+    torch.save({"weights": {**given, "classifier.weight": torch.zeros(3)}}, tmp_path / "trunk.pth")
+    status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", f"model.backbone={tmp_path / 'trunk.pth'}")
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"model.backbone {tmp_path / 'trunk.pth'}: does not fit the network's trunk: {said} (front.stem.conv.weight" in err

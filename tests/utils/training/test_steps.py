@@ -1,0 +1,129 @@
+"""Single steps of training and validation, without files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from runs import copied, random_batch, same
+from torch import nn
+
+from config import UserError
+from utils.systems import pose_system
+from utils.training.distributed import World
+from utils.training.trainer import train_one_epoch, validate
+
+PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
+def test_a_batch_with_too_large_a_loss_is_dropped_and_leaves_no_trace(new_run, value):
+    """Neither in the weights nor in the batch-norm statistics, where a NaN would stay for ever."""
+    run, only_good = new_run("train.max_loss=1e5"), new_run("train.max_loss=1e5")
+    good = random_batch(run)
+    bad = [good[0].clone(), good[1] * (1e4 if np.isfinite(value) else 1), *good[2:]]
+    bad[0][0, 0, 0, 0] = value
+    loss = train_one_epoch(only_good, [good], 0)
+    assert train_one_epoch(run, [bad, good, bad], 0) == loss
+    assert same(copied(run), copied(only_good))
+
+
+def test_without_a_limit_any_finite_loss_is_accepted(new_run):
+    run = new_run("train.max_loss=null")
+    large = random_batch(run)
+    large[1] *= 1e6
+    assert train_one_epoch(run, [large], 0) > 1e9
+    large[0][:] = torch.nan
+    with pytest.raises(UserError, match="every batch's loss was not finite \\(train.max_loss\\)"):
+        train_one_epoch(run, [large], 0)
+
+
+def moved(run, before: list[torch.Tensor]) -> float:
+    return torch.cat([(a - b).ravel() for a, b in zip(run.network.parameters(), before)]).norm().item()
+
+
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_gradients_are_clipped(new_run, scale):
+    """With plain SGD the weights move by the rate times the gradient, whose norm is known then; however it was scaled before."""
+    run = new_run(*PLAIN, "train.clip_norm=0.5", scale=scale)
+    before = [parameter.detach().clone() for parameter in run.network.parameters()]
+    train_one_epoch(run, [random_batch(run)], 0)
+    assert moved(run, before) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_scaling_alone_changes_nothing(new_run):
+    plain, scaled = (new_run(*PLAIN, "train.learning_rate=1e-6", scale=scale) for scale in (None, 1024.0))
+    for run in (plain, scaled):
+        train_one_epoch(run, [random_batch(run)], 0)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(plain.network.parameters(), scaled.network.parameters()))
+
+
+@pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (4, 0.2), (9, 0.04)])
+def test_each_epoch_has_the_rate_of_its_place_in_the_schedule(new_run, epoch, factor):
+    run = new_run("train.learning_rate=1e-6", "train.decay=0.2", "train.milestones=[3, 9]", "train.epochs=12")
+    train_one_epoch(run, [random_batch(run)] * 2, epoch)
+    assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6 * factor)
+
+
+def test_the_rate_warms_up_within_an_epoch(new_run):
+    run = new_run("train.learning_rate=1e-6", "train.warmup_epochs=1")
+    seen = []
+    run.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
+    train_one_epoch(run, [random_batch(run)] * 4, 0)
+    assert seen == pytest.approx([0.25e-6, 0.5e-6, 0.75e-6, 1e-6])
+
+
+# Validation
+
+
+def test_validation_changes_nothing_and_uses_the_stored_statistics(new_run):
+    run = new_run()
+    batch = random_batch(run)
+    train_one_epoch(run, [batch], 0)
+    before = copied(run)
+    loss = validate(run, [batch], 0, pose_system(run.config))
+    assert same(copied(run), before)
+    run.network.eval()
+    with torch.no_grad():
+        assert loss == pytest.approx(run.step.loss(run.network(batch[0]), *batch[1:]).item(), rel=1e-5)
+
+
+def test_every_validation_sample_counts_the_same(new_run):
+    """However they are shared out to batches."""
+    run = new_run()
+    whole = random_batch(run, size=5)
+    parts = [[tensor[some] for tensor in whole] for some in (slice(0, 4), slice(4, 5))]
+    system = pose_system(run.config)
+    assert validate(run, parts, 0, system) == pytest.approx(validate(run, [whole], 0, system), rel=1e-5)
+
+
+def test_dataparallel_validates_with_the_whole_of_it(new_run):
+    """And processes of their own each with their bare network: they may have different numbers of batches."""
+    run = new_run()
+    spread = nn.Sequential()  # anything that has the step as its `module`
+    spread.module = run.step
+    alone, distributed = World("data_parallel", torch.device("cpu")), World("distributed", torch.device("cpu"), 0, 2)
+    assert alone.without_waiting(spread) is spread
+    assert distributed.without_waiting(spread) is run.step
+    assert alone.bare(spread) is distributed.bare(run.step) is run.step
+
+
+# Frozen parts
+
+
+def test_frozen_parts_stay_as_they_are(new_run):
+    """Their batch-norm statistics too."""
+    run = new_run("train.freeze=[front.*, stages.0.hourglass.*]")
+    before = copied(run)
+    train_one_epoch(run, [random_batch(run)], 0)
+    after = copied(run)
+    changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in after if not name.startswith(("front.", "stages.0.hourglass."))}
+    assert len(run.optimizer.param_groups[0]["params"]) == sum(p.requires_grad for p in run.network.parameters())
+
+
+@pytest.mark.parametrize(("patterns", "said"), [("[trunk.*]", "no parameter is called 'trunk.*'"), ("['*']", "nothing is left to train")])
+def test_freezing_what_is_not_there_or_everything(new_run, patterns, said):
+    with pytest.raises(UserError, match="train.freeze: ") as error:
+        new_run(f"train.freeze={patterns}")
+    assert said in str(error.value)
