@@ -46,16 +46,25 @@ def in_processes(function: Callable[..., T], jobs: Iterable[tuple], workers: int
 def _interrupts_waiting() -> Iterator[None]:
     """Ctrl-C reaches every process of the terminal, and only the first should answer, after this.
 
-    Those that are started within do not, from their first moment on: a process inherits the signals that are held back.
+    Those that are started within do not, from their first moment on: a process inherits the signals that are held back. Held back in this
+    thread alone a signal still comes by way of others, such as NumPy's, and Python's handler would break off in the middle of starting a
+    process: so it is only noted here.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
+    ours = threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT))
+    if not ours:  # or ignored, as in the background of a shell
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    asked: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None  # not on Windows
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if asked:
+            handler(signal.SIGINT, None)
 
 
 def _start_worker() -> None:

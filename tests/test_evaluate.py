@@ -57,12 +57,12 @@ def knowing(monkeypatch, annotations, images):
     by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, found) for i, found in people.items()}
     asked = []
 
-    def estimate(self, image):
-        number, found = by_pixels[image.tobytes()]
-        asked.append(number)
-        return found
+    def estimate(self, images):
+        found = [by_pixels[image.tobytes()] for image in images]
+        asked.extend(number for number, _ in found)
+        return [people for _, people in found]
 
-    monkeypatch.setattr(PoseEstimator, "__call__", estimate)
+    monkeypatch.setattr(PoseEstimator, "batch", estimate)
     return asked
 
 
@@ -131,16 +131,16 @@ def test_nothing_of_an_earlier_evaluation_is_left_beside_new_detections(evaluate
 @pytest.fixture
 def interrupted(evaluate, knowing, monkeypatch):
     """An evaluation that Ctrl-C ended at the fourth image."""
-    whole = PoseEstimator.__call__
+    whole = PoseEstimator.batch
 
-    def estimate(self, image):
+    def estimate(self, images):
         if len(knowing) == 3:
             raise KeyboardInterrupt
-        return whole(self, image)
+        return whole(self, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PoseEstimator, "__call__", estimate)
-        ended = evaluate()
+        patch.setattr(PoseEstimator, "batch", estimate)
+        ended = evaluate("--batch-size", 1)
     assert ended.status == 130
     assert ended.err.splitlines()[-1] == "error: interrupted; the same command goes on where it was"
     knowing.clear()
@@ -173,7 +173,7 @@ def test_other_settings_start_anew(evaluate, knowing, interrupted):
 def test_scales_and_flip(evaluate, monkeypatch):
     """Overrides at the end of the command are none of --scales."""
     seen = []
-    monkeypatch.setattr(PoseEstimator, "__call__", lambda self, image: seen.append(self.config.inference) or (np.zeros((0, 18, 3)), []))
+    monkeypatch.setattr(PoseEstimator, "batch", lambda self, _: seen.append(self.config.inference) or [(np.zeros((0, 18, 3)), [])])
     assert evaluate("--limit", 1).status == 0
     assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7").status == 0
     assert [(i.scales, i.flip, i.pad_value) for i in seen] == [((1.0,), True, 128), ((0.5, 1.0), False, 7)]

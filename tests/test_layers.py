@@ -13,7 +13,8 @@ FLOORS = [
     {"data", "models", "losses"},
     {"utils.device", "utils.checkpoint", "utils.assignment", "utils.pictures"},
     {"utils.systems"},
-    {"utils.inference", "utils.training", "utils.evaluation"},
+    {"utils.inference", "utils.training"},
+    {"utils.evaluation"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
 FILES = [path for folder in ("config", "data", "models", "losses", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from config import Config, UserError
+from config import Config, UserError, load_config
 from config.files import existing_file, written_whole
-from config.load import parse_config
+from config.load import parse_config, with_overrides
 from models import tensor_names
 
 SHOWN = 3  # names in a message
+PUBLISHED = Path(__file__).parents[1] / "config" / "simplepose_coco_512.yaml"
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
@@ -60,6 +61,12 @@ def checkpoint_config(path: str | Path) -> Config | None:
     """The configuration that a checkpoint of ours was trained with; None in the published format."""
     values = read_checkpoint(path).get("config")
     return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
+
+
+def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The configuration to run a checkpoint with: the named one; else its own; else, for a published checkpoint, the published recipe."""
+    stored = checkpoint_config(checkpoint) if path is None else None
+    return load_config(path or PUBLISHED, overrides) if stored is None else with_overrides(stored, overrides)
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

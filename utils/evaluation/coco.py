@@ -1,4 +1,4 @@
-"""COCO keypoint evaluation: detections as COCO's JSON, and pycocotools' ten figures."""
+"""COCO keypoint evaluation: what is to be found, detections as COCO's JSON, and pycocotools' ten figures."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from config import Skeleton
-from config.files import write_json, written_whole
-from data.formats.coco import file_keypoints, indexed, person_area, person_box
+from config import Skeleton, UserError
+from config.files import existing_folder, write_json, written_whole
+from data.formats.coco import file_keypoints, indexed, keypoint_category, load_coco, naming_file, person_area, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 FIGURES_NAME = "figures.json"
@@ -21,27 +21,63 @@ RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the CO
 ARCHIVE_NAME = RESULTS_NAME.replace(".json", ".zip")
 
 
+class CocoTask:
+    """The images of an annotation file, or the first so many, and the people to be found in them.
+
+    Keypoints that only one of file and skeleton has do not count. A file without annotations (test-dev) can only be answered.
+    Raises UserError where an annotation makes no sense or an image is missing: better now than after an hour.
+    """
+
+    def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
+        coco = load_coco(path)
+        self.path, self.folder, self.skeleton = path, existing_folder(folder, "image folder"), skeleton
+        self.annotated = bool(coco.anns)
+        self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
+        self.count = len(self.order)
+        if self.annotated:
+            self.category, self.order = keypoint_category(coco, skeleton, path)
+            self.count = len(coco.cats[self.category]["keypoints"])
+            with naming_file(path):
+                self._truth = ground_truth(coco, self.category, self.order)
+        self.images: list[dict] = [coco.imgs[i] for i in sorted(coco.imgs)][:limit]
+        if not self.images:
+            raise UserError(f"annotation file {path}: lists no image")
+        missing = [image["file_name"] for image in self.images if not (folder / image["file_name"]).is_file()]
+        if missing:
+            raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(self.images)} images listed, such as {missing[0]}")
+
+    def detections(self, image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+        """One image's people as COCO results. keypoints (P, K, 3) x, y, score in image pixels; scores (P,)."""
+        return to_detections(image_id, keypoints, scores, self.skeleton, self.category, self.order, self.count)
+
+    def figures(self, detections: list[dict]) -> dict[str, float]:
+        """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
+        ids = [image["id"] for image in self.images]
+        return keypoint_figures(self._truth, detections, ids, self.category, self.order, self.skeleton.oks_sigmas)
+
+
 def to_detections(
     image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray, count: int
 ) -> list[dict]:
     """One image's people as COCO results, in the annotation file's own order.
 
-    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands among the file's `count`.
+    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands among the file's `count`,
+    -1: nowhere.
     """
-    ordered = np.zeros((len(keypoints), count, 3))
-    ordered[:, order] = skeleton.to_dataset(keypoints)
+    ordered, there = np.zeros((len(keypoints), count, 3)), order >= 0
+    ordered[:, order[there]] = skeleton.to_dataset(keypoints)[:, there]
     ordered[..., 2] = ordered[..., 2] > 0
     flat = np.round(ordered.reshape(len(keypoints), 3 * count), 2).tolist()
+    # The score as it is: rounded, people of almost one score would be ranked by chance
     return [
-        {"image_id": image_id, "category_id": category, "keypoints": person, "score": round(float(score), 6)}
-        for person, score in zip(flat, scores)
+        {"image_id": image_id, "category_id": category, "keypoints": person, "score": float(score)} for person, score in zip(flat, scores)
     ]
 
 
 def ground_truth(coco: COCO, category: int, order: np.ndarray) -> COCO:
     """The people of an annotation file as `keypoint_figures` compares with. Raises UserError where an annotation makes no sense.
 
-    order (D,): where each of the data set's keypoints stands in the file.
+    order (D,): where each of the data set's keypoints stands in the file; -1: nowhere.
     """
     people = [annotation for annotation in coco.dataset["annotations"] if annotation["category_id"] == category]
     return indexed({**coco.dataset, "annotations": [_true_person(*numbered, order) for numbered in enumerate(people, start=1)]})
@@ -52,15 +88,15 @@ def keypoint_figures(
 ) -> dict[str, float]:
     """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it).
 
-    truth: see `ground_truth`. order (D,): where each of the data set's keypoints stands in the annotation file.
+    truth: see `ground_truth`. order (D,): where each of the data set's keypoints stands in the annotation file; -1: nowhere.
     sigmas (D,): OKS's, in the data set's order.
     """
-    if not detections:
-        return dict.fromkeys(FIGURES, 0.0)
-    found = [{**detection, "keypoints": file_keypoints(detection, order).ravel()} for detection in detections]
+    there = order >= 0
+    found = [{**detection, "keypoints": file_keypoints(detection, order[there]).ravel()} for detection in detections]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
-        evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas
+        answer = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
+        evaluation = COCOeval(truth, answer, "keypoints")
+        evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas[there]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -72,7 +108,7 @@ def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
 
     The id is new, since pycocotools takes 0, where such files like to begin, for "not matched".
     """
-    keypoints, box = file_keypoints(annotation, order), person_box(annotation).tolist()
+    keypoints, box = file_keypoints(annotation, order[order >= 0]), person_box(annotation).tolist()
     known = {"id": number, "bbox": box, "area": person_area(annotation), "iscrowd": int(bool(annotation.get("iscrowd")))}
     return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
 

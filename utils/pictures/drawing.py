@@ -1,4 +1,4 @@
-"""Pictures of people, and sheets of pictures."""
+"""Pictures of people."""
 
 from __future__ import annotations
 
@@ -25,21 +25,6 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton) ->
             cv2.circle(out, points[k].tolist(), 2 * size, (255, 255, 255), -1, cv2.LINE_AA)
             cv2.circle(out, points[k].tolist(), max(1, round(1.4 * size)), sides[k], -1, cv2.LINE_AA)
     return out
-
-
-def thumbnail(image: np.ndarray, height: int) -> np.ndarray:
-    """The image (H, W, 3) uint8 brought to this height; a very wide one to twice the height in width, with white below."""
-    scale = min(height / image.shape[0], 2 * height / image.shape[1])
-    size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.copyMakeBorder(small, 0, height - size[1], 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3)
-
-
-def contact_sheet(images: list[np.ndarray], columns: int) -> np.ndarray:
-    """Images (H, W, 3) uint8 of one height side by side; rows padded with white."""
-    rows = [np.hstack(images[start : start + columns]) for start in range(0, len(images), columns)]
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([cv2.copyMakeBorder(r, 0, 0, 0, width - r.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3) for r in rows])
 
 
 def _hues(count: int) -> list[tuple[int, int, int]]:
