@@ -114,6 +114,64 @@ def test_video(demo, two_people, tmp_path):
     assert np.abs(frame[20, 10].astype(int) - 40).max() > 40
 
 
+RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    """Six frames of three coloured stripes, whose brightness tells them apart."""
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for n in range(6):
+        frame = np.repeat(np.array([RED, GREEN, BLUE], float)[None] * (0.5 + 0.1 * n), 64, 0)
+        writer.write(np.repeat(frame, 32, 1).astype(np.uint8))
+    writer.release()
+    return path
+
+
+def stripes(picture: np.ndarray) -> list[int]:
+    """The strongest channel, of blue, green and red, in the middle of each third."""
+    return [int(picture[32, x].argmax()) for x in (16, 48, 80)]
+
+
+def test_colours_of_a_video_are_as_they_were(demo, two_people, clip, tmp_path):
+    demo(clip)
+    assert [stripes(frame) for frame in two_people] == [[2, 1, 0]] * 6
+    there, frame = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).read()
+    assert (there, stripes(frame)) == (True, [2, 1, 0])
+
+
+def test_unlikely_people_are_not_drawn_in_videos_either(demo, two_people, clip, tmp_path):
+    """The likely one's nose is at (10, 20), the other one's at (30, 40)."""
+
+    def changed(*more: object) -> list[bool]:
+        demo(clip, *more)
+        frame = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).read()[1].astype(int)
+        difference = np.abs(frame - two_people[-6]).max(2)
+        return [bool(difference[y - 1 : y + 2, x - 1 : x + 2].max() > 60) for x, y in ((10, 20), (30, 40))]
+
+    assert changed() == [True, False]
+    assert changed("--min-score", 0) == [True, True]
+    assert changed("--min-score", 0.9) == [False, False]
+
+
+def test_limit_and_sheet_of_a_video(demo, two_people, clip, tmp_path):
+    assert "4 frames" in demo(clip, "--limit", 4, "--sheet", tmp_path / "sheet.png").out
+    assert len(two_people) == 4
+    assert len(json.loads((tmp_path / "demo" / "clip.json").read_text())) == 4
+    assert cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (240, 4 * 360, 3)
+
+
+def test_a_video_that_is_cut_short_gives_what_there_is(demo, two_people, clip, tmp_path):
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1"))])  # up to the last frame, and without the index
+    demo(clip)
+    frames = json.loads((tmp_path / "demo" / "clip.json").read_text())
+    assert len(frames) == 5
+    assert cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == len(frames)
+
+
 def test_photographs_and_their_video(demo, shared, tmp_path):
     media = shared / "data" / "media"
     assert "20 pictures" in demo(media, "data.input_size=[64, 64]").out

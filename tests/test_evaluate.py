@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -94,11 +95,69 @@ def test_detections_are_as_coco_wants_them(evaluate, knowing, annotations, tmp_p
 
 
 def test_a_network_that_finds_nobody_gets_zeros(evaluate, tmp_path):
-    """The tiny network has hardly been trained."""
+    """The tiny network has hardly been trained. Nobody in the pictures is large: that is no figure at all."""
     status, out, err = evaluate("--limit", 2, "--device", "cpu", "assignment.keypoint_threshold=0.99")
     assert status == 0, err
-    assert out.splitlines()[1].split() == ["0.000"] * 10
+    names, values, *_ = out.splitlines()
+    assert dict(zip(names.split(), values.split())) == {name: "-1.000" if name.endswith("_L") else "0.000" for name in FIGURES}
     assert read(tmp_path / "out" / "detections.json") == []
+
+
+@pytest.mark.parametrize("found", [False, True])
+def test_with_nobody_to_find_there_are_no_figures(evaluate, knowing, annotations, monkeypatch, tmp_path, found):
+    """Whether somebody was found or not."""
+    content = read(annotations)
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
+    (tmp_path / "nobody.json").write_text(json.dumps(content))
+    people = [(np.ones((1, 18, 3), np.float32) if found else np.zeros((0, 18, 3)), np.ones(int(found)))]
+    monkeypatch.setattr(PoseEstimator, "batch", lambda self, images: people)
+    status, out, err = evaluate("--limit", 1, annotations=tmp_path / "nobody.json")
+    assert status == 0, err
+    assert out.splitlines()[1].split() == ["-1.000"] * 10
+
+
+def test_figures_are_over_the_images_that_were_looked_at(evaluate, knowing, tmp_path):
+    """Everybody in them is found: those in the others must not count as missed."""
+    evaluate("--limit", 2)
+    assert read(tmp_path / "out" / "figures.json")["AP"] == pytest.approx(1)
+
+
+def test_scores_are_kept_as_they_are(evaluate, knowing, annotations, tmp_path):
+    """People of almost one score are ranked by what they differ in."""
+    evaluate("--limit", 3)
+    scores = [score for i, (_, scores) in labelled_people(annotations).items() if i <= 3 for score in scores.tolist()]
+    assert [detection["score"] for detection in read(tmp_path / "out" / "detections.json")] == scores
+    close = to_detections(1, np.ones((2, 18, 3)), np.array([0.5, 0.5 + 1e-9]), SKELETON, 1, np.arange(17), 17)
+    assert close[0]["score"] < close[1]["score"]
+
+
+def test_results_do_not_depend_on_the_size_of_batches(evaluate, tmp_path):
+    """With a real network, on pictures of one size."""
+    for size in (1, 3, 8):
+        faint = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")
+        assert evaluate("--batch-size", size, *faint, output=tmp_path / str(size)).status == 0
+    one, *others = (read(tmp_path / str(size) / "detections.json") for size in (1, 3, 8))
+    assert one
+    for other in others:
+        assert [d["image_id"] for d in one] == [d["image_id"] for d in other]
+        np.testing.assert_allclose([d["score"] for d in one], [d["score"] for d in other], atol=1e-4)
+        np.testing.assert_allclose([d["keypoints"] for d in one], [d["keypoints"] for d in other], atol=0.05)
+
+
+def test_pictures_are_run_together(evaluate, knowing, monkeypatch):
+    sizes, plain = [], PoseEstimator.batch
+    monkeypatch.setattr(PoseEstimator, "batch", lambda self, images: sizes.append(len(images)) or plain(self, images))
+    evaluate("--batch-size", 3)
+    assert sizes == [3, 3, 2]
+
+
+def test_a_checkpoint_knows_its_own_configuration(run, trained, annotations, images, tmp_path, monkeypatch):
+    configs = []
+    plain = PoseEstimator.batch
+    monkeypatch.setattr(PoseEstimator, "batch", lambda self, pictures: configs.append(self.config) or plain(self, pictures))
+    options = ("--checkpoint", trained / "best.pth", "--annotations", annotations, "--images", images, "--output", tmp_path / "out")
+    assert run("evaluate.py", *options, "--limit", 1, "--no-flip").status == 0
+    assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)
 
 
 def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
@@ -167,6 +226,29 @@ def test_other_settings_start_anew(evaluate, knowing, interrupted):
     assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_another_checkpoint_starts_anew(evaluate, knowing, interrupted, trained):
+    assert evaluate(checkpoint=trained / "best.pth").status == 0
+    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_checkpoint_that_was_replaced_starts_anew(evaluate, knowing, copy_of, trained, monkeypatch):
+    """By one of the same name and size."""
+    checkpoint, whole = copy_of(trained) / "last.pth", PoseEstimator.batch
+
+    def only_three(self, images):
+        if len(knowing) == 3:
+            raise KeyboardInterrupt
+        return whole(self, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PoseEstimator, "batch", only_three)
+        assert evaluate("--batch-size", 1, checkpoint=checkpoint).status == 130
+    os.utime(checkpoint, ns=(1, 1))
+    knowing.clear()
+    assert evaluate(checkpoint=checkpoint).status == 0
+    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 # Options
 
 
@@ -182,6 +264,7 @@ def test_scales_and_flip(evaluate, monkeypatch):
 def test_options_that_make_no_sense(evaluate):
     for arguments, said in (
         (("--limit", 0), "--limit 0"),
+        (("--batch-size", 0), "--batch-size 0"),
         (("--scales", "wide"), "inference.scales"),
         (("--scales", -1), "inference.scales"),
     ):
@@ -263,6 +346,27 @@ def test_own_annotation_files_give_the_same_figures(annotations, tmp_path):
     plain.evaluate(), plain.accumulate(), plain.summarize()
     assert list(figures.values()) == pytest.approx(plain.stats.tolist())
     assert figures_of(own_file(usual, tmp_path / "own.json"))[0] == figures
+
+
+def test_files_of_fewer_keypoints_are_evaluated_by_those(annotations, tmp_path):
+    """As pycocotools does it with their sigmas; what the file does not have is not asked for, and stands nowhere in the detections."""
+    content = read(annotations)
+    keep = [16, 5, 6, 7, 8, 11, 12]  # not in the usual order
+    content["categories"][0]["keypoints"] = [list(SKELETON.dataset)[k] for k in keep]
+    content["annotations"] = [a for a in content["annotations"] if not a["iscrowd"]]
+    for annotation in content["annotations"]:
+        keypoints = np.reshape(annotation["keypoints"], (17, 3))[keep]
+        annotation.update(keypoints=keypoints.ravel().tolist(), num_keypoints=int((keypoints[:, 2] > 0).sum()))
+    path = tmp_path / "few.json"
+    path.write_text(json.dumps(content))
+    figures, detections = figures_of(path)
+    assert {len(detection["keypoints"]) for detection in detections} == {3 * len(keep)}
+    coco = COCO(str(path))
+    plain = COCOeval(coco, coco.loadRes(detections), "keypoints")
+    plain.params.kpt_oks_sigmas = SKELETON.oks_sigmas[keep]
+    plain.evaluate(), plain.accumulate(), plain.summarize()
+    assert 0.3 < figures["AP"] < 1
+    assert list(figures.values()) == pytest.approx(plain.stats.tolist())
 
 
 def test_people_without_an_area_have_their_boxs(annotations, tmp_path):
