@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from config.load import load_skeleton
+from config.skeleton import UNLABELLED
 from data.coco_masks_hdf5 import Built, build_hdf5
+from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.people_file import PeopleFile
 
 SKELETON = load_skeleton("coco")
@@ -49,3 +51,18 @@ def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options
 def read_back(folder: Path) -> PeopleFile:
     """What `build` wrote."""
     return PeopleFile(folder / "out.h5", SKELETON)
+
+
+def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
+    coco = load_coco(path)
+    category, order = keypoint_category(coco, SKELETON, path)
+    rng, found = np.random.default_rng(0), {}
+    for image_id in sorted(coco.imgs):
+        people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
+        joints = np.array([annotated_joints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        keypoints = SKELETON.from_dataset(joints)
+        keypoints[..., 2] = keypoints[..., 2] != UNLABELLED
+        keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
+        found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
+    return found

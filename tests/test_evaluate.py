@@ -11,16 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from people import SKELETON, labelled_people
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from config.load import load_skeleton
-from config.skeleton import UNLABELLED
-from data.formats.coco import annotated_joints, keypoint_category, load_coco
+from data.formats.coco import keypoint_category, load_coco
 from utils.evaluation.coco import FIGURES, RESULTS_NAME, ground_truth, keypoint_figures, to_detections
 from utils.inference import PoseEstimator
 
-SKELETON = load_skeleton("coco")
 TO_FILE = np.random.default_rng(5).permutation(17)
 
 
@@ -34,21 +32,6 @@ def evaluate(run, tiny, trained, annotations, images, tmp_path):
         return run("evaluate.py", *named, *more)
 
     return start
-
-
-def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
-    coco = load_coco(path)
-    category, order = keypoint_category(coco, SKELETON, path)
-    rng, found = np.random.default_rng(0), {}
-    for image_id in sorted(coco.imgs):
-        people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
-        joints = np.array([annotated_joints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
-        keypoints = SKELETON.from_dataset(joints)
-        keypoints[..., 2] = keypoints[..., 2] != UNLABELLED
-        keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
-        found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
-    return found
 
 
 @pytest.fixture
