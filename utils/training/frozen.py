@@ -10,15 +10,21 @@ from torch import nn
 from config import UserError
 
 
+def frozen_names(network: nn.Module, patterns: Iterable[str]) -> set[str]:
+    """The parameters whose names fit one of the patterns."""
+    patterns = list(patterns)
+    return {name for name, _ in network.named_parameters() if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+
 def freeze(network: nn.Module, patterns: Iterable[str]) -> None:
     """Have the parameters whose names fit one of the patterns not learn. Raises UserError where a pattern fits none, or nothing is left."""
     parameters = dict(network.named_parameters())
     for pattern in patterns:
-        named = [parameter for name, parameter in parameters.items() if fnmatchcase(name, pattern)]
+        named = frozen_names(network, [pattern])
         if not named:
             raise UserError(f"train.freeze: no parameter is called {pattern!r}; there are {next(iter(parameters))}, ...")
-        for parameter in named:
-            parameter.requires_grad_(False)
+        for name in named:
+            parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise UserError("train.freeze: nothing is left to train")
 

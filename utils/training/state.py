@@ -15,6 +15,7 @@ from config import Config, UserError
 from config.load import changed_keys, parse_config
 from utils.checkpoint import read_checkpoint
 from utils.training.distributed import World
+from utils.training.frozen import frozen_names
 from utils.training.interrupts import Interrupts
 
 
@@ -62,7 +63,13 @@ def resume(run: Run, path: Path) -> list[str]:
     optimizer = trained["train"]["optimizer"]
     if optimizer != run.config.train.optimizer:
         raise UserError(f"checkpoint {path}: was trained with train.optimizer={optimizer}; take only its weights with --init")
-    _resume_optimizer(run.optimizer, content["optimizer"], path)
+    frozen = trained["train"]["freeze"]  # the optimizer's moments have no names: other parameters would take them for theirs
+    if frozen_names(run.network, frozen) != frozen_names(run.network, run.config.train.freeze):
+        raise UserError(f"checkpoint {path}: was trained with train.freeze={frozen}; take only its weights with --init")
+    configured = [{key: value for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups]
+    run.optimizer.load_state_dict(content["optimizer"])
+    for group, values in zip(run.optimizer.param_groups, configured):
+        group.update(values)  # the configuration in force counts, not the one that the checkpoint was trained with
     if content["scaler"]:  # empty where the checkpoint was trained in another precision
         run.scaler.load_state_dict(content["scaler"])
     run.epoch, run.best = content["epoch"], content["best"]
@@ -76,17 +83,6 @@ def resume(run: Run, path: Path) -> list[str]:
         run.best = float("inf")
         told.append("the validation loss is another one than before: the best checkpoint is chosen anew")
     return told
-
-
-def _resume_optimizer(optimizer: torch.optim.Optimizer, state: dict, path: Path) -> None:
-    """The moments of a checkpoint; the configuration in force counts for the rest, not the one that the checkpoint was trained with."""
-    configured = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    try:
-        optimizer.load_state_dict(state)
-    except ValueError as error:
-        raise UserError(f"checkpoint {path}: was trained with other parameters frozen; take only its weights with --init") from error
-    for group, values in zip(optimizer.param_groups, configured):
-        group.update(values)
 
 
 def _short(value: object) -> str:
