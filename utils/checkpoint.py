@@ -107,11 +107,12 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     wanted, is_trunk = model.state_dict(), tensor_names(model).is_trunk
     trunk = {name: tensor for name, tensor in wanted.items() if is_trunk(name)}
     weights = {name: tensor for name, tensor in _weights(read_checkpoint(path), model, path).items() if name in trunk}
-    differences = _differences(trunk, weights, is_trunk)
+    # Batch norm counts its batches since PyTorch 0.4.1 only; many a file of ImageNet weights is older
+    differences = _differences(trunk, weights, lambda name: not name.endswith(".num_batches_tracked"))
     if differences:
         raise UserError(f"model.backbone {path}: does not fit the network's trunk: {'; '.join(differences)}")
     _copy(weights, wanted)
-    return list(trunk), [name for name in wanted if name not in trunk]
+    return list(weights), [name for name in wanted if name not in weights]
 
 
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:

@@ -19,7 +19,9 @@ from benchmarks.fidelity import write_published_checkpoint
 from config import Config, UserError, load_config
 from models import build_model
 from models.imhn import from_published
-from utils.checkpoint import checkpoint_config, init_weights, load_weights, read_checkpoint, save_checkpoint
+from models.names import TensorNames
+from utils import checkpoint
+from utils.checkpoint import checkpoint_config, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
 
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 SMALL = ("model.stages=2", "model.channels=32", "model.channels_increase=16", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
@@ -263,6 +265,42 @@ def test_training_says_what_it_took(run, tiny, tmp_path):
     log = (tmp_path / "run" / "train.log").read_text()
     count = len(build_model(config).state_dict())
     assert f"published.pth: {count - 6} tensors taken, 6 newly initialised: stages.0.predictions.0.weight, " in log
+
+
+# A trunk from elsewhere
+
+
+class Classifier(nn.Module):
+    """A trunk with one head or another."""
+
+    def __init__(self, head: str):
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.add_module(head, nn.Conv2d(4, 5, 1))
+
+
+TRUNK_NAMES = TensorNames(lambda name: None if name.startswith("fc.") else name, trunk=lambda name: name.startswith("trunk."))
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["of today", "before 0.4.1"])
+def test_a_trunk_is_taken_from_a_network_of_another_kind(tmp_path, monkeypatch, counted):
+    """Older ones do not know how many batches their batch norm has seen."""
+    monkeypatch.setattr(checkpoint, "tensor_names", lambda model: TRUNK_NAMES)
+    given, network = Classifier("fc"), Classifier("keypoints")
+    torch.save({name: t for name, t in given.state_dict().items() if counted or "tracked" not in name}, tmp_path / "classifier.pth")
+    head = network.keypoints.weight.clone()
+    taken, fresh = load_backbone(network, tmp_path / "classifier.pth")
+    assert equal(network.trunk, given.trunk) and torch.equal(network.keypoints.weight, head)
+    assert (len(taken), len(fresh)) == ((7, 2) if counted else (6, 3))
+
+
+def test_half_a_trunk_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "tensor_names", lambda model: TRUNK_NAMES)
+    weights = Classifier("fc").state_dict()
+    del weights["trunk.1.running_var"]
+    torch.save(weights, tmp_path / "classifier.pth")
+    with pytest.raises(UserError, match=r"does not fit the network's trunk: 1 tensors missing \(trunk\.1\.running_var\)"):
+        load_backbone(Classifier("keypoints"), tmp_path / "classifier.pth")
 
 
 # The scripts, with a file as the published code writes it
