@@ -17,12 +17,14 @@ def cycle_ends(epoch: int, settings: SwaConfig) -> bool:
 
 
 def take_into_mean(averaged: dict[str, Tensor], averages: int, state: dict[str, Tensor]) -> int:
-    """Take a state into the mean of `averages` earlier ones, in place; the number of them afterwards. Whole numbers are not averaged."""
+    """Take a state into the mean of `averages` earlier ones, in place; the number of them afterwards. Whole numbers are the last's."""
     averages += 1
     for name, tensor in state.items():
         mean = averaged.setdefault(name, torch.zeros_like(tensor, device="cpu"))
         if tensor.is_floating_point():
             mean += (tensor.cpu() - mean) / averages
+        else:
+            mean.copy_(tensor)
     return averages
 
 

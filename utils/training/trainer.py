@@ -71,6 +71,7 @@ def train(
                 run.averages = take_into_mean(run.averaged, run.averages, run.network.state_dict())
             _finish_epoch(run, epoch, train_loss, val_loss)
         if run.averages:
+            train_set.epoch = batches.epoch = settings.epochs  # the same samples, wherever a run that was interrupted goes on
             _save_average(run, train_loader)
 
 

@@ -21,10 +21,11 @@ def test_each_cycle_ends_at_its_last_epoch():
 
 
 def test_the_mean_counts_every_cycle_the_same():
-    averaged, states = {}, [{"weight": torch.tensor([value]), "seen": torch.tensor(3)} for value in (1.0, 2.0, 6.0)]
+    averaged, states = {}, [{"weight": torch.tensor([value]), "seen": torch.tensor(int(value))} for value in (1.0, 2.0, 6.0)]
     counts = [take_into_mean(averaged, n, state) for n, state in enumerate(states)]
     assert counts == [1, 2, 3]
     assert averaged["weight"].tolist() == [3.0]
+    assert averaged["seen"].item() == 6
 
 
 def test_statistics_are_those_of_all_batches():
@@ -54,3 +55,15 @@ def test_averaged_weights(train):
     assert not torch.allclose(average[statistics], (first[statistics] + second[statistics]) / 2, rtol=1e-3)
     resumed = train("resumed", *swa, "train.epochs=5", "--resume", four / "last.pth")[0]
     assert same(weights(resumed, "averaged.pth"), average)
+    (resumed / "averaged.pth").unlink()  # as where the end came while it was made
+    train("resumed", *swa, "train.epochs=5", "--resume", "auto")
+    assert same(weights(resumed, "averaged.pth"), average)
+
+
+def test_frozen_parts_are_their_own_average(train):
+    """To the last number; and what learns has statistics of its own."""
+    options = ("train.freeze=[front.*]", "train.swa.start_epoch=0", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=1e-3")
+    folder = train("run", *options)[0]
+    average, last = weights(folder, "averaged.pth"), weights(folder)
+    unlike = {name.partition(".")[0] for name in average if not torch.equal(average[name], last[name])}
+    assert unlike == {"stages"}
