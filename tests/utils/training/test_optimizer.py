@@ -57,6 +57,19 @@ def test_the_rate_grows_with_the_number_of_processes(epoch):
     assert rate(epoch, 5, processes=4) == pytest.approx(4 * rate(epoch, 5), rel=1e-12)
 
 
+@pytest.mark.parametrize(("epoch", "overrides"), [(0, ()), (20, ()), (92, ("train.swa.start_epoch=90",))])
+def test_or_it_does_not_where_that_is_not_wanted(epoch, overrides):
+    alone = rate(epoch, 5, overrides=overrides)
+    assert rate(epoch, 5, processes=4, overrides=(*overrides, "train.scale_rate_by_processes=false")) == alone
+
+
+def test_milestones_take_the_place_of_the_published_falls():
+    milestones = ("train.milestones=[20, 40]", "train.decay=0.1", "train.warmup_epochs=0")
+    rates = [rate(epoch, STEPS // 2, overrides=milestones) for epoch in (0, 19, 20, 39, 40, 99)]
+    assert rates == pytest.approx([BASE, BASE, BASE / 10, BASE / 10, BASE / 100, BASE / 100], rel=1e-12)
+    assert rate(99, overrides=("train.milestones=[]",)) == BASE
+
+
 def test_without_warm_up_the_first_step_has_the_full_rate():
     assert rate(0, overrides=("train.warmup_epochs=0",)) == BASE
 
@@ -82,9 +95,12 @@ def test_sgd_is_the_published_one():
     assert (group["momentum"], group["weight_decay"], group["nesterov"], group["dampening"]) == (0.9, 5e-4, False, 0)
 
 
-def test_adamw_is_built_by_its_name():
-    settings = load_config(PUBLISHED, ["train.optimizer=adamw"]).train
-    assert isinstance(build_optimizer([nn.Parameter(torch.zeros(2))], settings, torch.device("cpu")), torch.optim.AdamW)
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_adam_comes_in_two_kinds(name, kind):
+    settings = load_config(PUBLISHED, [f"train.optimizer={name}", "train.momentum=0.8"]).train
+    optimizer = build_optimizer([nn.Parameter(torch.zeros(2))], settings, torch.device("cpu"))
+    assert type(optimizer) is kind
+    assert (optimizer.param_groups[0]["betas"], optimizer.param_groups[0]["weight_decay"]) == ((0.8, 0.999), 5e-4)
 
 
 @pytest.mark.parametrize("name", ["apex_sgd", "apex_adam"])

@@ -8,9 +8,14 @@ import pytest
 import torch
 from runs import losses, same, weights
 
+from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from utils.checkpoint import read_checkpoint, save_checkpoint
+from data.people_file import PeopleFile
+from data.samples.simplepose import SimplePoseSamples
+from losses import build_loss
+from models import build_model
+from utils.checkpoint import load_weights, read_checkpoint, save_checkpoint
 from utils.training import trainer
 
 
@@ -27,8 +32,9 @@ def test_a_checkpoint_of_an_earlier_version(train, trained, tmp_path):
     """It holds keys that follow from others now, and lacks those that came since; neither is a change of the user's."""
     content = read_checkpoint(trained / "last.pth")
     stored = content["config"]
-    for section, key in (("model", "backbone"), ("data", "train_weights"), ("train", "milestones"), ("train", "freeze")):
-        del stored[section][key]
+    for key in ("model.backbone", "data.train_weights", "train.milestones", "train.freeze", "loss.foreground"):
+        section, _, name = key.partition(".")
+        del stored[section][name]
     stored["assignment"] |= {"keypoint_sigma": 2.25, "trace_margin": 1.0}
     save_checkpoint(tmp_path / "old.pth", **content)
     said = train("run", "--resume", tmp_path / "old.pth", "train.epochs=3")[1]
@@ -59,6 +65,19 @@ def test_validation_reads_the_validation_file(train, annotations, images, hdf5, 
     assert min(losses) < both < max(losses)
 
 
+def test_the_validation_loss_is_the_mean_over_plain_samples(train, tiny, hdf5, samples):
+    """Each of them once, not augmented, with the network as it is used later; the last batch is smaller than the others."""
+    folder = train("run", "train.epochs=1", f"train.batch_size={samples - 1}")[0]
+    config = load_config(tiny)
+    network, loss = build_model(config), build_loss(config)
+    load_weights(network.eval(), folder / "last.pth")
+    plain = SimplePoseSamples(PeopleFile(hdf5, config.skeleton), config)
+    with torch.no_grad():
+        batches = ([tensor[None] for tensor in plain.sample(n, None)] for n in range(samples))
+        expected = sum(loss(network(images), *targets).item() for images, *targets in batches) / samples
+    assert read_checkpoint(folder / "last.pth")["best"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_frozen_weights_are_frozen_in_the_next_run_too(train, tmp_path):
     frozen = "train.freeze=[front.*]"
     folder = train("run", "train.epochs=1", frozen)[0]
@@ -68,11 +87,13 @@ def test_frozen_weights_are_frozen_in_the_next_run_too(train, tmp_path):
     assert same({name: tensor for name, tensor in weights(folder).items() if name.startswith("front.")}, front)
 
 
-def test_thawing_needs_a_new_start(run, train, tiny):
-    folder = train("run", "train.epochs=1", "train.freeze=[front.*]")[0]
-    status, _, err = run("train.py", "--config", tiny, "--output", folder, "--resume", "auto")
+@pytest.mark.parametrize("other", ["[]", "[front.dilated.1.*]"])
+def test_freezing_something_else_needs_a_new_start(run, train, tiny, other):
+    """Also where the parameters are as many and as large."""
+    folder = train("run", "train.epochs=1", "train.freeze=[front.dilated.0.*]")[0]
+    status, _, err = run("train.py", "--config", tiny, "--output", folder, "--resume", "auto", f"train.freeze={other}")
     assert (status, err.count("\n")) == (2, 1)
-    assert "was trained with other parameters frozen; take only its weights with --init" in err
+    assert "was trained with train.freeze=['front.dilated.0.*'];" in err and "take only its weights with --init" in err
 
 
 # Weights to start from

@@ -6,14 +6,37 @@ import numpy as np
 import pytest
 import torch
 from runs import copied, random_batch, same
-from torch import nn
+from torch import Tensor, nn
 
+from benchmarks.gradients import Replicas
 from config import UserError
+from utils.checkpoint import read_checkpoint
 from utils.systems import pose_system
 from utils.training.distributed import World
 from utils.training.trainer import train_one_epoch, validate
 
 PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
+
+
+class Meeting(nn.Module):
+    """A step in which a process would wait for the others."""
+
+    def __init__(self, step: nn.Module):
+        super().__init__()
+        self.module = step
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        raise AssertionError("waits for the other processes")
+
+
+class Board:
+    """Keeps the pictures that TensorBoard would show."""
+
+    def __init__(self):
+        self.images = []
+
+    def add_image(self, name: str, picture: np.ndarray, epoch: int, dataformats: str) -> None:
+        self.images.append((name, picture, epoch))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
@@ -65,6 +88,12 @@ def test_each_epoch_has_the_rate_of_its_place_in_the_schedule(new_run, epoch, fa
     assert run.optimizer.param_groups[0]["lr"] == pytest.approx(1e-6 * factor)
 
 
+def test_a_whole_training_goes_through_the_schedule(train):
+    folder = train("run", "train.learning_rate=1e-3", "train.milestones=[1]", "train.decay=0.01")[0]
+    (group,) = read_checkpoint(folder / "last.pth")["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(1e-5)
+
+
 def test_the_rate_warms_up_within_an_epoch(new_run):
     run = new_run("train.learning_rate=1e-6", "train.warmup_epochs=1")
     seen = []
@@ -97,15 +126,38 @@ def test_every_validation_sample_counts_the_same(new_run):
     assert validate(run, parts, 0, system) == pytest.approx(validate(run, [whole], 0, system), rel=1e-5)
 
 
-def test_dataparallel_validates_with_the_whole_of_it(new_run):
-    """And processes of their own each with their bare network: they may have different numbers of batches."""
+def test_dataparallel_validates_on_all_its_devices(new_run):
+    """No device sees more than its part of a batch, also of one that cannot be shared out evenly; the loss stays the same."""
+    whole, spread = new_run(), new_run()
+    spread.world, spread.step = World("data_parallel", spread.world.device), Replicas(spread.step, 2)
+    batch = random_batch(whole, size=5)
+    seen = []
+    spread.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    system = pose_system(whole.config)
+    assert validate(spread, [batch], 0, system) == pytest.approx(validate(whole, [batch], 0, system), rel=1e-5)
+    assert seen == [3, 2]
+
+
+def test_processes_do_not_meet_in_a_validation_step(new_run):
+    """They may have different numbers of batches: the one with more would wait for ever."""
     run = new_run()
-    spread = nn.Sequential()  # anything that has the step as its `module`
-    spread.module = run.step
-    alone, distributed = World("data_parallel", torch.device("cpu")), World("distributed", torch.device("cpu"), 0, 2)
-    assert alone.without_waiting(spread) is spread
-    assert distributed.without_waiting(spread) is run.step
-    assert alone.bare(spread) is distributed.bare(run.step) is run.step
+    run.world, run.step = World("distributed", run.world.device), Meeting(run.step)
+    validate(run, [random_batch(run)], 0, pose_system(run.config))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_pictures_are_of_the_first_batch_and_no_more_than_wanted(new_run, count):
+    run = new_run(f"train.val_images={count}")
+    run.board, seen = Board(), []
+    batches = [random_batch(run, size=4, seed=seed) for seed in range(2)]
+    run.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    validate(run, batches, 6, pose_system(run.config))
+    assert [name for name, _, _ in run.board.images] == [f"validation/{n}" for n in range(count)]
+    assert all(epoch == 7 for _, _, epoch in run.board.images)
+    for n, (_, picture, _) in enumerate(run.board.images):
+        assert picture.shape == (64, 5 * 64, 3)
+        assert np.abs(picture[:, :64, ::-1] - batches[0][0][n].permute(1, 2, 0).numpy() * 255).max() <= 1
+    assert sorted(len(images) for images in seen) == sorted([4, 4, *[count] * (count > 0)])
 
 
 # Frozen parts
