@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 # One thread for every process, those that tests start too: else two suites side by side would starve each other
-os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"))
 
 import runpy
 import shutil

@@ -234,33 +234,3 @@ def test_train_parallel_does_the_same_on_a_cpu(train, trained):
 def test_train_distributed_asks_for_torchrun(fails, tiny, tmp_path, monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     assert "torchrun --nproc_per_node=N" in fails("train_distributed.py", "--config", tiny, "--output", tmp_path / "run")
-
-
-@pytest.mark.slow
-def test_distributed_processes_end_with_equal_weights(tiny, trained, tmp_path):
-    """Each process keeps its weights at the end in a file of its own."""
-    spy = tmp_path / "spy.py"
-    spy.write_text(f"""
-import runpy, sys, torch
-sys.path.insert(0, {str(ROOT)!r})
-from utils.training import trainer
-finish = trainer._finish_epoch
-def spied(run, *arguments):
-    finish(run, *arguments)
-    torch.save({{"weights": dict(run.network.named_parameters())}}, f"{tmp_path}/rank{{run.world.rank}}.pth")
-trainer._finish_epoch = spied
-runpy.run_path({str(ROOT / "train_distributed.py")!r}, run_name="__main__")
-""")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", spy]
-    command += ["--config", tiny, "--output", tmp_path / "run", "train.epochs=1", "train.optimizer=sgd", "train.learning_rate=1e-6"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    assert "2 x batch 2 on cpu" in ended.stdout
-    assert ended.stdout.count("epoch 1: training loss") == 1  # one of them speaks
-    first, second = (read_checkpoint(tmp_path / f"rank{rank}.pth")["weights"] for rank in range(2))
-    assert same(first, second)
-    kept = weights(tmp_path / "run")
-    assert all(torch.equal(kept[name], tensor) for name, tensor in first.items())
-    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["train"]
-    (group,) = read_checkpoint(tmp_path / "run" / "last.pth")["optimizer"]["param_groups"]
-    assert group["lr"] == pytest.approx(2 * settings["learning_rate"])
