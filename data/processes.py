@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -26,45 +27,55 @@ def in_processes(function: Callable[..., T], jobs: Iterable[tuple], workers: int
     if workers < 2:
         yield from (function(*job) for job in jobs)
         return
-    waiting = iter(jobs)
-    # spawn is the one way to start a process that every system has; one that has loaded OpenCV must not fork
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker) as pool:
-        running: list[Future[T]] = []
-        try:
-            with _interrupts_waiting():
-                running += [pool.submit(function, *job) for job in islice(waiting, AHEAD * workers)]
-            while running:
-                yield running.pop(0).result()
-                running += [pool.submit(function, *job) for job in islice(waiting, 1)]
-        except BrokenProcessPool as error:
+    waiting, others = iter(jobs), set(multiprocessing.active_children())
+    running: list[Future[T]] = []
+    with _interrupts_waiting():
+        # spawn is the one way to start a process that every system has; one that has loaded OpenCV must not fork
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+
+    def submit(count: int) -> None:
+        with _interrupts_waiting():  # what is submitted may start a process
+            running.extend(pool.submit(function, *job) for job in islice(waiting, count))
+
+    try:
+        submit(AHEAD * workers)
+        while running:
+            yield running.pop(0).result()
+            submit(1)
+    except BaseException as error:
+        # Those that are still starting would keep the caller waiting for seconds
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        if sys.version_info < (3, 11):  # the pool would wait for ever for somebody to take the work that lies ready
+            pool._call_queue._reader.close()
+        if isinstance(error, BrokenProcessPool):
             raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _interrupts_waiting() -> Iterator[None]:
     """Ctrl-C reaches every process of the terminal, and only the first should answer, after this.
 
-    Those that are started within do not, from their first moment on: a process inherits the signals that are held back. Held back in this
-    thread alone a signal still comes by way of others, such as NumPy's, and Python's handler would break off in the middle of starting a
-    process: so it is only noted here.
+    Those that are started within do not, from their first moment on: a process inherits the signals that are held back. In the first one
+    that is not enough, since a thread of a library may take the signal and Python then raises it here all the same: in the middle of
+    starting a process, which finds nobody to tell it what to do.
     """
-    ours = threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT))
-    if not ours:  # or ignored, as in the background of a shell
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):  # the latter: Windows
         yield
         return
-    asked: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None  # not on Windows
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
-        if asked:
-            handler(signal.SIGINT, None)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker() -> None:

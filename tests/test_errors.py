@@ -377,7 +377,14 @@ def test_ctrl_c_while_the_training_file_is_built(annotations, tmp_path, wait):
     (tmp_path / "many.json").write_text(json.dumps(content))
     command = [sys.executable, BUILD, "--annotations", tmp_path / "many.json", "--images", tmp_path]
     command += ["--output", tmp_path / "out.h5", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     while len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()) < 2:  # the first of the workers has come up
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
