@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from runs import losses, same, weights
+from runs import losses, parameters_of, same, weights
 
 from config import load_config
 from config.load import load_skeleton
@@ -78,12 +78,15 @@ def test_the_validation_loss_is_the_mean_over_plain_samples(train, tiny, hdf5, s
     assert read_checkpoint(folder / "last.pth")["best"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_frozen_weights_are_frozen_in_the_next_run_too(train, tmp_path):
+def test_frozen_weights_are_frozen_in_the_next_run_too(train):
+    """And no part of the optimizer."""
     frozen = "train.freeze=[front.*]"
     folder = train("run", "train.epochs=1", frozen)[0]
     front = {name: tensor for name, tensor in weights(folder).items() if name.startswith("front.")}
     said = train("run", "--resume", "auto", frozen)[1]
     assert len(losses(said)) == 1
+    (group,) = read_checkpoint(folder / "last.pth")["optimizer"]["param_groups"]
+    assert len(group["params"]) == len([name for name in parameters_of(weights(folder)) if not name.startswith("front.")])
     assert same({name: tensor for name, tensor in weights(folder).items() if name.startswith("front.")}, front)
 
 
