@@ -60,17 +60,7 @@ def test_json_that_is_no_annotation_file(build, tmp_path, text):
 
 def test_annotation_file_without_the_person_category(build, fails, trained, images, tmp_path, changed):
     path = changed(lambda content: content.update(categories=[{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]))
-    evaluate = (
-        "evaluate.py",
-        "--checkpoint",
-        trained / "last.pth",
-        "--annotations",
-        path,
-        "--images",
-        images,
-        "--output",
-        tmp_path / "out",
-    )
+    named = ("--checkpoint", trained / "last.pth", "--annotations", path, "--images", images, "--output", tmp_path / "out")
     for message in (build(path), fails("evaluate.py", *named)):
         assert "no category has the keypoints" in message
         assert "cat, dog" in message
