@@ -31,7 +31,8 @@ $(RUN)/data/train/annotations.json: | setup
 $(RUN)/data/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
-$(RUN)/data/%.h5: $(RUN)/data/%/annotations.json
+# Built anew when the format of the file changes.
+$(RUN)/data/%.h5: $(RUN)/data/%/annotations.json data/people_file.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 test: setup
