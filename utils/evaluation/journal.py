@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from config.files import write_text
@@ -37,22 +39,20 @@ class Journal:
 
 
 def _line(image: int, found: list[dict]) -> str:
-    return json.dumps([image, found]) + "\n"
+    text = json.dumps([image, found])
+    return f"{_checksum(text)} {text}\n"
 
 
-def _entries(path: Path, fingerprint: str) -> list[Entry]:
-    """The entries of a journal of this fingerprint; a damaged line is left out, and its image done again."""
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def _entries(path: Path, fingerprint: str) -> Iterator[Entry]:
+    """The entries of a journal of this fingerprint; a line whose checksum is not its own is left out, and its image done again."""
     if not path.exists():
-        return []
+        return
     header, *lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    entries = map(_entry, lines) if header == fingerprint else ()
-    return [entry for entry in entries if entry is not None]
-
-
-def _entry(line: str) -> Entry | None:
-    try:
-        image, found = json.loads(line)
-    except (ValueError, TypeError):
-        return None
-    whole = isinstance(image, int) and isinstance(found, list) and all(isinstance(one, dict) for one in found)
-    return (image, found) if whole else None
+    for line in lines if header == fingerprint else ():
+        checksum, _, text = line.partition(" ")
+        if checksum == _checksum(text):
+            yield tuple(json.loads(text))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import pytest
 
 from utils.evaluation import journal as module
@@ -32,10 +34,14 @@ def test_what_was_done_is_known_again(path):
     assert done(path) == []  # it is another evaluation's now
 
 
-@pytest.mark.parametrize("damage", ["", "{", "null", "3", "[6]", '["6", []]', "[6, {}]", "[6, [3]]", "\x00\ufffd", '{"6": 1, "7": 2}'])
-def test_a_damaged_line_costs_its_image_only(path, damage):
+DAMAGES = ["", "{", "null", "3", "[6]", '["6", []]', "[6, {}]", "[6, [3]]", "[6, [{}]]", "\x00\ufffd", '{"6": 1, "7": 2}']
+
+
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_line_costs_its_image_only(path, damage, checksum):
     lines = path.read_text().split("\n")
-    lines[2] = damage
+    lines[2] = lines[2].split(" ")[0] * checksum + " " * checksum + damage
     path.write_text("\n".join(lines))
     assert done(path) == [5, 7]
     assert len(path.read_text().splitlines()) == 3  # mended
@@ -46,9 +52,27 @@ def test_bytes_that_are_no_text(path):
     assert done(path) == [5, 7]
 
 
+def test_a_changed_number_is_not_taken_for_what_was_found(path):
+    path.write_text(path.read_text().replace('"score": 6', '"score": 8'))
+    assert done(path) == [5, 7]
+
+
 def test_a_line_cut_short_by_a_kill(path):
     path.write_bytes(path.read_bytes()[:-3])
     assert done(path) == [5, 6]
+
+
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
+def test_a_disk_that_fills_up_while_it_is_opened_loses_nothing(path, part):
+    before, whole = resource.getrlimit(resource.RLIMIT_FSIZE), path.read_bytes()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(part * len(whole)), before[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            Journal(path, "this")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize("step", ["write_text", "open"])
