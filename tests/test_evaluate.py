@@ -134,6 +134,29 @@ def test_pictures_are_run_together(evaluate, knowing, monkeypatch):
     assert sizes == [3, 3, 2]
 
 
+def test_a_broken_image_costs_its_own_batch_only(evaluate, knowing, copy_of, images):
+    folder = copy_of(images)
+    sixth = folder / "000000000006.jpg"
+    whole = sixth.read_bytes()
+    sixth.write_bytes(whole[:2000])
+    status, _, err = evaluate("--batch-size", 2, images=folder)
+    assert (status, knowing) == (2, [1, 2, 3, 4])
+    assert "000000000006.jpg: cannot be decoded" in err
+    sixth.write_bytes(whole)
+    knowing.clear()
+    assert evaluate("--batch-size", 2, images=folder).status == 0
+    assert knowing == [5, 6, 7, 8]
+
+
+def test_a_batch_too_large_for_the_device_is_one_line(evaluate, monkeypatch):
+    def estimate(self, images):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(PoseEstimator, "batch", estimate)
+    status, _, err = evaluate()
+    assert (status, "lower --batch-size" in err, "Traceback" in err) == (2, True, False)
+
+
 def test_a_checkpoint_knows_its_own_configuration(run, trained, annotations, images, tmp_path, monkeypatch):
     configs = []
     plain = PoseEstimator.batch
@@ -350,6 +373,17 @@ def test_files_of_fewer_keypoints_are_evaluated_by_those(annotations, tmp_path):
     plain.evaluate(), plain.accumulate(), plain.summarize()
     assert 0.3 < figures["AP"] < 1
     assert list(figures.values()) == pytest.approx(plain.stats.tolist())
+
+
+def test_who_has_none_of_the_files_keypoints_is_left_out():
+    """With all of them in the picture's corner they would be a person too many."""
+    people = np.zeros((3, 18, 3))
+    people[0, 0] = people[1, 2] = people[2, 1] = 9  # nose, right shoulder, and a neck, which no file has
+    order = np.full(17, -1)
+    order[[0, 1]] = [1, 0]  # nose and left eye
+    found = to_detections(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, order, 2)
+    assert [(d["score"], d["keypoints"]) for d in found] == [(0.9, [0, 0, 0, 9, 9, 1])]
+    assert [d["score"] for d in to_detections(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, np.arange(17), 17)] == [0.9, 0.8]
 
 
 def test_people_without_an_area_have_their_boxs(annotations, tmp_path):

@@ -59,7 +59,7 @@ class CocoTask:
 def to_detections(
     image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray, count: int
 ) -> list[dict]:
-    """One image's people as COCO results, in the annotation file's own order.
+    """One image's people as COCO results, in the annotation file's own order; without those who have none of its keypoints.
 
     keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands among the file's `count`,
     -1: nowhere.
@@ -70,7 +70,9 @@ def to_detections(
     flat = np.round(ordered.reshape(len(keypoints), 3 * count), 2).tolist()
     # The score as it is: rounded, people of almost one score would be ranked by chance
     return [
-        {"image_id": image_id, "category_id": category, "keypoints": person, "score": float(score)} for person, score in zip(flat, scores)
+        {"image_id": image_id, "category_id": category, "keypoints": person, "score": float(score)}
+        for person, score, has_any in zip(flat, scores, ordered[..., 2].any(1))
+        if has_any
     ]
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from config import Config
+import numpy as np
+import torch
+
+from config import Config, UserError
 from config.files import output_folder, write_json
 from config.progress import Progress
 from data.images import read_images
 from utils.evaluation.coco import FIGURES_NAME, CocoTask, figures_table, remove_derived, write_submission
 from utils.evaluation.journal import Journal
 from utils.inference import PoseEstimator
+from utils.systems import People
 
 T = TypeVar("T")
 
@@ -29,7 +33,7 @@ def evaluate(task: CocoTask, estimator: PoseEstimator, checkpoint: Path, output:
             decoded = read_images(task.folder / image["file_name"] for image in waiting)
             for batch in _batches(zip(waiting, decoded), batch_size):
                 images, pixels = zip(*batch)
-                for image, people in zip(images, estimator.batch(pixels)):
+                for image, people in zip(images, _estimate(estimator, pixels)):
                     journal.add(image["id"], task.detections(image["id"], *people))
                 progress.advance(len(batch))
         detections = [detection for image in task.images for detection in journal.done[image["id"]]]
@@ -43,6 +47,13 @@ def evaluate(task: CocoTask, estimator: PoseEstimator, checkpoint: Path, output:
             print(f"no annotations to compare with; for the COCO server: {write_submission(output, detections)}")
         journal.finish()
     print(f"{len(detections)} people in {len(task.images)} images: {output / 'detections.json'}")
+
+
+def _estimate(estimator: PoseEstimator, pixels: Sequence[np.ndarray]) -> list[People]:
+    try:
+        return estimator.batch(pixels)
+    except torch.OutOfMemoryError as error:
+        raise UserError("the device's memory is used up; lower --batch-size, or the largest of --scales") from error
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
