@@ -166,6 +166,16 @@ def test_a_checkpoint_knows_its_own_configuration(run, trained, annotations, ima
     assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)
 
 
+def test_a_configuration_that_is_named_goes_before_the_checkpoints_own(evaluate, tiny, tmp_path, monkeypatch):
+    values = []
+    monkeypatch.setattr(
+        PoseEstimator, "batch", lambda self, _: values.append(self.config.inference.pad_value) or [(np.zeros((0, 18, 3)), [])]
+    )
+    (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
+    assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
+    assert values == [9]
+
+
 def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
     content = read(annotations)
     path = tmp_path / "image_info_test-dev2017.json"

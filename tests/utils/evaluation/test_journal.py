@@ -34,6 +34,14 @@ def test_what_was_done_is_known_again(path):
     assert done(path) == []  # it is another evaluation's now
 
 
+def test_each_image_is_on_disk_at_once(path, tmp_path):
+    """A kill that gives no time to close the file loses none."""
+    with Journal(path, "this") as journal:
+        journal.add(8, [])
+        (tmp_path / "as after a kill").write_bytes(path.read_bytes())
+    assert done(tmp_path / "as after a kill") == [5, 6, 7, 8]
+
+
 DAMAGES = ["", "{", "null", "3", "[6]", '["6", []]', "[6, {}]", "[6, [3]]", "[6, [{}]]", "\x00\ufffd", '{"6": 1, "7": 2}']
 
 
