@@ -16,6 +16,7 @@ from data.people_file import PeopleFile
 
 SKELETON = load_skeleton("coco")
 NAMES = list(SKELETON.dataset)
+TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
 
 
 def person(x: float, y: float, side: float = 60, visible: int = 17, **more) -> dict:
@@ -66,3 +67,25 @@ def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray,
         keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
         found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
     return found
+
+
+def own_file(annotations: Path, path: Path) -> Path:
+    """The same people as somebody else would write them down.
+
+    Keypoints in another order, with one that the skeleton does not have; another category before; only what is needed of each person,
+    ids from 0; images in sub-folders.
+    """
+    content = json.loads(annotations.read_text())
+    (category,) = content["categories"]
+    names = [category["keypoints"][k] for k in TO_FILE]
+    category.update(id=7, keypoints=[*names[:5], "tail", *names[5:]])
+    content["categories"].insert(0, {"id": 1, "name": "dog", "keypoints": ["nose", "tail"]})
+    dog = {"id": 10**6, "image_id": 1, "category_id": 1, "bbox": [1, 1, 50, 50], "keypoints": [9, 9, 2, 0, 0, 0]}
+    people = []
+    for number, annotation in enumerate(a for a in content["annotations"] if not a["iscrowd"]):
+        keypoints = np.reshape(annotation["keypoints"], (17, 3))[TO_FILE].tolist()
+        kept = {key: annotation[key] for key in ("image_id", "bbox", "area")}
+        people.append({**kept, "id": number, "category_id": 7, "keypoints": sum([*keypoints[:5], [5, 5, 2], *keypoints[5:]], [])})
+    content["annotations"] = [*people, dog]
+    path.write_text(json.dumps(content))
+    return path
