@@ -163,6 +163,19 @@ def test_limit_and_sheet_of_a_video(demo, two_people, clip, tmp_path):
     assert cv2.imread(str(tmp_path / "sheet.png")).shape == (240, 4 * 360, 3)
 
 
+def test_the_sheet_of_a_long_video_shows_some_frames_of_all_of_it(demo, two_people, tmp_path):
+    path = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
+    for n in range(60):
+        writer.write(np.full((60, 80, 3), 4 * n, np.uint8))
+    writer.release()
+    demo(path, "--sheet", tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet.shape == (4 * 240, 4 * 320, 3)
+    shown = [int(sheet[240 * row + 230, 320 * column + 310, 0]) for row in range(4) for column in range(4)][:15]
+    np.testing.assert_allclose(shown, 4 * np.arange(0, 60, 4), atol=4)
+
+
 def test_a_video_that_is_cut_short_gives_what_there_is(demo, two_people, clip, tmp_path):
     whole = clip.read_bytes()
     clip.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1"))])  # up to the last frame, and without the index
