@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 
 import cv2
 import numpy as np
@@ -68,8 +70,15 @@ def _quiet_worker(_: int) -> None:
     """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.excepthook = _silent_about_the_trainer
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+
+
+def _silent_about_the_trainer(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """A trainer that was interrupted has said so; that it no longer answers, in the middle of handing over a batch, is no news."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import pytest
 import torch
 from runs import ALONE
 
+from utils.training import loader
 from utils.training.distributed import World
 from utils.training.loader import EpochBatches, epoch_order
 
@@ -49,3 +50,12 @@ def test_a_small_file_is_repeated_evenly():
 def test_the_files_are_mixed():
     order = epoch_order(np.random.default_rng(0), [500, 500], [1, 1])
     assert 200 < (order[:500] < 500).sum() < 300
+
+
+def test_loader_processes_say_nothing_about_a_trainer_that_is_gone(capsys):
+    """All but that is told."""
+    for error in (EOFError(), ConnectionResetError(), BrokenPipeError()):
+        loader._silent_about_the_trainer(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    loader._silent_about_the_trainer(ValueError, ValueError("a real fault"), None)
+    assert "a real fault" in capsys.readouterr().err
