@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -27,7 +26,7 @@ def in_processes(function: Callable[..., T], jobs: Iterable[tuple], workers: int
     if workers < 2:
         yield from (function(*job) for job in jobs)
         return
-    waiting, others = iter(jobs), set(multiprocessing.active_children())
+    waiting = iter(jobs)
     running: list[Future[T]] = []
     with _interrupts_waiting():
         # spawn is the one way to start a process that every system has; one that has loaded OpenCV must not fork
@@ -42,16 +41,11 @@ def in_processes(function: Callable[..., T], jobs: Iterable[tuple], workers: int
         while running:
             yield running.pop(0).result()
             submit(1)
-    except BaseException as error:
-        # Those that are still starting would keep the caller waiting for seconds
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()
-        if sys.version_info < (3, 11):  # the pool would wait for ever for somebody to take the work that lies ready
-            pool._call_queue._reader.close()
-        if isinstance(error, BrokenProcessPool):
-            raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
-        raise
+    except BrokenProcessPool as error:
+        raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
     finally:
+        # Those that are still starting are waited for, as they complain of a caller that is gone; killed while it hands over a result,
+        # a worker would leave the pool waiting for the rest of it
         pool.shutdown(cancel_futures=True)
 
 

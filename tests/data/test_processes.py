@@ -45,7 +45,7 @@ def main():
     util.spawnv_passfds = start_and_interrupt
     if sys.argv[1] == "0":
         threading.Timer(0.3, interrupt).start()
-    for _ in in_processes(time.sleep, [(40,)] * 20, 2):
+    for _ in in_processes(time.sleep, [(0.5,)] * 1000, 2):
         pass
 
 if __name__ == "__main__":
@@ -69,10 +69,20 @@ def test_results_come_in_order_and_not_too_many_wait():
 
 
 def test_a_fault_in_one_job_ends_the_others():
+    """All but those that are under way, which are waited for: nobody is left behind."""
     began = time.monotonic()
     with pytest.raises(ValueError, match="negative"):
-        list(in_processes(time.sleep, [(-1,), (60,), (60,)], 2))
+        list(in_processes(time.sleep, [(-1,), *[(0.5,)] * 1000], 2))
     assert time.monotonic() - began < 30
+    assert not multiprocessing.active_children()
+
+
+def test_what_is_left_half_way_ends_whatever_the_size_of_its_results():
+    """Some are more than fits into a pipe, and are on their way just then."""
+    for _ in range(4):
+        results = in_processes(bytes, [(10_000_000,)] * 100, 2)
+        assert len(next(results)) == 10_000_000
+        results.close()
     assert not multiprocessing.active_children()
 
 
@@ -85,7 +95,7 @@ def test_a_killed_process_is_one_line():
 @pytest.mark.parametrize(
     "which", [1, 2, 3, 0], ids=["before the workers", "at the first worker", "at the second worker", "while they start"]
 )
-def test_ctrl_c_is_answered_once_and_soon(tmp_path, which):
+def test_ctrl_c_is_answered_once(tmp_path, which):
     """Whenever it comes: by no process that is still starting, nor by one that misses what it starts from."""
     script = tmp_path / "interrupted.py"
     script.write_text(INTERRUPTED)
