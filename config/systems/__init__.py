@@ -29,4 +29,10 @@ SYSTEMS = {
         loss="losses.focal_l2:FocalL2.from_config",
         system="utils.systems.simplepose:SIMPLEPOSE",
     ),
+    "dekr": Parts(
+        config="config.systems.dekr:DekrConfig",
+        model="models.dekr:DEKR.from_config",
+        loss="losses.dekr:DekrLoss.from_config",
+        system="utils.systems.dekr:DEKR",
+    ),
 }

@@ -1,0 +1,123 @@
+"""DEKR (Geng, Sun, Xiao, Zhang, Wang: Bottom-Up Human Pose Estimation Via Disentangled Keypoint Regression, CVPR 2021): its keys.
+
+The defaults are the published recipe for HRNet-W32 on COCO.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from config.schema import Config, InferenceConfig, ModelConfig, TrainConfig
+from config.section import Count, NonNegative, Positive, Probability, Section
+
+STRIDE = 4  # input pixels per map pixel: HRNet's finest branch
+
+
+class DekrModelConfig(ModelConfig):
+    """HRNet with a heatmap head and a branch of adaptive convolutions for each keypoint (paper section 3). Published: W32 and W48."""
+
+    name: Literal["dekr"] = "dekr"
+    width: Count = 32  # channels of HRNet's finest branch; each coarser one has twice as many
+    stem_width: Count = 64  # channels of the first layers
+    modules: tuple[Count, Count, Count] = (1, 4, 3)  # exchanges between the branches in stages 2, 3, 4
+    blocks: Count = 4  # basic blocks of each branch between two exchanges, and bottlenecks of stage 1
+    heat_channels: Count = 32  # features of the heatmap head; W48: 48
+    offset_channels: Count = 15  # features of each keypoint's branch
+    offset_blocks: Count = 2  # adaptive blocks of each keypoint's branch
+
+
+class DekrAugmentationConfig(Section):
+    """One affine about the image's centre (paper section 4.1)."""
+
+    rotation: NonNegative = 30.0  # uniform in +-, degrees
+    scale: tuple[Positive, Positive] = (0.75, 1.5)  # uniform; the image's part that is seen, over its short side
+    shift: NonNegative = 40.0  # uniform in +-, image pixels at a crop of 200 pixels, each axis
+    flip_probability: Probability = 0.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DekrAugmentationConfig:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale: {self.scale[0]} is above {self.scale[1]}")
+        return self
+
+
+class DekrTargetsConfig(Section):
+    """What is drawn for the network to learn (paper section 3.3), in map pixels."""
+
+    keypoint_sigma: Positive = 2.0
+    centre_sigma: Positive = 4.0
+    background_weight: NonNegative = 0.1  # of the heatmaps' pixels in nobody's window
+    offset_radius: Count = 4  # half side of the square about a centre in which offsets are learnt
+    min_area: NonNegative = 32.0 * 32  # a smaller person has no centre, image pixels squared; CrowdPose: 0
+    # The published code's faults, for going on with weights that were trained with them: a person's size reaches from the image's corner
+    # if a keypoint is not labelled; a skeleton of fewer than 17 keypoints has its centres drawn with keypoint_sigma
+    published_faults: bool = False
+
+
+class DekrLossConfig(Section):
+    """Weighted L2 for the heatmaps, weighted smooth L1 for the offsets (paper section 3.3)."""
+
+    name: Literal["dekr"] = "dekr"
+    heatmap_weight: NonNegative = 1.0
+    offset_weight: NonNegative = 0.03
+    beta: Positive = 1 / 9  # smooth L1 is quadratic below it, map pixels
+
+
+class DekrTrainConfig(TrainConfig):
+    """As published, with 4 GPUs."""
+
+    epochs: Count = 140
+    batch_size: Count = 10
+    optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "adam"
+    learning_rate: Positive = 1e-3
+    scale_rate_by_processes: bool = False
+    weight_decay: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    milestones: tuple[Count, ...] | None = (90, 120)
+    max_loss: Positive | None = None
+
+
+class DekrInferenceConfig(InferenceConfig):
+    """From a photograph to people (paper section 3.4)."""
+
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size, the short side; published: 0.5 1 2
+    pad_multiple: Count = 64  # the long side is rounded up to a multiple of it
+    max_people: Count = 30
+    centre_threshold: Probability = 0.01  # least heat of a person's centre
+    scale_decay: Positive = 0.9  # what the best pose of another scale is worth beside scale 1's; CrowdPose: 0.8
+    nms_distance: Positive | None = None  # of a person's diagonal, at which two keypoints are one; null: 0.05, 0.15 with several scales
+    nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
+    match: bool = False  # move keypoints to the heatmaps' nearest peaks
+    match_distance: Positive = 75.0  # input pixels; a keypoint without a peak nearer than this stays
+    match_threshold: Probability = 0.05  # a peak of less heat is not refined
+    rescore: Path | None = None  # a rescoring network, see utils/systems/dekr_rescoring.py; null: none
+
+
+class DekrConfig(Config):
+    """The whole of a run of DEKR."""
+
+    validation_keys: ClassVar[tuple[str, ...]] = Config.validation_keys
+
+    system: Literal["dekr"] = "dekr"
+    model: DekrModelConfig = DekrModelConfig()
+    augmentation: DekrAugmentationConfig = DekrAugmentationConfig()
+    targets: DekrTargetsConfig = DekrTargetsConfig()
+    loss: DekrLossConfig = DekrLossConfig()
+    train: DekrTrainConfig = DekrTrainConfig()
+    inference: DekrInferenceConfig = DekrInferenceConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> DekrConfig:
+        height, width = self.data.input_size
+        if height != width:
+            raise ValueError(f"data.input_size: {height} x {width} must be square, since samples are cut by the image's short side")
+        for key, side in (("data.input_size", height), ("inference.pad_multiple", self.inference.pad_multiple)):
+            if side % 32:
+                raise ValueError(f"{key}: {side} must be a multiple of 32, as much as HRNet's coarsest branch halves it")
+        if 1.0 not in self.inference.scales:
+            raise ValueError(f"inference.scales: {list(self.inference.scales)} must hold 1, which the others are compared with")
+        return self
