@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -72,9 +72,38 @@ def load_skeleton(name: str) -> Skeleton:
     """A skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in SKELETONS.glob("*.yaml")))
+        known = ", ".join(known_skeletons())
         raise UserError(f"skeleton {name!r}: no file {path}; known skeletons: {known}, or give the path of a YAML file")
     return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path))
+
+
+def known_skeletons() -> list[str]:
+    """The names in `config/skeletons`."""
+    return sorted(file.stem for file in SKELETONS.glob("*.yaml"))
+
+
+def check_overlap(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
+    """Raise UserError where a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
+
+    One's may all be among the other's: there are data sets that label less, and skeletons of a few keypoints. But a network that learns, or
+    figures that count, what two data sets happen to share would be taken for those of one of them.
+    """
+    more = [name for name in names if name not in skeleton.dataset]
+    fewer = [name for name in skeleton.dataset if name not in names]
+    if not more or not fewer:
+        return
+    fitting = [known for known in known_skeletons() if set(names) <= set(load_skeleton(known).dataset)]
+    way_out = "write a skeleton that has all of the file's, as those in config/skeletons"
+    if fitting:
+        way_out = f"skeleton={fitting[0]} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting[0]})"
+    raise UserError(
+        f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
+        f" it has {_first(more)} besides and lacks {_first(fewer)}; {way_out}"
+    )
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join([*map(str, names[:3]), *["..."] * (len(names) > 3)])
 
 
 def _read_yaml(path: str | Path, what: str) -> dict[str, Any]:

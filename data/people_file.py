@@ -24,6 +24,7 @@ import numpy as np
 
 from config import Skeleton, UserError
 from config.files import existing_file
+from config.load import check_overlap
 from config.skeleton import UNLABELLED
 from data.images import decode_image
 
@@ -91,7 +92,8 @@ class PeopleFileWriter:
 class PeopleFile:
     """Images and people of a file, in a skeleton's order. `labelled` (K,) bool: the keypoints that its data set labels.
 
-    Raises UserError where the file is missing, not whole, of another format version, or labels none of the skeleton's keypoints.
+    Raises UserError where the file is missing, not whole, of another format version, labels none of the skeleton's keypoints, or
+    some of them and others.
     """
 
     def __init__(self, path: str | Path, skeleton: Skeleton):
@@ -115,6 +117,7 @@ class PeopleFile:
                 f"training file {path}: labels {', '.join(names[:3])}, ...; the skeleton {skeleton.name!r} has none of them;"
                 " build it with --skeleton"
             )
+        check_overlap(names, skeleton, f"training file {path}")
         # In the skeleton's own data set's order
         self._joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
         self._joints[..., 2] = UNLABELLED

@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from config import Skeleton, UserError
 from config.files import read_json
+from config.load import check_overlap
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
 ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
@@ -69,12 +70,13 @@ def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: st
 def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple[int, np.ndarray]:
     """The id of the category that has most of the skeleton's keypoints, and where each stands in the file's own order (D,); -1: nowhere.
 
-    Raises UserError where no category has any of them; it names what the file has.
+    Raises UserError where no category has any of them, or it and the skeleton overlap only in part; it names what the file has.
     """
     wanted = list(skeleton.dataset)
     kinds = [(category["id"], list(category.get("keypoints") or [])) for category in coco.dataset["categories"]]
     number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
     if set(wanted) & set(names):
+        check_overlap(names, skeleton, f"annotation file {path}")
         return number, np.array([names.index(name) if name in names else -1 for name in wanted])
     found = ", ".join(str(category.get("name")) for category in coco.dataset["categories"]) or "none"
     raise UserError(

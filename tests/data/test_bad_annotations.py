@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from config.load import load_skeleton
+
 BUILD = "data/coco_masks_hdf5.py"
 
 
@@ -64,6 +66,31 @@ def test_annotation_file_without_the_person_category(build, fails, trained, imag
     for message in (build(path), fails("evaluate.py", *named)):
         assert "no category has the keypoints" in message
         assert "cat, dog" in message
+
+
+def rename(content: dict, names: list[str]) -> None:
+    """The same numbers for keypoints of other names."""
+    content["categories"][0]["keypoints"] = names
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][: 3 * len(names)]
+
+
+def test_keypoints_that_overlap_only_in_part_with_the_skeletons(build, fails, trained, images, tmp_path, changed):
+    """Figures of what two data sets happen to share would be nobody's."""
+    path = changed(lambda content: rename(content, list(load_skeleton("crowdpose").dataset)))
+    named = ("--checkpoint", trained / "last.pth", "--annotations", path, "--images", images, "--output", tmp_path / "out")
+    for message in (build(path), fails("evaluate.py", *named)):
+        assert f"annotation file {path}: its 14 keypoints and those of the skeleton 'coco' overlap only in part" in message
+        assert "it has head, neck besides and lacks nose, left_eye, right_eye, ...;" in message
+        assert "skeleton=crowdpose has all of the file's (data/coco_masks_hdf5.py: --skeleton crowdpose)" in message
+    path = changed(lambda content: rename(content, ["nose", "tail"]))
+    assert "it has tail besides and lacks left_eye, right_eye, left_ear, ...; write a skeleton" in build(path)
+
+
+def test_a_people_file_whose_keypoints_overlap_only_in_part_with_the_skeletons(fails, tiny, hdf5, tmp_path):
+    message = fails("train.py", "--config", tiny, "--output", tmp_path / "run", "skeleton=crowdpose")
+    assert f"training file {hdf5}: its 17 keypoints and those of the skeleton 'crowdpose' overlap only in part" in message
+    assert "skeleton=coco has all of the file's" in message
 
 
 @pytest.mark.parametrize("kind", ["images", "annotations"])

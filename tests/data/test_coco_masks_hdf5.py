@@ -161,8 +161,8 @@ def test_pictures_held_upright_by_their_exif_tag(tmp_path):
 
 
 def test_the_file_says_which_keypoints_its_data_set_labels(tmp_path):
-    some = ["left_wrist", "tail", "left_shoulder", "right_shoulder"]  # one that the skeleton does not have, and not in its order
-    someone = {**person(10, 10), "keypoints": [1, 2, 2, 9, 9, 2, 3, 4, 2, 5, 6, 1]}
+    some = ["left_wrist", "left_shoulder", "right_shoulder"]  # not in the skeleton's order
+    someone = {**person(10, 10), "keypoints": [1, 2, 2, 3, 4, 2, 5, 6, 1]}
     build(tmp_path, [someone], names=some)
     people = read_back(tmp_path)
     named = {name: joint.tolist() for name, joint in zip(SKELETON.keypoints, people.joints(np.array([0]))[0]) if joint[2] != 2}
@@ -171,17 +171,29 @@ def test_the_file_says_which_keypoints_its_data_set_labels(tmp_path):
     assert people.num_labelled.tolist() == [3]
 
 
-def test_one_file_serves_every_skeleton_that_shares_keypoints_with_it(tmp_path):
-    names = ["left_eye", "right_eye", "nose"]
-    dataset = {**{name: SKELETON.dataset[name] for name in names}, "tail": "tail"}
-    ours = tuple(dataset.values())
-    face = Skeleton(name="face", keypoints=ours, limbs=(), flip_pairs=(), sigmas=dict.fromkeys(ours, 0.1), dataset=dataset)
+def skeleton_of(name: str, *names: str) -> Skeleton:
+    """Nothing but keypoints, called as in the data set."""
+    dataset = dict(zip(names, names))
+    return Skeleton(name=name, keypoints=names, limbs=(), flip_pairs=(), sigmas=dict.fromkeys(names, 0.1), dataset=dataset)
+
+
+def test_one_file_serves_skeletons_of_fewer_and_of_more_keypoints(tmp_path):
     build(tmp_path, [person(10, 10)])
-    people = PeopleFile(tmp_path / "out.h5", face)
-    assert people.labelled.tolist() == [True, True, True, False]
-    tail = Skeleton(name="tail", keypoints=("tail",), limbs=(), flip_pairs=(), sigmas={"tail": 0.1}, dataset={"tail": "tail"})
+    assert PeopleFile(tmp_path / "out.h5", skeleton_of("face", "left_eye", "right_eye", "nose")).labelled.all()
+    assert PeopleFile(tmp_path / "out.h5", skeleton_of("all and tail", *NAMES, "tail")).labelled.tolist() == [*[True] * 17, False]
     with pytest.raises(UserError, match=r"labels nose, left_eye, right_eye, \.\.\.; the skeleton 'tail' has none of them"):
-        PeopleFile(tmp_path / "out.h5", tail)
+        PeopleFile(tmp_path / "out.h5", skeleton_of("tail", "tail"))
+
+
+def test_one_file_does_not_serve_a_skeleton_that_shares_only_some_keypoints(tmp_path):
+    build(tmp_path, [person(10, 10)])
+    with pytest.raises(UserError) as error:
+        PeopleFile(tmp_path / "out.h5", skeleton_of("nose and tail", "nose", "tail"))
+    assert str(error.value) == (
+        f"training file {tmp_path / 'out.h5'}: its 17 keypoints and those of the skeleton 'nose and tail' overlap only in part: it has"
+        " left_eye, right_eye, left_ear, ... besides and lacks tail; skeleton=coco has all of the file's"
+        " (data/coco_masks_hdf5.py: --skeleton coco)"
+    )
 
 
 def test_the_category_with_most_of_the_keypoints_is_taken(tmp_path):
