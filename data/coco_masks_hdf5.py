@@ -1,4 +1,4 @@
-"""Build the people file, which training reads, from a COCO annotation file and its image folder.
+"""Build the people file, which training reads, from a COCO or CrowdPose annotation file and its image folder.
 
     python data/coco_masks_hdf5.py --annotations A.json --images DIR --output F.h5
 
@@ -27,12 +27,12 @@ from config.files import existing_folder, output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
+from data.formats import load_annotations
 from data.formats.coco import (
     annotated_joints,
     box_and_area,
     has_outline,
     keypoint_category,
-    load_coco,
     naming_file,
     outline_mask,
     person_track,
@@ -119,7 +119,7 @@ def build_hdf5(annotations: Path, images: Path, output: Path, skeleton: Skeleton
 
     strict: the first missing or undecodable image, or undecodable outline, is an error.
     """
-    coco = load_coco(annotations)
+    coco = load_annotations(annotations)
     category, order = keypoint_category(coco, skeleton, annotations)
     existing_folder(images, "image folder")
     jobs, everybody, keypoints = [], [], 0
@@ -180,8 +180,10 @@ def _complain(complaints: list[str], what: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the people file from a COCO annotation file and its images.")
-    parser.add_argument("--annotations", type=Path, required=True, help="person_keypoints_*.json, or your own in the same format")
+    parser = argparse.ArgumentParser(description="Build the people file from a COCO or CrowdPose annotation file and its images.")
+    parser.add_argument(
+        "--annotations", type=Path, required=True, help="person_keypoints_*.json, CrowdPose's, or your own in COCO's format"
+    )
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")

@@ -1,0 +1,81 @@
+"""CrowdPose's annotation files: how they are known, people's areas, and how crowded an image is."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from people import crowd_file
+from places import SHARED
+
+from config import UserError
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.formats import load_annotations
+from data.formats.crowdpose import is_crowdpose
+from data.people_file import PeopleFile
+
+CROWDPOSE = SHARED / "data" / "crowdpose"
+BUILD = "data/coco_masks_hdf5.py"
+needs_crowdpose = pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="no photographs: there is no folder shared/data/crowdpose beside")
+
+
+@pytest.fixture
+def crowded(annotations, tmp_path):
+    return crowd_file(annotations, tmp_path / "crowded.json")
+
+
+def test_a_file_is_known_by_its_images(annotations, crowded):
+    assert is_crowdpose(load_annotations(crowded))
+    plain = load_annotations(annotations)
+    assert not is_crowdpose(plain)
+    assert plain.dataset["annotations"] == json.loads(annotations.read_text())["annotations"]
+
+
+def test_the_people_file_takes_the_areas_of_crowdposes_evaluation(run, crowded, images, tmp_path):
+    """Whatever area the file has itself; somebody without keypoints may have no box."""
+    content = json.loads(crowded.read_text())
+    boxes = np.array([annotation["bbox"] for annotation in content["annotations"]])
+    for annotation in content["annotations"][::2]:
+        annotation["area"] = 7
+    nobody = {"id": 10**6, "image_id": content["images"][-1]["id"], "category_id": 1, "keypoints": [0] * 42}
+    crowded.write_text(json.dumps({**content, "annotations": [*content["annotations"], nobody]}))
+    command = (BUILD, "--annotations", crowded, "--images", images, "--output", tmp_path / "out.h5", "--workers", 1)
+    ended = run(*command, "--skeleton", "crowdpose")
+    assert ended.status == 0, ended.err
+    people = PeopleFile(tmp_path / "out.h5", load_skeleton("crowdpose"))
+    assert people.labelled.all()
+    np.testing.assert_allclose(people.areas, [*(0.53 * boxes[:, 2] * boxes[:, 3]), 0], rtol=1e-6)
+
+
+@needs_crowdpose
+def test_photographs(tmp_path):
+    skeleton = load_skeleton("crowdpose")
+    built = build_hdf5(CROWDPOSE / "test_crowdpose.json", CROWDPOSE, tmp_path / "out.h5", skeleton, workers=1)
+    assert (built.images, built.people, built.left_out, built.boxed) == (2, 4, [], [])
+    people = PeopleFile(tmp_path / "out.h5", skeleton)
+    assert sorted(people.num_labelled.tolist()) == [0, 7, 12, 14, 14]
+    np.testing.assert_allclose(people.areas, 0.53 * people.boxes[:, 2] * people.boxes[:, 3], rtol=1e-6)
+    assert people.joints(np.array([0]))[0, skeleton.index("head")].tolist() in ([351, 163, 0], [256, 27, 0])
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert list(file.attrs["keypoints"]) == list(skeleton.dataset)
+
+
+@pytest.mark.parametrize("value", [None, "0.3", float("nan"), float("inf"), True, [0.3]])
+def test_how_crowded_an_image_is_must_be_a_number(fails, crowded, images, tmp_path, value):
+    content = json.loads(crowded.read_text())
+    content["images"][1]["crowdIndex"] = value
+    crowded.write_text(json.dumps(content))
+    command = (BUILD, "--annotations", crowded, "--images", images, "--output", tmp_path / "out.h5")
+    message = fails(*command, "--skeleton", "crowdpose")
+    assert f"annotation file {crowded}: image 2 (000000000002.jpg): its 'crowdIndex' is {value!r}; expected a finite number" in message
+
+
+def test_every_image_says_how_crowded_it_is(crowded):
+    content = json.loads(crowded.read_text())
+    del content["images"][0]["crowdIndex"]
+    crowded.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"crowded\.json: image 1 \(000000000001\.jpg\): it has no 'crowdIndex'"):
+        load_annotations(crowded)
