@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on COCO keypoints: ten figures where the file has annotations, an archive for COCO's server where it has none.
+"""Evaluate a checkpoint on COCO's or CrowdPose's people: figures where the file has annotations, else an archive for COCO's server.
 
 python evaluate.py --checkpoint F --annotations A.json --images DIR
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 from config import UserError
 from config.errors import run_script
 from utils.checkpoint import config_for
-from utils.evaluation.coco import CocoTask
+from utils.evaluation import load_task
 from utils.evaluation.evaluate import evaluate
 from utils.inference import PoseEstimator
 
@@ -21,7 +21,7 @@ BATCH_SIZE = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO file; without annotations in it (test-dev) no figures")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO or CrowdPose file; without annotations (test-dev) no figures")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--output", type=Path, help="folder for detections.json; default: evaluation/ beside the checkpoint")
@@ -44,7 +44,7 @@ def main() -> None:
         if value is not None and value < 1:
             raise UserError(f"--{option.replace('_', '-')} {value}: expected at least 1")
     config = config_for(options.checkpoint, options.config, overrides)
-    task = CocoTask(options.annotations, options.images, config.skeleton, options.limit)
+    task = load_task(options.annotations, options.images, config.skeleton, options.limit)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
     output = options.output or options.checkpoint.parent / "evaluation"
     try:

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
 from config.files import existing_folder, write_json, written_whole
-from data.formats.coco import file_keypoints, indexed, keypoint_category, load_coco, naming_file, person_area, person_box
+from data.formats.coco import file_keypoints, indexed, keypoint_category, naming_file, person_area, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 FIGURES_NAME = "figures.json"
@@ -28,15 +28,17 @@ class CocoTask:
     Raises UserError where an annotation makes no sense or an image is missing: better now than after an hour.
     """
 
-    def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        coco = load_coco(path)
+    has_server = True  # which takes answers where the file has no annotations
+
+    def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
         self.path, self.folder, self.skeleton = path, existing_folder(folder, "image folder"), skeleton
         self.annotated = bool(coco.anns)
         self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
         self.count = len(self.order)
-        if self.annotated:
+        if self.annotated or any(category.get("keypoints") for category in coco.cats.values()):
             self.category, self.order = keypoint_category(coco, skeleton, path)
             self.count = len(coco.cats[self.category]["keypoints"])
+        if self.annotated:
             with naming_file(path):
                 self._truth = ground_truth(coco, self.category, self.order)
         self.images: list[dict] = [coco.imgs[i] for i in sorted(coco.imgs)][:limit]
@@ -52,8 +54,10 @@ class CocoTask:
 
     def figures(self, detections: list[dict]) -> dict[str, float]:
         """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
-        ids = [image["id"] for image in self.images]
-        return keypoint_figures(self._truth, detections, ids, self.category, self.order, self.skeleton.oks_sigmas)
+        return self._coco_figures(detections, [image["id"] for image in self.images])
+
+    def _coco_figures(self, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
+        return keypoint_figures(self._truth, detections, image_ids, self.category, self.order, self.skeleton.oks_sigmas)
 
 
 def to_detections(
@@ -108,16 +112,18 @@ def keypoint_figures(
 def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
     """An annotation as pycocotools wants it: keypoints in the order of the sigmas, and what files of one's own often leave out.
 
-    The id is new, since pycocotools takes 0, where such files like to begin, for "not matched".
+    The id is new, since pycocotools takes 0, where such files like to begin, for "not matched". Whoever has no keypoints by the file's
+    own count is not to be found: CrowdPose's leaves out head and neck.
     """
     keypoints, box = file_keypoints(annotation, order[order >= 0]), person_box(annotation).tolist()
+    count = 0 if annotation.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
     known = {"id": number, "bbox": box, "area": person_area(annotation), "iscrowd": int(bool(annotation.get("iscrowd")))}
-    return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": int((keypoints[:, 2] > 0).sum())}
+    return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": count}
 
 
 def figures_table(figures: dict[str, float]) -> str:
     """The figures as two lines, names over values."""
-    names, values = zip(*((f"{name:>6}", f"{value:6.3f}") for name, value in figures.items()))
+    names, values = zip(*((f"{name:>6}", f"{value:{max(len(name), 6)}.3f}") for name, value in figures.items()))
     return "  ".join(names) + "\n" + "  ".join(values)
 
 

@@ -44,7 +44,8 @@ def evaluate(task: CocoTask, estimator: PoseEstimator, checkpoint: Path, output:
             write_json(output / FIGURES_NAME, figures)
             print(figures_table(figures))
         else:
-            print(f"no annotations to compare with; for the COCO server: {write_submission(output, detections)}")
+            server = f"; for the COCO server: {write_submission(output, detections)}" if task.has_server else ""
+            print(f"no annotations to compare with{server}")
         journal.finish()
     print(f"{len(detections)} people in {len(task.images)} images: {output / 'detections.json'}")
 
