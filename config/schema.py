@@ -32,7 +32,8 @@ PeopleFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_
 class ModelConfig(Section):
     """What every network has."""
 
-    backbone: Path | None = None  # weights that the network's trunk starts from; its output layers are drawn anew
+    # weights that the network's trunk starts from, its output layers are drawn anew; timm: ImageNet weights, downloaded, of HRNet
+    backbone: Path | None = None
 
 
 class DataConfig(Section):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from torch import nn
+from torch import Tensor, nn
 
-from config import Config
+from config import Config, UserError
 from config.systems import SYSTEMS
 from models.names import TensorNames
 
@@ -19,3 +19,11 @@ def build_model(config: Config) -> nn.Module:
 def tensor_names(model: nn.Module) -> TensorNames:
     """What the file that holds a network says about the names of its tensors: `NAMES` there."""
     return getattr(sys.modules[type(model).__module__], "NAMES", TensorNames())
+
+
+def download_backbone(model: nn.Module) -> dict[str, Tensor]:
+    """Weights for the network's trunk from where the file that holds it says. Raises UserError where it says nothing."""
+    download = getattr(sys.modules[type(model).__module__], "download_backbone", None)
+    if download is None:
+        raise UserError(f"model.backbone: there are no weights to be downloaded for {type(model).__name__}; name a file")
+    return download(model)

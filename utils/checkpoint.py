@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from config import Config, UserError, load_config
 from config.files import existing_file, written_whole
 from config.load import parse_config, with_overrides
-from models import tensor_names
+from models import download_backbone, tensor_names
+from models.names import joined
 
 SHOWN = 3  # names in a message
+DOWNLOAD = "timm"  # in the place of a file of backbone weights
 PUBLISHED = Path(__file__).parents[1] / "config" / "simplepose_coco_512.yaml"
 
 
@@ -102,11 +104,13 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
 def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
     """Fill the network's trunk; everything else in the file is left alone, everything else in the network as it was drawn.
 
-    Returns the names taken and the others. Raises UserError where part of the trunk is missing or of another shape.
+    path: a file, or "timm" to download ImageNet weights where the network can. Returns the names taken and the others. Raises UserError
+    where part of the trunk is missing or of another shape.
     """
     wanted, is_trunk = model.state_dict(), tensor_names(model).is_trunk
     trunk = {name: tensor for name, tensor in wanted.items() if is_trunk(name)}
-    weights = {name: tensor for name, tensor in _weights(read_checkpoint(path), model, path).items() if name in trunk}
+    content = download_backbone(model) if str(path) == DOWNLOAD else read_checkpoint(path)
+    weights = {name: tensor for name, tensor in _weights(content, model, path).items() if name in trunk}
     # Batch norm counts its batches since PyTorch 0.4.1 only; many a file of ImageNet weights is older
     differences = _differences(trunk, weights, lambda name: not name.endswith(".num_batches_tracked"))
     if differences:
@@ -117,7 +121,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
-    weights = content.get("weights", content)
+    weights = content.get("weights", content.get("state_dict", content))
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
     ours = tensor_names(model).ours
@@ -125,7 +129,10 @@ def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> 
     named = dict(used)
     if len(named) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
-    return named
+    try:
+        return joined(named)
+    except RuntimeError as error:
+        raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], counts: Callable[[str], bool]) -> list[str]:

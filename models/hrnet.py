@@ -1,0 +1,62 @@
+"""HRNet (Sun et al., Deep High-Resolution Representation Learning, CVPR 2019) as a trunk: timm's, without its classifier.
+
+timm's tensors are called as in the files that HRNet's authors published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from safetensors.torch import load_file
+from timm.models import hrnet
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import UserError
+
+CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # what ImageNet's files hold besides the trunk
+
+
+def hrnet_trunk(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> nn.Module:
+    """A network from normalised images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
+
+    stem_width: channels of the first layers, four times as many in stage 1. modules: exchanges between the branches in stages 2, 3, 4.
+    blocks: basic blocks of a branch between two exchanges. Published: width 32 or 48, stem 64, modules 1 4 3, blocks 4.
+    """
+    stages = {
+        f"stage{number}": {
+            "num_modules": count,
+            "num_branches": number,
+            "block_type": "BASIC",
+            "num_blocks": (blocks,) * number,
+            "num_channels": tuple(width * 2**branch for branch in range(number)),
+            "fuse_method": "SUM",
+        }
+        for number, count in zip((2, 3, 4), modules)
+    }
+    first = {"num_modules": 1, "num_branches": 1, "block_type": "BOTTLENECK", "num_blocks": (blocks,), "num_channels": (stem_width,)}
+    return hrnet.HighResolutionNet({"stem_width": stem_width, "stage1": {**first, "fuse_method": "SUM"}, **stages}, head="")
+
+
+def finest(branches: Sequence[Tensor]) -> Tensor:
+    """All branches brought to the first one's size, (N, 15 width, h, w)."""
+    size = branches[0].shape[2:]
+    return torch.cat([branches[0], *(F.interpolate(branch, size, mode="bilinear") for branch in branches[1:])], 1)
+
+
+def imagenet_weights(width: int) -> dict[str, Tensor]:
+    """timm's ImageNet weights of a published width, downloaded once. Raises UserError where there are none or no connection."""
+    where = f"timm/hrnet_w{width}.ms_in1k", "model.safetensors"
+    path = try_to_load_from_cache(*where)
+    try:
+        if not isinstance(path, str):
+            get_hf_file_metadata(hf_hub_url(*where))  # tells at once; a download without a connection would be tried again and again
+            path = hf_hub_download(*where)
+        return load_file(path)
+    except Exception as error:  # the hub's own, its HTTP library's, the system's
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"model.backbone timm: {where[0]} cannot be downloaded ({reason}); name a file of HRNet's ImageNet weights"
+        ) from error

@@ -1,0 +1,20 @@
+"""What networks that start from ImageNet weights want at their input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB in [0, 1]
+
+
+class Normalize(nn.Module):
+    """Images (N, 3, H, W) BGR in [0, 1] -> RGB of ImageNet's mean 0 and deviation 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.flip(1) - self.mean) / self.std

@@ -1,0 +1,246 @@
+"""DEKR from photographs to people (paper section 3.4): flip, scale search, maxima of the centres, pose NMS, all on the network's device."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
+from data.samples.dekr import DekrSamples
+from utils.pictures.maps import draw_maps
+from utils.systems import People, PoseSystem
+from utils.systems.dekr_matching import enlarged, matched
+
+Size = tuple[int, int]  # height, width
+ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
+
+DIVISOR = 32  # the network's input has sides that are multiples of it
+FLIP_SHIFT = STRIDE - 1  # columns by which a mirrored input is moved, so that its map pixels lie where the straight one's do
+
+
+class DekrDecoder:
+    """People of a batch of photographs."""
+
+    needs_boxes = False
+
+    def __init__(self, network: nn.Module, config: DekrConfig):
+        self.network, self.config = network, config
+
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
+        """images: each (H, W, 3) uint8 BGR -> of each, keypoints (P, K, 3) x, y, score in image pixels, scores (P,), best first."""
+        alike: dict[Size, list[int]] = defaultdict(list)
+        for number, image in enumerate(images):
+            alike[input_size(image.shape[:2], 1.0, self.config)].append(number)
+        people: dict[int, People] = {}
+        for group in alike.values():
+            of_group = [images[n] for n in group]
+            answers = predict_maps(self.network, of_group, self.config)
+            people |= zip(group, decode_batch(answers, [image.shape[:2] for image in of_group], self.config))
+        return [best_first(*people[number]) for number in range(len(images))]
+
+
+def best_first(keypoints: np.ndarray, scores: np.ndarray) -> People:
+    """People in the order of their scores."""
+    order = np.argsort(-scores, kind="stable")
+    return keypoints[order], scores[order]
+
+
+def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> People:
+    """People of one image. answers: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), flip already averaged.
+
+    Returns keypoints (P, K, 3) x, y, score in image pixels, scores (P,), in the order in which their centres were found.
+    """
+    batch = [(scale, torch.as_tensor(heatmap)[None], torch.as_tensor(offset)[None]) for scale, heatmap, offset in answers]
+    return decode_batch(batch, [image_size], config)[0]
+
+
+@torch.inference_mode()
+def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[People]:
+    """`decode` for N images whose inputs are of one size."""
+    settings = config.inference
+    answers = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(answers, key=lambda answer: -answer[0])]
+    found = [candidates(scale, heat[:, -1], offset, settings) for scale, heat, offset in answers]
+    scores = comparable([of_scale for _, of_scale in found], [scale for scale, *_ in answers], settings.scale_decay)
+    poses, centre = torch.cat([of_scale for of_scale, _ in found], 1), torch.cat(scores, 1)
+    heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in answers]
+    heat = sum(heat_at(poses, STRIDE / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
+    near = same_person(poses, settings)
+    keypoints = torch.cat([poses, (centre[..., None] * heat)[..., None]], 3)
+    if settings.match:
+        maps = [enlarged(of_scale, STRIDE / scale) for scale, of_scale in heatmaps]
+        keypoints = torch.cat([matched(keypoints, maps, settings), keypoints[..., 2:]], 3)
+    # The only way from the device: at most max_people candidates of each scale
+    keypoints, heat, near, there = (t.cpu().numpy() for t in (keypoints, heat.mean(2), near, centre > 0))
+    people = []
+    for number, size in enumerate(image_sizes):
+        kept = suppress(near[number], heat[number], there[number], settings.max_people)
+        of_image = keypoints[number, kept]
+        of_image[..., :2] = to_image(of_image[..., :2], size, config)
+        people.append((of_image, of_image[..., 2].mean(1)))
+    return people
+
+
+def candidates(scale: float, centre: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
+    """The poses at the maxima of the centres' heatmaps, strongest first.
+
+    centre (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of scale 1's input and the centres' heat (N, P), 0
+    where it is not above the threshold.
+    """
+    n, height, width = centre.shape
+    reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
+    highest = F.max_pool2d(centre, 2 * reach + 1, 1, reach)
+    heat, place = torch.where(centre == highest, centre, 0).flatten(1).topk(min(settings.max_people, height * width))
+    ways = offset.flatten(2).gather(2, place[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, place.shape[1])
+    pixel = torch.stack([place % width, place // width], 1)[:, None]
+    poses = (pixel - ways).permute(0, 3, 1, 2) * (STRIDE / scale)
+    return poses, heat * (heat > settings.centre_threshold)
+
+
+def comparable(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
+    """The centres' heat (N, P) of each scale, the best of the others brought to `decay` times scale 1's best."""
+    best = [of_scale.amax(1, keepdim=True) for of_scale in scores]
+    best = [torch.where(of_scale > 0, of_scale, 1) for of_scale in best]
+    one = best[list(scales).index(1.0)]
+    return [s if scale == 1.0 else s / b * one * decay for s, b, scale in zip(scores, best, scales)]
+
+
+def heat_at(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
+    """The heat of each keypoint's own map at its place.
+
+    The maps are brought up bilinearly, corners aligned, to (size - factor + 1), the last row and column repeated (published); only what is
+    asked for is worked out. poses (N, P, K, 2), heatmaps (N, K, h, w) -> (N, P, K).
+    """
+    sides = heatmaps.shape[:1:-1]  # width, height
+    axes = []
+    for axis, side in enumerate(sides):
+        whole = int(side * factor)
+        grown = whole - int(factor) + 1
+        place = poses[..., axis].floor().clamp(0, whole - 1).clamp(max=grown - 1) * ((side - 1) / max(grown - 1, 1))
+        low = place.floor().clamp(max=max(side - 2, 0))
+        axes.append((low.long(), (low.long() + 1).clamp(max=side - 1), place - low))
+    (x0, x1, dx), (y0, y1, dy) = axes
+    flat = heatmaps.flatten(2)
+
+    def corner(y: Tensor, x: Tensor) -> Tensor:
+        return flat.gather(2, (y * sides[0] + x).transpose(1, 2)).transpose(1, 2)
+
+    top = torch.lerp(corner(y0, x0), corner(y0, x1), dx)
+    return torch.lerp(top, torch.lerp(corner(y1, x0), corner(y1, x1), dx), dy)
+
+
+def same_person(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
+    """(N, P, P) bool: whether a pose's keypoints are nearer to another's than a part of the pose's own diagonal. poses (N, P, K, 2)."""
+    several = len(settings.scales) > 1
+    part = settings.nms_distance or (0.15 if several else 0.05)
+    least = poses.shape[2] // 2 if settings.nms_keypoints is None else settings.nms_keypoints
+    diagonal = (poses.amax(2) - poses.amin(2)).square().sum(2)  # squared, (N, P)
+    gaps = (poses[:, :, None] - poses[:, None]).square().sum(4)
+    return (gaps < part**2 * diagonal[:, :, None, None]).sum(3) > least
+
+
+def suppress(near: np.ndarray, heat: np.ndarray, there: np.ndarray, most: int) -> np.ndarray:
+    """Of poses that are one person the one with the most heat: their numbers, at most so many.
+
+    near (P, P) bool, heat (P,) mean over the keypoints, there (P,) bool.
+    """
+    kept: list[int] = []
+    ignored = ~there
+    for pose in np.flatnonzero(there):
+        if ignored[pose]:
+            continue
+        group = near[pose] & there
+        group[pose] = True
+        best = int(np.where(group, heat, -np.inf).argmax())
+        if not ignored[best]:
+            kept.append(best)
+            ignored |= group
+    if len(kept) > most:
+        kept = sorted(kept, key=lambda pose: -heat[pose])[:most]
+    return np.array(kept, np.intp)
+
+
+# From photographs to the network's input and back
+
+
+def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
+    """Height and width at which an image is run: the short side as configured, the long side rounded up, both times the scale."""
+    multiple = config.inference.pad_multiple
+    short = -(-config.data.input_size[0] // multiple) * multiple
+    least, most = sorted(image_size)
+    long = int((short / least * most + multiple - 1) // multiple * multiple)
+    sides = int(short * scale), int(long * scale)
+    return sides if image_size[0] < image_size[1] else sides[::-1]
+
+
+def input_matrix(image_size: Size, size: Size) -> np.ndarray:
+    """(2, 3) from image pixels to those of an input of `size`: the short sides fit, the middles meet."""
+    factor = min(size) / min(image_size)
+    (height, width), (h, w) = image_size, size
+    return np.array([[factor, 0, w / 2 - factor * int(width / 2 + 0.5)], [0, factor, h / 2 - factor * int(height / 2 + 0.5)]])
+
+
+def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.ndarray:
+    """(..., 2) from pixels of scale 1's input to image pixels."""
+    matrix = input_matrix(image_size, input_size(image_size, 1.0, config))
+    return (points - matrix[:, 2]) / matrix[0, 0]
+
+
+def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> np.ndarray:
+    """Images of one input size, each (H, W, 3) uint8, as they are run at a scale: (N, h, w, 3) uint8, black around them.
+
+    Both sides are multiples of DIVISOR; where the scale does not make them so, black is added right and below.
+    """
+    size = input_size(images[0].shape[:2], scale, config)
+    padded = np.zeros((len(images), *(-(-side // DIVISOR) * DIVISOR for side in size), 3), np.uint8)
+    for canvas, image in zip(padded, images):
+        matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config))
+        canvas[: size[0], : size[1]] = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+    return padded
+
+
+@torch.inference_mode()
+def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrConfig) -> list[ScaleMaps]:
+    """The network's answers at each scale of `config.inference`, the mirror image's averaged in, for images of one input size."""
+    settings, device = config.inference, next(network.parameters()).device
+    answers = []
+    for scale in settings.scales:
+        batch = torch.from_numpy(as_input(images, scale, config)).to(device).permute(0, 3, 1, 2).float().div_(255)
+        height, width = (-(-side // STRIDE) for side in input_size(images[0].shape[:2], scale, config))
+        half = settings.precision != "float32"
+        with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
+            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network(batch)
+        answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
+    return answers
+
+
+def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
+    """Heatmap and offset, averaged with the mirror images': as published these are moved to the left by FLIP_SHIFT columns."""
+    mirrored = images.flip(3)
+    mirrored[..., :-FLIP_SHIFT] = mirrored[..., FLIP_SHIFT:].clone()
+    heat, offset = network(torch.cat([images, mirrored]))
+    partner = torch.from_numpy(config.skeleton.flip_keypoints).to(images.device)
+    straight, other = heat.chunk(2)
+    channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the centre is its own
+    heat = (straight + other.flip(3)[:, channels]) / 2
+    straight, other = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
+    # The way from keypoint to pixel; across, the mirror image's runs the other way
+    other = other.flip(4)[:, partner] * other.new_tensor([-1, 1])[:, None, None]
+    return heat, ((straight + other) / 2).flatten(1, 2)
+
+
+def map_pictures(images: Tensor, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...], config: DekrConfig) -> list[np.ndarray]:
+    """For each image (3, H, W): beside it, predicted keypoints and centres, and the same as they should be."""
+    found, wanted = outputs[0].float().cpu().numpy(), targets[0].cpu().numpy()
+    return [
+        draw_maps(image, [part for maps in of_image for part in (maps[:-1], maps[-1:])])
+        for image, *of_image in zip(images.cpu().numpy(), found, wanted)
+    ]
+
+
+DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures)
