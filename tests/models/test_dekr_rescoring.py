@@ -1,0 +1,81 @@
+"""DEKR's rescoring network: its features and its answer against reference numbers, and poses that have nothing to measure."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import numpy as np
+import pytest
+import torch
+from places import SHARED
+
+from config.load import load_skeleton
+from models.dekr_rescoring import RescoringNet, features, num_features, rescored
+
+FIXTURE = SHARED / "fixtures" / "dekr_rescore.npz"
+needs_reference = pytest.mark.skipif(not FIXTURE.is_file(), reason="no reference numbers: there is no shared/fixtures/dekr_rescore.npz")
+SKELETONS = pytest.mark.parametrize(("name", "skeleton"), [("coco", "coco17"), ("crowd_pose", "crowdpose")])
+
+
+def filled(name: str, skeleton: str) -> RescoringNet:
+    """The reference network, whose weights follow from their names."""
+    spec = importlib.util.spec_from_file_location("fill_weights", FIXTURE.with_name("fill_weights.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    net = RescoringNet(load_skeleton(skeleton))
+    net.load_state_dict(module.fill(net.state_dict(), name))
+    return net.eval()
+
+
+@needs_reference
+@SKELETONS
+def test_features_and_answers_are_the_published_ones(name, skeleton):
+    net = filled(name, skeleton)
+    with np.load(FIXTURE) as reference:
+        poses, wanted, oks = (torch.from_numpy(reference[f"{name}_{what}"]) for what in ("poses", "features", "oks"))
+    torch.testing.assert_close(features(poses, net.limb_ends).float(), wanted, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(net(poses), oks[:, 0], atol=1e-5, rtol=1e-5)
+    scores = torch.linspace(0.1, 0.9, len(poses))
+    torch.testing.assert_close(rescored(net, poses, scores), oks[:, 0] * scores, atol=1e-5, rtol=1e-5)
+    assert oks.min() < 0  # as they are, not held within 0 and 1
+
+
+@SKELETONS
+def test_tensors_have_the_published_names(name, skeleton):
+    known = load_skeleton(skeleton)
+    shapes = {tensor: tuple(value.shape) for tensor, value in RescoringNet(known).state_dict().items()}
+    count = {"coco": 74, "crowd_pose": 59}[name]
+    assert num_features(known) == count
+    assert shapes == {
+        "l1.weight": (256, count), "l1.bias": (256,), "l2.weight": (256, 256), "l2.bias": (256,), "l3.weight": (1, 256), "l3.bias": (1,),
+    }  # fmt: skip
+
+
+def test_features_by_hand():
+    """Limbs 9 and 11 of COCO's skeleton, shoulders to hips, are 30 and 50 pixels long."""
+    skeleton = load_skeleton("coco17")
+    pose = torch.zeros(1, 17, 3)
+    for keypoint, (x, y) in {"left_hip": (0, 30), "right_hip": (30, 40), "left_knee": (0, 110)}.items():
+        pose[0, skeleton.index(keypoint)] = torch.tensor([x, y, 0.5])
+    found, limb = features(pose, torch.from_numpy(skeleton.limb_ends))[0], skeleton.limbs.index(("left_hip", "left_knee"))
+    assert found[2 * limb : 2 * limb + 2].tolist() == [0, -2]
+    assert found[2 * 19 + limb] == 2
+    assert found[3 * 19 :].tolist() == pose[0, :, 2].tolist()
+
+
+def test_with_few_limbs_the_size_is_their_mean_length():
+    pose = torch.tensor([[[0, 0, 1], [30, 40, 1], [30, 190, 1]]])
+    assert features(pose.float(), torch.tensor([[1, 0], [2, 1]]))[0].tolist() == pytest.approx([0.3, 0.4, 0, 1.5, 0.5, 1.5, 1, 1, 1])
+    assert features(pose.float(), torch.zeros(0, 2, dtype=torch.long)).tolist() == [[1, 1, 1]]
+
+
+@SKELETONS
+def test_nobody_and_people_who_miss_keypoints(name, skeleton):
+    known = load_skeleton(skeleton)
+    net = RescoringNet(known)
+    missing = torch.zeros(2, known.num_keypoints, 3)
+    missing[1, :3] = torch.tensor([40.0, 50.0, 0.9])  # three keypoints in one place
+    assert rescored(net, missing, torch.ones(2)).isfinite().all()
+    assert rescored(net, missing[:0], torch.zeros(0)).shape == (0,)
+    half = rescored(net, missing.half(), torch.ones(2).half())
+    assert half.dtype == torch.float16 and half.isfinite().all()
