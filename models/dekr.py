@@ -97,14 +97,14 @@ def deformed(features: Tensor, places: Tensor, conv: DeformConv2d) -> Tensor:
     n, keypoints, taps, _, h, w = places.shape
     if features.device.type != "cpu":
         grid = torch.cartesian_prod(*[torch.arange(-1.0, 2, device=features.device)] * 2)
-        return conv(features, (places - grid.view(TAPS, 2, 1, 1)).view(n, -1, h, w))
+        return conv(features, (places - grid.view(TAPS, 2, 1, 1)).reshape(n, -1, h, w))
     y = torch.arange(h, dtype=places.dtype) * 2 + 1
     x = torch.arange(w, dtype=places.dtype) * 2 + 1
     # grid_sample's own units: -1 and 1 are the outer borders of the first and last pixel
     at = torch.stack([(places[..., 1, :, :] * 2 + x) / w - 1, (places[..., 0, :, :] * 2 + y[:, None]) / h - 1], -1)
     split = features.reshape(n * keypoints, -1, h, w)
     seen = F.grid_sample(split, at.view(n * keypoints, taps * h, w, 2), align_corners=False)
-    weight = conv.weight.view(keypoints, -1, split.shape[1] * taps)
+    weight = conv.weight.reshape(keypoints, -1, split.shape[1] * taps)
     return torch.matmul(weight, seen.view(n, keypoints, -1, h * w)).view(n, -1, h, w)
 
 

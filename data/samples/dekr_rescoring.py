@@ -18,7 +18,8 @@ from pydantic import ValidationError
 
 from config import Skeleton, UserError
 from config.files import existing_file, existing_folder, written_whole
-from data.formats.coco import box_and_area, file_keypoints, keypoint_category, load_coco, naming_file
+from data.formats import load_annotations
+from data.formats.coco import box_and_area, file_keypoints, keypoint_category, naming_file
 from data.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation takes a pose and a person for one
@@ -47,7 +48,7 @@ class AnnotatedSet:
     """
 
     def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        coco = load_coco(path)
+        coco = load_annotations(path)
         category, order = keypoint_category(coco, skeleton, path)
         self.skeleton, self.there = skeleton, order >= 0
         self.folder, images = existing_folder(folder, "image folder"), [coco.imgs[i] for i in sorted(coco.imgs)][:limit]

@@ -13,9 +13,11 @@ from torch.nn import functional as F
 
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
 from data.samples.dekr import DekrSamples
+from models.dekr_rescoring import rescored
 from utils.pictures.maps import draw_maps
 from utils.systems import People, PoseSystem
 from utils.systems.dekr_matching import enlarged, matched
+from utils.systems.dekr_rescoring import load_rescoring
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -31,6 +33,8 @@ class DekrDecoder:
 
     def __init__(self, network: nn.Module, config: DekrConfig):
         self.network, self.config = network, config
+        path = config.inference.rescore
+        self.rescoring = None if path is None else load_rescoring(path, config.skeleton)
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
         """images: each (H, W, 3) uint8 BGR -> of each, keypoints (P, K, 3) x, y, score in image pixels, scores (P,), best first."""
@@ -42,13 +46,14 @@ class DekrDecoder:
             of_group = [images[n] for n in group]
             answers = predict_maps(self.network, of_group, self.config)
             people |= zip(group, decode_batch(answers, [image.shape[:2] for image in of_group], self.config))
-        return [best_first(*people[number]) for number in range(len(images))]
+        return [self._ranked(*people[number]) for number in range(len(images))]
 
-
-def best_first(keypoints: np.ndarray, scores: np.ndarray) -> People:
-    """People in the order of their scores."""
-    order = np.argsort(-scores, kind="stable")
-    return keypoints[order], scores[order]
+    def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
+        """People in the order of their scores, rescored if so configured: a few numbers, which need no device."""
+        if self.rescoring is not None:
+            scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
+        order = np.argsort(-scores, kind="stable")
+        return keypoints[order], scores[order]
 
 
 def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> People:

@@ -46,7 +46,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | 
     Raises UserError where the file is none, or was made for another skeleton.
     """
     content = read_checkpoint(path)
-    weights, stored = content.get("weights", content), content.get("skeleton")
+    weights, stored = content.get("weights", content.get("state_dict", content)), content.get("skeleton")
     names = ("l1.weight", "module.l1.weight")
     first = next((weights[name] for name in names if name in weights), None) if isinstance(weights, Mapping) else None
     if not isinstance(first, Tensor) or first.ndim != 2:
