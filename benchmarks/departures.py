@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fidelity import CONFIG, SHARED
+from benchmarks.fidelity_simplepose import CONFIG
+from benchmarks.reference import SHARED
 from config import Config, UserError, load_config
 from config.errors import run_script
 from config.skeleton import UNLABELLED

@@ -15,7 +15,7 @@ import yaml
 from places import ROOT
 from torch import Tensor, nn
 
-from benchmarks.fidelity import write_published_checkpoint
+from benchmarks.fidelity_simplepose import write_published_checkpoint
 from config import Config, UserError, load_config
 from models import build_model
 from models.imhn import from_published

@@ -6,15 +6,8 @@ import json
 
 import pytest
 
-from benchmarks.fidelity import (
-    CONFIG,
-    SHARED,
-    Difference,
-    as_markdown,
-    loss_differences,
-    network_differences,
-    sample_differences,
-)
+from benchmarks.fidelity_simplepose import CONFIG, loss_differences, network_differences, sample_differences
+from benchmarks.reference import SHARED, check
 from config import load_config
 from models import build_model
 from models.imhn import from_published
@@ -22,12 +15,6 @@ from models.imhn import from_published
 needs_reference = pytest.mark.skipif(
     not (SHARED / "fixtures").is_dir(), reason="no reference numbers: there is no folder shared/fixtures beside the project"
 )
-
-
-def check(differences: list[Difference], places: int) -> None:
-    too_large = [d for d in differences if not d.value <= d.limit]
-    assert not too_large, "\n" + as_markdown(too_large)
-    assert len(differences) == places
 
 
 @pytest.fixture(scope="module")
