@@ -228,8 +228,12 @@ def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> 
     """Heatmap and offset, averaged with the mirror images': as published these are moved to the left by FLIP_SHIFT columns."""
     mirrored = images.flip(3)
     mirrored[..., :-FLIP_SHIFT] = mirrored[..., FLIP_SHIFT:].clone()
-    heat, offset = network(torch.cat([images, mirrored]))
-    partner = torch.from_numpy(config.skeleton.flip_keypoints).to(images.device)
+    return with_mirror_averaged(*network(torch.cat([images, mirrored])), config)
+
+
+def with_mirror_averaged(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
+    """Heatmap (2 N, K + 1, h, w) and offset (2 N, 2 K, h, w) of N images and then their mirror images -> those of N images."""
+    partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heat.device)
     straight, other = heat.chunk(2)
     channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the centre is its own
     heat = (straight + other.flip(3)[:, channels]) / 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -32,14 +33,21 @@ def matched(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInferenceCo
     """
     height, width = (min(of_scale.shape[axis] for of_scale in maps) for axis in (2, 3))
     heat = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
-    highest = F.max_pool2d(heat, 2 * PEAK_REACH + 1, 1, PEAK_REACH)
-    place = torch.where(heat == highest, heat, 0).flatten(2).topk(min(settings.max_people, height * width)).indices
+    place = torch.where(heat == highest_around(heat, PEAK_REACH), heat, 0).flatten(2).topk(min(settings.max_people, height * width)).indices
     peaks = torch.stack([place % width, place // width], 3)  # (N, K, peaks, 2)
     gaps = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
     gap, nearest = (t.transpose(1, 2)[..., None] for t in gaps.min(3))
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
     refined = torch.where(keypoints[..., 2:] > settings.match_threshold, gaussian_middle(heat, peak), peak)
     return torch.where(gap < settings.match_distance, refined, keypoints[..., :2])
+
+
+def highest_around(maps: Tensor, reach: int) -> Tensor:
+    """(N, K, H, W) the largest value in a square about each pixel, one axis after the other: on a CPU much faster than `max_pool2d`."""
+    for axis, padding in ((3, (reach, reach)), (2, (0, 0, reach, reach))):
+        padded = F.pad(maps, padding, value=-torch.inf)
+        maps = reduce(torch.maximum, (padded.narrow(axis, step, maps.shape[axis]) for step in range(2 * reach + 1)))
+    return maps
 
 
 def gaussian_middle(heat: Tensor, peak: Tensor) -> Tensor:
