@@ -123,9 +123,8 @@ def drawn_answer(rng: np.random.Generator, count: int, config: Config, device: t
     joints = np.concatenate([joints, joints.mean(1, keepdims=True)], 1)
     joints[..., 2] = 1
     heat, _, offset, _ = render_targets(joints, np.ptp(joints[..., :2], 1).sum(1) ** 2, (side, side), config)
-    heat, offset = (
-        torch.from_numpy(maps + rng.normal(0, NOISE, maps.shape).astype(np.float32))[None].to(device) for maps in (heat, offset)
-    )
+    noisy = (maps + rng.normal(0, NOISE, maps.shape).astype(np.float32) for maps in (heat, offset))
+    heat, offset = (torch.from_numpy(maps)[None].to(device) for maps in noisy)
     return torch.cat([heat, heat.flip(3)]), torch.cat([offset, offset.flip(3)])
 
 
