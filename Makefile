@@ -2,7 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-RUN := runs/quickstart
+# make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same pictures.
+CONFIG ?= config/quickstart.yaml
+RUN := runs/$(basename $(notdir $(CONFIG)))
+DRAWN := runs/quickstart/data
 
 .PHONY: setup quickstart test lint
 
@@ -18,21 +21,21 @@ $(READY):
 setup: $(READY)
 
 # A run that was interrupted goes on where it was; `rm -r runs/quickstart` starts anew.
-quickstart: setup $(RUN)/data/train.h5 $(RUN)/data/val.h5
-	$(BIN)/python train.py --config config/quickstart.yaml --output $(RUN) --resume auto
-	$(BIN)/python evaluate.py --config config/quickstart.yaml --checkpoint $(RUN)/best.pth --output $(RUN) \
-		--annotations $(RUN)/data/val/annotations.json --images $(RUN)/data/val/images
-	$(BIN)/python demo_image.py --config config/quickstart.yaml --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
-		--input $(RUN)/data/val/images --limit 12 --sheet $(RUN)/people.png
+quickstart: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
+	$(BIN)/python train.py --config $(CONFIG) --output $(RUN) --resume auto
+	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
+		--annotations $(DRAWN)/val/annotations.json --images $(DRAWN)/val/images
+	$(BIN)/python demo_image.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
+		--input $(DRAWN)/val/images --limit 12 --sheet $(RUN)/people.png
 
-$(RUN)/data/train/annotations.json: | setup
+$(DRAWN)/train/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1
 
-$(RUN)/data/val/annotations.json: | setup
+$(DRAWN)/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
 # Built anew when the format of the file changes.
-$(RUN)/data/%.h5: $(RUN)/data/%/annotations.json data/people_file.py
+$(DRAWN)/%.h5: $(DRAWN)/%/annotations.json data/people_file.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 test: setup

@@ -22,7 +22,7 @@ from utils.pictures.drawing import draw_people
 from utils.pictures.sheet import Sheet
 from utils.pictures.video import VIDEO_SUFFIXES, VideoReader, video_writer
 
-CHECKPOINT = Path("runs/quickstart/best.pth")
+RUNS, QUICKSTART = Path("runs"), "quickstart"
 MIN_SCORE = 0.3
 SHEET_FRAMES = 24  # of a video, at most
 
@@ -30,7 +30,7 @@ SHEET_FRAMES = 24  # of a video, at most
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--input", type=Path, required=True, help="an image, a folder of images, or a video")
-    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT, help=f"ours or the published format; default: {CHECKPOINT}")
+    parser.add_argument("--checkpoint", type=Path, help="ours or the published format; default: the best of the configuration's own run")
     parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
     parser.add_argument("--limit", type=int, help="only the first N pictures of a folder, or frames of a video")
@@ -39,13 +39,15 @@ def main() -> None:
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    if not options.checkpoint.exists():
-        raise UserError(f"checkpoint {options.checkpoint}: not found; train one with 'make quickstart', or name one with --checkpoint")
+    checkpoint = options.checkpoint or RUNS / (Path(options.config).stem if options.config else QUICKSTART) / "best.pth"
+    if not checkpoint.exists():
+        how = f"'python train.py --config {options.config}'" if options.config else "'make quickstart'"
+        raise UserError(f"checkpoint {checkpoint}: not found; train one with {how}, or name one with --checkpoint")
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # a wrong ending is told now, not after all pictures
-    config = config_for(options.checkpoint, options.config, options.overrides)
+    config = config_for(checkpoint, options.config, options.overrides)
     paths = input_paths(options.input, options.output, options.limit)
-    estimator = PoseEstimator(config, options.checkpoint, options.device)
+    estimator = PoseEstimator(config, checkpoint, options.device)
     is_video = options.input.is_file() and options.input.suffix.lower() in VIDEO_SUFFIXES
     sheet = Sheet(SHEET_FRAMES if is_video else None) if options.sheet is not None else None
     try:
