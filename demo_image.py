@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from config import Config, UserError
-from config.errors import run_script
+from config.errors import at_least, run_script
 from config.files import write_json
 from config.progress import track
 from data.images import IMAGE_SUFFIXES, encode_image, image_or_error, read_image, read_images, write_image
@@ -67,8 +67,7 @@ def input_paths(path: Path, output: Path, limit: int | None) -> list[Path]:
     folder = path if path.is_dir() else path.parent
     if output.resolve() == folder.resolve():
         raise UserError(f"output folder {output}: holds the input, which would be overwritten; choose another --output")
-    if limit is not None and limit < 1:
-        raise UserError(f"--limit {limit}: expected at least 1")
+    at_least(1, limit=limit)
     paths = sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
     if not paths:
         raise UserError(f"input {path}: no image in it ({', '.join(sorted(IMAGE_SUFFIXES))})")

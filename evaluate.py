@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from config import UserError
-from config.errors import run_script
+from config.errors import at_least, run_script
 from utils.checkpoint import config_for
 from utils.evaluation import load_task
 from utils.evaluation.evaluate import evaluate
@@ -39,10 +38,7 @@ def main() -> None:
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     if options.no_flip:
         overrides.append("inference.flip=false")
-    for option in ("limit", "batch_size"):
-        value = getattr(options, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option.replace('_', '-')} {value}: expected at least 1")
+    at_least(1, limit=options.limit, batch_size=options.batch_size)
     config = config_for(options.checkpoint, options.config, overrides)
     task = load_task(options.annotations, options.images, config.skeleton, options.limit)
     estimator = PoseEstimator(config, options.checkpoint, options.device)

@@ -11,6 +11,13 @@ class UserError(Exception):
     """Bad input. Its message is one line, shown as it is; the process ends with exit status 2."""
 
 
+def at_least(least: int, **options: int | None) -> None:
+    """Raise UserError for an option of the command line, by its name in Python, that is a lower number; None: it was not given."""
+    for name, value in options.items():
+        if value is not None and value < least:
+            raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; end with status 2 and one line for bad input, 130 for an interrupt."""
     try:

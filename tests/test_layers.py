@@ -11,7 +11,7 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.checkpoint", "utils.assignment", "utils.pictures"},
+    {"utils.device", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
     {"utils.systems"},
     {"utils.inference", "utils.training"},
     {"utils.evaluation"},

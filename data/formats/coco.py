@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from config import Skeleton, UserError
-from config.files import read_json
+from config.files import existing_folder, read_json
 from config.load import check_overlap
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
@@ -83,6 +83,21 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
         f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({wanted[0]}, ...); categories found: {found}"
         " (COCO's person_keypoints_*.json files have it)"
     )
+
+
+def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = None) -> dict[int, Path]:
+    """The files of the images, or of the first so many, by their ids, in the order of these.
+
+    Raises UserError where the annotation file lists none or one is missing: better now than after an hour.
+    """
+    existing_folder(folder, "image folder")
+    files = {image_id: folder / coco.imgs[image_id]["file_name"] for image_id in sorted(coco.imgs)[:limit]}
+    if not files:
+        raise UserError(f"annotation file {path}: lists no image")
+    missing = [coco.imgs[image_id]["file_name"] for image_id, file in files.items() if not file.is_file()]
+    if missing:
+        raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(files)} images listed, such as {missing[0]}")
+    return files
 
 
 def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:

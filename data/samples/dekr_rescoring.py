@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from config import Skeleton, UserError
-from config.files import existing_file, existing_folder, written_whole
+from config.files import existing_file, written_whole
 from data.formats import load_annotations
-from data.formats.coco import box_and_area, file_keypoints, keypoint_category, naming_file
+from data.formats.coco import box_and_area, file_keypoints, image_files, keypoint_category, naming_file
 from data.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation takes a pose and a person for one
@@ -51,11 +51,7 @@ class AnnotatedSet:
         coco = load_annotations(path)
         category, order = keypoint_category(coco, skeleton, path)
         self.skeleton, self.there = skeleton, order >= 0
-        self.folder, images = existing_folder(folder, "image folder"), [coco.imgs[i] for i in sorted(coco.imgs)][:limit]
-        self.files: dict[int, Path] = {image["id"]: folder / image["file_name"] for image in images}
-        missing = [file for file in self.files.values() if not file.is_file()]
-        if missing:
-            raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(images)} images listed, such as {missing[0].name}")
+        self.files = image_files(coco, path, folder, limit)
         self._people: dict[int, _People] = {}
         with naming_file(path):
             for image_id in self.files:

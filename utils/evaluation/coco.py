@@ -11,9 +11,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from config import Skeleton, UserError
-from config.files import existing_folder, write_json, written_whole
-from data.formats.coco import file_keypoints, indexed, keypoint_category, naming_file, person_area, person_box
+from config import Skeleton
+from config.files import write_json, written_whole
+from data.formats.coco import file_keypoints, image_files, indexed, keypoint_category, naming_file, person_area, person_box
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 FIGURES_NAME = "figures.json"
@@ -31,7 +31,7 @@ class CocoTask:
     has_server = True  # which takes answers where the file has no annotations
 
     def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        self.path, self.folder, self.skeleton = path, existing_folder(folder, "image folder"), skeleton
+        self.path, self.folder, self.skeleton = path, folder, skeleton
         self.annotated = bool(coco.anns)
         self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
         self.count = len(self.order)
@@ -41,12 +41,7 @@ class CocoTask:
         if self.annotated:
             with naming_file(path):
                 self._truth = ground_truth(coco, self.category, self.order)
-        self.images: list[dict] = [coco.imgs[i] for i in sorted(coco.imgs)][:limit]
-        if not self.images:
-            raise UserError(f"annotation file {path}: lists no image")
-        missing = [image["file_name"] for image in self.images if not (folder / image["file_name"]).is_file()]
-        if missing:
-            raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(self.images)} images listed, such as {missing[0]}")
+        self.files = image_files(coco, path, folder, limit)
 
     def detections(self, image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
         """One image's people as COCO results. keypoints (P, K, 3) x, y, score in image pixels; scores (P,)."""
@@ -54,7 +49,7 @@ class CocoTask:
 
     def figures(self, detections: list[dict]) -> dict[str, float]:
         """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
-        return self._coco_figures(detections, [image["id"] for image in self.images])
+        return self._coco_figures(detections, list(self.files))
 
     def _coco_figures(self, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
         return keypoint_figures(self._truth, detections, image_ids, self.category, self.order, self.skeleton.oks_sigmas)

@@ -24,7 +24,7 @@ class CrowdPoseTask(CocoTask):
         every = super().figures(detections)
         figures = {name: every[name] for name in COCO_FIGURES}
         for group in GROUPS:
-            ids = {image["id"] for image in self.images if crowd_group(image["crowdIndex"]) == group}
+            ids = {image_id for image_id in self.files if crowd_group(self._truth.imgs[image_id]["crowdIndex"]) == group}
             found = [detection for detection in detections if detection["image_id"] in ids]
             figures[f"AP_{group}"] = self._coco_figures(found, sorted(ids))["AP"]
         return figures
