@@ -94,7 +94,7 @@ class DekrInferenceConfig(InferenceConfig):
     match: bool = False  # move keypoints to the heatmaps' nearest peaks
     match_distance: Positive = 75.0  # input pixels; a keypoint without a peak nearer than this stays
     match_threshold: Probability = 0.05  # a peak of less heat is not refined
-    rescore: Path | None = None  # a rescoring network, see utils/systems/dekr_rescoring.py; null: none
+    rescore: Path | None = None  # a rescoring network, made by utils.systems.dekr_rescoring; null: none
 
 
 class DekrConfig(Config):

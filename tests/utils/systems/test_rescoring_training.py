@@ -22,10 +22,11 @@ from data.samples.dekr_rescoring import FoundPoses, read_poses, write_poses
 from models import build_model
 from models.dekr_rescoring import RescoringNet, rescored
 from utils.checkpoint import read_checkpoint, save_checkpoint
-from utils.systems.dekr_rescoring import held_out, load_rescoring, save_rescoring, train_rescoring
+from utils.systems.dekr_rescoring import load_rescoring, save_rescoring
+from utils.systems.dekr_rescoring.train import held_out, train_rescoring
 from utils.systems.simplepose import SimplePoseDecoder
 
-COMMAND = "utils/systems/dekr_rescoring.py"
+COMMAND = "utils/systems/dekr_rescoring/__main__.py"
 COCO17, CROWDPOSE = load_skeleton("coco17"), load_skeleton("crowdpose")
 
 
@@ -121,6 +122,17 @@ def test_who_is_found_as_annotated_has_an_oks_of_one(make, knowing, tmp_path):
         np.testing.assert_allclose(poses.scores[poses.images == image_id], scores)
 
 
+def test_of_whom_it_cannot_be_told_is_left_out(make, knowing, annotations, tmp_path):
+    """Found where somebody is annotated without keypoints."""
+    content = json.loads(annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["num_keypoints"] *= annotation["image_id"] != 1
+    (tmp_path / "hidden.json").write_text(json.dumps(content))
+    assert len(knowing[1][1])
+    assert make(annotations=tmp_path / "hidden.json").status == 0
+    assert set(read_poses(tmp_path / "poses.npz").images) == {i for i, (_, scores) in knowing.items() if len(scores)} - {1}
+
+
 def test_images_that_cannot_be_read_are_left_out_and_named(make, knowing, images, copy_of, tmp_path):
     folder = copy_of(images)
     (folder / "000000000008.jpg").write_bytes((folder / "000000000008.jpg").read_bytes()[:2000])
@@ -129,13 +141,91 @@ def test_images_that_cannot_be_read_are_left_out_and_named(make, knowing, images
     assert set(read_poses(tmp_path / "poses.npz").images) <= set(range(1, 8))
 
 
-def test_an_interrupt_leaves_nothing(make, monkeypatch, tmp_path):
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+# Going on
 
-    monkeypatch.setattr(SimplePoseDecoder, "__call__", interrupt)
-    ended = make()
-    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; nothing was written")
+FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # it has hardly been trained
+
+
+@pytest.fixture
+def make_counted(make, monkeypatch, tmp_path):
+    """Runs `make` with the real network, image by image, which Ctrl-C ends after so many of them; how many were looked at."""
+
+    def start(*more: object, images_until: int | None = None, **replaced: object) -> int:
+        seen, whole = [], SimplePoseDecoder.__call__
+
+        def count(self, images, boxes=None):
+            if len(seen) == images_until:
+                raise KeyboardInterrupt
+            seen.append(images)
+            return whole(self, images, boxes)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(SimplePoseDecoder, "__call__", count)
+            ended = make("--batch-size", 1, *FAINT, *more, **replaced)
+        assert ended.status == (0 if images_until is None else 130), ended.err
+        if images_until is not None:
+            assert ended.err.splitlines()[-1] == "error: interrupted; the same command goes on where it was"
+        return len(seen)
+
+    return start
+
+
+def test_an_interrupted_run_goes_on(make_counted, tmp_path):
+    """And finds what it would have found, to the last bit, whether another interrupt comes or not."""
+    assert make_counted(images_until=3) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["poses.npz.partial"]
+    assert make_counted(images_until=2) == 2
+    assert make_counted() == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["poses.npz"]
+    assert make_counted(output=tmp_path / "straight.npz") == 8
+    one, other = (read_poses(tmp_path / name) for name in ("poses.npz", "straight.npz"))
+    assert len(one) and len(np.unique(one.scores)) > 1
+    for name in ("keypoints", "scores", "oks", "images"):
+        a, b = getattr(one, name), getattr(other, name)
+        assert a.dtype == b.dtype == (np.int64 if name == "images" else np.float32)
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_image_cut_short_by_a_kill_is_looked_at_again(make_counted, tmp_path):
+    make_counted(images_until=3)
+    journal = tmp_path / "poses.npz.partial"
+    journal.write_bytes(journal.read_bytes()[:-20])
+    assert make_counted() == 6
+
+
+def test_anything_else_starts_anew(make_counted, trained, annotations, tmp_path):
+    again = tmp_path / "again.json"
+    again.write_bytes(annotations.read_bytes())
+    changes = [
+        (("inference.flip=false",), {}),
+        ((), {"checkpoint": trained / "best.pth"}),
+        ((), {"annotations": again}),
+        ((), {"output": tmp_path / "other.npz"}),
+    ]
+    for more, replaced in changes:
+        make_counted(images_until=3)
+        assert make_counted(*more, images_until=3, **replaced) == 3
+
+
+def test_fewer_images_of_the_same_are_no_other_run(make_counted, tmp_path):
+    make_counted(images_until=3)
+    assert make_counted("--limit", 2) == 0
+    assert set(read_poses(tmp_path / "poses.npz").images) == {1, 2}
+
+
+def test_an_image_that_was_mended_is_looked_at_then(make_counted, images, copy_of, tmp_path):
+    """One that cannot be read is tried again, and told again."""
+    folder = copy_of(images)
+    broken = folder / "000000000002.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:2000])
+    assert make_counted(images=folder, images_until=3) == 3
+    broken.write_bytes(whole)
+    assert make_counted(images=folder) == 5
+
+
+def test_an_interrupt_at_the_first_image_leaves_nothing(make_counted, tmp_path):
+    make_counted(images_until=0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -288,9 +378,8 @@ def test_data_and_options_that_cannot_be_trained_on(fails, data, tmp_path):
 
 
 def test_from_photographs_to_a_network_that_is_used(make, run, tmp_path):
-    """With a real network, which has hardly been trained."""
-    faint = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")
-    ended = make("--limit", 3, *faint)
+    """With a real network."""
+    ended = make("--limit", 3, *FAINT)
     assert ended.status == 0, ended.err
     poses = read_poses(tmp_path / "poses.npz")
     assert set(poses.images) <= {1, 2, 3}

@@ -1,0 +1,99 @@
+"""DEKR's rescoring network, trained on what a pose network finds in its own training set (paper section 3.4).
+
+    python -m utils.systems.dekr_rescoring make --checkpoint F --annotations A.json --images DIR --output poses.npz
+    python -m utils.systems.dekr_rescoring train --data poses.npz --output rescore.pth
+
+Then `inference.rescore=rescore.pth`. What is inside poses.npz: data/samples/dekr_rescoring.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from config import UserError
+from config.errors import at_least, run_script
+from config.files import output_folder
+from data.samples.dekr_rescoring import AnnotatedSet, read_poses, write_poses
+from utils.checkpoint import config_for
+from utils.journal import Journal, fingerprint
+from utils.systems.dekr_rescoring import save_rescoring
+from utils.systems.dekr_rescoring.make import find_poses, pose_decoder, without_rescoring
+from utils.systems.dekr_rescoring.train import train_rescoring
+
+BATCH_SIZE = 4
+SHOWN = 10  # images that cannot be read, of those that are named
+
+
+def _make(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="dekr_rescoring make", description="Run a pose network over a training set; keep what it finds.")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of the pose network; ours, or the published format")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO or CrowdPose file, as the skeleton has it")
+    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
+    parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("--limit", type=int, help="only the first N images")
+    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=f"images that are run together; default: {BATCH_SIZE}")
+    parser.add_argument("--device", help="such as cpu or cuda:0")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    options = parser.parse_intermixed_args(arguments)
+    at_least(1, limit=options.limit, batch_size=options.batch_size)
+    _check_output(options.output)
+    config = without_rescoring(config_for(options.checkpoint, options.config, options.overrides))
+    annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
+    decoder = pose_decoder(config, options.checkpoint, options.device)
+    partial = output_folder(options.output.parent) / f"{options.output.name}.partial"
+    try:
+        with Journal(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as journal:
+            poses, failures = find_poses(decoder, annotated, journal, options.batch_size)
+            write_poses(options.output, poses)
+            journal.finish()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
+    if failures:
+        more = [f"... and {len(failures) - SHOWN} more"] * (len(failures) > SHOWN)
+        print(f"{len(failures)} images were left out:", *failures[:SHOWN], *more, sep="\n  ", file=sys.stderr)
+    mean = poses.oks.mean()
+    print(f"{options.output}: {len(poses)} people found in {len(annotated.files) - len(failures)} images, mean OKS {mean:.3f}")
+
+
+def _train(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="dekr_rescoring train", description="Train a rescoring network on what `make` has written.")
+    parser.add_argument("--data", type=Path, required=True, help="the .npz of `make`")
+    parser.add_argument("--output", type=Path, required=True, help="the rescoring network to write, for inference.rescore")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=1024, help="poses")
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0, help="of the first weights, the images held out and the batches")
+    options = parser.parse_args(arguments)
+    at_least(1, epochs=options.epochs, batch_size=options.batch_size)
+    at_least(0, seed=options.seed)
+    if not options.learning_rate > 0:
+        raise UserError(f"--learning-rate {options.learning_rate}: expected a number above 0")
+    _check_output(options.output)
+    poses = read_poses(options.data)
+    output_folder(options.output.parent)
+    net = train_rescoring(poses, options.epochs, options.batch_size, options.learning_rate, options.seed)
+    save_rescoring(options.output, net, poses.skeleton)
+    print(f"{options.output}: use it with inference.rescore={options.output}")
+
+
+def _check_output(path: Path) -> None:
+    """Better now than after an hour."""
+    if path.is_dir():
+        raise UserError(f"--output {path}: is a folder; name a file")
+
+
+COMMANDS = {"make": _make, "train": _train}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=COMMANDS, help="each has its own --help")
+    COMMANDS[parser.parse_args(sys.argv[1:2]).command](sys.argv[2:])
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,69 @@
+"""What DEKR's rescoring network is trained on: everybody whom a pose network finds in its own training set, and how good each pose is."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from pathlib import Path
+
+import numpy as np
+
+from config import Config, UserError
+from config.load import with_overrides
+from config.progress import Progress
+from data.images import image_or_error
+from data.samples.dekr_rescoring import AnnotatedSet, FoundPoses
+from models import build_model
+from utils.checkpoint import load_weights
+from utils.device import default_device
+from utils.journal import Journal, find_people
+from utils.systems import Decoder, pose_system
+
+
+def find_poses(decoder: Decoder, annotated: AnnotatedSet, journal: Journal, batch_size: int) -> tuple[FoundPoses, list[UserError]]:
+    """Everybody whom the pose network finds in the images and of whom it can be told how good they are; what is wrong with the images
+    that cannot be read. The images that the journal has are not looked at again.
+    """
+
+    def entry(image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> str:
+        oks, told = annotated.rated(image_id, keypoints)
+        columns = keypoints.reshape(len(keypoints), 3 * annotated.skeleton.num_keypoints), np.c_[scores, oks]
+        return _packed(np.concatenate(columns, 1)[told])
+
+    files = annotated.files
+    with Progress(len(files), "poses", "image") as progress:
+        failures = find_people(journal, files, lambda images: decoder(images, None), entry, batch_size, progress, image_or_error)
+        found = {image_id: _unpacked(journal.done[image_id]) for image_id in files if journal.done.get(image_id)}
+        if not found:
+            journal.finish()
+            untrained = UserError(f"nobody was found in {len(files)} images; is it the checkpoint of a trained network?")
+            raise failures[0] if len(failures) == len(files) else untrained
+    width = 3 * annotated.skeleton.num_keypoints + 2
+    rows = np.concatenate(list(found.values())).reshape(-1, width)
+    images = np.repeat(list(found), [len(values) // width for values in found.values()])
+    keypoints = rows[:, :-2].reshape(len(rows), -1, 3)
+    return FoundPoses(annotated.skeleton, keypoints, rows[:, -2], rows[:, -1], images), failures
+
+
+def _packed(values: np.ndarray) -> str:
+    """float32 as they are, in half the space of their digits: a training set's are hundreds of megabytes. Nothing for nobody."""
+    return b64encode(values.astype("<f4").tobytes()).decode()
+
+
+def _unpacked(text: str) -> np.ndarray:
+    """All of `_packed`'s values in a row."""
+    return np.frombuffer(b64decode(text), "<f4")
+
+
+def without_rescoring(config: Config) -> Config:
+    """The configuration for scores as they are before any rescoring: those are what the network learns from."""
+    return config if getattr(config.inference, "rescore", None) is None else with_overrides(config, ["inference.rescore=null"])
+
+
+def pose_decoder(config: Config, checkpoint: Path, device: str | None) -> Decoder:
+    """From photographs to people. Raises UserError where the pose system must be told where people are."""
+    network = build_model(config)
+    load_weights(network, checkpoint)
+    decoder = pose_system(config).decoder(network.to(default_device(device)).eval(), config)
+    if decoder.needs_boxes:
+        raise UserError(f"system {config.system!r} looks at one person at a time; rescoring is for one that finds all of an image")
+    return decoder
