@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +20,21 @@ def build_model(config: Config) -> nn.Module:
 
 def tensor_names(model: nn.Module) -> TensorNames:
     """What the file that holds a network says about the names of its tensors: `NAMES` there."""
-    return getattr(sys.modules[type(model).__module__], "NAMES", TensorNames())
+    return _names(type(model))
+
+
+def published_recipe(weights: Mapping[str, Tensor]) -> str | None:
+    """The recipe in `config/` of a published checkpoint, from the system that knows its tensors; None: no system does."""
+    for parts in SYSTEMS.values():
+        names = _names(parts.load("model"))
+        recipe = names.recipe({names.ours(name): tuple(tensor.shape) for name, tensor in weights.items()})
+        if recipe is not None:
+            return recipe
+    return None
+
+
+def _names(of: Any) -> TensorNames:
+    return getattr(sys.modules[of.__module__], "NAMES", TensorNames())
 
 
 def download_backbone(model: nn.Module) -> dict[str, Tensor]:

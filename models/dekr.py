@@ -12,7 +12,7 @@ from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig, DekrModelConfig
 from models.hrnet import CLASSIFIER, finest, hrnet_trunk, imagenet_weights
-from models.names import TensorNames, without_prefix
+from models.names import Shapes, TensorNames, without_prefix
 from models.normalize import Normalize
 
 KERNEL = 3
@@ -126,6 +126,13 @@ PUBLISHED_NAMES = [
         (r"^(?!trunk\.|heat_|offset_)", "trunk."),
     ]
 ]
+# Of the published checkpoints: keypoints and the centre, features of the heatmap head
+RECIPES = {
+    (17 + 1, 32): "dekr_w32_coco",
+    (17 + 1, 48): "dekr_w48_coco",
+    (14 + 1, 32): "dekr_w32_crowdpose",
+    (14 + 1, 48): "dekr_w48_crowdpose",
+}
 UNUSED = re.compile(rf"^trunk\.({'|'.join(CLASSIFIER)})|\.regular_matrix|\.num_batches_tracked\[")
 
 
@@ -145,9 +152,14 @@ def is_output(name: str) -> bool:
     return name.startswith(("heat_out.", "offset_"))
 
 
+def recipe(shapes: Shapes) -> str | None:
+    """The published one, told by the last layer of the heatmaps."""
+    return RECIPES.get(shapes.get("heat_out.weight", ())[:2])
+
+
 def download_backbone(network: DEKR) -> dict[str, Tensor]:
     """ImageNet weights of the network's trunk, by their published names; see `imagenet_weights`."""
     return imagenet_weights(network.width)
 
 
-NAMES = TensorNames(from_published, is_output, trunk=lambda name: name.startswith("trunk."))
+NAMES = TensorNames(from_published, is_output, recipe, trunk=lambda name: name.startswith("trunk."))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
-from models.names import TensorNames
+from models.names import Shapes, TensorNames
 
 FRONT_DILATIONS = (3, 3, 4, 4, 5, 5)
 EXCITATION_REDUCTION = 16
@@ -231,4 +231,9 @@ def from_published(name: str) -> str:
     return name
 
 
-NAMES = TensorNames(from_published, is_output)
+def recipe(shapes: Shapes) -> str | None:
+    """The published one, if the network is of this kind, whatever its size."""
+    return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
+
+
+NAMES = TensorNames(from_published, is_output, recipe)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Shapes = Mapping[str | None, tuple[int, ...]]
 PART = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -24,11 +25,14 @@ class TensorNames:
     ours: a tensor's name in a checkpoint, ours or of another origin -> its name in our network; None for one that ours has no use for.
         A name with [k] after it is the part number k of one of our tensors, along its first axis.
     is_output: whether the shape of one of our tensors depends on the skeleton, so that fine-tuning on another one draws it anew.
+    recipe: the shapes of a published checkpoint's tensors by our names -> the recipe in `config/` that it was trained with; None: it is
+        none of this network.
     trunk: whether one of our tensors belongs to the part that is trained beforehand, on other tasks; None: all but the outputs do.
     """
 
     ours: Callable[[str], str | None] = without_prefix
     is_output: Callable[[str], bool] = lambda name: False
+    recipe: Callable[[Shapes], str | None] = lambda shapes: None
     trunk: Callable[[str], bool] | None = None
 
     def is_trunk(self, name: str) -> bool:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from config import Config, UserError, load_config
 from config.files import existing_file, written_whole
 from config.load import parse_config, with_overrides
-from models import download_backbone, tensor_names
+from models import download_backbone, published_recipe, tensor_names
 from models.names import joined
 
 SHOWN = 3  # names in a message
 DOWNLOAD = "timm"  # in the place of a file of backbone weights
-PUBLISHED = Path(__file__).parents[1] / "config" / "simplepose_coco_512.yaml"
+RECIPES = Path(__file__).parents[1] / "config"
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
@@ -61,14 +61,29 @@ def _mapped(path: Path) -> Any:
 
 def checkpoint_config(path: str | Path) -> Config | None:
     """The configuration that a checkpoint of ours was trained with; None in the published format."""
-    values = read_checkpoint(path).get("config")
-    return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
+    return _stored_config(read_checkpoint(path), path)
 
 
 def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The configuration to run a checkpoint with: the named one; else its own; else, for a published checkpoint, the published recipe."""
-    stored = checkpoint_config(checkpoint) if path is None else None
-    return load_config(path or PUBLISHED, overrides) if stored is None else with_overrides(stored, overrides)
+    """The configuration to run a checkpoint with: the named one; else its own; else, for a published checkpoint, its recipe.
+
+    Raises UserError where it has none of them.
+    """
+    if path is not None:
+        return load_config(path, overrides)
+    content = read_checkpoint(checkpoint)
+    stored = _stored_config(content, checkpoint)
+    if stored is not None:
+        return with_overrides(stored, overrides)
+    recipe = published_recipe(_tensors(content, checkpoint))
+    if recipe is None:
+        raise UserError(f"checkpoint {checkpoint}: holds no configuration and is no published one that is known; give one with --config")
+    return load_config(RECIPES / f"{recipe}.yaml", overrides)
+
+
+def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | None:
+    values = content.get("config")
+    return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:
@@ -121,10 +136,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
-    weights = content.get("weights", content.get("state_dict", content))
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
-    ours = tensor_names(model).ours
+    weights, ours = _tensors(content, path), tensor_names(model).ours
     used = [(ours(name), value) for name, value in weights.items() if ours(name) is not None]
     named = dict(used)
     if len(named) != len(used):
@@ -133,6 +145,14 @@ def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> 
         return joined(named)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
+
+
+def _tensors(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Tensor]:
+    """The checkpoint's tensors by the names that they have there."""
+    weights = content.get("weights", content.get("state_dict", content))
+    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
+    return weights
 
 
 def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], counts: Callable[[str], bool]) -> list[str]:

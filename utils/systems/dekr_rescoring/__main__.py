@@ -90,7 +90,7 @@ COMMANDS = {"make": _make, "train": _train}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("dekr_rescoring", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=COMMANDS, help="each has its own --help")
     COMMANDS[parser.parse_args(sys.argv[1:2]).command](sys.argv[2:])
 
