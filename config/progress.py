@@ -23,11 +23,18 @@ class Progress:
     def __init__(self, total: int | None, label: str, unit: str = "it", shown: bool = True, stream: TextIO | None = None):
         self.total, self.label, self.unit, self.shown = total, label, unit, shown
         self.stream = stream or sys.stderr
-        self.count, self.text = 0, ""
+        self.count, self.skipped, self.text = 0, 0, ""
         self.started = self.last_line = time.monotonic()
         self.bar = None
         if shown and self.stream.isatty():
             self.bar = tqdm(total=total, desc=label, unit=unit, file=self.stream, dynamic_ncols=True, leave=True)
+
+    def skip(self, units: int) -> None:
+        """Count `units` that an earlier run has done, before the first of this one: they say nothing about the rate."""
+        self.count = self.skipped = units
+        if self.bar is not None:
+            self.bar.n = self.bar.initial = units
+            self.bar.refresh()
 
     def advance(self, units: int = 1, note: str = "") -> None:
         """Count `units` more."""
@@ -48,7 +55,7 @@ class Progress:
 
     def _line(self) -> None:
         self.last_line = time.monotonic()
-        rate = self.count / max(self.last_line - self.started, 1e-9)
+        rate = (self.count - self.skipped) / max(self.last_line - self.started, 1e-9)
         parts = [f"{self.label}: {self.count}" + (f"/{self.total}" if self.total is not None else "") + f" {self.unit}", f"{rate:.1f}/s"]
         if self.total and rate > 0 and self.count < self.total:
             parts.append(f"{(self.total - self.count) / rate:.0f} s left")

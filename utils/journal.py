@@ -95,7 +95,7 @@ def find_people(
     """
     waiting = {image_id: file for image_id, file in files.items() if image_id not in journal.done}
     failures: list[UserError] = []
-    progress.advance(len(files) - len(waiting))
+    progress.skip(len(files) - len(waiting))
     decoded = zip(waiting, read_images(waiting.values(), read))
     while batch := list(islice(decoded, batch_size)):
         failures += [image for _, image in batch if isinstance(image, UserError)]
