@@ -35,4 +35,10 @@ SYSTEMS = {
         loss="losses.dekr:DekrLoss.from_config",
         system="utils.systems.dekr:DEKR",
     ),
+    "simple_baselines": Parts(
+        config="config.systems.simple_baselines:SimpleBaselinesConfig",
+        model="models.simple_baselines:SimpleBaselines.from_config",
+        loss="losses.simple_baselines:SimpleBaselinesLoss.from_config",
+        system="utils.systems.simple_baselines:SIMPLE_BASELINES",
+    ),
 }

@@ -1,0 +1,100 @@
+"""Simple Baselines (Xiao, Wu, Wei: Simple Baselines for Human Pose Estimation and Tracking, ECCV 2018): its keys.
+
+The defaults are the published recipe for ResNet-50 on COCO at 256 x 192.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, TrainConfig
+from config.section import Count, NonNegative, Positive, Probability, Section
+
+STRIDE = 4  # input pixels per map pixel: ResNet's 32, halved by each of three deconvolutions
+
+
+class SimpleBaselinesModelConfig(ModelConfig):
+    """A ResNet and three deconvolutions (paper section 2)."""
+
+    name: Literal["simple_baselines"] = "simple_baselines"
+    depth: Literal[10, 18, 34, 50, 101, 152] = 50  # of the ResNet; published: 50, 101, 152. 10: one basic block a stage
+    style: Literal["pytorch", "caffe"] = "pytorch"  # where a bottleneck of 50 layers and more has its stride: caffe in the first 1 x 1
+    deconv_channels: Count = 256
+    channel_order: Literal["bgr", "rgb"] = "bgr"  # what the network sees; published: BGR, with the mean and deviation of RGB all the same
+
+
+class SimpleBaselinesDataConfig(DataConfig):
+    """As published."""
+
+    input_size: tuple[Count, Count] = (256, 192)
+
+
+class SimpleBaselinesAugmentationConfig(Section):
+    """One affine about the person's box (paper section 3.1)."""
+
+    scale: NonNegative = 0.3  # standard deviation of the crop's size, and the most it changes
+    rotation: NonNegative = 40.0  # standard deviation, degrees; at most twice as much
+    rotation_probability: Probability = 0.6
+    flip_probability: Probability = 0.5
+
+
+class SimpleBaselinesTargetsConfig(Section):
+    """What is drawn for the network to learn."""
+
+    sigma: Positive = 2.0  # map pixels; 3 at 384 x 288
+
+
+class SimpleBaselinesLossConfig(Section):
+    """Half of the squared error, mean over the pixels and keypoints, where a keypoint is labelled."""
+
+    name: Literal["simple_baselines"] = "simple_baselines"
+
+
+class SimpleBaselinesTrainConfig(TrainConfig):
+    """As published, with 4 GPUs."""
+
+    epochs: Count = 140
+    batch_size: Count = 32
+    optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "adam"
+    learning_rate: Positive = 1e-3
+    scale_rate_by_processes: bool = False
+    weight_decay: NonNegative = 0.0
+    warmup_epochs: NonNegative = 0.0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
+    milestones: tuple[Count, ...] | None = (90, 120)
+    max_loss: Positive | None = None
+
+
+class SimpleBaselinesInferenceConfig(InferenceConfig):
+    """From boxes in a photograph to people."""
+
+    subpixel: Literal["parabola", "quarter"] = "parabola"  # how a keypoint is placed between pixels; published: quarter
+    keypoint_threshold: Probability = 0.2  # keypoints of a higher response make up a person's score
+    nms_threshold: Probability = 0.9  # of two people of a higher OKS only the better one is kept
+    crops: Count = 64  # boxes that are run together
+
+
+class SimpleBaselinesConfig(Config):
+    """The whole of a run of Simple Baselines."""
+
+    validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "model.channel_order")
+
+    system: Literal["simple_baselines"] = "simple_baselines"
+    model: SimpleBaselinesModelConfig = SimpleBaselinesModelConfig()
+    data: SimpleBaselinesDataConfig = SimpleBaselinesDataConfig()
+    augmentation: SimpleBaselinesAugmentationConfig = SimpleBaselinesAugmentationConfig()
+    targets: SimpleBaselinesTargetsConfig = SimpleBaselinesTargetsConfig()
+    loss: SimpleBaselinesLossConfig = SimpleBaselinesLossConfig()
+    train: SimpleBaselinesTrainConfig = SimpleBaselinesTrainConfig()
+    inference: SimpleBaselinesInferenceConfig = SimpleBaselinesInferenceConfig()
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimpleBaselinesConfig:
+        height, width = self.data.input_size
+        if height % 32 or width % 32:
+            raise ValueError(f"data.input_size: {height} x {width} must be multiples of 32, as much as the ResNet halves it")
+        if self.model.style == "caffe" and self.model.depth < 50:
+            raise ValueError(f"model.style: a ResNet of {self.model.depth} layers has no bottlenecks; caffe is for 50 and more")
+        return self

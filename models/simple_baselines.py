@@ -1,0 +1,71 @@
+"""Simple Baselines' network: torchvision's ResNet, three deconvolutions, one 1 x 1 convolution (paper section 2)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+from torchvision.models import resnet
+
+from config.systems.simple_baselines import SimpleBaselinesConfig, SimpleBaselinesModelConfig
+from models.names import TensorNames, without_prefix
+from models.normalize import Normalize
+
+DECONVOLUTIONS = 3
+BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+class SimpleBaselines(nn.Module):
+    """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32."""
+
+    def __init__(self, keypoints: int, settings: SimpleBaselinesModelConfig):
+        super().__init__()
+        self.normalize = Normalize(settings.channel_order == "rgb")
+        self.trunk, channels = resnet_trunk(settings.depth, settings.style == "caffe")
+        layers: list[nn.Module] = []
+        for _ in range(DECONVOLUTIONS):
+            layers += [nn.ConvTranspose2d(channels, settings.deconv_channels, 4, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(settings.deconv_channels), nn.ReLU(inplace=True)]
+            channels = settings.deconv_channels
+        self.deconv_layers = nn.Sequential(*layers)
+        self.final_layer = nn.Conv2d(channels, keypoints, 1)
+        for module in (*layers, self.final_layer):
+            if isinstance(module, (nn.ConvTranspose2d, nn.Conv2d)):
+                nn.init.normal_(module.weight, std=0.001)
+        nn.init.zeros_(self.final_layer.bias)
+
+    @classmethod
+    def from_config(cls, config: SimpleBaselinesConfig) -> SimpleBaselines:
+        """The network of `config.model` for the keypoints of `config.skeleton`."""
+        return cls(config.skeleton.num_keypoints, config.model)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
+
+
+def resnet_trunk(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
+    """torchvision's ResNet from images to features at stride 32, and how many channels these have.
+
+    stride_first: a bottleneck has its stride in the first 1 x 1 convolution, as Caffe's have, not in the 3 x 3.
+    """
+    block = resnet.Bottleneck if depth >= 50 else resnet.BasicBlock
+    network = resnet.ResNet(block, BLOCKS[depth])
+    if stride_first:
+        for stage in (network.layer2, network.layer3, network.layer4):
+            stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride
+    layers = OrderedDict((name, layer) for name, layer in network.named_children() if name not in ("avgpool", "fc"))
+    return nn.Sequential(layers), network.fc.in_features
+
+
+def from_published(name: str) -> str | None:
+    """A tensor's name in the published checkpoints or in a ResNet's ImageNet weights -> its name here; None: it is not needed.
+
+    Names that are ours already stay, but for a 'module.' prefix.
+    """
+    name = without_prefix(name)
+    if name.startswith("fc."):
+        return None
+    return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.{name}"
+
+
+NAMES = TensorNames(from_published, lambda name: name.startswith("final_layer."), lambda name: name.startswith("trunk."))

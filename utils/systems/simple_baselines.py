@@ -1,0 +1,157 @@
+"""Simple Baselines from boxes in photographs to people (paper section 3.1): crops, flip, the highest pixel and where between pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from config.systems.simple_baselines import SimpleBaselinesConfig
+from data.oks import oks_nms
+from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size, crop_matrix
+from utils.pictures.maps import draw_maps
+from utils.systems import People, PoseSystem
+
+ROWS = 4  # of a map that are looked through together; a map's height is a multiple of 8
+LEAST_RESPONSE = 1e-6  # less has no logarithm worth looking at
+Subpixel = Literal["parabola", "quarter"]
+
+
+class SimpleBaselinesDecoder:
+    """People of a batch of photographs, in the boxes that are named."""
+
+    needs_boxes = True
+
+    def __init__(self, network: nn.Module, config: SimpleBaselinesConfig):
+        self.network, self.config = network, config
+        self.sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
+
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[People]:
+        """images: each (H, W, 3) uint8 BGR. boxes: of each (B, 4) x, y, width, height in its pixels, or (B, 5) with their scores.
+
+        Returns of each image keypoints (P, K, 3) x, y, response in image pixels, scores (P,), best first; nobody where a box has no area or
+        lies outside the image, and one person where several boxes found the same.
+        """
+        usable = [usable_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
+        counts = [len(of_image) for of_image in usable]
+        everybody = np.concatenate([np.zeros((0, 5)), *usable])
+        centres, sizes = centre_and_size(everybody[:, :4], self.config.data.input_size)
+        image_of = np.repeat(np.arange(len(images)), counts)
+        keypoints = np.zeros((len(everybody), self.config.skeleton.num_keypoints, 3), np.float32)
+        for start in range(0, len(everybody), self.config.inference.crops):
+            part = slice(start, start + self.config.inference.crops)
+            crops = cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size)
+            heatmaps = predict_maps(self.network, crops, self.config)
+            keypoints[part] = decode(heatmaps, centres[part], sizes[part], self.config.inference.subpixel)
+        split = np.cumsum(counts)[:-1]
+        people = zip(np.split(keypoints, split), np.split(sizes, split), np.split(everybody[:, 4], split))
+        return [self._one_each(*of_image) for of_image in people]
+
+    def _one_each(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> People:
+        """Scores (P,), and of those who are one person the best."""
+        settings = self.config.inference
+        scores = person_scores(keypoints[..., 2], box_scores, settings.keypoint_threshold)
+        kept = oks_nms(keypoints, sizes.prod(1), scores, self.sigmas, settings.nms_threshold)
+        keypoints, scores = keypoints[kept], scores[kept]
+        return np.where(keypoints[..., 2:] > 0, keypoints, 0), scores
+
+
+def usable_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """(B, 4) x, y, width, height or (B, 5) with scores -> (B', 5) those that have an area inside an image of height, width."""
+    boxes = np.asarray(boxes, float)
+    boxes = boxes.reshape(len(boxes), -1) if len(boxes) else np.zeros((0, 5))
+    if boxes.shape[1] == 4:
+        boxes = np.column_stack([boxes, np.ones(len(boxes))])
+    height, width = image_size
+    low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:4]
+    return boxes[(boxes[:, 2:4] > 0).all(1) & (low < (width, height)).all(1) & (high > 0).all(1)]
+
+
+def person_scores(responses: np.ndarray, box_scores: np.ndarray, threshold: float) -> np.ndarray:
+    """(P,) each one's box score (P,) times the mean of the responses (P, K) above the threshold; 0 where none is."""
+    counted = responses > threshold
+    return box_scores * (responses * counted).sum(1) / counted.sum(1).clip(1)
+
+
+def cut(
+    images: Sequence[np.ndarray], image_of: np.ndarray, centres: np.ndarray, sizes: np.ndarray, input_size: tuple[int, int]
+) -> np.ndarray:
+    """(P, h, w, 3) uint8: crops of the images whose numbers are `image_of` (P,); centres and sizes (P, 2) in image pixels."""
+    crops = np.zeros((len(centres), *input_size, 3), np.uint8)
+    for crop, number, centre, size in zip(crops, image_of, centres, sizes):
+        cv2.warpAffine(images[number], crop_matrix(centre, size, input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
+    return crops
+
+
+@torch.inference_mode()
+def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesConfig) -> Tensor:
+    """(P, h, w, 3) uint8 BGR -> heatmaps (P, K, h / 4, w / 4) on the network's device, averaged with the mirror images'."""
+    settings, device = config.inference, next(network.parameters()).device
+    batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
+    half = settings.precision != "float32"
+    with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
+        maps = network(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
+    return with_mirror_averaged(maps, config) if settings.flip else maps
+
+
+def with_mirror_averaged(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:
+    """Heatmaps (2 P, K, h, w) of P crops and then their mirror images -> (P, K, h, w); as published the mirror image's are moved one column
+    to the right, which their pixels lie too far left."""
+    straight, mirrored = maps.chunk(2)
+    mirrored = mirrored.flip(3)[:, torch.from_numpy(config.skeleton.flip_keypoints).to(maps.device)]
+    return (straight + torch.cat([mirrored[..., :1], mirrored[..., :-1]], 3)) / 2
+
+
+@torch.inference_mode()
+def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray, subpixel: Subpixel = "quarter") -> np.ndarray:
+    """Where each heatmap is highest, in the image that the crops were cut from.
+
+    heatmaps (P, K, h, w); centers x, y and sizes width, height (P, 2) of the crops in image pixels. subpixel: a quarter of a pixel towards
+    the higher neighbour, as published, or the top of the parabola through the logarithms of a pixel and its neighbours, which for a
+    Gaussian is its middle. Returns keypoints (P, K, 3) x, y, response, float32; a response may be 0 or less.
+    """
+    heatmaps = torch.as_tensor(heatmaps)
+    height, width = heatmaps.shape[2:]
+    blocks = heatmaps.flatten(2).unflatten(2, (-1, ROWS * width))  # a search for the place among all pixels takes several times as long
+    response, block = blocks.amax(3).max(2)
+    within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, ROWS * width)).argmax(3)[..., 0]
+    place = block * ROWS * width + within
+    x, y = place % width, place // width
+    shifts = _shifts(heatmaps.flatten(2), x, y, (height, width), subpixel) * (response > 0)
+    found = torch.stack([x + shifts[0], y + shifts[1], response], 2).cpu().numpy()
+    scale = np.asarray(sizes)[:, None, :1] / width  # only the width decides it
+    found[..., :2] = (found[..., :2] - (width / 2, height / 2)) * scale + np.asarray(centers)[:, None]
+    return found
+
+
+def _shifts(flat: Tensor, x: Tensor, y: Tensor, size: tuple[int, int], subpixel: Subpixel) -> Tensor:
+    """(2, P, K) how far to the right and down of its highest pixel x, y (P, K) each map is highest. flat (P, K, h w)."""
+    height, width = size
+
+    def at(x: Tensor, y: Tensor) -> Tensor:
+        return flat.gather(2, (y.clamp(0, height - 1) * width + x.clamp(0, width - 1))[..., None])[..., 0]
+
+    left, right, above, below = at(x - 1, y), at(x + 1, y), at(x, y - 1), at(x, y + 1)
+    if subpixel == "quarter":
+        inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
+        return torch.stack([right - left, below - above]).sign() * 0.25 * inside
+    top, left, right, above, below = (t.clamp(min=LEAST_RESPONSE).log() for t in (at(x, y), left, right, above, below))
+    shifts = []
+    for before, after, place, side in ((left, right, x, width), (above, below, y, height)):
+        bend = 2 * top - before - after
+        shift = torch.where(bend > 0, (after - before) / (2 * bend), 0).clamp(-0.5, 0.5)
+        shifts.append(shift * ((place > 0) & (place < side - 1)))
+    return torch.stack(shifts)
+
+
+def map_pictures(images: Tensor, outputs: Tensor, targets: tuple[Tensor, ...], config: SimpleBaselinesConfig) -> list[np.ndarray]:
+    """For each image (3, H, W): beside it, predicted keypoints, and the same as they should be."""
+    found, wanted = outputs.float().cpu().numpy(), targets[0].cpu().numpy()
+    return [draw_maps(image, of_image) for image, *of_image in zip(images.cpu().numpy(), found, wanted)]
+
+
+SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures)
