@@ -127,10 +127,13 @@ class TinyDecoder:
             boxes = [np.array([[0, 0, *image.shape[1::-1]]]) for image in images]
         found = []
         for image, of_image in zip(images, boxes):
-            people = np.zeros((len(of_image), self.config.skeleton.num_keypoints, 3), np.float32)
-            for person, (x, y, w, h) in zip(people, np.asarray(of_image, int).tolist()):
-                person[:] = self._person(image[y : y + h, x : x + w]) + (x, y, 0)
-            found.append((people, people[..., 2].mean(1)))
+            corner, end = np.maximum(of_image[:, :2], 0).astype(int), (of_image[:, :2] + of_image[:, 2:4]).astype(int)
+            inside = (corner < np.minimum(end, image.shape[1::-1])).all(1)
+            people = [self._person(image[y:b, x:r]) + (x, y, 0) for (x, y), (r, b) in zip(corner[inside], end[inside])]
+            keypoints = np.array(people, np.float32).reshape(-1, self.config.skeleton.num_keypoints, 3)
+            scores = keypoints[..., 2].mean(1) * (of_image[inside, 4] if of_image.shape[1] > 4 else 1)
+            order = np.argsort(-scores, kind="stable")
+            found.append((keypoints[order], scores[order]))
         return found
 
     def _person(self, crop: np.ndarray) -> np.ndarray:

@@ -28,11 +28,13 @@ class PoseEstimator:
             load_weights(self.network, checkpoint)
         self.network.to(default_device(device)).eval()
         self.decoder = pose_system(config).decoder(self.network, config)
+        self.needs_boxes = self.decoder.needs_boxes
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> People:
         """image (H, W, 3) uint8 BGR -> keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first.
 
-        boxes (B, 4): x, y, width, height of the people in it, for a pose system that looks at one at a time.
+        boxes (B, 4) x, y, width, height of the people in it, or (B, 5) with a detector's score, for a pose system that looks at one at a
+        time.
         """
         return self.batch([image], None if boxes is None else [boxes])[0]
 
@@ -41,8 +43,20 @@ class PoseEstimator:
         for image in images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
-        if boxes is None and self.decoder.needs_boxes:
+        if boxes is None and self.needs_boxes:
             raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
         if boxes is not None and len(boxes) != len(images):
             raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
-        return self.decoder(images, boxes)
+        return self.decoder(images, None if boxes is None else [_checked(of_image) for of_image in boxes])
+
+
+def _checked(boxes: np.ndarray) -> np.ndarray:
+    """One image's boxes. Raises UserError where they are not of a box's shape, or not finite numbers."""
+    try:
+        values = np.asarray(boxes)
+    except ValueError:  # lists of several lengths
+        values = np.asarray(None)
+    if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] not in (4, 5) or not np.isfinite(values).all():
+        shape = f"of shape {values.shape} and type {values.dtype}"
+        raise UserError(f"boxes {shape}: expected (B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers")
+    return values

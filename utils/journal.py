@@ -19,6 +19,7 @@ from config.files import write_text
 from config.progress import Progress
 from data.images import read_image, read_images
 
+Estimate = Callable[[Sequence[int], Sequence[np.ndarray]], Sequence[tuple]]
 Entry = tuple[int, Any]  # an image's id, what was found in it: anything that JSON can hold
 
 
@@ -83,7 +84,7 @@ def fingerprint(config: Config, folder: Path, *files: Path) -> str:
 def find_people(
     journal: Journal,
     files: Mapping[int, Path],
-    estimate: Callable[[Sequence[np.ndarray]], Sequence[tuple]],
+    estimate: Estimate,
     entry: Callable[..., Any],
     batch_size: int,
     progress: Progress,
@@ -91,7 +92,7 @@ def find_people(
 ) -> list[UserError]:
     """Add to the journal those of the images that it does not have; what is wrong with images that `read` gives as a UserError.
 
-    estimate: images (H, W, 3) uint8 BGR -> of each, its people. entry: an image's id and its people -> what the journal is to keep.
+    estimate: ids and images (H, W, 3) uint8 BGR -> of each, its people. entry: an image's id and its people -> what the journal is to keep.
     """
     waiting = {image_id: file for image_id, file in files.items() if image_id not in journal.done}
     failures: list[UserError] = []
@@ -100,14 +101,14 @@ def find_people(
     while batch := list(islice(decoded, batch_size)):
         failures += [image for _, image in batch if isinstance(image, UserError)]
         readable = {image_id: image for image_id, image in batch if not isinstance(image, UserError)}
-        for image_id, people in zip(readable, _people(estimate, list(readable.values()))):
+        for image_id, people in zip(readable, _people(estimate, readable)):
             journal.add(image_id, entry(image_id, *people))
         progress.advance(len(batch), f"{len(failures)} images failed" if failures else "")
     return failures
 
 
-def _people(estimate: Callable[[Sequence[np.ndarray]], Sequence[tuple]], images: Sequence[np.ndarray]) -> Sequence[tuple]:
+def _people(estimate: Estimate, images: Mapping[int, np.ndarray]) -> Sequence[tuple]:
     try:
-        return estimate(images) if images else []
+        return estimate(list(images), list(images.values())) if images else []
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is used up; lower --batch-size, or the largest of inference.scales") from error

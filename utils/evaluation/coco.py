@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from config import Skeleton
 from config.files import write_json, written_whole
 from data.formats.coco import file_keypoints, image_files, indexed, keypoint_category, naming_file, person_area, person_box
+from data.formats.detections import load_detections
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 FIGURES_NAME = "figures.json"
@@ -32,7 +33,7 @@ class CocoTask:
 
     def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
         self.path, self.folder, self.skeleton = path, folder, skeleton
-        self.annotated = bool(coco.anns)
+        self.annotated = self.has_boxes = bool(coco.anns)
         self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
         self.count = len(self.order)
         if self.annotated or any(category.get("keypoints") for category in coco.cats.values()):
@@ -41,7 +42,19 @@ class CocoTask:
         if self.annotated:
             with naming_file(path):
                 self._truth = ground_truth(coco, self.category, self.order)
+        self._listed, self._detected = coco.imgs, None
         self.files = image_files(coco, path, folder, limit)
+
+    def take_boxes(self, path: Path) -> None:
+        """Have people found by a detector in the place of the annotated ones. Raises UserError where the file has none for the images."""
+        self._detected, self.has_boxes = load_detections(path, self._listed, self.category), True
+
+    def boxes(self, image_id: int) -> np.ndarray:
+        """(B, 5) x, y, width, height in pixels and score: where people are, for a system that must be told; 1 for annotated ones."""
+        if self._detected is not None:
+            return self._detected.get(image_id, np.zeros((0, 5)))
+        people = [person for person in self._truth.imgToAnns[image_id] if person["num_keypoints"] and not person["iscrowd"]]
+        return np.array([[*person["bbox"], 1] for person in people], float).reshape(-1, 5)
 
     def detections(self, image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
         """One image's people as COCO results. keypoints (P, K, 3) x, y, score in image pixels; scores (P,)."""

@@ -31,7 +31,7 @@ def find_poses(decoder: Decoder, annotated: AnnotatedSet, journal: Journal, batc
 
     files = annotated.files
     with Progress(len(files), "poses", "image") as progress:
-        failures = find_people(journal, files, lambda images: decoder(images, None), entry, batch_size, progress, image_or_error)
+        failures = find_people(journal, files, lambda _, images: decoder(images, None), entry, batch_size, progress, image_or_error)
         found = {image_id: _unpacked(journal.done[image_id]) for image_id in files if journal.done.get(image_id)}
         if not found:
             journal.finish()

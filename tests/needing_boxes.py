@@ -1,0 +1,33 @@
+"""A network of the pose system in tiny_system.py that looks at one box at a time, ready for the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from tiny_system import PARTS
+
+from config.load import parse_config
+from config.systems import SYSTEMS
+from models import build_model
+from utils.checkpoint import save_checkpoint
+
+VALUES = {"system": "tiny", "skeleton": "coco17", "data": {"input_size": [32, 32]}, "inference": {"boxes": True}}
+
+
+@contextmanager
+def registered() -> Iterator[None]:
+    """The system is one of the project's."""
+    SYSTEMS["tiny"] = PARTS
+    yield
+    del SYSTEMS["tiny"]
+
+
+def write_checkpoint(path: Path) -> Path:
+    """A network as it was drawn."""
+    config = parse_config(VALUES, "tiny")
+    torch.manual_seed(3)
+    save_checkpoint(path, weights=build_model(config).state_dict(), config=config.model_dump(mode="json"))
+    return path
