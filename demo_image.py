@@ -17,6 +17,7 @@ from config.files import write_json
 from config.progress import track
 from data.images import IMAGE_SUFFIXES, encode_image, image_or_error, read_image, read_images, write_image
 from utils.checkpoint import config_for
+from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
 from utils.pictures.drawing import draw_people
 from utils.pictures.sheet import Sheet
@@ -32,6 +33,9 @@ def main() -> None:
     parser.add_argument("--input", type=Path, required=True, help="an image, a folder of images, or a video")
     parser.add_argument("--checkpoint", type=Path, help="ours or the published format; default: the best of the configuration's own run")
     parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
+    parser.add_argument("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector")
+    parser.add_argument("--detector-score", type=float, default=LEAST_SCORE, help=f"boxes below this do not count; default: {LEAST_SCORE}")
     parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
     parser.add_argument("--limit", type=int, help="only the first N pictures of a folder, or frames of a video")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="also put all pictures, or some frames, on one sheet, an image file")
@@ -48,6 +52,7 @@ def main() -> None:
     config = config_for(checkpoint, options.config, options.overrides)
     paths = input_paths(options.input, options.output, options.limit)
     estimator = PoseEstimator(config, checkpoint, options.device)
+    estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
     is_video = options.input.is_file() and options.input.suffix.lower() in VIDEO_SUFFIXES
     sheet = Sheet(SHEET_FRAMES if is_video else None) if options.sheet is not None else None
     try:

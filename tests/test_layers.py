@@ -14,7 +14,7 @@ FLOORS = [
     {"utils.device", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
     {"utils.systems"},
     {"utils.inference", "utils.training"},
-    {"utils.evaluation"},
+    {"utils.evaluation", "utils.detectors"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
 FILES = [path for folder in ("config", "data", "models", "losses", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]

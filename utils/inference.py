@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,17 @@ class PoseEstimator:
     """A network with its weights on a device; call it with a photograph, or `batch` with several.
 
     checkpoint: ours or the published format; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there
-    is one.
+    is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and they are not given.
     """
 
-    def __init__(self, config: Config, checkpoint: str | Path | None = None, device: str | None = None):
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        checkpoint: str | Path | None = None,
+        device: str | None = None,
+        detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
+    ):
+        self.config, self.detector = config, detector
         self.network = build_model(config)
         if checkpoint is not None:
             load_weights(self.network, checkpoint)
@@ -44,7 +50,9 @@ class PoseEstimator:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
         if boxes is None and self.needs_boxes:
-            raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
+            if self.detector is None:
+                raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
+            boxes = self.detector(images)
         if boxes is not None and len(boxes) != len(images):
             raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
         return self.decoder(images, None if boxes is None else [_checked(of_image) for of_image in boxes])
