@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from config import UserError
 from config.errors import at_least, run_script
 from utils.checkpoint import config_for
 from utils.evaluation import load_task

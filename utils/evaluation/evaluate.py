@@ -25,7 +25,9 @@ def evaluate(
     output = output_folder(output)
 
     def estimate(image_ids: Sequence[int], images: Sequence[np.ndarray]) -> list[People]:
-        return estimator.batch(images, [task.boxes(image_id) for image_id in image_ids]) if estimator.needs_boxes else estimator.batch(images)
+        if estimator.needs_boxes:
+            return estimator.batch(images, [task.boxes(image_id) for image_id in image_ids])
+        return estimator.batch(images)
 
     files = [checkpoint, task.path, *[boxes_file] * (boxes_file is not None)]
     with Journal(output / "detections.partial", fingerprint(estimator.config, task.folder, *files)) as journal:
