@@ -6,13 +6,23 @@ from pathlib import Path
 
 from pycocotools.coco import COCO
 
-from data.formats.coco import load_coco
+from config.files import read_json
+from data.formats.coco import checked
 from data.formats.crowdpose import check_crowd_index, is_crowdpose, set_areas
+from data.formats.mpii import load_mpii_mat, mpii_list
 
 
-def load_annotations(path: str | Path) -> COCO:
-    """Read and index an annotation file of any format here. Raises UserError where it is none of them."""
-    coco = load_coco(path)
+def load_annotations(path: str | Path, held_out: bool = False) -> COCO:
+    """Read and index an annotation file of any format here. Raises UserError where it is none of them.
+
+    held_out: of a file that holds both, the people of the test set, not those of the training set.
+    """
+    if Path(path).suffix == ".mat":
+        return load_mpii_mat(path, held_out)
+    content = read_json(path, "annotation file")
+    if isinstance(content, list):
+        return mpii_list(content, path)
+    coco = checked(content, path)
     if is_crowdpose(coco):
         check_crowd_index(coco, path)
         set_areas(coco)

@@ -22,7 +22,11 @@ ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "cat
 
 def load_coco(path: str | Path) -> COCO:
     """Read and index an annotation file. Raises UserError where it is not one."""
-    dataset = read_json(path, "annotation file")
+    return checked(read_json(path, "annotation file"), path)
+
+
+def checked(dataset: object, path: str | Path) -> COCO:
+    """An annotation file's content, indexed. Raises UserError where it is not one's."""
     if not isinstance(dataset, dict) or not isinstance(dataset.get("images"), list):
         raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
     for key, needed in ENTRIES.items():

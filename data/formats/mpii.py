@@ -1,0 +1,231 @@
+"""MPII Human Pose's annotations, turned into COCO's: the JSON lists of people (train, valid, test) and the official .mat file; and the
+ground truth of PCKh (`gt_valid.mat`).
+
+The first pixel is 1 in these files, as in Matlab, and 0 here. They have no boxes, but a person's centre x, y and scale (200 pixels are 1).
+The published crop is a square around x - 1, y - 1 + 15 scale with sides of 200 * 1.25 * scale. With boxes, what is cut out is 1.25 times
+the box, extended to the input's shape. So a person's box is the square around x - 1, y - 1 + 15 scale with sides of 200 scale.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from scipy.io import loadmat
+
+from config import UserError
+from config.files import existing_file
+from data.formats.coco import indexed
+
+KEYPOINTS = (
+    *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck", "head_top"),
+    *("right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist"),
+)
+PCKH_KEYPOINTS = (  # the same in the ground truth of PCKh
+    *("rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head"),
+    *("rwri", "relb", "rsho", "lsho", "lelb", "lwri"),
+)
+COUNT = len(KEYPOINTS)
+SIDE, DOWN = 200, 15  # of a person's box, pixels per scale: how wide it is, and how far its middle lies below the centre
+
+
+@dataclass(frozen=True)
+class MpiiPerson:
+    """As the files have it, whose first pixel is 1."""
+
+    image: str
+    centre: np.ndarray  # (2,) x, y
+    scale: float
+    joints: np.ndarray  # (16, 3) x, y, v as COCO has it: 2 visible, 1 hidden, 0 not labelled
+    head_box: np.ndarray | None = None  # (2, 2) two opposite corners' x, y
+
+    @property
+    def box(self) -> list[float]:
+        """x, y, width, height; the first pixel is 0."""
+        side = SIDE * self.scale
+        middle = self.centre - 1 + (0, DOWN * self.scale)
+        return [*(middle - side / 2).tolist(), side, side]
+
+
+@dataclass(frozen=True)
+class PckhTruth:
+    """What PCKh compares N people with, as MPII's arrays are; the first pixel is 1."""
+
+    joints: np.ndarray  # (16, 2, N)
+    missing: np.ndarray  # (16, N) 1 where not labelled, else 0
+    head_boxes: np.ndarray  # (2, 2, N) corner, x or y, person
+
+    def __len__(self) -> int:
+        return self.missing.shape[1]
+
+    def of(self, rows: np.ndarray) -> PckhTruth:
+        """That of some people only."""
+        return PckhTruth(self.joints[..., rows], self.missing[:, rows], self.head_boxes[..., rows])
+
+
+def is_mpii(coco: COCO) -> bool:
+    """Whether an annotation file was MPII's."""
+    return coco.dataset.get("data_set") == "mpii"
+
+
+def as_coco(people: Iterable[MpiiPerson]) -> COCO:
+    """An index as of a COCO file, without the images' sizes; the annotations are numbered as the people come, from 1."""
+    ids: dict[str, int] = {}
+    annotations = []
+    for number, person in enumerate(people, start=1):
+        labelled = person.joints[:, 2:] > 0
+        keypoints = np.where(labelled, person.joints - (1, 1, 0), 0)
+        annotations.append(
+            {
+                "id": number, "image_id": ids.setdefault(person.image, len(ids) + 1), "category_id": 1, "iscrowd": 0, "bbox": person.box,
+                "keypoints": keypoints.ravel().tolist(), "num_keypoints": int(labelled.sum()),
+            }
+        )  # fmt: skip
+        if person.head_box is not None:
+            annotations[-1]["head_box"] = person.head_box.tolist()
+    images = [{"id": number, "file_name": name} for name, number in ids.items()]
+    category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
+    return indexed({"data_set": "mpii", "images": images, "annotations": annotations, "categories": [category]})
+
+
+# JSON
+
+
+def mpii_list(content: list, path: str | Path) -> COCO:
+    """What a JSON file holds. Raises UserError where it is not MPII's list of people."""
+    if not content:
+        raise UserError(f"annotation file {path}: not in COCO's format, and an empty list is not MPII's")
+    return as_coco(_listed_person(entry, f"annotation file {path}: person {number}") for number, entry in enumerate(content, start=1))
+
+
+def _listed_person(entry: object, place: str) -> MpiiPerson:
+    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+        raise UserError(f"{place}: has no name of an 'image'; expected COCO's format, or MPII's list of people")
+    place = f"{place} ({entry['image']})"
+    centre, scale = _numbers(entry, "center", (2,), "x, y", place), _numbers(entry, "scale", (), "a number above 0", place)
+    if scale <= 0:
+        raise UserError(f"{place}: its 'scale' is {entry['scale']}, expected a number above 0")
+    joints = np.zeros((COUNT, 3))
+    if "joints" in entry:  # the people of the test set have none
+        joints[:, :2] = _numbers(entry, "joints", (COUNT, 2), f"x, y of each of the {COUNT} keypoints", place)
+        visible = _numbers(entry, "joints_vis", (COUNT,), f"0 or 1 for each of the {COUNT} keypoints", place)
+        joints[:, 2] = 2 * ((visible > 0) & (joints[:, :2] >= 0).all(1))
+    return MpiiPerson(entry["image"], centre, float(scale), joints)
+
+
+def _numbers(entry: dict, key: str, shape: tuple[int, ...], expected: str, place: str) -> np.ndarray:
+    try:
+        values = np.asarray(entry.get(key))
+    except ValueError:  # lists of several lengths
+        values = np.asarray(None)
+    if values.dtype.kind not in "iuf" or values.shape != shape or not np.isfinite(values).all():
+        raise UserError(f"{place}: its {key!r} is {reprlib.repr(entry.get(key))}, expected {expected}")
+    return values.astype(float)
+
+
+# Matlab
+
+
+def load_mpii_mat(path: str | Path, held_out: bool) -> COCO:
+    """The official file's people with centre and scale: those whose keypoints are labelled, or the ones that are to be found.
+
+    held_out: the people who stand alone (`single_person`) in the test set; where the file has nobody of it, those who are labelled.
+    Raises UserError where it is not MPII's.
+    """
+    release = _read_mat(path, "annotation file", squeeze_me=True, struct_as_record=False).get("RELEASE")
+    lacking = [name for name in ("annolist", "img_train", "single_person") if not hasattr(release, name)]
+    if lacking:
+        raise UserError(f"annotation file {path}: not MPII's, it has no RELEASE.{lacking[0]}")
+    images, training = np.atleast_1d(release.annolist), np.atleast_1d(release.img_train)
+    alone = [release.single_person] if len(images) == 1 else release.single_person
+    if not len(images) == len(training) == len(alone):
+        raise UserError(f"annotation file {path}: not MPII's, RELEASE has {len(images)} images, but another number in single_person")
+    try:
+        if held_out:
+            people = [p for n, image in enumerate(images) if not training[n] for p in _people(image, np.ravel(alone[n]))]
+            people = people or [p for n, image in enumerate(images) for p in _people(image, np.ravel(alone[n])) if p.joints[:, 2].any()]
+        else:
+            people = [p for n, image in enumerate(images) if training[n] for p in _people(image) if p.joints[:, 2].any()]
+    except (AttributeError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"annotation file {path}: an entry of RELEASE.annolist is not as MPII's are ({error})") from error
+    return as_coco(people)
+
+
+def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[MpiiPerson]:
+    """An annolist entry's people with centre and scale. numbers: of those who are wanted, from 1; None: everybody."""
+    everybody = np.atleast_1d(image.annorect)
+    for entry in everybody if numbers is None else everybody[numbers.astype(int) - 1]:
+        place = _fields(getattr(entry, "objpos", None), "x", "y")
+        scale = _fields(entry, "scale")
+        if place is not None and scale is not None:
+            head = _fields(entry, "x1", "y1", "x2", "y2")
+            yield MpiiPerson(str(image.image.name), place, scale[0], _joints(entry), None if head is None else head.reshape(2, 2))
+
+
+def _joints(entry: Any) -> np.ndarray:
+    """(16, 3) x, y, v of an annorect entry. A point that does not say whether it is seen is."""
+    joints = np.zeros((COUNT, 3))
+    for point in np.ravel(getattr(getattr(entry, "annopoints", None), "point", ())):
+        number, *place = _fields(point, "id", "x", "y")
+        if not 0 <= number < COUNT:
+            raise ValueError(f"a point has the id {number:g}")
+        visible = _fields(point, "is_visible")
+        joints[int(number)] = *place, 2 if visible is None or visible[0] else 1
+    joints[(joints[:, :2] < 0).any(1)] = 0
+    return joints
+
+
+def _fields(struct: Any, *names: str) -> np.ndarray | None:
+    """The numbers in these fields; None where one is empty or not there. Raises ValueError where one is not a finite number."""
+    values = [np.ravel(getattr(struct, name, ())) for name in names]
+    if any(value.size == 0 or value[0] == "" for value in values):
+        return None
+    numbers = np.array([float(value.item()) for value in values])
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{', '.join(names)}: {numbers.tolist()}")
+    return numbers
+
+
+def load_truth(path: str | Path) -> PckhTruth:
+    """The ground truth of PCKh from a file such as `gt_valid.mat`. Raises UserError where it is none."""
+    content, arrays = _read_mat(path, "head boxes"), {}
+    for name in ("jnt_missing", "pos_gt_src", "headboxes_src", "dataset_joints"):
+        if name not in content:
+            raise UserError(f"head boxes {path}: it has no {name!r}; expected a file such as MPII's gt_valid.mat")
+        arrays[name] = content[name]
+    names = [str(np.squeeze(name)).strip() for name in arrays.pop("dataset_joints").ravel()]
+    if sorted(names) != sorted(PCKH_KEYPOINTS):
+        raise UserError(f"head boxes {path}: 'dataset_joints' is {reprlib.repr(names)}, expected MPII's: {', '.join(PCKH_KEYPOINTS)}")
+    order, count = [names.index(name) for name in PCKH_KEYPOINTS], arrays["headboxes_src"].size // 4
+    shapes = {"jnt_missing": (COUNT, count), "pos_gt_src": (COUNT, 2, count), "headboxes_src": (2, 2, count)}
+    for name, shape in shapes.items():
+        values = arrays[name]
+        if values.dtype.kind not in "iufb" or values.size != np.prod(shape):
+            raise UserError(f"head boxes {path}: {name!r} is of shape {values.shape}, expected numbers of shape {shape}")
+        arrays[name] = values.reshape(shape).astype(float)  # Matlab drops a last axis of one person
+    missing, joints, boxes = arrays["jnt_missing"][order], arrays["pos_gt_src"][order], arrays["headboxes_src"]
+    if not (np.isfinite(boxes).all() and np.isfinite(missing).all() and np.isfinite(joints).all(1)[missing == 0].all()):
+        raise UserError(f"head boxes {path}: holds what is not a finite number")
+    return PckhTruth(joints, missing, boxes)
+
+
+def annotated_truth(annotations: list[dict]) -> PckhTruth | None:
+    """The same from `as_coco`'s annotations; None where somebody has no head box: only the official .mat file has them."""
+    if not annotations or not all("head_box" in annotation for annotation in annotations):
+        return None
+    joints = np.array([annotation["keypoints"] for annotation in annotations]).reshape(-1, COUNT, 3)
+    boxes = np.array([annotation["head_box"] for annotation in annotations])
+    return PckhTruth(joints[..., :2].transpose(1, 2, 0) + 1, (joints[..., 2].T == 0).astype(float), boxes.transpose(1, 2, 0))
+
+
+def _read_mat(path: str | Path, what: str, **options: bool) -> dict[str, Any]:
+    path = existing_file(path, what)
+    try:
+        return loadmat(path, appendmat=False, **options)
+    except Exception as error:  # scipy has no kinds of its own
+        raise UserError(f"{what} {path}: not a Matlab file that can be read ({error})") from error

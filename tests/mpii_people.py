@@ -1,0 +1,89 @@
+"""People as MPII's files have them: the JSON list, the official .mat file and the ground truth of PCKh."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from scipy.io import savemat
+
+NAMES = ["rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri"]
+
+
+def mpii_people(images: list[str], each: int = 2, seed: int = 0) -> list[dict]:
+    """Entries of a JSON list, some people of each image in small boxes side by side; their first left wrists are not labelled."""
+    rng, people = np.random.default_rng(seed), []
+    for image in images:
+        for number in range(each):
+            middle = np.array([40.0 + 60 * number, 50.0])
+            joints, visible = middle + rng.uniform(-15, 15, (16, 2)).round(1), np.ones(16, int)
+            if number == 0:
+                joints[15], visible[15] = -1, 0
+            person = {"image": image, "center": middle.tolist(), "scale": 0.2, "joints": joints.tolist(), "joints_vis": visible.tolist()}
+            people.append(person)
+    return people
+
+
+def write_list(path: Path, people: list[dict]) -> Path:
+    path.write_text(json.dumps(people))
+    return path
+
+
+def truth_of(people: list[dict]) -> dict[str, np.ndarray]:
+    """MPII's arrays of these people; everybody's head is a box of 6 x 8, and so 6 pixels large."""
+    joints = np.array([person["joints"] for person in people]).transpose(1, 2, 0)
+    boxes = np.array([[joints[9] - 1], [joints[9] + [[5], [7]]]])[:, 0]
+    missing = 1.0 - np.array([person["joints_vis"] for person in people]).T
+    return {"jnt_missing": missing, "pos_gt_src": joints, "headboxes_src": boxes}
+
+
+def write_truth(path: Path, people: list[dict], order: list[int] | None = None, **replaced: object) -> Path:
+    """A file such as gt_valid.mat. order: of its keypoints."""
+    order = order or list(range(16))
+    arrays = truth_of(people)
+    arrays |= {name: arrays[name][order] for name in ("jnt_missing", "pos_gt_src")}
+    names = np.array([NAMES[k] for k in order], object).reshape(1, -1)
+    content = {**arrays, "dataset_joints": names, **replaced}
+    savemat(path, {name: value for name, value in content.items() if value is not None})
+    return path
+
+
+def cells(values: list) -> np.ndarray:
+    """A column of Matlab's cells."""
+    column = np.empty((len(values), 1), object)
+    column[:, 0] = values
+    return column
+
+
+def structs(entries: list[dict]) -> np.ndarray:
+    """A row of Matlab's structs, which all have the same fields; empty where an entry has no such one."""
+    names = list(dict.fromkeys(name for entry in entries for name in entry))
+    row = np.empty((1, len(entries)), [(name, object) for name in names])
+    for number, entry in enumerate(entries):
+        row[0, number] = tuple(entry.get(name, np.zeros((0, 0))) for name in names)
+    return row
+
+
+def official_person(person: dict, **replaced: object) -> dict:
+    """An annorect entry with a head box; the visible joints are said to be seen in the several ways that the file has."""
+    said = [1, "1", "", np.zeros((0, 0)), 0]
+    points = [
+        {"x": x, "y": y, "id": k, "is_visible": said[k % 5]}
+        for k, ((x, y), visible) in enumerate(zip(person["joints"], person["joints_vis"]))
+        if visible
+    ]
+    head = dict(zip(("x1", "y1", "x2", "y2"), [10.0, 20.0, 16.0, 28.0]))
+    place = {"objpos": dict(zip("xy", person["center"])), "scale": person["scale"]}
+    return {**head, **place, "annopoints": {"point": structs(points[::-1])}, **replaced}
+
+
+def write_official(path: Path, images: list[tuple[str, list[dict], int, list[int]]]) -> Path:
+    """Of each image its name, annorect entries, whether it is for training, and who stands alone, from 1."""
+    annolist = [
+        {"image": {"name": name}, "annorect": structs(entries) if entries else np.zeros((0, 0)), "vidx": 1} for name, entries, *_ in images
+    ]
+    training, alone = [image[2] for image in images], cells([np.array(image[3]) for image in images])
+    release = {"annolist": structs(annolist), "img_train": np.array(training), "single_person": alone, "version": "12"}
+    savemat(path, {"RELEASE": release})
+    return path
