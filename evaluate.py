@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on COCO's or CrowdPose's people: figures where the file has annotations, else an archive for COCO's server.
+"""Evaluate a checkpoint on COCO's, CrowdPose's or MPII's people: figures where there are annotations, and answers for their servers.
 
 python evaluate.py --checkpoint F --annotations A.json --images DIR
 """
@@ -22,9 +22,10 @@ BATCH_SIZE = 4
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO or CrowdPose file; without annotations (test-dev) no figures")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose or MPII file; one without annotations: no figures")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
     parser.add_argument("--output", type=Path, help="folder for detections.json; default: evaluation/ beside the checkpoint")
     parser.add_argument("--scales", nargs="+", metavar="SCALE", help="scale search, such as 0.5 1 1.5 2 3")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
@@ -43,7 +44,7 @@ def main() -> None:
         overrides.append("inference.flip=false")
     at_least(1, limit=options.limit, batch_size=options.batch_size)
     config = config_for(options.checkpoint, options.config, overrides)
-    task = load_task(options.annotations, options.images, config.skeleton, options.limit)
+    task = load_task(options.annotations, options.images, config.skeleton, options.limit, options.head_boxes)
     estimator = PoseEstimator(config, options.checkpoint, options.device)
     use_boxes(options.boxes, task, estimator)
     output = options.output or options.checkpoint.parent / "evaluation"

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from config import Skeleton
+from config import Skeleton, UserError
 from data.formats import load_annotations
 from data.formats.crowdpose import is_crowdpose
+from data.formats.mpii import is_mpii
 from utils.evaluation.coco import CocoTask
 from utils.evaluation.crowdpose import CrowdPoseTask
+from utils.evaluation.mpii import MpiiTask
 
 
-def load_task(path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None) -> CocoTask:
-    """The task of an annotation file, of the data set that it is of. Raises UserError as the tasks do."""
-    coco = load_annotations(path)
+def load_task(path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None, head_boxes: Path | None = None) -> CocoTask:
+    """The task of an annotation file, of the data set that it is of. Raises UserError as the tasks do.
+
+    head_boxes: the file that MPII's evaluation takes them from; None: the one beside the annotation file, if there is one.
+    """
+    coco = load_annotations(path, held_out=True)
+    if is_mpii(coco):
+        return MpiiTask(coco, path, folder, skeleton, limit, head_boxes)
+    if head_boxes is not None:
+        raise UserError(f"--head-boxes {head_boxes}: is for MPII's evaluation, but annotation file {path} is not MPII's")
     return (CrowdPoseTask if is_crowdpose(coco) else CocoTask)(coco, path, folder, skeleton, limit)

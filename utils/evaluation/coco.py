@@ -20,6 +20,7 @@ FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "
 FIGURES_NAME = "figures.json"
 RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
 ARCHIVE_NAME = RESULTS_NAME.replace(".json", ".zip")
+PREDICTIONS_NAME = "pred.mat"  # MPII's
 
 
 class CocoTask:
@@ -30,6 +31,7 @@ class CocoTask:
     """
 
     has_server = True  # which takes answers where the file has no annotations
+    one_each = False  # whether one answer is wanted for each annotated person, not everybody who is found
 
     def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
         self.path, self.folder, self.skeleton = path, folder, skeleton
@@ -63,6 +65,15 @@ class CocoTask:
     def figures(self, detections: list[dict]) -> dict[str, float]:
         """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
         return self._coco_figures(detections, list(self.files))
+
+    def report(self, detections: list[dict], folder: Path) -> str:
+        """Write what is made of all detections into the folder; returns what is to be said about it."""
+        if self.annotated:
+            figures = self.figures(detections)
+            write_json(folder / FIGURES_NAME, figures)
+            return figures_table(figures)
+        server = f"; for the COCO server: {write_submission(folder, detections)}" if self.has_server else ""
+        return f"no annotations to compare with{server}"
 
     def _coco_figures(self, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
         return keypoint_figures(self._truth, detections, image_ids, self.category, self.order, self.skeleton.oks_sigmas)
@@ -137,7 +148,7 @@ def figures_table(figures: dict[str, float]) -> str:
 
 def remove_derived(folder: Path) -> None:
     """Remove what was made from an earlier evaluation's detections: beside others it would mislead."""
-    for name in (FIGURES_NAME, RESULTS_NAME, ARCHIVE_NAME):
+    for name in (FIGURES_NAME, RESULTS_NAME, ARCHIVE_NAME, PREDICTIONS_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
