@@ -15,7 +15,7 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
 
 import argparse
 
-from benchmarks import fidelity_dekr, fidelity_simple_baselines, fidelity_simplepose
+from benchmarks import fidelity_dekr, fidelity_mpii, fidelity_simple_baselines, fidelity_simplepose
 from benchmarks.gradients import in_one_process, in_processes, largest_difference
 from benchmarks.reference import SHARED, Difference, as_markdown
 from config import UserError
@@ -42,6 +42,7 @@ def main() -> None:
         ("SimplePose", fidelity_simplepose.PARTS, gradient_differences()),
         ("DEKR", fidelity_dekr.PARTS, []),
         ("Simple Baselines", fidelity_simple_baselines.PARTS, []),
+        ("MPII", fidelity_mpii.PARTS, []),
     ):
         print(f"\n{name}\n\n{as_markdown([d for part in parts for d in part(options.shared)] + others)}")
 
