@@ -56,7 +56,7 @@ def imagenet_weights(width: int) -> dict[str, Tensor]:
             path = hf_hub_download(*where)
         return load_file(path)
     except Exception as error:  # the hub's own, its HTTP library's, the system's
-        reason = str(error).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # a timeout may say nothing
         raise UserError(
             f"model.backbone timm: {where[0]} cannot be downloaded ({reason}); name a file of HRNet's ImageNet weights"
         ) from error
