@@ -1,0 +1,79 @@
+"""Small networks of DEKR for tests, and files of weights as others write them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from places import ROOT
+from torch import Tensor, nn
+
+from config import load_config
+from models import build_model
+from models.dekr import DEKR
+
+RECIPES = {name: ROOT / "config" / f"dekr_{name}.yaml" for name in ("w32_coco", "w48_coco", "w32_crowdpose", "w48_crowdpose")}
+SMALL = [f"model.{key}" for key in ("width=4", "stem_width=8", "modules=[1, 2, 1]", "blocks=1", "heat_channels=5", "offset_channels=3")]
+Weights = dict[str, Tensor]
+
+# Our names to the published ones: the other way round than the code has it. {k} is the number of a keypoint's branch.
+TO_PUBLISHED = [
+    (r"^trunk\.", ""),
+    (r"^heat_in\.", "transition_heatmap."),
+    (r"^heat_block\.", "head_heatmap.0.0."),
+    (r"^heat_out\.", "head_heatmap.1."),
+    (r"^offset_in\.", "transition_offset."),
+    (r"^offset_blocks\.(\d)\.matrix\.", r"offset_feature_layers.{k}.\1.transform_matrix_conv."),
+    (r"^offset_blocks\.(\d)\.translation\.", r"offset_feature_layers.{k}.\1.translation_conv."),
+    (r"^offset_blocks\.(\d)\.conv\.", r"offset_feature_layers.{k}.\1.adapt_conv."),
+    (r"^offset_blocks\.(\d)\.norm\.", r"offset_feature_layers.{k}.\1.bn."),
+    (r"^offset_out\.", "offset_final_layer.{k}."),
+]
+
+
+def build(*overrides: str, recipe: str = "w32_coco") -> DEKR:
+    """A small network, not in training."""
+    return build_model(load_config(RECIPES[recipe], [*SMALL, *overrides])).eval()
+
+
+def lively(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
+    """A network in which everything matters, and whose taps reach a few pixels far."""
+    network, g = build(*overrides, recipe=recipe), torch.Generator().manual_seed(seed)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("tracked"):
+            tensor.fill_(seed + 7)
+        elif tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=g) + (0.5 if name.endswith(("var", "weight")) else -0.5))
+        else:
+            tensor.copy_(torch.randn(tensor.shape, generator=g) * (0.7 / tensor[0].numel() ** 0.5))
+    return network
+
+
+def published_weights(network: DEKR) -> Weights:
+    """The network's tensors as the published code would save them, a branch's own for each keypoint."""
+    weights: Weights = {}
+    for name, tensor in network.state_dict().items():
+        theirs = name
+        for pattern, replacement in TO_PUBLISHED:
+            theirs = re.sub(pattern, replacement, theirs)
+        if "{k}" not in theirs:
+            weights[theirs] = tensor.clone()
+            continue
+        keypoints = network.heat_out.out_channels - 1
+        parts = tensor.chunk(keypoints) if tensor.ndim else [tensor] * keypoints
+        weights |= {theirs.format(k=k): part.clone() for k, part in enumerate(parts)}
+    steps = torch.tensor([-1.0, 0, 1])
+    grid = torch.stack([steps.repeat_interleave(3), steps.repeat(3)])
+    branches = {name.rsplit(".", 2)[0] for name in weights if ".adapt_conv." in name}
+    return weights | {f"{branch}.regular_matrix": grid for branch in branches}
+
+
+def saved(path: Path, weights: object) -> Path:
+    torch.save(weights, path)
+    return path
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
