@@ -73,6 +73,13 @@ def test_another_skeleton_takes_the_trunk_and_draws_what_depends_on_it(tmp_path)
     assert init_weights(lively(seed=1), path)[1] == []
 
 
+def test_a_start_without_the_heatmaps_features_is_refused(tmp_path):
+    """Only what depends on the skeleton is drawn anew."""
+    weights = {name: tensor for name, tensor in published_weights(lively()).items() if not name.startswith("transition_heatmap.")}
+    with pytest.raises(UserError, match=r"half\.pth: does not fit the configured network: 6 tensors missing \(heat_in\.0\.weight"):
+        init_weights(build(recipe="w32_crowdpose"), saved(tmp_path / "half.pth", weights))
+
+
 def test_a_network_of_another_width_is_no_start(tmp_path):
     path = saved(tmp_path / "wide.pth", published_weights(build("model.width=8")))
     network = build(recipe="w32_crowdpose")

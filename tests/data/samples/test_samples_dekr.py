@@ -65,6 +65,14 @@ def test_the_centre_is_the_mean_of_the_labelled_keypoints(tmp_path):
     assert joints[0, LEFT].tolist() == [0, 0, 0]
 
 
+def test_hidden_keypoints_are_learnt_too(tmp_path):
+    someone = person(10, 10)
+    someone["keypoints"][2::3] = [1] * 17
+    joints, _ = samples(tmp_path, [someone]).joints_and_sizes(0)
+    assert joints[0, :, 2].all()
+    assert joints[0, 3, :2].tolist() == [13, 13]
+
+
 @pytest.mark.parametrize(
     ("overrides", "centres"), [((), [0, 1, 1]), (("targets.min_area=0",), [1, 1, 1]), (("targets.min_area=2e3",), [0, 0, 1])]
 )
