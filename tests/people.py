@@ -17,6 +17,15 @@ from data.people_file import PeopleFile
 SKELETON = load_skeleton("coco")
 NAMES = list(SKELETON.dataset)
 TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
+UPPER_BODY = {
+    "name": "upper body",
+    "keypoints": ["head", "left", "right"],
+    "limbs": [],
+    "flip_pairs": [["left", "right"]],
+    "sigmas": {"head": 0.03, "left": 0.06, "right": 0.06},
+    "dataset": {"nose": "head", "left_shoulder": "left", "right_shoulder": "right"},
+    "drawn": [["head", "left"], ["head", "right"]],
+}  # a skeleton of three keypoints and no limbs, as a YAML file has it
 
 
 def person(x: float, y: float, side: float = 60, visible: int = 17, **more) -> dict:

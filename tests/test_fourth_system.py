@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from people import UPPER_BODY
 from places import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_system import PARTS
@@ -19,16 +20,6 @@ from config.systems import SYSTEMS
 from data.images import read_image
 from utils.checkpoint import read_checkpoint
 from utils.inference import PoseEstimator
-
-UPPER_BODY = {
-    "name": "upper body",
-    "keypoints": ["head", "left", "right"],
-    "limbs": [],
-    "flip_pairs": [["left", "right"]],
-    "sigmas": {"head": 0.03, "left": 0.06, "right": 0.06},
-    "dataset": {"nose": "head", "left_shoulder": "left", "right_shoulder": "right"},
-    "drawn": [["head", "left"], ["head", "right"]],
-}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,0 +1,336 @@
+"""DEKR from photographs to people: the network is replaced by one that draws perfect maps of known people."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from dekr_scenes import SceneNetwork, bodies, drawn_maps, pair, picture, settings
+from people import UPPER_BODY
+from torch import Tensor, nn
+
+from config.systems.dekr import DekrConfig
+from utils.inference import PoseEstimator
+from utils.systems import People
+from utils.systems.dekr import DekrDecoder, answer_with_flip, as_input, decode, input_matrix, input_size
+
+SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
+SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
+
+
+def found_in(config: DekrConfig, people: np.ndarray, size: tuple[int, int], **more) -> People:
+    """Whom the decoder finds where these people are in a picture of this size."""
+    (answer,) = DekrDecoder(SceneNetwork(config, [people], [size], **more), config)([picture(*size)])
+    return answer
+
+
+def assert_are(found: np.ndarray, people: np.ndarray, tolerance: float) -> None:
+    """Everybody is found once, every keypoint in its place; found (P, K, 3) in any order."""
+    assert found.shape == (*people.shape[:2], 3)
+    far = np.linalg.norm(found[:, None, :, :2] - people, axis=3).max(2)  # (found, people)
+    assert sorted(far.argmin(1)) == list(range(len(people)))
+    assert far.min(1).max() < tolerance, far
+
+
+# Known people in their places
+
+
+@pytest.mark.parametrize("flip", [True, False], ids=["flip", "no flip"])
+@pytest.mark.parametrize("scales", SEARCHES.values(), ids=SEARCHES)
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_known_people_are_found(size, scales, flip):
+    config = settings(f"inference.scales={scales}", f"inference.flip={str(flip).lower()}")
+    people = pair(config, size)
+    keypoints, scores = found_in(config, people, size)
+    assert_are(keypoints, people, tolerance=0.2)
+    assert (keypoints[..., 2] > 0.75).all() and (keypoints[..., 2] <= 1).all()
+    assert scores == pytest.approx(keypoints[..., 2].mean(1))
+
+
+@pytest.mark.parametrize("size", [(160, 240), (97, 131)])
+def test_the_mirror_image_makes_up_for_a_network_that_sees_cells_by_their_middles(size):
+    """As one does that was trained on as many mirrored pictures as others; one picture alone would put people 1.5 pixels off."""
+    config = settings("data.input_size=[256, 256]")
+    people = pair(config, size)
+    input_pixel = min(size) / 256
+    keypoints, _ = found_in(config, people, size, middle=1.5)
+    assert_are(keypoints, people - (0, 1.5 * input_pixel), tolerance=0.2)
+    alone, _ = found_in(settings("inference.flip=false"), people, size, middle=1.5)
+    assert_are(alone, people - 1.5 * input_pixel, tolerance=0.2)
+
+
+@pytest.mark.parametrize("keypoints", [14, 3])
+def test_other_skeletons(tmp_path, keypoints):
+    (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
+    config = settings(f"skeleton={'crowdpose' if keypoints == 14 else tmp_path / 'upper_body.yaml'}", "inference.scales=[1, 2]")
+    people = pair(config, (160, 240))
+    assert people.shape == (2, keypoints, 2)
+    assert_are(found_in(config, people, (160, 240))[0], people, tolerance=0.2)
+
+
+def test_left_is_left_in_the_mirror_image_too():
+    """A network that sees nothing but mirror images: everybody's left and right keypoints have their own heat."""
+    config, size = settings(), (160, 240)
+    people = pair(config, size)
+
+    class MirrorsOnly(SceneNetwork):
+        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            heatmap, offset = super().forward(images)
+            return torch.cat([heatmap[1:] * 0, heatmap[1:]]), torch.cat([offset[1:].flip(3) * 0, offset[1:]])
+
+    keypoints, _ = DekrDecoder(MirrorsOnly(config, [people], [size]), config)([picture(*size)])[0]
+    assert len(keypoints) == 2
+    ways = people[:, None] - people.mean(1)[:, None, None]  # half of the way is lost with the other picture's answer
+    halved = people.mean(1)[:, None] + ways[:, 0] / 2
+    assert_are(keypoints, halved, tolerance=1.5)
+
+
+# Batches
+
+
+def test_a_batch_of_mixed_sizes_is_as_each_picture_alone():
+    config = settings("inference.scales=[0.5, 1]")
+    sizes = [(160, 240), (97, 131), (320, 480), (240, 160), (160, 241), (200, 200)]
+    people = [pair(config, size) for size in sizes]
+    network = SceneNetwork(config, people, sizes)
+    decoder, pictures = DekrDecoder(network, config), [picture(*size, number) for number, size in enumerate(sizes)]
+    together = decoder(pictures)
+    assert sorted(shape for shape in network.seen if min(shape[2:]) == 256) == [
+        (2, 3, 256, 256), (2, 3, 256, 448), (2, 3, 384, 256), (6, 3, 256, 384),
+    ]  # fmt: skip
+    for image, (keypoints, scores), known in zip(pictures, together, people):
+        (alone, its_scores), = decoder([image])  # fmt: skip
+        np.testing.assert_allclose(keypoints, alone, atol=1e-4)
+        np.testing.assert_allclose(scores, its_scores, atol=1e-5)
+        assert_are(keypoints, known, tolerance=0.3)
+    assert decoder([]) == []
+
+
+@pytest.mark.parametrize("overrides", [[], ["inference.scales=[0.5, 1, 2]", "inference.match=true"]])
+def test_where_nobody_is_nobody_is_found(overrides):
+    """Empty arrays of the right shapes; in a batch beside somebody too."""
+    config = settings(*overrides)
+    size = (160, 240)
+    people = pair(config, size)
+    network = SceneNetwork(config, [people[:0], people], [size, size])
+    nobody, somebody = DekrDecoder(network, config)([picture(*size, 0), picture(*size, 1)])
+    keypoints, scores = nobody
+    assert (keypoints.shape, scores.shape) == ((0, 17, 3), (0,))
+    assert (keypoints.dtype, scores.dtype) == (somebody[0].dtype, somebody[1].dtype)
+    assert len(somebody[0]) == 2
+
+
+# Who counts as one person, and who is reported
+
+
+def scene(config: DekrConfig, points: np.ndarray, **more) -> tuple[float, Tensor, Tensor]:
+    """The maps of people (P, K, 2) in pixels of an input of 256 x 256, which is the picture."""
+    return (1.0, *drawn_maps(points / 4, (64, 64), config, **more))
+
+
+def test_two_people_near_each_other_stay_two():
+    config = settings()
+    people = bodies(config, (40, 30, 120, 200), (64, 30, 120, 200))
+    keypoints, _ = decode([scene(config, people)], (256, 256), config)
+    assert_are(keypoints, people, tolerance=0.01)
+
+
+def test_a_person_found_twice_is_reported_once():
+    """With the more likely of the two poses: another centre lies within the same square, and a centre between two pixels has two."""
+    config = settings()
+    (person,) = bodies(config, (40, 30, 120, 200))
+    scale, heatmap, offset = scene(config, person[None])
+    y, x = np.unravel_index(heatmap[-1].argmax(), (64, 64))
+    heatmap[-1, y + 3, x - 3] = 2
+    assert len(decode([(scale, heatmap, offset)], (256, 256), config)[0]) == 1
+    shifted = person - person.mean(0) + (130, 130)  # 32.5 map pixels
+    heatmap, offset = drawn_maps(shifted[None] / 4, (64, 64), config)
+    assert (heatmap[-1] == heatmap[-1].max()).sum() == 4
+    assert_are(decode([(1.0, heatmap, offset)], (256, 256), config)[0], shifted[None], tolerance=0.01)
+
+
+@pytest.mark.parametrize(("overrides", "count"), [([], 2), (["inference.nms_distance=0.2"], 1), (["inference.nms_keypoints=17"], 2)])
+def test_how_near_one_person_is(overrides, count):
+    """Two people are 0.14 of their diagonal apart."""
+    config = settings(*overrides)
+    people = bodies(config, (40, 30, 90, 120), (60, 36, 90, 120))
+    assert len(decode([scene(config, people)], (256, 256), config)[0]) == count
+
+
+def test_with_several_scales_people_may_be_a_little_further_apart_and_be_one():
+    config = settings("inference.scales=[1, 2]")
+    people = bodies(config, (40, 30, 90, 120), (60, 36, 90, 120))
+    answers = [scene(config, people), (2.0, *drawn_maps(people / 2, (128, 128), config))]
+    assert len(decode(answers, (256, 256), config)[0]) == 1
+
+
+def test_of_two_poses_the_one_with_the_most_heat_is_kept():
+    """A centre that is stronger, of a pose that lies beside the keypoints, gives way."""
+    config = settings()
+    (person,) = bodies(config, (40, 30, 120, 200))
+    scale, heatmap, offset = scene(config, person[None])
+    y, x = np.unravel_index(heatmap[-1].argmax(), (64, 64))
+    heatmap[-1, y + 3, x - 3] = 2
+    offset[:, y + 3, x - 3] += 1.5  # map pixels: within 0.05 of the diagonal, 233 pixels
+    keypoints, scores = decode([(scale, heatmap, offset)], (256, 256), config)
+    assert_are(keypoints, person[None], tolerance=0.01)
+    assert scores[0] == pytest.approx(0.95, abs=0.06)
+
+
+def test_at_most_so_many_people_the_best_ones():
+    config = settings("inference.max_people=2")
+    people = bodies(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 20, 60, 90), (60, 140, 60, 90))
+    strengths = [0.3, 0.9, 0.6, 0.5]
+    found, scores = decode([scene(config, people, strengths=strengths)], (256, 256), config)
+    assert_are(found, people[[1, 2]], tolerance=0.01)
+    assert len(decode([scene(settings(), people, strengths=strengths)], (256, 256), settings())[0]) == 4
+    several = settings("inference.max_people=2", "inference.scales=[1, 2]")
+    answers = [scene(several, people, strengths=strengths)]
+    answers.append((2.0, *drawn_maps(people[[3, 0]] / 2, (128, 128), several)))  # two more, whom only this scale shows
+    found, scores = decode(answers, (256, 256), several)
+    assert len(found) == 2
+
+
+def test_faint_centres_are_nobody():
+    people = bodies(settings(), (10, 20, 60, 90), (100, 20, 60, 90))
+    for threshold, count in ((0.01, 2), (0.3, 1), (0.95, 0)):
+        config = settings(f"inference.centre_threshold={threshold}")
+        found, _ = decode([scene(config, people, strengths=[0.2, 0.9])], (256, 256), config)
+        assert len(found) == count
+    exactly = settings("inference.centre_threshold=0.25")
+    scale, heatmap, offset = scene(exactly, people)
+    heatmap[-1] = (heatmap[-1] == 1) * 0.25
+    assert len(decode([(scale, heatmap, offset)], (256, 256), exactly)[0]) == 0  # above, not at
+
+
+@pytest.mark.parametrize(
+    ("size", "apart", "count"),
+    [((60, 60), 2, 2), ((60, 60), 1, 1), ((220, 190), 2, 1), ((220, 190), 3, 2), ((310, 300), 3, 1), ((310, 300), 4, 2)],
+)
+def test_centres_are_maxima_of_a_larger_square_in_larger_maps(size, apart, count):
+    config = settings("inference.nms_keypoints=17")
+    heatmap, offset = torch.zeros(18, *size), torch.randn(34, *size, generator=torch.Generator().manual_seed(0)) * 20
+    heatmap[-1, 30, 30], heatmap[-1, 30, 30 + apart] = 0.9, 0.8
+    assert len(decode([(1.0, heatmap, offset)], (4 * size[0], 4 * size[1]), config)[0]) == count
+
+
+def test_scores_are_the_centres_heat_times_the_keypoints():
+    """Best first, whatever the order of the centres."""
+    config, size = settings("inference.flip=false", "data.input_size=[256, 256]"), (256, 256)
+    people = np.round(bodies(config, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96)) / 4) * 4
+    strengths = [0.5, 0.9, 0.7]
+    keypoints, scores = found_in(config, people, size, strengths=strengths)
+    assert list(scores) == sorted(scores, reverse=True)
+    assert_are(keypoints[:1], people[1:2], 0.2)
+    scale, heatmap, offset = scene(config, people, strengths=strengths)
+    heatmap[-1] *= 0.5
+    halved, _ = decode([(scale, heatmap, offset)], size, config)
+    whole, _ = decode([scene(config, people, strengths=strengths)], size, config)
+    np.testing.assert_allclose(halved[..., 2], whole[..., 2] / 2, rtol=1e-5)
+    assert whole[..., 2].max(1) == pytest.approx(
+        np.square([0.5, 0.9, 0.7])[np.linalg.norm(whole[:, None, 0, :2] - people[:, 0], axis=2).argmin(1)], rel=0.06
+    )
+
+
+def test_other_scales_are_brought_to_a_part_of_the_first_ones_best():
+    """Somebody whom scale 2 alone shows, in heat of another order of magnitude, is worth 0.9 of the best, as configured."""
+    people = bodies(settings(), (10, 20, 60, 90), (130, 100, 100, 120))
+    for decay in (0.9, 0.5):
+        config = settings("inference.scales=[1, 2]", f"inference.scale_decay={decay}")
+        one, two = drawn_maps(people[:1] / 4, (64, 64), config), drawn_maps(people[1:] / 2, (128, 128), config)
+        two[0][-1] *= 0.05
+        found, scores = decode([(1.0, *one), (2.0, *two)], (256, 256), config)
+        assert_are(found, people, tolerance=0.01)
+        first = int(np.linalg.norm(found[:, 0, :2] - people[0, 0], axis=1).argmin())
+        # Each one's keypoints are warm at one scale of two
+        assert scores[first] == pytest.approx(0.5, abs=0.04)
+        assert scores[1 - first] == pytest.approx(0.5 * decay, abs=0.04)
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        ((480, 640), 1, (512, 704)),  # 682.7, up to a multiple of 64
+        ((640, 480), 1, (704, 512)),
+        ((480, 640), 0.5, (256, 352)),
+        ((480, 640), 2, (1024, 1408)),
+        ((500, 500), 1, (512, 512)),
+        ((427, 640), 0.75, (384, 576)),  # 768 x 0.75
+        ((512, 576), 1, (512, 576)),  # as many already
+        ((512, 577), 1, (512, 640)),
+        ((3, 2), 1, (768, 512)),
+    ],
+)
+def test_input_sizes(size, scale, expected):
+    assert input_size(size, scale, settings("data.input_size=[512, 512]")) == expected
+
+
+def test_the_input_is_the_picture_with_its_middle_in_the_middle():
+    assert input_matrix((480, 640), (512, 704)) == pytest.approx(np.array([[512 / 480, 0, 352 - 320 * 512 / 480], [0, 512 / 480, 0]]))
+    assert input_matrix((641, 481), (704, 512))[:, 2] == pytest.approx([256 - 241 * 512 / 481, 352 - 321 * 512 / 481])
+    config = settings("inference.pad_multiple=32")
+    image = np.full((100, 130, 3), 200, np.uint8)
+    ((padded,),) = [as_input([image], 0.75, config)]  # 192 x 264: to 288, for the network's sake, on the right
+    assert padded.shape == (192, 288, 3)
+    assert not padded[:, 264:].any()
+    assert (padded[5:-5, 10:-34] == 200).all()
+
+
+# The mirror image
+
+
+class HalvesNetwork(nn.Module):
+    """Another random linear function of the 4 x 4 cell for each channel: no side is favoured, none is like another."""
+
+    def __init__(self, keypoints: int):
+        super().__init__()
+        torch.manual_seed(0)
+        self.heat, self.offset = nn.Conv2d(3, keypoints + 1, 4, 4), nn.Conv2d(3, 2 * keypoints, 4, 4)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.heat(images), self.offset(images)
+
+
+@torch.inference_mode()
+def test_the_mirror_images_answer_is_averaged_in_as_published():
+    """By absolute positions w - x - 1, keypoints swapped, of a mirror image that was moved left by three columns."""
+    config = settings()
+    network, image = HalvesNetwork(17), torch.rand(1, 3, 32, 48)
+    mirrored = image.numpy()[..., ::-1].copy()
+    mirrored[..., :-3] = mirrored[..., 3:].copy()
+    pixel = np.stack(np.meshgrid(np.arange(12), np.arange(8)))
+    (heat, offset), (other_heat, other_offset) = ([t[0].numpy() for t in network(torch.as_tensor(x))] for x in (image, mirrored))
+    partner = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+    straight, turned = (pixel - maps.reshape(17, 2, 8, 12) for maps in (offset, other_offset))
+    turned = turned[partner][..., ::-1].copy()
+    turned[:, 0] = 12 - turned[:, 0] - 1
+    expected_heat = (heat + other_heat[[*partner, 17]][..., ::-1]) / 2
+    found_heat, found_offset = answer_with_flip(network, image.clone(), config)
+    np.testing.assert_allclose(found_heat[0], expected_heat, atol=1e-5)
+    np.testing.assert_allclose(pixel - found_offset[0].numpy().reshape(17, 2, 8, 12), (straight + turned) / 2, atol=1e-5)
+
+
+def test_without_flip_the_mirror_image_is_not_run():
+    config, size = settings("inference.flip=false"), (160, 240)
+    network = SceneNetwork(config, [pair(config, size)], [size])
+    DekrDecoder(network, config)([picture(*size)])
+    assert network.seen == [(1, 3, 256, 384)]
+
+
+# Everything together
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_an_estimator_finds_them(monkeypatch, precision):
+    config, size = settings(f"inference.precision={precision}", "inference.scales=[0.5, 1]"), (160, 240)
+    people = pair(config, size)
+    monkeypatch.setattr("utils.inference.build_model", lambda config: SceneNetwork(config, [people], [size]))
+    estimator = PoseEstimator(config, device="cpu")
+    keypoints, scores = estimator(picture(*size))
+    assert_are(keypoints, people, tolerance=0.2)
+    assert np.array_equal(estimator.batch([picture(*size)] * 2, [np.zeros((0, 4))] * 2)[1][0], keypoints)  # boxes are not asked for
+    assert len(scores) == 2

@@ -1,0 +1,166 @@
+"""DEKR's keypoints at the heatmaps' peaks: which peak is taken, where exactly its middle is, and people rescored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from dekr_scenes import SceneNetwork, bodies, drawn_maps, picture, settings
+from torch import Tensor
+from torch.nn import functional as F
+
+from config.load import load_skeleton
+from models.dekr_rescoring import RescoringNet, num_features
+from utils.systems.dekr import DekrDecoder, decode, heat_at
+from utils.systems.dekr_matching import enlarged, gaussian_middle, matched
+from utils.systems.dekr_rescoring import save_rescoring
+
+COCO17 = load_skeleton("coco17")
+SIZE = (60, 80)  # height, width of maps
+
+
+def bells(points: np.ndarray, sigma: float = 8, height: float = 1.0) -> Tensor:
+    """(1, K, h, w): for each keypoint (K, 2) a round bell there."""
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    squared = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
+    return torch.from_numpy(height * np.exp(-squared / (2 * sigma**2)))[None].float()
+
+
+# Maps brought up
+
+
+@pytest.mark.parametrize("factor", [4.0, 2.0, 8.0, 4 / 0.75])
+def test_heat_at_a_place_is_that_of_the_enlarged_maps(factor):
+    """Also beyond the borders, where the nearest pixel counts."""
+    g = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 3, 6, 9, generator=g)
+    poses = torch.rand(2, 5, 3, 2, generator=g) * torch.tensor([9 * factor + 20, 6 * factor + 20]) - 10
+    large = enlarged(maps, factor)
+    assert large.shape[2:] == (int(6 * factor), int(9 * factor))
+    found = heat_at(poses, factor, maps)
+    for n, p, k in np.ndindex(2, 5, 3):
+        x, y = np.floor(poses[n, p, k].numpy()).astype(int).clip(0, (large.shape[3] - 1, large.shape[2] - 1))
+        assert found[n, p, k].item() == pytest.approx(large[n, k, y, x].item(), abs=1e-4)
+
+
+def test_enlarged_maps_keep_their_corners():
+    """Of a ramp from 0 to 5: the last pixel of size - factor + 1 has the last value, and those after it too."""
+    ramp = torch.arange(6.0).expand(1, 1, 4, 6)
+    (row,) = enlarged(ramp, 4)[0, 0, :1].tolist()
+    assert row == pytest.approx([5 * i / 20 for i in range(21)] + [5, 5, 5])
+    assert enlarged(ramp.transpose(2, 3), 4)[0, 0, :, 0].tolist() == pytest.approx(row)
+
+
+# The middle of a bell
+
+
+@pytest.mark.parametrize("sigma", [5, 8, 12])
+@pytest.mark.parametrize("height", [0.02, 1, 30])
+def test_a_bells_middle_is_found(sigma, height):
+    """From every whole pixel beside it, in bells of any width and height, near the borders and in the corners too."""
+    rng = np.random.default_rng(0)
+    inner, border = rng.uniform((8, 8), (70, 50), (20, 2)), rng.uniform((0, 0), (79, 59), (20, 2))
+    border[:5, 0], border[5:10, 0], border[10:15, 1], border[15:, 1] = 0.3, 78.6, 0.4, 58.7
+    points = np.concatenate([inner, border, [[0.2, 0.3], [78.8, 58.9]]])
+    peaks = torch.from_numpy(points.round().astype(np.int64))[None, None]
+    found = gaussian_middle(bells(points, sigma, height), peaks)
+    assert found.shape == (1, 1, len(points), 2)
+    np.testing.assert_allclose(found[0, 0], points, atol=0.1)
+
+
+def test_a_noisy_bells_middle_is_nearly_found():
+    points = np.random.default_rng(1).uniform((10, 10), (70, 50), (20, 2))
+    noise = torch.rand(1, 20, *SIZE, generator=torch.Generator().manual_seed(0)) * 0.02
+    found = gaussian_middle(bells(points) + noise, torch.from_numpy(points.round().astype(np.int64))[None, None])
+    assert (found[0, 0] - torch.from_numpy(points)).abs().max() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["nothing", "one pixel", "plane", "bowl", "negative"])
+def test_what_is_no_bell_stays(kind):
+    heat = torch.zeros(1, 1, *SIZE)
+    if kind == "one pixel":
+        heat[0, 0, 20, 30] = 1
+    elif kind == "plane":
+        heat += torch.linspace(0.1, 1, SIZE[1])
+    elif kind == "bowl":
+        heat = 1 / bells(np.array([[30.0, 20.0]]))
+    elif kind == "negative":
+        heat -= 1
+    found = gaussian_middle(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
+    assert found.isfinite().all()
+    assert (found - torch.tensor([30, 20])).abs().max() <= 6
+    if kind != "plane":
+        assert found.flatten().tolist() == [30, 20]
+
+
+# Which peak
+
+
+def test_keypoints_take_their_nearest_peaks():
+    """Each on its own map; one without a peak near enough stays, one of little score takes the peak's whole pixel."""
+    settings_ = settings("inference.match_distance=10", "inference.match_threshold=0.3").inference
+    middles = np.array([[20.3, 30.4], [60.25, 20.6], [40.1, 45.2], [12.4, 12.4]])
+    maps = torch.maximum(bells(middles, 3), bells(middles + (14, 0), 3, 0.9))  # and another peak beside each
+    displaced = torch.tensor(middles + [(-5, 4), (8, 1), (-9, -9), (2, 2)])
+    poses = torch.cat([displaced, torch.tensor([[0.9], [0.9], [0.9], [0.3]])], 1)[None, None].float()
+    found = matched(poses, [maps], settings_)[0, 0]
+    assert found[0].tolist() == pytest.approx(middles[0], abs=0.3)
+    assert found[1].tolist() == pytest.approx(middles[1] + (14, 0), abs=0.3)
+    assert found[2].tolist() == poses[0, 0, 2, :2].tolist()
+    assert found[3].tolist() == [12, 12]
+
+
+def test_several_scales_are_averaged_where_all_have_pixels():
+    points = np.array([[30.3, 20.6]])
+    one, other = bells(points), F.pad(bells(points), (0, 3, 0, 2))
+    pose = torch.tensor([[[[33.0, 23.0, 0.9]]]])
+    found = matched(pose, [one, other], settings().inference)
+    assert found.flatten().tolist() == pytest.approx(points[0], abs=0.1)
+
+
+def test_displaced_keypoints_move_to_their_peaks_in_the_decoder():
+    """Offsets that are 8 input pixels off are mended by the heatmaps; heat and scores are as they were."""
+    config = settings("inference.match=true")
+    people = np.round(bodies(config, (20, 30, 90, 150), (140, 60, 90, 150)) / 4) * 4 + 1.5  # a map pixel's middle in the enlarged maps
+    heatmap, offset = drawn_maps((people - 1.5) / 4, (64, 64), config)
+    displaced = offset + 2
+    plain, _ = decode([(1.0, heatmap, displaced)], (256, 256), settings())
+    moved, scores = decode([(1.0, heatmap, displaced)], (256, 256), config)
+    order = [int(np.linalg.norm(people[:, 0] - pose[0, :2], axis=1).argmin()) for pose in plain]
+    np.testing.assert_allclose(plain[..., :2], people[order] - 1.5 - 8, atol=0.01)
+    inside = (people[order] > 24) & (people[order] < 232)  # corners are kept as the maps grow: in the middle they fit best
+    far = np.abs(moved[..., :2] - people[order])
+    assert far[inside].max() < 1.6 and far.max() < 2.5
+    np.testing.assert_array_equal(moved[..., 2], plain[..., 2])
+    assert scores == pytest.approx(moved[..., 2].mean(1))
+    heatmap[3] = 0  # nowhere to go
+    stayed, _ = decode([(1.0, heatmap, displaced)], (256, 256), config)
+    assert stayed.shape == moved.shape
+
+
+# Rescored
+
+
+def test_people_are_ranked_by_the_rescoring_network(tmp_path):
+    """One that takes 0.9 of the nose's score off makes the second person of three the last."""
+    net, nose = RescoringNet(COCO17), num_features(COCO17) - 17
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+        net.l1.weight[0, nose] = net.l2.weight[0, 0] = net.l3.bias[0] = 1
+        net.l3.weight[0, 0] = -0.9
+    path = tmp_path / "rescore.pth"
+    save_rescoring(path, net, COCO17)
+    size, plain = (256, 256), settings()
+    people = bodies(plain, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96))
+    network = SceneNetwork(plain, [people], [size], strengths=[0.5, 0.9, 0.7])
+    (before, scores), = DekrDecoder(network, plain)([picture(*size)])  # fmt: skip
+    config = settings(f"inference.rescore={path}")
+    (after, rescored), = DekrDecoder(network, config)([picture(*size)])  # fmt: skip
+    expected = (1 - 0.9 * before[:, 0, 2]) * scores
+    order = np.argsort(-expected)
+    assert order.tolist() != [0, 1, 2]
+    np.testing.assert_allclose(rescored, expected[order], rtol=1e-4)
+    np.testing.assert_allclose(after, before[order], atol=1e-4)
+    nobody = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([picture(*size)])[0]
+    assert (nobody[0].shape, nobody[1].shape) == ((0, 17, 3), (0,))
