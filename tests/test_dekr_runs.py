@@ -1,0 +1,321 @@
+"""DEKR by its command lines: trained, interrupted and resumed, in two processes, evaluated and drawn; and what is refused in a line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dekr_networks import SMALL, lively, published_weights, saved
+from people import crowd_file
+from places import ROOT
+from runs import losses, parameters_of, same, weights
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from config import load_config
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.images import read_image
+from data.samples.dekr import DekrSamples
+from models.dekr_rescoring import RescoringNet
+from utils.checkpoint import read_checkpoint
+from utils.evaluation.crowdpose import FIGURES
+from utils.inference import PoseEstimator
+from utils.systems.dekr_rescoring import save_rescoring
+from utils.training.distributed import World
+from utils.training.trainer import train as train_network
+
+RECIPES = sorted((ROOT / "config").glob("dekr_*.yaml"))
+TINY = """
+system: dekr
+skeleton: coco17
+model: {{width: 4, stem_width: 8, modules: [1, 1, 1], blocks: 1, heat_channels: 5, offset_channels: 3}}
+data: {{train: {hdf5!r}, val: {hdf5!r}, input_size: [64, 64], workers: 0}}
+targets: {{min_area: 0}}
+train: {{epochs: 2, batch_size: 2, learning_rate: 3.0e-3, milestones: [1], log_every: 2}}
+inference: {{pad_multiple: 32, centre_threshold: 0}}
+"""
+LIMIT = 3  # images of an evaluation
+
+
+@pytest.fixture(scope="module")
+def recipe(hdf5, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("dekr") / "dekr.yaml"
+    path.write_text(TINY.format(hdf5=str(hdf5)))
+    return path
+
+
+@pytest.fixture
+def train(run, recipe, tmp_path) -> Callable[..., tuple[Path, str]]:
+    """Runs train.py into a folder below tmp_path, and returns that folder and what was said."""
+
+    def start(name: str, *arguments: object, script: str = "train.py") -> tuple[Path, str]:
+        ended = run(script, "--config", recipe, "--output", tmp_path / name, *arguments)
+        assert ended.status == 0, ended.err
+        return tmp_path / name, ended.out
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def dekr(recipe) -> Path:
+    """The folder of a run of two epochs. Not to be written to."""
+    folder = recipe.parent / "trained"
+    train_network(load_config(recipe), folder, World("none", torch.device("cpu")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crowded(annotations, images, tmp_path_factory) -> tuple[Path, Path]:
+    """The drawn people as CrowdPose's annotation file and as a people file."""
+    folder = tmp_path_factory.mktemp("crowded")
+    file, people = crowd_file(annotations, folder / "crowded.json"), folder / "crowded.h5"
+    build_hdf5(file, images, people, load_skeleton("crowdpose"), workers=1)
+    return file, people
+
+
+# Training
+
+
+def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, dekr, tmp_path, monkeypatch):
+    """In the middle of the second epoch."""
+    taken, sample = [], DekrSamples.sample
+
+    def interrupted(self: DekrSamples, index: int, rng: np.random.Generator | None) -> tuple:
+        taken.append(rng is None)
+        if taken.count(False) == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+        return sample(self, index, rng)
+
+    command = ("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto")
+    with monkeypatch.context() as patched:
+        patched.setattr(DekrSamples, "sample", interrupted)
+        status, _, err = run(*command)
+    assert (status, "interrupted in epoch 2; 1 whole epochs are kept" in err) == (130, True), err
+    ended = run(*command)
+    assert (ended.status, "going on after epoch 1" in ended.out) == (0, True), ended.err
+    assert same(weights(tmp_path / "run"), weights(dekr))
+    state, straight = (read_checkpoint(folder / "last.pth") for folder in (tmp_path / "run", dekr))
+    assert (state["epoch"], state["best"]) == (straight["epoch"], straight["best"])
+
+
+def test_loss_falls_and_is_watched(dekr):
+    first, last = losses((dekr / "train.log").read_text())
+    assert last < 0.8 * first
+    events = EventAccumulator(str(dekr)).Reload()
+    assert "validation/0" in events.Tags()["images"]
+    parts = [events.Scalars(f"parts/{name}")[0].value for name in ("heatmaps", "offsets")]
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
+    rates = [event.value for event in events.Scalars("train/learning rate")]
+    assert (rates[0], rates[-1]) == pytest.approx((3e-3, 3e-4))
+
+
+@pytest.mark.parametrize("overrides", [["train.precision=bfloat16"], ["train.precision=float16"], ["train.channels_last=true"]])
+def test_other_numbers_and_layouts_learn_too(train, overrides):
+    """The published recipes here are trained in bfloat16."""
+    folder, said = train("run", "train.epochs=1", *overrides)
+    assert all(tensor.isfinite().all() for tensor in weights(folder).values())
+    assert "batches dropped" not in said
+
+
+def test_workers_draw_the_same_samples(train, dekr):
+    assert same(weights(train("run", "data.workers=2", script="train_parallel.py")[0]), weights(dekr))
+
+
+@pytest.mark.slow
+def test_two_processes(recipe, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train_distributed.py"]
+    command += ["--config", recipe, "--output", tmp_path / "run", "train.batch_size=2"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 x batch 2 on cpu" in ended.stdout
+    assert len(losses(ended.stdout)) == 2
+    content = read_checkpoint(tmp_path / "run" / "last.pth")
+    assert content["epoch"] == 2
+    assert all(tensor.isfinite().all() for tensor in content["weights"].values())
+    (group,) = content["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(3e-4)  # as configured, whatever the number of processes
+
+
+def test_from_coco_to_crowdpose(train, dekr, crowded):
+    """The trunk is taken, and it learns on."""
+    data = (f"data.train={crowded[1]}", f"data.val={crowded[1]}", "skeleton=crowdpose")
+    start = ("--init", dekr / "last.pth", "train.epochs=1", "train.learning_rate=1e-12")
+    folder, said = train("run", *data, *start)
+    assert "newly initialised: heat_out.weight, heat_out.bias, offset_in.0.weight" in said
+    before, after = weights(dekr), weights(folder)
+    kept = [name for name in parameters_of(before) if name.startswith(("trunk.", "heat_in.", "heat_block."))]
+    assert len(kept) > 100
+    assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
+    assert after["heat_out.weight"].shape[0] == 15
+
+
+# Evaluation and demo
+
+
+def evaluated(run, checkpoint: Path, file: Path, images: Path, output: Path, *more: object) -> tuple[dict, list[dict]]:
+    """The figures and the detections."""
+    options = ("--annotations", file, "--images", images, "--output", output, "--limit", LIMIT, "--batch-size", 2)
+    ended = run("evaluate.py", "--checkpoint", checkpoint, *options, *more)
+    assert ended.status == 0, ended.err
+    return tuple(json.loads((output / f"{name}.json").read_text()) for name in ("figures", "detections"))
+
+
+@pytest.mark.parametrize("more", [(), ("--scales", "0.5", "1", "--no-flip", "inference.match=true")])
+def test_it_is_evaluated(run, recipe, dekr, annotations, images, tmp_path, more):
+    """The detections are those of an estimator that looks at each image alone."""
+    figures, detections = evaluated(run, dekr / "best.pth", annotations, images, tmp_path / "out", *more)
+    assert {"AP", "AP50"} <= set(figures) and "AP_easy" not in figures
+    overrides = ["inference.scales=[0.5, 1]", "inference.flip=false", "inference.match=true"] if more else []
+    estimator = PoseEstimator(load_config(recipe, overrides), dekr / "best.pth")
+    listed = sorted(json.loads(annotations.read_text())["images"], key=lambda image: image["id"])[:LIMIT]
+    count = 0
+    for image in listed:
+        keypoints, scores = estimator(read_image(images / image["file_name"]))
+        of_image = sorted((d for d in detections if d["image_id"] == image["id"]), key=lambda d: -d["score"])
+        assert len(of_image) == len(scores)
+        found = np.reshape([d["keypoints"] for d in of_image], (-1, 17, 3))
+        np.testing.assert_allclose([d["score"] for d in of_image], scores, atol=1e-3)
+        np.testing.assert_allclose(np.sort(found[:, 0, 0]), np.sort(keypoints[:, 0, 0]), atol=0.1)
+        count += len(scores)
+    assert count == len(detections) > LIMIT
+
+
+def test_it_is_evaluated_on_crowdpose(run, train, crowded, images, tmp_path):
+    file, people = crowded
+    folder, _ = train("run", f"data.train={people}", f"data.val={people}", "skeleton=crowdpose", "train.epochs=1")
+    figures, detections = evaluated(run, folder / "best.pth", file, images, tmp_path / "out")
+    assert list(figures) == list(FIGURES)
+    assert detections and all(len(detection["keypoints"]) == 42 for detection in detections)
+
+
+def test_a_published_file_is_evaluated(run, annotations, images, tmp_path):
+    network = lively()
+    network.heat_out.bias.data += 5  # that sees somebody everywhere
+    path = saved(tmp_path / "pose_dekr.pth", {f"module.{name}": tensor for name, tensor in published_weights(network).items()})
+    small = ("--config", ROOT / "config" / "dekr_w32_coco.yaml", "data.input_size=[64, 64]", *SMALL)
+    assert evaluated(run, path, annotations, images, tmp_path / "out", *small)[1]
+
+
+def test_people_are_rescored(run, dekr, annotations, images, tmp_path):
+    skeleton = load_skeleton("coco17")
+    save_rescoring(tmp_path / "rescore.pth", RescoringNet(skeleton), skeleton)
+    _, plain = evaluated(run, dekr / "best.pth", annotations, images, tmp_path / "plain")
+    _, rescored = evaluated(run, dekr / "best.pth", annotations, images, tmp_path / "out", f"inference.rescore={tmp_path / 'rescore.pth'}")
+    assert len(plain) == len(rescored)
+    assert sorted(d["score"] for d in plain) != sorted(d["score"] for d in rescored)
+
+
+def test_it_runs_in_the_demo(run, dekr, images, tmp_path):
+    picture = min(images.iterdir())
+    ended = run("demo_image.py", "--checkpoint", dekr / "best.pth", "--input", picture, "--output", tmp_path / "demo", "--min-score", 0)
+    assert ended.status == 0, ended.err
+    written = json.loads((tmp_path / "demo" / f"{picture.name}.json").read_text())
+    assert written["keypoints"] == list(load_skeleton("coco17").keypoints)
+    assert np.shape([person["keypoints"] for person in written["people"]])[1:] == (17, 3)
+    assert (read_image(tmp_path / "demo" / picture.name) != read_image(picture)).any()
+
+
+def test_boxes_are_nothing_to_it(recipe, dekr, images):
+    """It needs none, and does not mind any."""
+    picture = read_image(min(images.iterdir()))
+    estimator = PoseEstimator(load_config(recipe), dekr / "best.pth")
+    without, with_boxes = estimator(picture), estimator(picture, np.array([[0, 0, 30, 30]]))
+    assert len(without[1])
+    for found, expected in zip(with_boxes, without):
+        np.testing.assert_array_equal(found, expected)
+
+
+# Configurations
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_configuration_loads(path):
+    config = load_config(path)
+    keypoints = 14 if "crowdpose" in path.stem else 17
+    assert (config.system, config.skeleton.num_keypoints) == ("dekr", keypoints)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("w32_coco", (32, 32, 512, 10, 140, (90, 120), 1024, 0.9)),
+        ("w48_coco", (48, 48, 640, 5, 140, (90, 120), 1024, 0.9)),
+        ("w32_crowdpose", (32, 32, 512, 10, 300, (200, 260), 0, 0.8)),
+        ("w48_crowdpose", (48, 48, 640, 5, 300, (200, 260), 0, 0.8)),
+    ],
+)
+def test_published_recipes(name, expected):
+    c = load_config(ROOT / "config" / f"dekr_{name}.yaml")
+    found = c.model.width, c.model.heat_channels, c.data.input_size[0], c.train.batch_size, c.train.epochs, c.train.milestones
+    assert (*found, c.targets.min_area, c.inference.scale_decay) == expected
+    assert (c.train.optimizer, c.train.learning_rate, c.train.decay, c.train.weight_decay) == ("adam", 1e-3, 0.1, 0)
+    assert (c.loss.heatmap_weight, c.loss.offset_weight, c.loss.beta) == (1, 0.03, pytest.approx(1 / 9))
+    assert (c.augmentation.rotation, c.augmentation.scale, c.augmentation.shift) == (30, (0.75, 1.5), 40)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.input_size=[64, 96]", "data.input_size: 64 x 96 must be square"),
+        ("data.input_size=[80, 80]", "data.input_size: 80 must be a multiple of 32"),
+        ("inference.pad_multiple=48", "inference.pad_multiple: 48 must be a multiple of 32"),
+        ("inference.scales=[0.5, 2]", "inference.scales: [0.5, 2.0] must hold 1"),
+        ("inference.scales=[]", "inference.scales: "),
+        ("augmentation.scale=[1.5, 0.75]", "augmentation: scale: 1.5 is above 0.75"),
+        ("model.modules=[1, 4]", "model.modules"),
+        ("model.stages=4", "unknown key 'model.stages'"),
+        ("loss.focal=true", "unknown key 'loss.focal'"),
+        ("assignment.max_peaks=2", "unknown key 'assignment'"),
+        ("model.backbone=nowhere.pth", "nowhere.pth: not found"),
+    ],
+)
+def test_overrides_that_make_no_sense(fails, recipe, tmp_path, override, said):
+    assert said in fails("train.py", "--config", recipe, "--output", tmp_path / "run", override)
+
+
+# What does not go together
+
+
+def test_crowdposes_people_with_cocos_skeleton(fails, recipe, dekr, crowded, images, tmp_path):
+    file, people = crowded
+    said = fails("train.py", "--config", recipe, "--output", tmp_path / "run", f"data.train={people}")
+    assert f"{people}: its 14 keypoints and those of the skeleton 'coco17' overlap only in part" in said and "skeleton=crowdpose" in said
+    options = ("--annotations", file, "--images", images, "--output", tmp_path / "out")
+    said = fails("evaluate.py", "--checkpoint", dekr / "best.pth", *options)
+    assert f"annotation file {file}: its 14 keypoints and those of the skeleton 'coco17' overlap only in part" in said
+
+
+@pytest.fixture
+def evaluate(fails, dekr, annotations, images, tmp_path) -> Callable[..., str]:
+    """Runs evaluate.py on something that must be refused."""
+    usual = ("--annotations", annotations, "--images", images, "--output", tmp_path / "out")
+    return lambda *more, checkpoint=dekr / "best.pth": fails("evaluate.py", "--checkpoint", checkpoint, *usual, *more)
+
+
+def test_rescoring_networks_that_do_not_fit(evaluate, dekr, tmp_path):
+    path, skeleton = tmp_path / "rescore.pth", load_skeleton("crowdpose")
+    save_rescoring(path, RescoringNet(skeleton), skeleton)
+    said = evaluate(f"inference.rescore={path}")
+    assert f"rescoring network {path}: was made for 59 features of the skeleton 'crowdpose', the configuration has 74 of 'coco17'" in said
+    assert "nowhere.pth: not found" in evaluate("inference.rescore=nowhere.pth")
+    assert "best.pth: is none, it has no tensor l1.weight" in evaluate(f"inference.rescore={dekr / 'best.pth'}")
+
+
+def test_scales_without_the_first_one(evaluate):
+    assert "inference.scales: [0.5, 2.0] must hold 1" in evaluate("--scales", "0.5", "2")
+
+
+def test_weights_of_the_other_system(evaluate, fails, recipe, dekr, trained, tiny, tmp_path):
+    assert "does not fit the configured network" in evaluate("--config", recipe, checkpoint=trained / "best.pth")
+    for config, start in ((recipe, trained), (tiny, dekr)):
+        said = fails("train.py", "--config", config, "--output", tmp_path / "run", "--init", start / "best.pth")
+        assert "best.pth: does not fit the configured network" in said
