@@ -33,9 +33,11 @@ def matched(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInferenceCo
     """
     height, width = (min(of_scale.shape[axis] for of_scale in maps) for axis in (2, 3))
     heat = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
-    place = torch.where(heat == highest_around(heat, PEAK_REACH), heat, 0).flatten(2).topk(min(settings.max_people, height * width)).indices
+    highest = highest_around(heat, PEAK_REACH)
+    most, place = torch.where(heat == highest, heat, 0).flatten(2).topk(min(settings.max_people, height * width))
     peaks = torch.stack([place % width, place // width], 3)  # (N, K, peaks, 2)
     gaps = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
+    gaps = torch.where(most[:, :, None] > 0, gaps, torch.inf)  # where there are few peaks, the others are any pixels
     gap, nearest = (t.transpose(1, 2)[..., None] for t in gaps.min(3))
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
     refined = torch.where(keypoints[..., 2:] > settings.match_threshold, gaussian_middle(heat, peak), peak)
