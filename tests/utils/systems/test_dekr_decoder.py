@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from config.systems.dekr import DekrConfig
 from utils.inference import PoseEstimator
 from utils.systems import People
-from utils.systems.dekr import DekrDecoder, answer_with_flip, as_input, decode, input_matrix, input_size
+from utils.systems.dekr import DekrDecoder, answer_with_flip, as_input, decode, input_matrix, input_size, same_person, suppress
 
 SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
 SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
@@ -176,6 +176,34 @@ def test_of_two_poses_the_one_with_the_most_heat_is_kept():
     keypoints, scores = decode([(scale, heatmap, offset)], (256, 256), config)
     assert_are(keypoints, person[None], tolerance=0.01)
     assert scores[0] == pytest.approx(0.95, abs=0.06)
+
+
+@pytest.mark.parametrize(("keypoints", "same"), [(8, False), (9, True)])
+def test_more_than_half_of_the_keypoints_make_a_person(keypoints, same):
+    """Of seventeen. How near they must be, each pose's own size says."""
+    large = torch.linspace(0, 200, 17)[:, None].repeat(1, 2)  # a diagonal of 283 pixels, of which 0.05 are 14
+    other = large.clone()
+    other[:keypoints, 0] += 13
+    other[keypoints:, 0] += 15.5
+    poses = torch.stack([large, other])[None]
+    assert same_person(poses, settings().inference)[0].tolist() == [[True, same], [same, True]]
+    small = large / 8 + 5  # 35 pixels, 1.8
+    nearly = large.clone()
+    nearly[:12] = small[:12] + 3
+    assert same_person(torch.stack([nearly, small])[None], settings().inference)[0].tolist() == [[True, True], [False, True]]
+
+
+def test_a_person_that_is_kept_already_is_not_kept_again():
+    """Nor is one that would be worse than it, and like it; who is no one's like stays, and where nobody is nobody is taken."""
+    near = np.eye(5, dtype=bool)
+    near[0, 1] = near[1, 0] = near[2, 1] = near[3, 4] = True
+    heat, there = np.array([0.5, 0.9, 0.8, 0.3, 0.7]), np.array([True, True, True, True, False])
+    assert suppress(near, heat, there, 30).tolist() == [1, 3]
+    assert suppress(near, heat, there, 1).tolist() == [1]
+    assert suppress(near, heat, ~there, 30).tolist() == [4]
+    assert suppress(near, heat, there & False, 30).tolist() == []
+    near[:] = np.eye(5)
+    assert sorted(suppress(near, heat, there, 2).tolist()) == [1, 2]
 
 
 def test_at_most_so_many_people_the_best_ones():

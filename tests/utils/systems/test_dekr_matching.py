@@ -133,9 +133,16 @@ def test_displaced_keypoints_move_to_their_peaks_in_the_decoder():
     assert far[inside].max() < 1.6 and far.max() < 2.5
     np.testing.assert_array_equal(moved[..., 2], plain[..., 2])
     assert scores == pytest.approx(moved[..., 2].mean(1))
-    heatmap[3] = 0  # nowhere to go
-    stayed, _ = decode([(1.0, heatmap, displaced)], (256, 256), config)
-    assert stayed.shape == moved.shape
+
+
+@pytest.mark.parametrize("background", [0, -0.01])
+def test_without_peaks_keypoints_stay(background):
+    """Also near the corner of the map, whose pixels are as good as any where none is a peak."""
+    maps = torch.full((1, 2, *SIZE), float(background))
+    maps[0, 1] += bells(np.array([[70.0, 50.0]]), 3)[0, 0]
+    pose = torch.tensor([[[[3.5, 2.5, 0.9], [3.5, 2.5, 0.9]]]])
+    found = matched(pose, [maps], settings("inference.match_distance=40").inference)
+    assert found.flatten().tolist() == [3.5, 2.5, 3.5, 2.5]
 
 
 # Rescored
