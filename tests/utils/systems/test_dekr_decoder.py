@@ -197,6 +197,7 @@ def test_a_person_that_is_kept_already_is_not_kept_again():
     """Nor is one that would be worse than it, and like it; who is no one's like stays, and where nobody is nobody is taken."""
     near = np.eye(5, dtype=bool)
     near[0, 1] = near[1, 0] = near[2, 1] = near[3, 4] = True
+    near[3, 3] = False  # all keypoints in one place: less than no distance is asked for
     heat, there = np.array([0.5, 0.9, 0.8, 0.3, 0.7]), np.array([True, True, True, True, False])
     assert suppress(near, heat, there, 30).tolist() == [1, 3]
     assert suppress(near, heat, there, 1).tolist() == [1]
