@@ -83,8 +83,9 @@ def least_squares(heat: np.ndarray, x: int, y: int) -> tuple[float, float]:
 
 
 def test_of_what_is_no_clean_bell_the_nearest_ones_middle_is_found():
-    """With noise, and with half of another bell beside it."""
+    """With noise, and with half of another bell beside it; near the border by the pixels that there are."""
     points = np.random.default_rng(0).uniform((10, 10), (70, 50), (20, 2))
+    points[:6, 0], points[6:10, 1] = 2.3, 57.8
     noise = torch.rand(1, 20, *SIZE, generator=torch.Generator().manual_seed(0)) * 0.05
     heat = torch.maximum(bells(points, 5), bells(points + (9, 4), 5, 0.6)) + noise
     peaks = points.round().astype(np.int64)
