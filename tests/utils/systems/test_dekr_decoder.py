@@ -8,12 +8,17 @@ import torch
 import yaml
 from dekr_scenes import SceneNetwork, bodies, drawn_maps, pair, picture, settings
 from people import UPPER_BODY
-from torch import Tensor, nn
+from torch import Tensor
 
 from config.systems.dekr import DekrConfig
 from utils.inference import PoseEstimator
 from utils.systems import People
-from utils.systems.dekr import DekrDecoder, answer_with_flip, as_input, decode, input_matrix, input_size, same_person, suppress
+from utils.systems.dekr import (
+    DekrDecoder,
+    decode,
+    same_person,
+    suppress,
+)
 
 SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
 SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
@@ -165,6 +170,21 @@ def test_with_several_scales_people_may_be_a_little_further_apart_and_be_one():
     assert len(decode(answers, (256, 256), config)[0]) == 1
 
 
+def test_the_order_of_the_scales_is_nothing_to_the_answer():
+    config = settings("inference.scales=[1, 2]")
+    people = bodies(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 120, 60, 90))
+    answers = [scene(config, people[:2]), (2.0, *drawn_maps(people[1:] / 2, (128, 128), config))]
+    for one, other in zip(decode(answers, (256, 256), config), decode(answers[::-1], (256, 256), config)):
+        assert len(one) == 3
+        np.testing.assert_array_equal(one, other)
+
+
+def test_more_people_may_be_asked_for_than_a_map_has_pixels():
+    config = settings("data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true")
+    people = bodies(config, (4, 2, 20, 28))
+    assert_are(decode([(1.0, *drawn_maps(people / 4, (8, 8), config))], (32, 32), config)[0], people, tolerance=6)
+
+
 def test_of_two_poses_the_one_with_the_most_heat_is_kept():
     """A centre that is stronger, of a pose that lies beside the keypoints, gives way."""
     config = settings()
@@ -276,81 +296,6 @@ def test_other_scales_are_brought_to_a_part_of_the_first_ones_best():
         # Each one's keypoints are warm at one scale of two
         assert scores[first] == pytest.approx(0.5, abs=0.04)
         assert scores[1 - first] == pytest.approx(0.5 * decay, abs=0.04)
-
-
-# Inputs
-
-
-@pytest.mark.parametrize(
-    ("size", "scale", "expected"),
-    [
-        ((480, 640), 1, (512, 704)),  # 682.7, up to a multiple of 64
-        ((640, 480), 1, (704, 512)),
-        ((480, 640), 0.5, (256, 352)),
-        ((480, 640), 2, (1024, 1408)),
-        ((500, 500), 1, (512, 512)),
-        ((427, 640), 0.75, (384, 576)),  # 768 x 0.75
-        ((480, 640), 0.55, (281, 387)),  # 281.6 x 387.2: parts of pixels are left out
-        ((427, 640), 0.7, (358, 537)),  # 358.4 x 537.6
-        ((512, 576), 1, (512, 576)),  # as many already
-        ((512, 577), 1, (512, 640)),
-        ((3, 2), 1, (768, 512)),
-    ],
-)
-def test_input_sizes(size, scale, expected):
-    assert input_size(size, scale, settings("data.input_size=[512, 512]")) == expected
-
-
-def test_the_input_is_the_picture_with_its_middle_in_the_middle():
-    assert input_matrix((480, 640), (512, 704)) == pytest.approx(np.array([[512 / 480, 0, 352 - 320 * 512 / 480], [0, 512 / 480, 0]]))
-    assert input_matrix((641, 481), (704, 512))[:, 2] == pytest.approx([256 - 241 * 512 / 481, 352 - 321 * 512 / 481])
-    config = settings("inference.pad_multiple=32")
-    image = np.full((100, 130, 3), 200, np.uint8)
-    ((padded,),) = [as_input([image], 0.75, config)]  # 192 x 264: to 288, for the network's sake, on the right
-    assert padded.shape == (192, 288, 3)
-    assert not padded[:, 264:].any()
-    assert (padded[5:-5, 10:-34] == 200).all()
-
-
-# The mirror image
-
-
-class HalvesNetwork(nn.Module):
-    """Another random linear function of the 4 x 4 cell for each channel: no side is favoured, none is like another."""
-
-    def __init__(self, keypoints: int):
-        super().__init__()
-        torch.manual_seed(0)
-        self.heat, self.offset = nn.Conv2d(3, keypoints + 1, 4, 4), nn.Conv2d(3, 2 * keypoints, 4, 4)
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.heat(images), self.offset(images)
-
-
-@torch.inference_mode()
-def test_the_mirror_images_answer_is_averaged_in_as_published():
-    """By absolute positions w - x - 1, keypoints swapped, of a mirror image that was moved left by three columns."""
-    config = settings()
-    network, image = HalvesNetwork(17), torch.rand(1, 3, 32, 48)
-    mirrored = image.numpy()[..., ::-1].copy()
-    mirrored[..., :-3] = mirrored[..., 3:].copy()
-    pixel = np.stack(np.meshgrid(np.arange(12), np.arange(8)))
-    (heat, offset), (other_heat, other_offset) = ([t[0].numpy() for t in network(torch.as_tensor(x))] for x in (image, mirrored))
-    partner = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
-    straight, turned = (pixel - maps.reshape(17, 2, 8, 12) for maps in (offset, other_offset))
-    turned = turned[partner][..., ::-1].copy()
-    turned[:, 0] = 12 - turned[:, 0] - 1
-    expected_heat = (heat + other_heat[[*partner, 17]][..., ::-1]) / 2
-    found_heat, found_offset = answer_with_flip(network, image.clone(), config)
-    np.testing.assert_allclose(found_heat[0], expected_heat, atol=1e-5)
-    np.testing.assert_allclose(pixel - found_offset[0].numpy().reshape(17, 2, 8, 12), (straight + turned) / 2, atol=1e-5)
-
-
-def test_without_flip_the_mirror_image_is_not_run():
-    config, size = settings("inference.flip=false"), (160, 240)
-    network = SceneNetwork(config, [pair(config, size)], [size])
-    DekrDecoder(network, config)([picture(*size)])
-    assert network.seen == [(1, 3, 256, 384)]
 
 
 # Everything together
