@@ -13,12 +13,7 @@ from torch import Tensor
 from config.systems.dekr import DekrConfig
 from utils.inference import PoseEstimator
 from utils.systems import People
-from utils.systems.dekr import (
-    DekrDecoder,
-    decode,
-    same_person,
-    suppress,
-)
+from utils.systems.dekr import DekrDecoder, decode, same_person, suppress
 
 SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
 SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
