@@ -78,7 +78,7 @@ class DekrSamples:
 
     def joints_and_sizes(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of an image, joints (P, K + 1, 3) of everybody with a keypoint, x, y in image pixels and v 1 where labelled, else zeros; the
-        centre last. And sizes (P,): width^2 + height^2 of the keypoints' extent, with few of them at least twice the area.
+        centre last. And sizes (P,): width^2 + height^2 of the keypoints' extent, and at least twice the area.
         """
         people, settings = self.people, self.config.targets
         rows = np.arange(*people.first[index : index + 2])
