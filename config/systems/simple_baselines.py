@@ -29,6 +29,7 @@ class SimpleBaselinesDataConfig(DataConfig):
     """As published."""
 
     input_size: tuple[Count, Count] = (256, 192)
+    clean_boxes: bool = True  # cut boxes to their images in training; published: COCO's, but not the squares around MPII's people
 
 
 class SimpleBaselinesAugmentationConfig(Section):

@@ -43,7 +43,8 @@ class SimpleBaselinesSamples:
     def __init__(self, people: PeopleFile, config: SimpleBaselinesConfig):
         self.people, self.config = people, config
         image_of = people.image_of
-        self.boxes = clean_boxes(people.boxes, people.sizes[image_of])
+        boxes = people.boxes.astype(float)
+        self.boxes = clean_boxes(boxes, people.sizes[image_of]) if config.data.clean_boxes else boxes
         self.chosen = np.flatnonzero((people.num_labelled > 0) & ~people.crowd & (self.boxes[:, 2:] > 0).all(1))
         self.image_of = image_of[self.chosen]
 

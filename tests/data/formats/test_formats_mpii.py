@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpii_people import mpii_people, official_person, write_list, write_official, write_truth
-from places import SHARED
+from places import ROOT, SHARED
 
-from config import UserError
+from config import UserError, load_config
 from config.load import load_skeleton
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
 from data.formats.mpii import KEYPOINTS, annotated_truth, is_mpii, load_truth
 from data.people_file import PeopleFile
+from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size
 
 BUILD = "data/coco_masks_hdf5.py"
 SKELETON = load_skeleton("mpii")
@@ -78,6 +79,18 @@ def test_people_of_the_test_set_have_no_joints(people, tmp_path):
     assert is_mpii(coco)
     assert [annotation["num_keypoints"] for annotation in coco.dataset["annotations"]] == [0] * 6
     assert [annotation["image_id"] for annotation in coco.dataset["annotations"]] == [1, 1, 2, 2, 3, 3]
+
+
+def test_training_can_cut_people_out_as_published(people, images, tmp_path):
+    """Also where the square leaves the image."""
+    large = [{**person, "scale": scale} for person, scale in zip(people, (0.1, 0.5, 1, 2, 0.2, 4))]
+    build_hdf5(write_list(tmp_path / "a.json", large), images, tmp_path / "out.h5", SKELETON, workers=1)
+    overrides = ["skeleton=mpii", "data.input_size=[256, 256]", "data.clean_boxes=false"]
+    config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml", overrides)
+    samples = SimpleBaselinesSamples(PeopleFile(tmp_path / "out.h5", SKELETON), config)
+    centres, sizes = centre_and_size(samples.boxes[samples.chosen], config.data.input_size)
+    np.testing.assert_allclose(np.column_stack([centres, sizes[:, 0]]), [published_crop(person) for person in large], rtol=1e-6)
+    np.testing.assert_allclose(sizes[:, 0], sizes[:, 1])
 
 
 @needs_mpii
