@@ -154,3 +154,5 @@ def test_what_does_not_fit_is_one_line(fails, checkpoint, people, valid, annotat
     assert f"annotation file {bad}: person 1 ({people[0]['image']}): its 'center' is [nan, 1]" in fails(*command, bad)
     said = fails(*command, annotations, "--head-boxes", tmp_path / "gt_valid.mat")
     assert "is for MPII's evaluation, but annotation file" in said
+    boxes = write_list(tmp_path / "boxes.json", [])
+    assert f"--boxes {boxes}: MPII's people are looked for in their own boxes" in fails(*command, valid, BY_BOXES, "--boxes", boxes)

@@ -96,6 +96,10 @@ class MpiiTask(CocoTask):
         truth, self.without_figures = _find_truth(everybody, path, head_boxes)
         self.truth = truth and truth.of(np.array(rows))
 
+    def take_boxes(self, path: Path) -> None:
+        """Raises UserError: nobody else says where the annotated people are."""
+        raise UserError(f"--boxes {path}: MPII's people are looked for in their own boxes; leave it out")
+
     def boxes(self, image_id: int) -> np.ndarray:
         """(B, 4) x, y, width, height of the image's annotated people, in the file's order."""
         return np.array([person["bbox"] for person in self._people_of[image_id]]).reshape(-1, 4)
