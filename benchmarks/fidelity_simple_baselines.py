@@ -28,6 +28,7 @@ NETWORKS = {
     "r101_pytorch_17": ("r101_256x192", "coco17"),
     "r152_pytorch_17": ("r152_256x192", "coco17"),
     "r50_caffe_17": ("r50_caffe_256x192", "coco17"),
+    "r50_pytorch_16": ("r50_mpii_256x256", "mpii"),
 }
 
 
