@@ -68,4 +68,5 @@ def from_published(name: str) -> str | None:
     return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.{name}"
 
 
-NAMES = TensorNames(from_published, lambda name: name.startswith("final_layer."), lambda name: name.startswith("trunk."))
+# No recipe: tensors do not tell what size of input, or which style of strides, they were trained with
+NAMES = TensorNames(from_published, lambda name: name.startswith("final_layer."), trunk=lambda name: name.startswith("trunk."))
