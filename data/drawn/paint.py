@@ -1,4 +1,4 @@
-"""Painting one part of a figure, or any other thing, into a picture."""
+"""Painting figures, and any other thing, into a picture and into a buffer that tells what is hidden by what."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ import math
 import cv2
 import numpy as np
 
-from data.drawn.figure import Part
+from data.drawn.figure import Figure, Part
+
+PERSON_STEP = 32  # ids: part label + PERSON_STEP * (person's number from 1); 0 is no person
+Placed = tuple[Figure, float, np.ndarray]  # figure, pixels per stature, pelvis in pixels
+
+
+def paint_person(image: np.ndarray, ids: np.ndarray, person: Placed, number: int, light: float) -> int:
+    """Draw all parts of a person as `paint` does; how many pixels the person has, before anything covers them, at least 1."""
+    figure, stature, origin = person
+    for part in figure.parts:
+        paint(image, ids, part, number * PERSON_STEP + part.label, stature, origin, light)
+    return max(np.count_nonzero(ids // PERSON_STEP == number), 1)
 
 
 def paint(image: np.ndarray, ids: np.ndarray, part: Part, number: int, scale: float, origin: np.ndarray, light: float) -> None:

@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from config.errors import UserError
 from config.load import load_skeleton
 from data import synthetic
+from data.drawn.annotate import polygons, run_lengths
 from data.drawn.figure import KEYPOINTS, build_figure, random_looks, random_pose
 from data.synthetic import SKELETON, draw_picture, write_synthetic
 
@@ -94,7 +95,7 @@ def test_polygons_follow_the_mask_within_a_pixel():
     mask = np.zeros((60, 80), np.uint8)
     cv2.ellipse(mask, (30, 25), (18, 12), 30, 0, 360, 1, -1)
     mask[50:, 60:] = 1
-    decoded = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(synthetic._polygons(mask), 60, 80)))
+    decoded = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons(mask), 60, 80)))
     assert (cv2.erode(mask, np.ones((3, 3))) <= decoded).all() and (decoded <= cv2.dilate(mask, np.ones((3, 3)))).all()
     assert abs(int(decoded.sum()) - int(mask.sum())) < 0.05 * mask.sum()
 
@@ -103,7 +104,7 @@ def test_polygons_follow_the_mask_within_a_pixel():
 def test_run_lengths_decode_to_the_mask(corner):
     mask = (np.random.default_rng(0).random((9, 7)) < 0.5).astype(np.uint8)
     mask[0, 0] = mask[-1, -1] = corner
-    runs = synthetic._run_lengths(mask)
+    runs = run_lengths(mask)
     assert (coco_mask.decode(coco_mask.frPyObjects(runs, 9, 7)) == mask).all()
 
 
