@@ -7,9 +7,10 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from config.files import read_json
-from data.formats.coco import checked
+from data.formats.coco import checked, indexed
 from data.formats.crowdpose import check_crowd_index, is_crowdpose, set_areas
 from data.formats.mpii import load_mpii_mat, mpii_list
+from data.formats.posetrack import as_coco, is_posetrack
 
 
 def load_annotations(path: str | Path, held_out: bool = False) -> COCO:
@@ -26,4 +27,4 @@ def load_annotations(path: str | Path, held_out: bool = False) -> COCO:
     if is_crowdpose(coco):
         check_crowd_index(coco, path)
         set_areas(coco)
-    return coco
+    return indexed(as_coco(coco.dataset, path)) if is_posetrack(coco) else coco

@@ -1,0 +1,174 @@
+"""PoseTrack18's files: people with tracks, ignore regions, ears, and the way back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePath
+
+import cv2
+import numpy as np
+import pytest
+from places import SHARED
+
+from config import UserError
+from config.load import load_skeleton
+from data.coco_masks_hdf5 import build_hdf5
+from data.formats import load_annotations
+from data.formats.posetrack import KEYPOINTS, image_id, image_name, posetrack_answer
+from data.people_file import PeopleFile, unpack_mask
+
+POSETRACK = SHARED / "data" / "posetrack18"
+BUILD = "data/coco_masks_hdf5.py"
+SKELETON = load_skeleton("posetrack18")
+EARS = [KEYPOINTS.index("left_ear"), KEYPOINTS.index("right_ear")]
+needs_posetrack = pytest.mark.skipif(not POSETRACK.is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
+
+
+def person(number: int, track: int, **more: object) -> dict:
+    """Keypoint k at (10 + k, 20 + 2 k), all labelled but the ears."""
+    keypoints = np.array([[10 + k, 20 + 2 * k, 1] for k in range(17)])
+    keypoints[EARS] = 0
+    return {"id": number, "image_id": 10000010000, "track_id": track, "category_id": 1, "keypoints": keypoints.ravel().tolist(),
+            "bbox": [5.0, 10.0, 30.0, 60.0], "scores": [], "iscrowd": False, **more}  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A data set of one video with two frames, the second of which nobody annotated; returns its root."""
+    folder = tmp_path / "images" / "val" / "000001_test"
+    folder.mkdir(parents=True)
+    images = []
+    for frame, labelled in ((0, True), (1, False)):
+        cv2.imwrite(str(folder / f"{frame:06d}.jpg"), np.full((100, 120, 3), 90, np.uint8))
+        entry = {"id": 10000010000 + frame, "file_name": f"images/val/000001_test/{frame:06d}.jpg", "vid_id": "000001", "width": 120}
+        regions = {"ignore_regions_x": [[60, 110, 110, 60], [1, 2]], "ignore_regions_y": [[40, 40, 90, 90], [1, 2]]}
+        images.append({**entry, "height": 100, "is_labeled": labelled, **regions})
+    category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
+    content = {"images": images, "annotations": [person(100, 3), person(101, 5)], "categories": [category]}
+    (tmp_path / "000001.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def changed(root, change) -> None:
+    content = json.loads((root / "000001.json").read_text())
+    change(content)
+    (root / "000001.json").write_text(json.dumps(content))
+
+
+def people_file(run, root) -> PeopleFile:
+    command = (BUILD, "--annotations", root / "000001.json", "--images", root, "--output", root / "out.h5", "--workers", 1)
+    ended = run(*command, "--skeleton", "posetrack18")
+    assert ended.status == 0, ended.err
+    return PeopleFile(root / "out.h5", SKELETON)
+
+
+def test_skeleton_is_posetracks():
+    assert SKELETON.keypoints == tuple(SKELETON.dataset) == KEYPOINTS
+    coco = load_skeleton("coco17")
+    assert all(SKELETON.sigmas[name] == coco.sigmas[name] for name in set(KEYPOINTS) & set(coco.keypoints))
+    assert SKELETON.keypoints[SKELETON.flip_keypoints[5]] == "right_shoulder"
+    assert SKELETON.flip_keypoints[:3].tolist() == [0, 1, 2]
+
+
+def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(run, root):
+    people = people_file(run, root)
+    assert people.image_ids.tolist() == [10000010000], "nobody annotated the second frame: not even its regions count"
+    assert people.tracks.tolist() == [3, 5, -1]
+    assert people.crowd.tolist() == [False, False, True]
+    joints = people.joints(np.array([0]))[0]
+    assert joints[6].tolist() == [16, 32, 1], "what is labelled is visible"
+    assert people.num_labelled.tolist() == [15, 15, 0]
+    masks = [unpack_mask(bits, 100, 120) == 255 for bits in people.masks(0)]
+    everybody, _, crowd = masks
+    assert crowd[50:80, 70:100].all() and crowd.sum() == pytest.approx(50 * 50, rel=0.05)
+    assert everybody[30, 20] and not everybody[50, 80]
+    assert not people.outlines, "of people there are boxes only"
+
+
+def test_ears_are_not_taken_for_labelled_keypoints(run, root):
+    """Else a network would learn that nobody has any."""
+    assert people_file(run, root).labelled[EARS].tolist() == [False, False]
+    assert people_file(run, root).labelled.sum() == 15
+
+
+def test_a_person_without_a_box_gets_posetracks_own(root):
+    changed(root, lambda content: content["annotations"][0].pop("bbox"))
+    annotations = load_annotations(root / "000001.json").dataset["annotations"]
+    assert annotations[0]["bbox"] == pytest.approx([10 - 0.15 * 16, 20 - 0.15 * 32, 1.3 * 16, 1.3 * 32])
+    assert annotations[1]["bbox"] == [5, 10, 30, 60]
+
+
+def test_ids_of_regions_are_free(root):
+    ids = [annotation["id"] for annotation in load_annotations(root / "000001.json").dataset["annotations"]]
+    assert len(set(ids)) == len(ids) == 3
+
+
+@pytest.mark.parametrize("down", [[[40, 40, 90]], [], [["a", "b", "c", "d"], [1, 2]], 7])
+def test_regions_must_make_sense(fails, root, down):
+    changed(root, lambda content: content["images"][0].update(ignore_regions_y=down))
+    message = fails(BUILD, "--annotations", root / "000001.json", "--images", root, "--output", root / "o.h5", "--skeleton", "posetrack18")
+    assert "image 10000010000 (images/val/000001_test/000000.jpg): 'ignore_regions_x' and" in message
+
+
+def test_keypoints_of_another_number_are_told(root):
+    changed(root, lambda content: content["annotations"][1].update(keypoints=[1, 2, 1] * 15))
+    with pytest.raises(UserError, match=r"000001\.json: annotation 101: its 'keypoints' is .* of 17 keypoints"):
+        load_annotations(root / "000001.json")
+
+
+@needs_posetrack
+@pytest.mark.parametrize(("video", "people", "regions"), [("003418", 1, 9), ("009473", 2, 2), ("012834", 11, 4)])
+def test_posetracks_own_files(tmp_path, video, people, regions):
+    path = POSETRACK / "annotations" / "val" / f"{video}_mpii_test.json"
+    built = build_hdf5(path, POSETRACK, tmp_path / "out.h5", SKELETON, workers=1)
+    assert (built.images, built.people, built.left_out, built.boxed) == (1, people, [], [])
+    found = PeopleFile(tmp_path / "out.h5", SKELETON)
+    assert sorted(found.tracks[~found.crowd].tolist()) == list(range(people))
+    assert found.crowd.sum() == regions
+    raw = json.loads(path.read_text())
+    assert found.num_labelled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
+    image = raw["images"][0]
+    assert image_id(PurePath(image["file_name"]), 7) == image["id"]
+    for annotation in raw["annotations"]:  # PoseTrack's boxes are as those made where there is none
+        del annotation["bbox"]
+    (tmp_path / "without.json").write_text(json.dumps(raw))
+    without = load_annotations(tmp_path / "without.json")
+    for annotation in load_annotations(path).dataset["annotations"]:
+        assert without.anns[annotation["id"]]["bbox"] == pytest.approx(annotation["bbox"], abs=1)
+
+
+# The way back
+
+
+def test_the_answer_reads_as_posetracks():
+    keypoints = np.zeros((3, 17, 3))
+    keypoints[:, 6] = [[16, 32, 0.9], [17.123, 33, 0.4], [1, 1, 0.1]]
+    frames = [(PurePath("images/val/000012_x/000004.jpg"), keypoints, np.array([4, 0, -1])),
+              (PurePath("images/val/000012_x/000005.jpg"), keypoints[:0], np.zeros(0, int))]  # fmt: skip
+    answer = posetrack_answer(frames, SKELETON)
+    assert answer["categories"][0]["keypoints"] == list(KEYPOINTS)
+    assert [(image["id"], image["file_name"]) for image in answer["images"]] == [
+        (10000120004, "images/val/000012_x/000004.jpg"), (10000120005, "images/val/000012_x/000005.jpg")]  # fmt: skip
+    assert [(p["image_id"], p["track_id"]) for p in answer["annotations"]] == [(10000120004, 4), (10000120004, 0)], "-1 is nobody"
+    first, second = answer["annotations"]
+    assert first["keypoints"][18:21] == [16, 32, 1] and first["scores"][6] == 0.9
+    assert second["keypoints"][18:21] == [17.12, 33, 1]
+    assert len(first["keypoints"]) == 51 and not any(first["keypoints"][:18] + first["keypoints"][21:])
+    assert json.loads(json.dumps(answer)) == answer
+
+
+def test_other_skeletons_answer_with_what_they_share():
+    coco = load_skeleton("coco")  # of 18 keypoints, in another order
+    keypoints = np.zeros((1, 18, 3))
+    keypoints[0, coco.index("Lwri")] = 5, 6, 0.5
+    keypoints[0, coco.index("Leye")] = 7, 8, 0.5
+    found = posetrack_answer([(PurePath("a/b.jpg"), keypoints, np.array([0]))], coco)["annotations"][0]
+    place = KEYPOINTS.index("left_wrist")
+    assert found["keypoints"][3 * place : 3 * place + 3] == [5, 6, 1]
+    assert sum(score > 0 for score in found["scores"]) == 1
+
+
+def test_names_are_relative_to_the_root(tmp_path):
+    assert image_name(tmp_path / "images" / "val" / "000001_x" / "000002.jpg").as_posix() == "images/val/000001_x/000002.jpg"
+    assert image_name(tmp_path / "walk" / "2.jpg").as_posix() == "walk/2.jpg"
+    assert image_id(PurePath("walk/frame.jpg"), 3) == 10**10 + 3
