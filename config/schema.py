@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from config.section import Count, NonNegative, Positive, Section
+from config.section import Count, NonNegative, Positive, Probability, Section
 from config.skeleton import Skeleton
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -111,6 +111,19 @@ class InferenceConfig(Section):
     precision: Precision = "float32"
 
 
+class TrackingConfig(Section):
+    """Who is who from frame to frame of a video."""
+
+    similarity: Literal["oks", "box"] = "oks"  # of a person found with where a track should be: of keypoints, or boxes' overlap (IoU)
+    matching: Literal["hungarian", "greedy"] = "hungarian"  # the best sum of similarities, or the most similar first
+    flow: bool = True  # tracks move on by optical flow and by their speed, whichever agrees better; false: by their speed alone
+    min_similarity: Probability = 0.05  # of the place; less is not the same person
+    appearance: Probability = 0.3  # the colours' share in the similarity
+    keep: Annotated[int, Field(ge=0)] = 30  # frames after which a track ends that nobody was found for
+    min_score: NonNegative = 0.1  # people of less are left out: a bottom-up system finds many who are nobody
+    start_score: NonNegative = 0.3  # people of less continue a track, and begin none
+
+
 class Config(Section):
     """The whole of a run. Each pose system has a subclass with keys of its own."""
 
@@ -125,3 +138,4 @@ class Config(Section):
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
+    tracking: TrackingConfig = TrackingConfig()

@@ -9,13 +9,14 @@ LEAST = -700.0  # exponent; below it exp's answers are subnormal numbers, which 
 
 
 def object_keypoint_similarity(
-    poses: np.ndarray, joints: np.ndarray, areas: np.ndarray, boxes: np.ndarray, sigmas: np.ndarray
+    poses: np.ndarray, joints: np.ndarray, areas: np.ndarray, boxes: np.ndarray, sigmas: np.ndarray, present: np.ndarray | None = None
 ) -> np.ndarray:
     """(P, G) in 0 to 1: of each pose found with each annotated person, as pycocotools computes it.
 
     poses (P, D, 2 or more) x, y in pixels; joints (G, D, 3) x, y, v (0: not labelled) in the same order; areas (G,) pixels squared; boxes
     (G, 4) x, y, width, height; sigmas (D,). Where somebody has no keypoints, what counts is how far those of the pose lie outside the
-    box, made three times as wide and high.
+    box, made three times as wide and high. present (P, D) bool: the keypoints that the poses have; given, the others do not count, and a
+    pose that shares none with somebody has 0.
     """
     found, labelled = poses[:, None, :, :2], joints[..., 2] > 0
     corner, size = boxes[:, None, :2], boxes[:, None, 2:]
@@ -24,7 +25,9 @@ def object_keypoint_similarity(
     distance = np.where(without[..., None], outside, found - joints[..., :2])
     counted = labelled | without
     of_keypoints = _keypoint_similarity(np.square(distance / (2 * sigmas[:, None])).sum(-1), _falloff(areas)[:, None])
-    return (of_keypoints * counted).sum(-1) / counted.sum(-1)
+    if present is not None:
+        counted = counted & present[:, None]
+    return (of_keypoints * counted).sum(-1) / np.maximum(counted.sum(-1), 1)
 
 
 def oks_nms(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray, sigmas: np.ndarray, threshold: float) -> np.ndarray:

@@ -13,7 +13,7 @@ FLOORS = [
     {"data", "models", "losses"},
     {"utils.device", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
     {"utils.systems"},
-    {"utils.inference", "utils.training"},
+    {"utils.inference", "utils.training", "utils.tracking"},
     {"utils.evaluation", "utils.detectors"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]

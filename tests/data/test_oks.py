@@ -65,6 +65,19 @@ def test_nobody_found_and_nobody_annotated(crowd):
     assert object_keypoint_similarity(poses, joints[:0], areas[:0], boxes[:0], SIGMAS).shape == (12, 0)
 
 
+def test_only_keypoints_that_both_have_count_where_poses_lack_some(crowd):
+    poses, joints, areas, boxes = crowd
+    present = np.random.default_rng(0).random(poses.shape[:2]) < 0.5
+    present[0] = False
+    similarity = object_keypoint_similarity(poses, joints, areas, boxes, SIGMAS, present)
+    assert not similarity[0].any()
+    for pose in range(1, len(poses)):
+        without = joints * (present[pose, :, None] | (joints[..., 2:] == 0))
+        shared = (without[..., 2] > 0).any(1)
+        alone = object_keypoint_similarity(poses[pose : pose + 1], without, areas, boxes, SIGMAS)[0]
+        np.testing.assert_allclose(similarity[pose, shared], alone[shared])
+
+
 # Suppression
 
 
