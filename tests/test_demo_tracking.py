@@ -26,8 +26,8 @@ def two_people(monkeypatch):
         step = len(calls) % FRAMES
         calls.append(image.shape)
         people = np.stack([shape + [x, 30, 0.9] for x in (20 + 2 * step, 90 - 2 * step, 60)])
-        order = [0, 1, 2] if step % 2 else [1, 0, 2]
-        return people[order].astype(np.float32), np.array([0.8, 0.8, 0.05])
+        order = [0, 2, 1] if step % 2 else [1, 2, 0]
+        return people[order].astype(np.float32), np.array([0.8, 0.05, 0.8])
 
     monkeypatch.setattr(PoseEstimator, "__call__", estimate)
     return calls
@@ -55,10 +55,23 @@ def demo(run, trained, tmp_path):
 
 def test_ids_of_a_video(demo, two_people, video):
     frames = json.loads((demo(video, "--track") / "000007_walk.json").read_text())
-    assert [[person["id"] for person in frame["people"]] for frame in frames] == [[0, 1, -1], [1, 0, -1]] * 2
+    assert [[person["id"] for person in frame["people"]] for frame in frames] == [[0, -1, 1], [1, -1, 0]] * 2
     for number in (0, 1):
         middles = [np.mean(person["keypoints"], 0)[0] for frame in frames for person in frame["people"] if person["id"] == number]
         assert np.abs(np.diff(middles)).max() < 3
+
+
+def test_who_is_drawn_has_the_persons_own_colour(demo, two_people, video, monkeypatch):
+    """The unlikely third stands between the two in the list, and is not drawn."""
+    drawn = []
+
+    def draw(image, keypoints, skeleton, ids):
+        drawn.append(dict(zip(ids.tolist(), keypoints[:, :, 0].mean(1).round().tolist())))
+        return image
+
+    monkeypatch.setattr("utils.pictures.drawing.draw_people", draw)
+    demo(video, "--track")
+    assert drawn == [{0: 90 - 2 * step, 1: 20 + 2 * step} for step in range(FRAMES)]
 
 
 def test_without_track_there_are_none(demo, two_people, video):
@@ -73,7 +86,7 @@ def test_a_folder_is_taken_as_frames(demo, two_people, tmp_path):
         cv2.imwrite(str(folder / f"{number:06d}.png"), np.full((60, 110, 3), 40, np.uint8))
     output = demo(folder, "--posetrack", tmp_path / "answer.json")
     ids = [[person["id"] for person in json.loads((output / f"{n:06d}.png.json").read_text())["people"]] for n in (1, 2, 3, 10)]
-    assert ids == [[0, 1, -1], [1, 0, -1]] * 2
+    assert ids == [[0, -1, 1], [1, -1, 0]] * 2
     answer = json.loads((tmp_path / "answer.json").read_text())
     assert answer["images"][3] == {"file_name": "images/000012_walk/000010.png", "id": 10000120010, "frame_id": 10000120010}
     assert len(answer["annotations"]) == 2 * FRAMES

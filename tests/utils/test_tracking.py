@@ -157,6 +157,32 @@ def test_what_was_hidden_is_remembered():
     assert [tracker(BLACK, people, np.ones(1)).tolist() for people in (person, legs, legs, arms)] == [[0]] * 4
 
 
+def test_a_part_of_somebody_does_not_make_them_small():
+    """Who turned out to move six pixels is the same, also after a frame in which only the head was found."""
+    tracker, person = Tracker(SKELETON), at((40, 60))
+    head = person.copy()
+    head[:, 4:] = 0
+    assert [tracker(BLACK, people, np.ones(1)).tolist() for people in (person, head, person + [6, 0, 0])] == [[0]] * 3
+
+
+@pytest.mark.parametrize(("missed", "known"), [(0, False), (20, True)])
+def test_where_a_lost_person_is_grows_less_sure(missed, known):
+    tracker = Tracker(SKELETON)
+    one(tracker, (40, 60))
+    for _ in range(missed):
+        one(tracker)
+    assert one(tracker, (54, 60)) == [0 if known else 1]
+
+
+def test_speed_is_by_the_frame():
+    tracker = Tracker(SKELETON)
+    one(tracker, (40, 60))
+    one(tracker)
+    one(tracker)
+    one(tracker, (49, 60))
+    assert tracker._tracks.speed[0].tolist() == pytest.approx([0.3 * 9 / 3, 0])
+
+
 @pytest.mark.parametrize("name", ["coco", "coco17", "crowdpose", "posetrack18"])
 def test_every_skeleton(name):
     skeleton = load_skeleton(name)
