@@ -1,0 +1,43 @@
+"""Simple Baselines' loss against its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from places import ROOT
+
+from config import load_config
+from losses import build_loss
+
+RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
+
+
+def example() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(0)
+    weight = (torch.rand(3, 17, 1, generator=g) > 0.3).float()
+    return torch.rand(3, 17, 8, 6, generator=g), torch.rand(3, 17, 8, 6, generator=g), weight
+
+
+def test_formula():
+    heatmaps, target, weight = example()
+    loss = build_loss(load_config(RECIPE))
+    of_keypoints = [0.5 * float(((heatmaps[:, k] - target[:, k]) * weight[:, k, :, None]).double().square().mean()) for k in range(17)]
+    assert loss(heatmaps, target, weight).item() == pytest.approx(sum(of_keypoints) / 17, rel=1e-6)
+    parts = loss.parts(heatmaps, target, weight)
+    assert parts.tolist() == pytest.approx([one / 17 for one in of_keypoints], rel=1e-6)
+    assert loss.part_name(3) == "left_ear"
+
+
+def test_what_is_not_labelled_teaches_nothing():
+    heatmaps, target, weight = example()
+    heatmaps.requires_grad_()
+    build_loss(load_config(RECIPE))(heatmaps, target, weight).backward()
+    assert ((heatmaps.grad != 0).flatten(2).any(2) == (weight[..., 0] > 0)).all()
+
+
+def test_half_precision_is_summed_in_single():
+    heatmaps, target, weight = example()
+    loss = build_loss(load_config(RECIPE))
+    half = loss(heatmaps.bfloat16(), target, weight)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(loss(heatmaps.bfloat16().float(), target, weight).item(), rel=1e-6)
