@@ -15,6 +15,7 @@ from config.systems.simple_baselines import STRIDE, SimpleBaselinesConfig
 from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import (
     SimpleBaselinesDecoder,
+    cut,
     decode,
     person_scores,
     usable_boxes,
@@ -127,6 +128,14 @@ def test_what_has_no_response_is_missing_and_scores_nothing():
     decoder = SimpleBaselinesDecoder(KnowingNetwork(config, points_in(40, 30, 60, 100), size, strength=-1.0), config)
     ((keypoints, scores),) = decoder([picture(*size)], [np.array([[40, 30, 60, 100]])])
     assert not keypoints.any() and scores.tolist() == [0]
+
+
+def test_each_crop_is_of_its_own_picture():
+    pictures = [np.full((50 + n, 60, 3), 10 * n, np.uint8) for n in range(4)]
+    image_of = np.array([2, 0, 3, 3])
+    crops = cut(pictures, image_of, np.full((4, 2), 25.0), np.full((4, 2), 20.0), (32, 24))
+    assert crops.shape == (4, 32, 24, 3)
+    assert (crops == 10 * image_of[:, None, None, None]).all()
 
 
 def test_boxes_that_show_nothing_are_left_out():
