@@ -2,8 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same pictures.
+# make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same pictures; one that must be told where people are
+# draws those whom the system of a checkpoint finds: DETECTOR=runs/quickstart/best.pth.
 CONFIG ?= config/quickstart.yaml
+DETECTOR ?=
 RUN := runs/$(basename $(notdir $(CONFIG)))
 DRAWN := runs/quickstart/data
 
@@ -26,7 +28,7 @@ quickstart: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
 	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
 		--annotations $(DRAWN)/val/annotations.json --images $(DRAWN)/val/images
 	$(BIN)/python demo_image.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
-		--input $(DRAWN)/val/images --limit 12 --sheet $(RUN)/people.png
+		--input $(DRAWN)/val/images --limit 12 --sheet $(RUN)/people.png $(if $(DETECTOR),--detector $(DETECTOR))
 
 $(DRAWN)/train/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1
