@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,7 +17,7 @@ from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_siz
 from utils.pictures.maps import draw_maps
 from utils.systems import People, PoseSystem
 
-ROWS = 4  # of a map that are looked through together; a map's height is a multiple of 8
+ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
 LEAST_RESPONSE = 1e-6  # less has no logarithm worth looking at
 Subpixel = Literal["parabola", "quarter"]
 
@@ -47,9 +48,8 @@ class SimpleBaselinesDecoder:
             crops = cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size)
             heatmaps = predict_maps(self.network, crops, self.config)
             keypoints[part] = decode(heatmaps, centres[part], sizes[part], self.config.inference.subpixel)
-        split = np.cumsum(counts)[:-1]
-        people = zip(np.split(keypoints, split), np.split(sizes, split), np.split(everybody[:, 4], split))
-        return [self._one_each(*of_image) for of_image in people]
+        of_images = np.split(np.arange(len(everybody)), np.cumsum(counts, dtype=int))[:-1]
+        return [self._one_each(keypoints[rows], sizes[rows], everybody[rows, 4]) for rows in of_images]
 
     def _one_each(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> People:
         """Scores (P,), and of those who are one person the best."""
@@ -114,12 +114,13 @@ def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray
     the higher neighbour, as published, or the top of the parabola through the logarithms of a pixel and its neighbours, which for a
     Gaussian is its middle. Returns keypoints (P, K, 3) x, y, response, float32; a response may be 0 or less.
     """
-    heatmaps = torch.as_tensor(heatmaps)
+    heatmaps = torch.as_tensor(heatmaps).float()
     height, width = heatmaps.shape[2:]
-    blocks = heatmaps.flatten(2).unflatten(2, (-1, ROWS * width))  # a search for the place among all pixels takes several times as long
+    pixels = math.gcd(height, ROWS) * width
+    blocks = heatmaps.flatten(2).unflatten(2, (-1, pixels))  # a search for the place among all pixels takes several times as long
     response, block = blocks.amax(3).max(2)
-    within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, ROWS * width)).argmax(3)[..., 0]
-    place = block * ROWS * width + within
+    within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, pixels)).argmax(3)[..., 0]
+    place = block * pixels + within
     x, y = place % width, place // width
     shifts = _shifts(heatmaps.flatten(2), x, y, (height, width), subpixel) * (response > 0)
     found = torch.stack([x + shifts[0], y + shifts[1], response], 2).cpu().numpy()
