@@ -47,3 +47,25 @@ def test_what_is_not_labelled_is_not_drawn():
     assert (heatmap.any((1, 2)) == (np.arange(17) % 2 > 0)).all()
     assert (weight[:, 0] == np.arange(17) % 2).all()
     assert heatmap[1].max() == 1
+
+
+@pytest.mark.parametrize("sigma", [2, 3])
+def test_a_bell_counts_as_long_as_a_part_of_it_is_seen(sigma):
+    """Map positions whose bells have one column or row left in the map of 64 x 48, and none."""
+    reach = 3 * sigma
+    last = [(-reach, 30), (47 + reach, 30), (20, -reach), (20, 63 + reach)]
+    beyond = [(-reach - 1, 30), (48 + reach, 30), (20, -reach - 1), (20, 64 + reach)]
+    joints = np.zeros((17, 2))
+    joints[:8] = 4.0 * np.array(last + beyond)
+    joints -= 4 * (joints < 0)  # below 0, half a pixel is cut off the other way
+    heatmap, weight = render_targets(joints, np.ones(17), SIZE, load_config(RECIPE, [f"targets.sigma={sigma}"]))
+    assert weight[:8, 0].tolist() == [1] * 4 + [0] * 4
+    assert [int((one > 0).sum()) for one in heatmap[:8]] == [2 * reach + 1] * 4 + [0] * 4
+
+
+def test_bells_stand_on_whole_pixels():
+    """The nearest one: half a pixel goes up. Left of the map too, where numbers are cut off at 0."""
+    for x, column in ((40, 10), (41.9, 10), (42, 11), (38, 10), (37.9, 9), (0, 0), (-5.9, 0)):
+        heatmap, _ = render_targets(np.full((17, 2), (x, 100.0)), np.ones(17), SIZE, load_config(RECIPE))
+        assert np.unravel_index(heatmap[0].argmax(), (64, 48)) == (25, column), x
+        assert heatmap[0].max() == 1

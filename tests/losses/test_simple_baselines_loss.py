@@ -41,3 +41,20 @@ def test_half_precision_is_summed_in_single():
     half = loss(heatmaps.bfloat16(), target, weight)
     assert half.dtype == torch.float32
     assert half.item() == pytest.approx(loss(heatmaps.bfloat16().float(), target, weight).item(), rel=1e-6)
+
+
+def test_two_pixels_by_hand():
+    """Of one image and 17 keypoints, two of which are wrong, by 0.5 in both pixels; one of them is not labelled."""
+    heatmaps, weight = torch.zeros(1, 17, 2, 1), torch.ones(1, 17, 1)
+    heatmaps[0, 4:6], weight[0, 5] = 0.5, 0
+    assert build_loss(load_config(RECIPE))(heatmaps, torch.zeros(1, 17, 2, 1), weight).item() == pytest.approx(0.5 * 0.5**2 / 17)
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_answers_count_as_their_values_do(precision):
+    """Though their squares are beyond what such a number can be, and targets between those that it can."""
+    heatmaps, target, weight = example()
+    half, loss = (1000 * heatmaps).to(precision), build_loss(load_config(RECIPE))
+    torch.testing.assert_close(loss.parts(half, target, weight).double(), loss.parts(half.double(), target, weight), rtol=1e-5, atol=0)
+    near = target.to(precision)
+    torch.testing.assert_close(loss.parts(near, target, weight).double(), loss.parts(near.double(), target, weight), rtol=1e-4, atol=0)

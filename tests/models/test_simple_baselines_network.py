@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from places import ROOT
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models import resnet
 
 from config import UserError, load_config
 from models import build_model
-from models.simple_baselines import SimpleBaselines
+from models.simple_baselines import SimpleBaselines, from_published
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
@@ -54,10 +53,70 @@ def test_channels_are_in_the_order_that_is_configured():
         assert not torch.allclose(bgr(images), rgb(images), rtol=1e-2)
 
 
+def by_hand(weights: dict[str, Tensor], images: Tensor, trunk: resnet.ResNet) -> Tensor:
+    """From published tensors: torchvision's whole ResNet up to its pooling, and what comes after it."""
+    assert trunk.load_state_dict(weights, strict=False).missing_keys == ["fc.weight", "fc.bias"]
+    features: list[Tensor] = []
+    trunk.eval().layer4.register_forward_hook(lambda layer, given, answer: features.append(answer))
+    trunk((images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None])
+    (x,) = features
+    for number in (0, 3, 6):
+        x = F.conv_transpose2d(x, weights[f"deconv_layers.{number}.weight"], stride=2, padding=1)
+        norm = (weights[f"deconv_layers.{number + 1}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
+        x = F.relu(F.batch_norm(x, *norm))
+    return F.conv2d(x, weights["final_layer.weight"], weights["final_layer.bias"])
+
+
+@pytest.mark.parametrize(("depth", "style"), [(18, "pytorch"), (50, "pytorch"), (50, "caffe")])
+def test_the_network_by_hand(depth, style):
+    model = lively(network(f"model.depth={depth}", f"model.style={style}", "model.deconv_channels=16"))
+    for name, tensor in model.state_dict().items():  # numbers that batch norm makes something of
+        if name.endswith(("running_mean", "bias", "running_var", "1.weight")) and tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape) + (0.5 if name.endswith(("var", "weight")) else -0.5))
+    weights = {name.removeprefix("trunk."): tensor for name, tensor in model.state_dict().items()}
+    trunk, images = getattr(resnet, f"resnet{depth}")(), torch.rand(1, 3, 64, 96)
+    for stage in (trunk.layer2, trunk.layer3, trunk.layer4) if style == "caffe" else ():
+        stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+    with torch.inference_mode():
+        expected = by_hand(weights, images, trunk)
+        assert expected.std() > 0.1
+        torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
+def test_the_trunk_is_torchvisions(depth):
+    """Tensor for tensor, as files of ImageNet weights have it; the classifier is not needed."""
+    with torch.device("meta"):
+        theirs, ours = getattr(resnet, f"resnet{depth}")().state_dict(), network(f"model.depth={depth}").trunk.state_dict()
+    named = {from_published(f"{prefix}{name}"): tensor.shape for name, tensor in theirs.items() for prefix in ("", "module.")}
+    assert named.pop(None)
+    assert named == {f"trunk.{name}": tensor.shape for name, tensor in ours.items()}
+    for name in named:
+        assert from_published(name) == from_published(f"module.{name}") == name
+
+
+def test_every_parameter_learns():
+    model = lively(small()).train()
+    model(torch.rand(2, 3, 64, 64)).square().mean().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
+@torch.inference_mode()
+def test_memory_formats_and_half_precision():
+    model, images = lively(small()), torch.rand(2, 3, 64, 96)
+    expected = model(images)
+    model.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(model(images.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (model(images) - expected).abs().mean() < 0.1 * expected.std()
+
+
 def test_caffes_bottlenecks_have_their_stride_in_front():
     for style, expected in (("pytorch", ((1, 1), (2, 2))), ("caffe", ((2, 2), (1, 1)))):
-        block = network(f"model.style={style}", "model.deconv_channels=16").trunk.layer3[0]
-        assert (block.conv1.stride, block.conv2.stride) == expected
+        trunk = network(f"model.style={style}", "model.deconv_channels=16").trunk
+        for stage in (trunk.layer2, trunk.layer3, trunk.layer4):
+            assert (stage[0].conv1.stride, stage[0].conv2.stride) == expected
     with pytest.raises(UserError, match="has no bottlenecks"):
         load_config(RECIPE, ["model.style=caffe", "model.depth=34"])
 
@@ -74,10 +133,11 @@ def test_published_files_load(tmp_path, prefix, wrapped):
         assert torch.equal(model(images), other(images))
 
 
-def test_imagenets_weights_fill_the_trunk(tmp_path):
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_imagenets_weights_fill_the_trunk(tmp_path, prefix):
     torch.manual_seed(2)
     source = resnet.resnet18()
-    torch.save(source.state_dict(), tmp_path / "resnet18.pth")
+    torch.save({f"{prefix}{name}": tensor for name, tensor in source.state_dict().items()}, tmp_path / "resnet18.pth")
     model = network("model.depth=18", "model.deconv_channels=16")
     before = model.deconv_layers[0].weight.clone()
     taken, others = load_backbone(model, tmp_path / "resnet18.pth")
@@ -90,10 +150,12 @@ def test_imagenets_weights_fill_the_trunk(tmp_path):
 
 
 def test_another_skeleton_takes_all_but_the_last_layer(tmp_path):
-    path: Path = tmp_path / "coco.pth"
-    torch.save(small().state_dict(), path)
-    _, fresh = init_weights(small("skeleton=mpii"), path)
+    given, model, path = lively(small()), small("skeleton=mpii"), tmp_path / "coco.pth"
+    torch.save(given.state_dict(), path)
+    taken, fresh = init_weights(model, path)
     assert fresh == ["final_layer.weight", "final_layer.bias"]
+    assert all(torch.equal(model.state_dict()[name], given.state_dict()[name]) for name in taken)
+    assert model(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16, 16)
 
 
 def test_new_layers_begin_small():
