@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from config.schema import Config, InferenceConfig, ModelConfig, TrainConfig
+from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
 
 STRIDE = 4  # input pixels per map pixel: HRNet's finest branch
@@ -66,19 +66,10 @@ class DekrLossConfig(Section):
     beta: Positive = 1 / 9  # smooth L1 is quadratic below it, map pixels
 
 
-class DekrTrainConfig(TrainConfig):
+class DekrTrainConfig(StepwiseAdamConfig):
     """As published, with 4 GPUs."""
 
-    epochs: Count = 140
     batch_size: Count = 10
-    optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "adam"
-    learning_rate: Positive = 1e-3
-    scale_rate_by_processes: bool = False
-    weight_decay: NonNegative = 0.0
-    warmup_epochs: NonNegative = 0.0
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    milestones: tuple[Count, ...] | None = (90, 120)
-    max_loss: Positive | None = None
 
 
 class DekrInferenceConfig(InferenceConfig):

@@ -5,11 +5,11 @@ The defaults are the published recipe for ResNet-50 on COCO at 256 x 192.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, TrainConfig
+from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
 
 STRIDE = 4  # input pixels per map pixel: ResNet's 32, halved by each of three deconvolutions
@@ -53,19 +53,10 @@ class SimpleBaselinesLossConfig(Section):
     name: Literal["simple_baselines"] = "simple_baselines"
 
 
-class SimpleBaselinesTrainConfig(TrainConfig):
+class SimpleBaselinesTrainConfig(StepwiseAdamConfig):
     """As published, with 4 GPUs."""
 
-    epochs: Count = 140
     batch_size: Count = 32
-    optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "adam"
-    learning_rate: Positive = 1e-3
-    scale_rate_by_processes: bool = False
-    weight_decay: NonNegative = 0.0
-    warmup_epochs: NonNegative = 0.0
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.1
-    milestones: tuple[Count, ...] | None = (90, 120)
-    max_loss: Positive | None = None
 
 
 class SimpleBaselinesInferenceConfig(InferenceConfig):

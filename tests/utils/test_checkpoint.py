@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from places import ROOT, SHARED
+from places import ROOT
 from torch import Tensor, nn
 
 from benchmarks.fidelity_simplepose import write_published_checkpoint
 from config import Config, UserError, load_config
-from models import build_model, published_recipe
+from models import build_model
 from models.imhn import from_published
 from models.names import TensorNames
 from utils import checkpoint
@@ -305,51 +305,12 @@ def test_half_a_trunk_is_refused(tmp_path, monkeypatch):
 
 # Which recipe a published checkpoint was trained with
 
-DEKR_RECIPES = sorted((ROOT / "config").glob("dekr_w*.yaml"))
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("recipe", DEKR_RECIPES, ids=lambda path: path.stem)
-def test_a_published_checkpoint_of_dekr_has_its_recipe(tmp_path, recipe, prefix):
-    config = load_config(recipe)
-    last = torch.zeros(config.skeleton.num_keypoints + 1, config.model.heat_channels, 1, 1)
-    weights = {"conv1.weight": torch.zeros(64, 3, 3, 3), "head_heatmap.1.weight": last}
-    torch.save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "pose_dekr.pth")
-    assert config_for(tmp_path / "pose_dekr.pth") == config
-    assert config_for(tmp_path / "pose_dekr.pth", overrides=["inference.flip=false"]).inference.flip is False
-
 
 @FORMATS
 def test_a_published_checkpoint_of_simplepose_has_its_recipe(network, tmp_path, legacy):
     """Whatever its size is: that can be told by overrides."""
     write_published_checkpoint(tmp_path / "PoseNet_52_epoch.pth", published_weights(network), "module.", legacy)
     assert config_for(tmp_path / "PoseNet_52_epoch.pth") == load_config(PUBLISHED)
-
-
-@pytest.mark.parametrize("recipe", ["dekr_w32_coco", "dekr_w48_coco", "dekr_w32_crowdpose", "simplepose"])
-def test_the_tensors_of_the_published_networks_say_which_they_are(recipe):
-    path = SHARED / "fixtures" / f"{recipe}_state_dict.json"
-    if not path.is_file():
-        pytest.skip(f"no names of the published tensors: there is no shared/fixtures/{path.name}")
-    weights = {name: torch.empty(shape, device="meta") for name, shape in json.loads(path.read_text()).items()}
-    assert published_recipe(weights) == ("simplepose_coco_512" if recipe == "simplepose" else recipe)
-
-
-@pytest.mark.parametrize(
-    "weights",
-    [
-        {"head_heatmap.1.weight": torch.zeros(22, 32, 1, 1)},
-        {"head_heatmap.1.weight": torch.zeros(())},
-        {"conv1.weight": torch.zeros(64, 3, 3, 3), "classifier.weight": torch.zeros(1000, 2048)},
-        {"l1.weight": torch.zeros(256, 74)},
-    ],
-    ids=["dekr of another skeleton", "a number", "hrnet", "rescoring network"],
-)
-def test_a_checkpoint_of_no_recipe_is_one_line(fails, images, tmp_path, weights):
-    torch.save(weights, tmp_path / "odd.pth")
-    said = fails("demo_image.py", "--input", images, "--checkpoint", tmp_path / "odd.pth", "--output", tmp_path / "out")
-    assert "odd.pth: holds no configuration and is no published one that is known; give one with --config" in said
-    assert config_for(tmp_path / "odd.pth", PUBLISHED) == load_config(PUBLISHED)
 
 
 # The scripts, with a file as the published code writes it
