@@ -1,0 +1,174 @@
+"""Simple Baselines' configurations, and what is refused in a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mpii_people import mpii_people, write_list
+from places import ROOT
+
+from config import load_config
+from config.load import load_skeleton, with_overrides
+from data.coco_masks_hdf5 import build_hdf5
+from models import build_model
+from utils.checkpoint import save_checkpoint
+
+RECIPES = {path.stem.removeprefix("simple_baselines_"): path for path in sorted((ROOT / "config").glob("simple_baselines_*.yaml"))}
+SMALL = ("model.depth=10", "model.deconv_channels=8", "data.input_size=[64, 64]")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    """A network as it was drawn."""
+    path, config = tmp_path_factory.mktemp("drawn") / "drawn.pth", load_config(RECIPES["r50_256x192"], SMALL)
+    save_checkpoint(path, weights=build_model(config).state_dict(), config=config.model_dump(mode="json"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def mpii(images, tmp_path_factory) -> tuple[Path, Path]:
+    """valid.json, and the people file of it."""
+    folder = tmp_path_factory.mktemp("mpii")
+    file, built = write_list(folder / "valid.json", mpii_people(sorted(path.name for path in images.iterdir()))), folder / "people.h5"
+    build_hdf5(file, images, built, load_skeleton("mpii"), workers=1)
+    return file, built
+
+
+@pytest.fixture
+def train(fails, hdf5, tmp_path) -> Callable[..., str]:
+    """Runs train.py on something that must be refused."""
+    usual = ("--config", RECIPES["r50_256x192"], "--output", tmp_path / "run", f"data.train={hdf5}", f"data.val={hdf5}", *SMALL)
+    return lambda *more: fails("train.py", *usual, *more)
+
+
+@pytest.fixture
+def evaluate(fails, checkpoint, annotations, images, tmp_path) -> Callable[..., str]:
+    """Runs evaluate.py on something that must be refused."""
+
+    def start(*more: object, file: Path = annotations, checkpoint: Path = checkpoint) -> str:
+        usual = ("--annotations", file, "--images", images, "--output", tmp_path / "out")
+        return fails("evaluate.py", "--checkpoint", checkpoint, *usual, *more)
+
+    return start
+
+
+# Configurations
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("r50_256x192", (50, (256, 192), 2)), ("r50_384x288", (50, (384, 288), 3)), ("r101_256x192", (101, (256, 192), 2)),
+        ("r152_256x192", (152, (256, 192), 2)), ("r152_384x288", (152, (384, 288), 3)), ("r50_caffe_256x192", (50, (256, 192), 2)),
+        ("r50_mpii_256x256", (50, (256, 256), 2)),
+    ],
+)  # fmt: skip
+def test_published_recipes(name, expected):
+    c, of_mpii = load_config(RECIPES[name]), "mpii" in name
+    assert (c.model.depth, c.data.input_size, c.targets.sigma) == expected
+    assert (c.skeleton.name, c.skeleton.num_keypoints, c.data.clean_boxes) == (("mpii", 16, False) if of_mpii else ("coco17", 17, True))
+    assert (c.model.style, c.model.channel_order, c.model.deconv_channels) == ("caffe" if "caffe" in name else "pytorch", "bgr", 256)
+    assert (c.train.optimizer, c.train.learning_rate, c.train.weight_decay, c.train.batch_size) == ("adam", 1e-3, 0, 32)
+    assert (c.train.epochs, c.train.milestones, c.train.decay, c.train.warmup_epochs) == (140, (90, 120), 0.1, 0)
+    assert (c.train.scale_rate_by_processes, c.train.max_loss) == (False, None)
+    a = c.augmentation
+    assert (a.scale, a.rotation, a.rotation_probability, a.flip_probability) == (0.3, 40, 0.6, 0.5)
+    i = c.inference
+    assert (i.flip, i.subpixel, i.keypoint_threshold, i.nms_threshold) == (True, "parabola", 0.2, 0.9)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_is_of_a_network(name):
+    config = load_config(RECIPES[name])
+    assert config.system == config.model.name == "simple_baselines"
+    with torch.device("meta"):
+        maps = build_model(config)(torch.zeros(2, 3, *config.data.input_size))
+    height, width = config.data.input_size
+    assert maps.shape == (2, config.skeleton.num_keypoints, height // 4, width // 4)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.input_size=[100, 64]", "data.input_size: 100 x 64 must be multiples of 32"),
+        ("data.input_size=[64, 80]", "data.input_size: 64 x 80 must be multiples of 32"),
+        ("model.style=caffe", "model.style: a ResNet of 10 layers has no bottlenecks; caffe is for 50 and more"),
+        ("model.depth=20", "model.depth"),
+        ("model.channel_order=gbr", "model.channel_order"),
+        ("targets.sigma=0", "targets.sigma"),
+        ("inference.subpixel=half", "inference.subpixel"),
+        ("inference.crops=0", "inference.crops"),
+        ("inference.scales=[0.5, 1]", "unknown key 'inference.scales'"),
+        ("assignment.max_peaks=2", "unknown key 'assignment'"),
+        ("model.backbone=nowhere.pth", "nowhere.pth: not found"),
+        ("model.backbone=timm", "there are no weights to be downloaded for SimpleBaselines; name a file"),
+    ],
+)
+def test_overrides_that_make_no_sense(train, override, said):
+    assert said in train(override)
+
+
+def test_depths_without_bottlenecks_have_no_caffe_style():
+    for depth in (50, 101, 152):
+        assert load_config(RECIPES["r50_256x192"], ["model.style=caffe", f"model.depth={depth}"]).model.style == "caffe"
+
+
+def test_losses_with_other_channels_are_not_compared():
+    """A validation loss belongs to what the network is shown."""
+    config = load_config(RECIPES["r50_256x192"])
+    assert "model.channel_order" in config.validation_keys and "data.val" in config.validation_keys
+    assert with_overrides(config, ["model.channel_order=rgb"]).model.channel_order == "rgb"
+
+
+# What does not go together
+
+
+def test_where_people_are_must_be_said(fails, evaluate, checkpoint, annotations, images, tmp_path):
+    said = fails("demo_image.py", "--checkpoint", checkpoint, "--input", images, "--output", tmp_path / "demo")
+    assert "system 'simple_baselines' must be told where people are; give --detector" in said
+    said = fails("demo_image.py", "--checkpoint", checkpoint, "--input", images, "--output", tmp_path / "demo", "--detector", checkpoint)
+    assert f"detector {checkpoint}: system 'simple_baselines' must be told where people are itself" in said
+    held_out = tmp_path / "test-dev.json"
+    held_out.write_text(json.dumps({"images": json.loads(annotations.read_text())["images"]}))
+    assert "must be told where people are, and " in evaluate(file=held_out)
+
+
+def test_boxes_of_other_pictures(evaluate, tmp_path):
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([{"image_id": 10**6, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 1}]))
+    said = evaluate("--boxes", boxes)
+    assert "boxes.json: no box can be used: 1 of images that the annotation file does not list" in said
+
+
+def test_scales_are_not_searched(evaluate):
+    assert "unknown key 'inference.scales'" in evaluate("--scales", "0.5", "1")
+
+
+def test_a_data_set_with_the_other_ones_skeleton(train, evaluate, mpii):
+    file, built = mpii
+    said = evaluate(file=file)
+    assert f"annotation file {file}: its 16 keypoints and those of the skeleton 'coco17' overlap only in part" in said
+    said = train(f"data.train={built}", f"data.val={built}")
+    assert f"{built}: its 16 keypoints and those of the skeleton 'coco17' overlap only in part" in said and "skeleton=mpii" in said
+    assert "does not fit the configured network" in evaluate("--config", RECIPES["r50_256x192"], "skeleton=mpii", *SMALL, file=file)
+
+
+def test_a_published_file_needs_its_recipe(run, evaluate, checkpoint, annotations, images, tmp_path):
+    """Its tensors do not say what they were trained for."""
+    path, weights = tmp_path / "pose_resnet.pth.tar", torch.load(checkpoint)["weights"]
+    torch.save({f"module.{name.removeprefix('trunk.')}": tensor for name, tensor in weights.items()}, path)
+    assert f"checkpoint {path}: holds no configuration and is no published one that is known; give one with --config" in evaluate(
+        checkpoint=path
+    )
+    output = ("--output", tmp_path / "out", "--config", RECIPES["r50_256x192"], *SMALL)
+    ended = run("evaluate.py", "--checkpoint", path, "--annotations", annotations, "--images", images, *output)
+    assert ended.status == 0, ended.err
+
+
+def test_weights_of_another_system(train, evaluate, trained):
+    assert "does not fit the configured network" in evaluate("--config", RECIPES["r50_256x192"], *SMALL, checkpoint=trained / "best.pth")
+    assert "best.pth: does not fit the configured network" in train("--init", trained / "best.pth")
