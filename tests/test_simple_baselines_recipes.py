@@ -12,7 +12,7 @@ from mpii_people import mpii_people, write_list
 from places import ROOT
 
 from config import load_config
-from config.load import load_skeleton, with_overrides
+from config.load import load_skeleton, parse_config, with_overrides
 from data.coco_masks_hdf5 import build_hdf5
 from models import build_model
 from utils.checkpoint import save_checkpoint
@@ -79,6 +79,13 @@ def test_published_recipes(name, expected):
     assert (a.scale, a.rotation, a.rotation_probability, a.flip_probability) == (0.3, 40, 0.6, 0.5)
     i = c.inference
     assert (i.flip, i.subpixel, i.keypoint_threshold, i.nms_threshold) == (True, "parabola", 0.2, 0.9)
+
+
+def test_the_defaults_are_the_published_recipe():
+    """But for half precision and the data."""
+    recipe = load_config(RECIPES["r50_256x192"], ["train.precision=float32"])
+    data = {"train": recipe.data.train, "val": recipe.data.val}
+    assert parse_config({"system": "simple_baselines", "skeleton": "coco17", "data": data}, "defaults") == recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)
