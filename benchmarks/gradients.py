@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from config import Config, load_config
 from losses import build_loss
 from models import build_model
-from utils.training.distributed import World, joined
+from utils.distributed import World, joined
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run
 from utils.training.step import TrainingStep
@@ -36,7 +36,7 @@ BATCH = 8
 SIDE = 64
 OVERRIDES = (
     *("model.stages=2", "model.channels=32", "model.channels_increase=16", "model.depth=2", f"data.input_size=[{SIDE}, {SIDE}]"),
-    *("loss.scale_weights=[0.1, 0.2, 0.4]", "train.precision=float32"),
+    *("loss.scale_weights=[0.1, 0.2, 0.4]", "train.precision=float64"),
 )
 State = dict[str, Tensor]  # a gradient or a batch-norm statistic by its parameter's or buffer's name
 
@@ -78,7 +78,7 @@ def one_step(world: World, batch: tuple[Tensor, ...], train_norms: bool, replica
     network = _lively(build_model(config).double()).to(world.device)
     if not train_norms:
         _freeze_norms(network)
-    step = TrainingStep(network, build_loss(config).double().to(world.device), config.train.precision)
+    step = TrainingStep(network, build_loss(config).double().to(world.device), "float64")
     optimizer = build_optimizer(network.parameters(), config.train, world.device)
     gradient: State = {}
     optimizer.register_step_pre_hook(lambda *_: gradient.update({n: p.grad.cpu().clone() for n, p in network.named_parameters()}))

@@ -81,6 +81,7 @@ class TrainConfig(Section):
 
     epochs: Count = 100
     batch_size: Count = 4  # train.py, train_parallel.py: the whole batch; train_distributed.py: per process
+    accumulate: Count = 1  # batches of an optimizer step, whose gradients are added up
     optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "sgd"  # apex_*: NVIDIA Apex's fused ones, if installed
     learning_rate: Positive = 2.5e-5  # small since SimplePose's loss is a sum over pixels
     scale_rate_by_processes: bool = True  # the rate times the number of processes
@@ -92,15 +93,22 @@ class TrainConfig(Section):
     decay_every: Count = 15  # epochs
     late_epoch: Annotated[int, Field(ge=0)] = 78  # from here on ...
     late_decay_every: Count = 5  # ... the rate falls every so many epochs
-    precision: Precision = "float32"  # torch.amp; float16 with gradient scaling
+    precision: Precision | Literal["float64"] = "float32"  # torch.amp; float16 with gradient scaling; float64 for checks
+    tf32: bool = True  # float32 products of NVIDIA's tensor cores, with 10 bits of mantissa
+    compile: bool = False  # torch.compile of network and loss
+    deterministic: bool = False  # the same bits in every run on a GPU too, where that is slower; a CPU always gives them
     clip_norm: Positive | None = None  # largest gradient norm; null: no clipping
     max_loss: Positive | None = 2e5  # a batch above this is dropped; null: only one whose loss is not finite
+    max_dropped: Count = 10  # dropped steps in a row after which training stops
     freeze: tuple[str, ...] = ()  # parameters that stay as they are, by patterns of their names, such as front.*
-    sync_batchnorm: bool = True  # one set of batch-norm statistics over all GPUs of train_distributed.py
+    sync_batchnorm: bool = True  # one set of batch-norm statistics over all processes of train_distributed.py
     channels_last: bool = False  # memory format of the network
     seed: Annotated[int, Field(ge=0)] = 0
-    log_every: Count = 20  # steps between TensorBoard points
+    log_every: Count = 20  # steps between points of the curves
+    checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: one at its end
+    evaluate_every: Count | None = None  # epochs between figures of the people found in data.val (AP by OKS); null: validation loss only
     val_images: Annotated[int, Field(ge=0)] = 4  # validation pictures with their maps in TensorBoard, per epoch
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # a step, of the weights' exponential average; null: none is kept
     swa: SwaConfig = SwaConfig()
 
 

@@ -26,7 +26,7 @@ from data.coco_masks_hdf5 import build_hdf5
 from data.people_file import PeopleFile
 from data.samples.simplepose import SimplePoseSamples
 from data.synthetic import write_synthetic
-from utils.training.distributed import World
+from utils.distributed import World
 from utils.training.trainer import train
 
 torch.set_num_threads(1)

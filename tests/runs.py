@@ -11,7 +11,7 @@ from config import load_config
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import read_checkpoint
-from utils.training.distributed import World
+from utils.distributed import World
 from utils.training.frozen import freeze
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run

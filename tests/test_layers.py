@@ -11,10 +11,12 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
+    {"utils.device"},
+    {"utils.distributed", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
     {"utils.systems"},
-    {"utils.inference", "utils.training", "utils.tracking"},
+    {"utils.inference", "utils.tracking"},
     {"utils.evaluation", "utils.detectors"},
+    {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
 FILES = [path for folder in ("config", "data", "models", "losses", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]

@@ -74,6 +74,9 @@ class TinySamples:
         heatmap = render(joints, size, self.config.targets.spread)
         return as_input([image])[0], torch.from_numpy(heatmap), torch.from_numpy(self.people.labelled)
 
+    def image_id(self, index: int) -> int:
+        return int(self.people.image_ids[self.chosen[index][0]])
+
 
 def as_input(images: Sequence[np.ndarray]) -> Tensor:
     """Images (H, W, 3) uint8 of one size -> (N, 3, H, W) float32 in [0, 1]."""

@@ -15,9 +15,9 @@ import torch
 from places import ROOT
 from runs import copied, fresh_run, random_batch
 
+from utils.distributed import World
 from utils.systems import pose_system
 from utils.training import trainer
-from utils.training.distributed import World
 from utils.training.state import Run
 from utils.training.trainer import train_one_epoch, validate
 

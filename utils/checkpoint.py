@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,16 +35,19 @@ def save_checkpoint(path: Path, **content: Any) -> None:
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint's dictionary, tensors on the CPU and mapped from the file rather than read where the format allows it.
 
-    Raises UserError where it is missing, cut short, not a checkpoint, or holds pickled objects.
+    Raises UserError where it is missing, cut short, damaged, not a checkpoint, or holds pickled objects.
     """
     path = existing_file(path, "checkpoint")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
             content = _mapped(path)
+        damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None  # PyTorch compares no checksums
+        if damaged is not None:
+            raise ValueError(f"{damaged} has another checksum")
     except Exception as error:  # a damaged pickle can raise anything
         pickled = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short or not a checkpoint"
+        reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short, damaged or not a checkpoint"
         raise UserError(f"checkpoint {path}: cannot be read, {reason}") from error
     if not isinstance(content, Mapping):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, not a dictionary with 'weights'")

@@ -4,6 +4,7 @@ What a sample is, each system says in a file of its own name here, as a class wi
 
     __len__()               how many samples there are
     sample(index, rng)      one of them as a tuple of tensors, the image first, then the targets; augmented by `rng`, unless that is None
+    image_id(index)         the image that it is cut from, by its number in the annotation file
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
+
+    def image_id(self, index: int) -> int: ...
 
 
 class TrainingSet(Dataset):
@@ -52,6 +55,15 @@ class TrainingSet(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         draw, place = divmod(number, len(self))
-        part = int(np.searchsorted(self._last, place, side="right"))
         rng = np.random.default_rng([self.seed, self.epoch, place, *[draw] * (draw > 0)]) if self.augment else None
-        return self.parts[part].sample(place - int(self._last[part]) + self.sizes[part], rng)
+        part, index = self._place(place)
+        return part.sample(index, rng)
+
+    def image_id(self, number: int) -> int:
+        """The image that a sample is cut from, by its number in the annotation file."""
+        part, index = self._place(number % len(self))
+        return part.image_id(index)
+
+    def _place(self, place: int) -> tuple[Samples, int]:
+        part = int(np.searchsorted(self._last, place, side="right"))
+        return self.parts[part], place - int(self._last[part]) + self.sizes[part]

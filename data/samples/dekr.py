@@ -60,6 +60,10 @@ class DekrSamples:
         chw /= 255
         return tuple(map(torch.from_numpy, (chw, heatmap, weight, offset, offset_weight)))
 
+    def image_id(self, index: int) -> int:
+        """The image that a sample is."""
+        return int(self.people.image_ids[index])
+
     def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 BGR, mask (h, w) bool, joints (P, K + 1, 3) in map pixels with the centre last, sizes (P,)."""
         a, skeleton, side = augmentation, self.config.skeleton, self.config.data.input_size[0]

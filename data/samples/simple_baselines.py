@@ -60,6 +60,10 @@ class SimpleBaselinesSamples:
         chw /= 255
         return torch.from_numpy(chw), torch.from_numpy(heatmap), torch.from_numpy(weight)
 
+    def image_id(self, index: int) -> int:
+        """The image that a sample is cut from."""
+        return int(self.people.image_ids[self.image_of[index]])
+
     def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 BGR, joints (K, 2) in input pixels, labelled (K,) bool."""
         row, size, a = self.chosen[index], self.config.data.input_size, augmentation

@@ -52,6 +52,10 @@ class SimplePoseSamples:
         chw /= 255
         return torch.from_numpy(chw), torch.from_numpy(heatmaps), torch.from_numpy(miss[None]), self.known
 
+    def image_id(self, index: int) -> int:
+        """The image that a sample is cut from."""
+        return int(self.people.image_ids[self.image_of[index]])
+
     def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 BGR, maps (C, h, w), mask_miss (h, w) and joints (P, K, 3) in input pixels, the main person first."""
         config, size, a = self.config, self.config.data.input_size, augmentation

@@ -1,35 +1,39 @@
-"""Which batches may change the network: one whose loss is not finite, or too large, leaves no trace."""
+"""Which steps may change the network: one with a loss that is not finite, or too large, leaves no trace."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from utils.training.distributed import World
+from utils.distributed import World
 
 
 class Acceptance:
-    """Whether a batch may change the weights, agreed by all processes and brought to the host without stopping the device.
+    """Whether a step may change the weights, and whether to stop after it: agreed by all processes, and brought to the host without
+    stopping the device.
 
-    limit: the largest loss that is accepted; None: any that is finite.
+    losses (B,): of the batches of this process. limit: the largest that is accepted; None: any that is finite. stop: whether somebody
+    asked this process to end.
     """
 
-    def __init__(self, loss: Tensor, limit: float | None, world: World):
-        loss = loss.detach()
-        good = torch.isfinite(loss) if limit is None else loss <= limit  # NaN compares false
-        bad = (~good).float()
-        self.flag = world.sum(bad)
-        self.event = None
-        if bad.device.type == "cuda":
-            self.flag = torch.empty_like(bad, device="cpu", pin_memory=True).copy_(bad, non_blocking=True)
-            self.event = torch.cuda.Event()
-            self.event.record()
+    def __init__(self, losses: Tensor, limit: float | None, stop: bool, world: World):
+        losses = losses.detach()
+        good = torch.isfinite(losses) if limit is None else losses <= limit  # NaN compares false
+        flags = torch.zeros(world.size + 1, device=losses.device)  # of each process: its losses are bad; at the end: stop
+        flags[world.rank] = (~good.all()).float()
+        flags[world.size] = float(stop)
+        self._flags, self._event = world.sum(flags), None
+        if flags.device.type == "cuda":
+            self._flags = torch.empty_like(flags, device="cpu", pin_memory=True).copy_(flags, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
 
-    def known(self) -> bool:
-        """Wait for the answer."""
-        if self.event is not None:
-            self.event.synchronize()
-        return not self.flag.item()
+    def known(self) -> tuple[list[int], bool]:
+        """Wait for the answer: the processes whose losses are bad, none if the step is accepted; and whether to stop."""
+        if self._event is not None:
+            self._event.synchronize()
+        *bad, stop = self._flags.tolist()
+        return [rank for rank, flag in enumerate(bad) if flag], bool(stop)
 
 
 class RunningStatistics:

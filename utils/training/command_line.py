@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from config import load_config
-from utils.training.distributed import Parallel, joined
+from utils.distributed import Parallel, joined
+from utils.training.dry_run import dry_run
 from utils.training.interrupts import Interrupts
+from utils.training.run_folder import LAST
 from utils.training.trainer import train
 
 
@@ -18,9 +21,15 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("--output", type=Path, help="the run's folder; default: runs/ and the configuration's name")
     parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the output folder's last one, if any")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
+    parser.add_argument("--dry-run", action="store_true", help="run two steps and say what a run would take; nothing is written")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
+    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0  # by torchrun, after a process has died
+    resumed = "auto" if restarted and (output / LAST).exists() else options.resume
     with Interrupts() as interrupts, joined(parallel) as world:
-        train(config, output, world, options.resume, options.init, interrupts)
+        if options.dry_run:
+            dry_run(config, world, options.init)
+        else:
+            train(config, output, world, resumed, options.init, interrupts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Interrupts:
@@ -14,11 +16,20 @@ class Interrupts:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self._holding = False
 
     def check(self) -> None:
         if self.asked:
             raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, the first one is noted only: the caller looks at `asked` where it can keep its work. A second Ctrl-C raises."""
+        self._holding = True
+        try:
+            yield
+        finally:
+            self._holding = False
 
     def __enter__(self) -> Interrupts:
         self._handlers = {number: signal.signal(number, self._ask) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -31,9 +42,11 @@ class Interrupts:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
-        raise KeyboardInterrupt
+    def _ask(self, number: int, _: object) -> None:
+        first, self.asked = not self.asked, True
+        # a launcher passes the terminal's Ctrl-C on as a SIGTERM, which is no second wish
+        if not self._holding or (number == signal.SIGINT and not first):
+            raise KeyboardInterrupt
 
     def _dropped(self, unraisable: object) -> None:
         if not self.asked:  # half-built objects complain when they are deleted, after the last word has been said

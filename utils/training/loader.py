@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,29 +15,40 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
-from utils.training.distributed import World
+from utils.distributed import World
 
 
 class EpochBatches:
-    """Batches of sample numbers for one process, all of one size, shuffled by seed and epoch.
+    """Batches of sample numbers for one process, shuffled by seed and epoch: what is left of the epoch after `taken` of its samples.
 
-    sizes: samples of each training file. weights: of each file, its share of an epoch; None: every sample once.
-    Every process draws the same order and takes its own share. What does not fill a batch everywhere is left for another epoch;
-    a data set smaller than one batch is repeated to fill it.
+    sizes: samples of each training file. weights: of each file, its share of an epoch; None: every sample once. accumulate: batches of
+    an optimizer step.
+    Every process draws the same order and takes its own share, so that a run goes on with the same samples in another number of
+    processes. What does not fill a step everywhere is left for another epoch; a data set smaller than one step is repeated to fill it.
     """
 
-    def __init__(self, sizes: Sequence[int], weights: Sequence[float] | None, batch_size: int, world: World, seed: int):
-        self.sizes, self.weights = sizes, weights
-        self.batch_size, self.world, self.seed, self.epoch = batch_size, world, seed, 0
-        self.count = max(1, sum(sizes) // (batch_size * world.size))
+    def __init__(
+        self, sizes: Sequence[int], weights: Sequence[float] | None, batch_size: int, world: World, seed: int, accumulate: int = 1
+    ):
+        self.sizes, self.weights, self.world, self.seed = sizes, weights, world, seed
+        self.shape = (accumulate, world.size, batch_size)  # of a step
+        self.epoch = self.taken = 0
 
     def __len__(self) -> int:
-        return self.count
+        return self._steps * self.shape[0]
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = epoch_order(np.random.default_rng([self.seed, self.epoch]), self.sizes, self.weights)
-        order = np.resize(order, self.count * self.world.size * self.batch_size).reshape(self.count, self.world.size, self.batch_size)
-        return iter(order[:, self.world.rank].tolist())
+        return iter(self.steps()[:, :, self.world.rank].reshape(-1, self.shape[-1]).tolist())
+
+    def steps(self) -> np.ndarray:
+        """(steps, batches of a step, processes, samples of a batch) numbers of the samples that are left."""
+        order = epoch_order(np.random.default_rng([self.seed, self.epoch]), self.sizes, self.weights)[self.taken :]
+        return np.resize(order, (self._steps, *self.shape))
+
+    @property
+    def _steps(self) -> int:
+        left = (sum(self.sizes) - self.taken) // math.prod(self.shape)
+        return max(left, 0 if self.taken else 1)
 
 
 def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequence[float] | None) -> np.ndarray:
@@ -63,13 +75,21 @@ def build_loader(dataset: Dataset, batches: Iterable[list[int]], config: Config,
         num_workers=config.data.workers,
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # of the workers' seeds, see `begin_epoch`; the common one is left alone
     )
+
+
+def begin_epoch(loader: DataLoader, epoch: int, taken: int = 0) -> None:
+    """Have a loader of `EpochBatches` give an epoch, counted from 0, but for so many of its samples."""
+    loader.dataset.epoch = loader.batch_sampler.epoch = epoch
+    loader.batch_sampler.taken = taken
+    loader.generator.manual_seed(loader.batch_sampler.seed + epoch)
 
 
 def _quiet_worker(_: int) -> None:
     """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a scheduler: the trainer ends with a checkpoint, and its workers with it
     sys.excepthook = _silent_about_the_trainer
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -14,13 +14,15 @@ class TrainingStep(nn.Module):
     def __init__(self, network: nn.Module, loss: nn.Module, precision: str):
         super().__init__()
         self.network, self.loss = network, loss
-        self.autocast = None if precision == "float32" else getattr(torch, precision)
+        self.dtype = torch.float64 if precision == "float64" else torch.float32  # of weights, images and targets
+        self.autocast = getattr(torch, precision) if precision in ("bfloat16", "float16") else None
 
     def forward(self, images: Tensor, *targets: Tensor) -> Tensor:
         """(1, ...) the loss's parts, times the number of images: what DataParallel gathers then sums to the whole batch's."""
+        targets = tuple(target.to(self.dtype) if target.is_floating_point() else target for target in targets)
         return self.loss.parts(self.outputs(images), *targets)[None] * len(images)
 
     def outputs(self, images: Tensor) -> Any:
         """The network's answer in the configured precision."""
         with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
-            return self.network(images)
+            return self.network(images.to(self.dtype))

@@ -8,29 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
 from config import Config, UserError
-from config.files import output_folder
+from config.files import write_json
 from config.progress import Progress
-from data.samples import TrainingSet
-from losses import build_loss
-from models import build_model
-from utils.checkpoint import init_weights, load_backbone, load_weights, save_checkpoint
-from utils.systems import PoseSystem, pose_system
+from utils.checkpoint import save_checkpoint
+from utils.distributed import World
+from utils.systems import pose_system
 from utils.training.acceptance import Acceptance, RunningStatistics
-from utils.training.averaging import cycle_ends, refresh_statistics, take_into_mean
-from utils.training.distributed import World
-from utils.training.frozen import freeze, train_mode
+from utils.training.averaging import cycle_ends, refresh_statistics
+from utils.training.curves import loss_values, memory_peak
+from utils.training.frozen import train_mode
 from utils.training.interrupts import Interrupts
-from utils.training.loader import EpochBatches, build_loader, worker_errors_in_a_line
-from utils.training.logs import log_pictures, log_step, run_log
-from utils.training.optimizer import build_optimizer, learning_rate
-from utils.training.run_folder import AVERAGED, BEST, LAST, checkpoint_to_resume, describe_run
-from utils.training.state import Run, checkpoint_content, resume
-from utils.training.step import TrainingStep
+from utils.training.loader import begin_epoch, worker_errors_in_a_line
+from utils.training.optimizer import learning_rate
+from utils.training.prepare import build_loaders, build_run, open_run
+from utils.training.run_folder import AVERAGES, BEST, DROPPED, checkpoint_to_resume
+from utils.training.state import Dropped, Run, keep
+from utils.training.validation import find_people, validate
 
 
 def train(
@@ -45,191 +42,267 @@ def train(
 
     resumed: the checkpoint to go on from, or "auto". init: weights to start from.
     """
-    settings, system = config.train, pose_system(config)
-    _check(config)
-    train_set = TrainingSet(config.data.train_files, config, system.samples, augment=True)
-    val_set = TrainingSet(config.data.val_files, config, system.samples, augment=False)
-    start = checkpoint_to_resume(output, resumed)
-    torch.manual_seed(settings.seed)  # the initial weights; samples and batches draw from generators of their own
-    run = _prepare(config, output, world, build_model(config), init, start)
+    settings = config.train
+    train_loader, val_loader = build_loaders(config, world)
+    start, told = checkpoint_to_resume(output, resumed)
+    run, told_too = build_run(config, output, world, init, start)
     run.interrupts = interrupts or run.interrupts
-    batches = EpochBatches(train_set.sizes, config.data.train_weights, settings.batch_size, world, settings.seed)
-    train_loader = build_loader(train_set, batches, config, world)
-    val_batches = [list(range(i, min(i + settings.batch_size, len(val_set)))) for i in range(0, len(val_set), settings.batch_size)]
-    val_loader = build_loader(val_set, val_batches[world.rank :: world.size], config, world)
+    open_run(run, told + told_too)
     todo = f"epochs {run.epoch + 1} to {settings.epochs}" if run.epoch < settings.epochs else f"all {settings.epochs} epochs are done"
+    batch = f"{world.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
     run.log.info(
-        f"{output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_set)} training and"
-        f" {len(val_set)} validation samples, {world.size} x batch {settings.batch_size} on {world.device}, {todo}"
+        f"{output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
+        f" {len(val_loader.dataset)} validation samples, {batch} on {world.device}, {todo}"
     )
-    with _ended_in_words(run), worker_errors_in_a_line():
+    with _ended_in_words(run, train_loader), worker_errors_in_a_line():
         for epoch in range(run.epoch, settings.epochs):
-            train_set.epoch = batches.epoch = epoch
+            begin_epoch(train_loader, epoch, run.taken)
             train_loss = train_one_epoch(run, train_loader, epoch)
-            val_loss = validate(run, val_loader, epoch, system)
             if cycle_ends(epoch, settings.swa):
-                run.averages = take_into_mean(run.averaged, run.averages, run.network.state_dict())
-            _finish_epoch(run, epoch, train_loss, val_loss)
-        if run.averages:
-            train_set.epoch = batches.epoch = settings.epochs  # the same samples, wherever a run that was interrupted goes on
-            _save_average(run, train_loader)
+                run.averages["swa"].update_parameters(run.network)
+            _finish_epoch(run, epoch, train_loss, val_loader)
+        if "swa" in run.averages and run.averages["swa"].n_averaged:
+            begin_epoch(train_loader, settings.epochs)  # the same samples, wherever a run that was interrupted goes on
+            _finish_average(run, train_loader, val_loader)
 
 
 def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
-    """One pass over the training samples. Returns the mean loss of the accepted batches."""
-    settings, world, device = run.config.train, run.world, run.world.device
+    """What is left of one pass over the training samples. Returns the mean loss of the accepted steps of the whole pass."""
+    settings, world = run.config.train, run.world
     train_mode(run.step, run.network)
-    total = torch.zeros(2, device=device, dtype=torch.float64)  # sum of the losses, number of batches
     statistics = RunningStatistics(run.network)
-    dropped, note, last_logged, since = 0, "", 0, time.perf_counter()
-    with Progress(len(loader), f"epoch {epoch + 1}/{settings.epochs}", "batch", world.is_main) as progress:
-        for i, batch in enumerate(loader):
-            run.interrupts.check()
-            images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
-            rate = learning_rate(epoch, i, len(loader), settings, world.size)
+    done = run.taken / run.step_size  # a whole number, but after a change in the number of processes
+    in_epoch = done + len(loader) // settings.accumulate
+    meter = Meter()
+    with run.interrupts.held(), Progress(round(in_epoch), f"epoch {epoch + 1}/{settings.epochs}", "step", world.is_main) as progress:
+        progress.skip(round(done))
+        for i, batches in enumerate(meter.waiting(_steps(loader, settings.accumulate)), start=1):
+            rate = learning_rate(epoch, done + i - 1, in_epoch, settings, world.size)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate
-
             statistics.keep()
+            parts, acceptance = add_gradients(run, batches)
+            bad, stop = acceptance.known()  # asked only now: the device is busy with the backward pass, nothing waits
+            ends = done + i == in_epoch
+            logged = ends or (run.steps + 1) % settings.log_every == 0
+            norm = None
+            if bad:
+                statistics.restore()
+            else:
+                norm = apply_gradients(run, logged)
+                run.sums.add(parts)
+            run.optimizer.zero_grad(set_to_none=True)
+            _count_step(run, epoch, bad)
+            if logged:
+                _log_point(run, rate, norm, meter)
+            progress.advance(note=meter.note)
+            every = settings.checkpoint_every
+            if stop or (every and (ends or (round(done) + i) % every == 0)):  # at the end, since a validation can take long
+                keep(run)
+            if stop:
+                raise KeyboardInterrupt
+    return _mean_loss(run, epoch)
+
+
+def add_gradients(run: Run, batches: list[list[Tensor]]) -> tuple[Tensor, Acceptance]:
+    """Forward and backward of one step's batches, the mean of their losses. Returns the loss's parts, and whether the step is good."""
+    settings, device = run.config.train, run.world.device
+    losses, total = [], torch.zeros((), device=device)
+    for n, batch in enumerate(batches, start=1):
+        images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+        last = n == len(batches)
+        with run.world.gradients_shared(run.step, now=last):
             parts = run.step(images, *targets).sum(0) / len(images)
             loss = parts.sum()
-            accepted = Acceptance(loss, settings.max_loss, world)
-            run.scaler.scale(loss).backward()
-            if accepted.known():  # asked only now: the device is busy with the backward pass, nothing waits
-                if settings.clip_norm is not None:
-                    run.scaler.unscale_(run.optimizer)
-                    nn.utils.clip_grad_norm_(run.network.parameters(), settings.clip_norm)
-                run.scaler.step(run.optimizer)
-                run.scaler.update()
-                total += torch.stack([loss.detach().double(), torch.ones_like(loss, dtype=torch.float64)])
-            else:
-                statistics.restore()
-                dropped += 1
-            run.optimizer.zero_grad(set_to_none=True)
-
-            if (i + 1) % settings.log_every == 0 or i + 1 == len(loader):
-                now = time.perf_counter()
-                speed = (i + 1 - last_logged) * len(images) * world.size / (now - since)
-                last_logged, since = i + 1, now
-                log_step(run.board, world.bare(run.step).loss, epoch * len(loader) + i, parts.detach(), rate, speed)
-                note = f"loss {loss.item():.4g}  rate {rate:.3g}  {speed:.1f} samples/s"
-            progress.advance(note=note)
-    world.sum(total)
-    limit = "" if settings.max_loss is None else f" or over {settings.max_loss:g}"
-    if dropped:
-        run.log.info(f"epoch {epoch + 1}: {dropped} of {len(loader)} batches dropped, their loss was not finite{limit}")
-    if not total[1]:
-        raise UserError(f"epoch {epoch + 1}: every batch's loss was not finite{limit} (train.max_loss); lower train.learning_rate")
-    return (total[0] / total[1]).item()
+            losses.append(loss.detach())
+            total = total + parts.detach()
+            if last:
+                acceptance = Acceptance(torch.stack(losses), settings.max_loss, run.interrupts.asked, run.world)
+            run.scaler.scale(loss / len(batches)).backward()
+    return total / len(batches), acceptance
 
 
-@torch.no_grad()
-def validate(run: Run, loader: DataLoader, epoch: int, system: PoseSystem) -> float:
-    """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard."""
-    run.step.eval()
-    step = run.world.without_waiting(run.step)
-    total = torch.zeros(2, device=run.world.device, dtype=torch.float64)  # sum over samples, their number
-    for i, batch in enumerate(loader):
-        run.interrupts.check()
-        images, *targets = (tensor.to(run.world.device, non_blocking=True) for tensor in batch)
-        total += torch.stack([step(images, *targets).sum().double(), total.new_tensor(len(images))])
-        count = run.config.train.val_images
-        if i == 0 and run.board is not None and count:
-            shown, wanted = images[:count], tuple(target[:count] for target in targets)
-            outputs = run.world.bare(run.step).outputs(shown)
-            log_pictures(run.board, system.pictures(shown, outputs, wanted, run.config), epoch + 1)
-    run.world.sum(total)
-    return (total[0] / total[1]).item()
+def _steps(loader: DataLoader, accumulate: int) -> Iterator[list[list[Tensor]]]:
+    """The batches of each optimizer step."""
+    batches = []
+    for batch in loader:
+        batches.append(batch)
+        if len(batches) == accumulate:
+            yield batches
+            batches = []
 
 
-def _check(config: Config) -> None:
-    """What is wrong with a configuration as far as training goes."""
-    for key, files in (("train", config.data.train_files), ("val", config.data.val_files)):
-        if not files:
-            raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
-    swa, epochs = config.train.swa, config.train.epochs
-    if swa.start_epoch is not None and epochs - swa.start_epoch < swa.cycle:
-        raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {epochs}")
+def apply_gradients(run: Run, measured: bool) -> Tensor | None:
+    """Change the weights. Returns the gradient's norm before clipping, where it is clipped or to be measured."""
+    clip, norm = run.config.train.clip_norm, None
+    if clip is not None or measured:
+        run.scaler.unscale_(run.optimizer)
+        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+    if clip is not None:
+        nn.utils.clip_grads_with_norm_(run.network.parameters(), clip, norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    if "ema" in run.averages:
+        run.averages["ema"].update_parameters(run.network)
+    return norm
 
 
-def _prepare(config: Config, output: Path, world: World, network: nn.Module, init: Path | None, start: Path | None) -> Run:
-    """Put network, loss and optimizer on the devices and fill them from a checkpoint, if there is one."""
-    settings = config.train
-    told = _fill(network, config, init, start)  # for the log, once there is one
-    freeze(network, settings.freeze)
-    network.to(world.device, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
-    step = TrainingStep(network, build_loss(config).to(world.device), settings.precision)
-    optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], settings, world.device)
-    scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "float16")
-    log = run_log(None)
-    run = Run(config, output, world, network, world.wrap(step, settings.sync_batchnorm), optimizer, scaler, log, None)
-    if start is not None:
-        told += resume(run, start)
-    output_folder(output)  # only now: nothing is left behind where a checkpoint does not fit
-    run.log = run_log(output if world.is_main else None)
-    if world.is_main:
-        describe_run(output, config)
-        run.board = SummaryWriter(str(output))
-    for line in told:
-        run.log.info(line)
-    return run
+def _count_step(run: Run, epoch: int, bad: list[int]) -> None:
+    """bad: the processes whose losses the step was dropped for. Raises UserError after several of these in a row."""
+    if bad:
+        run.dropped += 1
+        run.dropped_in_row.append(Dropped(epoch, run.taken, bad))
+    else:
+        run.dropped_in_row.clear()
+    run.taken += run.step_size
+    run.steps += 1
+    if len(run.dropped_in_row) >= run.config.train.max_dropped:
+        raise UserError(
+            f"epoch {epoch + 1}: {len(run.dropped_in_row)} steps in a row were dropped, their loss was not finite{_limit(run)};"
+            f" their images are listed in {run.output / DROPPED}; lower train.learning_rate, or look at them"
+        )
 
 
-def _fill(network: nn.Module, config: Config, init: Path | None, start: Path | None) -> list[str]:
-    """Weights from the checkpoint to go on from, from `--init`, or a trunk from `model.backbone`. Returns what the log should say."""
-    backbone = config.model.backbone
-    if start is not None:
-        load_weights(network, start)
-        return [f"{init}: not used, the run goes on from {start}"] * (init is not None)
-    if init is not None:
-        taken, fresh = init_weights(network, init)
-        told = [f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialised{': ' * bool(fresh)}{', '.join(fresh)}"]
-        return told + [f"{backbone}: not used, --init has the trunk too"] * (backbone is not None)
-    if backbone is not None:
-        taken, fresh = load_backbone(network, backbone)
-        return [f"{backbone}: the trunk's {len(taken)} tensors taken, {len(fresh)} others newly initialised"]
-    return []
+def _limit(run: Run) -> str:
+    limit = run.config.train.max_loss
+    return "" if limit is None else f" or over {limit:g} (train.max_loss)"
+
+
+class Meter:
+    """Where the time goes between two points of the curves."""
+
+    def __init__(self) -> None:
+        self.note, self.waited, self.steps, self.since = "", 0.0, 0, time.perf_counter()
+
+    def waiting(self, steps: Iterator[list]) -> Iterator[list]:
+        """The steps' batches, the time until they come counted."""
+        while True:
+            asked = time.perf_counter()
+            batches = next(steps, None)
+            self.waited += time.perf_counter() - asked
+            if batches is None:
+                return
+            self.steps += 1
+            yield batches
+
+    def read(self) -> tuple[float, float]:
+        """Steps a second and the share of the time in which they waited for their batches, since the last call."""
+        now = time.perf_counter()
+        seconds = now - self.since
+        read = self.steps / seconds, self.waited / seconds
+        self.waited, self.steps, self.since = 0.0, 0, now
+        return read
+
+
+def _log_point(run: Run, rate: float, norm: Tensor | None, meter: Meter) -> None:
+    """A point of every curve: the only place where something is read back from the device. All processes come here together."""
+    sums, world = run.sums, run.world
+    steps_a_second, waiting = meter.read()
+    if not sums.count:
+        return
+    parts = world.sum(sums.parts) / (sums.count * world.size)
+    sums.parts, sums.count = torch.zeros_like(sums.epoch[0]), 0
+    if run.curves is None:
+        return
+    values = loss_values(world.bare(run.step).loss, parts)
+    values |= {"train/learning rate": rate, "train/dropped steps": run.dropped}
+    if norm is not None:
+        values["train/gradient norm"] = norm.item()
+    if run.scaler.is_enabled():
+        values["train/scaler"] = run.scaler.get_scale()
+    values["speed/samples a second"] = steps_a_second * run.step_size
+    values["speed/waiting for data"] = waiting
+    values["memory/peak MiB"] = memory_peak(world.device)
+    run.curves.add(run.steps, values)
+    meter.note = f"loss {values['train/loss']:.4g}  rate {rate:.3g}  {values['speed/samples a second']:.1f} samples/s"
+
+
+def _mean_loss(run: Run, epoch: int) -> float:
+    """Of the epoch's accepted steps, in all processes."""
+    total, count = run.world.sum(run.sums.epoch.clone()).tolist()
+    if run.dropped:
+        steps = run.dropped + round(count / run.world.size)
+        run.log.info(f"epoch {epoch + 1}: {run.dropped} of {steps} steps dropped, their loss was not finite{_limit(run)}")
+    if not count:
+        raise UserError(f"epoch {epoch + 1}: every step's loss was not finite{_limit(run)}; lower train.learning_rate")
+    run.dropped, run.sums.epoch = 0, torch.zeros_like(run.sums.epoch)
+    return total / count
+
+
+def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoader) -> None:
+    """Validate, keep the epoch's checkpoints, and log it."""
+    settings, system = run.config.train, pose_system(run.config)
+    figures = {"training loss": train_loss, "validation loss": validate(run, val_loader, epoch, system)}
+    ema = run.averages.get("ema")
+    if ema is not None:
+        figures["validation loss of the EMA"] = validate(run, val_loader, epoch, system, ema.module)
+    if settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0:
+        figures["AP"] = find_people(run, epoch)["AP"]
+        if ema is not None:
+            figures["AP of the EMA"] = find_people(run, epoch, ema.module)["AP"]
+    best = figures["validation loss"] < run.best  # never for NaN
+    run.epoch, run.taken, run.best = epoch + 1, 0, figures["validation loss"] if best else run.best
+    content = keep(run)
+    if run.world.is_main:
+        if best:
+            save_checkpoint(run.output / BEST, **content)
+        if ema is not None:
+            save_average(run, "ema")
+        run.curves.add(run.steps, {"epoch/number": epoch + 1, **{f"epoch/{name}": value for name, value in figures.items()}})
+        run.curves.flush()
+    listed = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
+    run.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
+    run.world.wait()
+
+
+def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> None:
+    """The mean of the cycles' weights, with batch-norm statistics taken anew over the training samples, validated and kept."""
+    average = run.averages["swa"].module
+    train_mode(average, average)
+    device, dtype = run.world.device, run.world.bare(run.step).dtype
+    refresh_statistics(average, (images.to(device, dtype) for images, *_ in train_loader), run.world)
+    loss = validate(run, val_loader, run.epoch, pose_system(run.config), average)
+    if run.world.is_main:
+        save_average(run, "swa")
+    cycles = int(run.averages["swa"].n_averaged)
+    run.log.info(f"{run.output / AVERAGES['swa']}: the mean of {cycles} cycles' weights, validation loss {loss:.5g}")
+
+
+def save_average(run: Run, name: str) -> None:
+    """Averaged weights as a checkpoint of their own."""
+    weights, config = run.averages[name].module.state_dict(), run.config.model_dump(mode="json")
+    save_checkpoint(run.output / AVERAGES[name], weights=weights, epoch=run.epoch, config=config)
 
 
 @contextmanager
-def _ended_in_words(run: Run) -> Iterator[None]:
-    """What ends the training from outside is told in one line."""
+def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
+    """What ends the training before its end is told in one line."""
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, UserError) as error:
+        if len(run.dropped_in_row) >= run.config.train.max_dropped and run.world.is_main:
+            write_json(run.output / DROPPED, dropped_images(run, loader))
         # Where another process was interrupted first, this one may see only that its connection is gone.
         if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
+            kept = "nothing is kept yet" if run.kept is None else f"all up to step {run.kept} of the run is kept"
             raise KeyboardInterrupt(
-                f"interrupted in epoch {run.epoch + 1}; {run.epoch} whole epochs are kept, go on with --resume auto --output {run.output}"
+                f"interrupted in epoch {run.epoch + 1}; {kept}, go on with --resume auto --output {run.output}"
             ) from None
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
         raise
     finally:
-        if run.board is not None:
-            run.board.close()
+        if run.curves is not None:
+            run.curves.close()
 
 
-def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loss: float) -> None:
-    """Log the epoch and keep its checkpoint, before anything else can go wrong."""
-    best = val_loss < run.best  # never for NaN
-    run.epoch, run.best = epoch + 1, val_loss if best else run.best
-    if run.world.is_main:
-        content = checkpoint_content(run)
-        save_checkpoint(run.output / LAST, **content)
-        if best:
-            save_checkpoint(run.output / BEST, **content)
-        run.board.add_scalars("loss", {"train": train_loss, "validation": val_loss}, epoch + 1)
-        run.board.flush()
-    run.log.info(f"epoch {epoch + 1}: training loss {train_loss:.5g}, validation loss {val_loss:.5g}{' (best)' * best}")
-    run.world.wait()
-
-
-def _save_average(run: Run, loader: DataLoader) -> None:
-    """The averaged weights, their batch-norm statistics taken anew over the training samples, as a checkpoint of its own."""
-    run.network.load_state_dict(run.averaged)
-    train_mode(run.step, run.network)
-    refresh_statistics(run.network, (images.to(run.world.device) for images, *_ in loader))
-    if run.world.is_main:
-        save_checkpoint(run.output / AVERAGED, **{**checkpoint_content(run), "weights": run.network.state_dict()})
-    run.log.info(f"{run.output / AVERAGED}: the mean of {run.averages} cycles' weights")
+def dropped_images(run: Run, loader: DataLoader) -> list[dict[str, object]]:
+    """The steps that were dropped last, in a row, with the images of the processes whose losses were bad."""
+    listed = []
+    for dropped in run.dropped_in_row:
+        begin_epoch(loader, dropped.epoch, dropped.taken)
+        numbers = loader.batch_sampler.steps()[0, :, dropped.ranks]
+        images = sorted({loader.dataset.image_id(number) for number in numbers.ravel().tolist()})
+        listed.append({"epoch": dropped.epoch + 1, "processes": dropped.ranks, "images": images})
+    return listed

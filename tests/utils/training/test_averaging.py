@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from runs import parameters_of, same, weights
+from runs import ALONE, parameters_of, same, weights
 from torch import nn
 
 from config.schema import SwaConfig
-from utils.training.averaging import cycle_ends, refresh_statistics, take_into_mean
+from utils.training.averaging import cycle_ends, refresh_statistics
 
 
 def test_each_cycle_ends_at_its_last_epoch():
@@ -20,21 +20,13 @@ def test_each_cycle_ends_at_its_last_epoch():
     assert ends(start_epoch=None) == []
 
 
-def test_the_mean_counts_every_cycle_the_same():
-    averaged, states = {}, [{"weight": torch.tensor([value]), "seen": torch.tensor(int(value))} for value in (1.0, 2.0, 6.0)]
-    counts = [take_into_mean(averaged, n, state) for n, state in enumerate(states)]
-    assert counts == [1, 2, 3]
-    assert averaged["weight"].tolist() == [3.0]
-    assert averaged["seen"].item() == 6
-
-
 def test_statistics_are_those_of_all_batches():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
     network[2].eval()
     nn.init.constant_(network[1].running_mean, 9)
     nn.init.constant_(network[2].running_mean, 9)
     batches = [torch.rand(2, 3, 5, 5) * scale for scale in (1, 2, 3)]
-    refresh_statistics(network, batches)
+    refresh_statistics(network, batches, ALONE)
     with torch.no_grad():
         expected = torch.stack([network[0](batch).mean((0, 2, 3)) for batch in batches]).mean(0)
     assert torch.allclose(network[1].running_mean, expected, atol=1e-6)

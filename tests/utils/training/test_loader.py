@@ -7,8 +7,8 @@ import pytest
 import torch
 from runs import ALONE
 
+from utils.distributed import World
 from utils.training import loader
-from utils.training.distributed import World
 from utils.training.loader import EpochBatches, epoch_order
 
 

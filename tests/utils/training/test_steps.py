@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.gradients import Replicas
 from config import UserError
 from utils.checkpoint import read_checkpoint
+from utils.distributed import World
 from utils.systems import pose_system
-from utils.training.distributed import World
 from utils.training.trainer import train_one_epoch, validate
 
 PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
@@ -29,14 +29,14 @@ class Meeting(nn.Module):
         raise AssertionError("waits for the other processes")
 
 
-class Board:
-    """Keeps the pictures that TensorBoard would show."""
+class Pictures:
+    """Keeps the pictures that the curves would show."""
 
     def __init__(self):
-        self.images = []
+        self.shown = []
 
-    def add_image(self, name: str, picture: np.ndarray, epoch: int, dataformats: str) -> None:
-        self.images.append((name, picture, epoch))
+    def pictures(self, step: int, name: str, pictures: list[np.ndarray]) -> None:
+        self.shown += [(f"{name}/{number}", picture, step) for number, picture in enumerate(pictures)]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
@@ -57,7 +57,7 @@ def test_without_a_limit_any_finite_loss_is_accepted(new_run):
     large[1] *= 1e6
     assert train_one_epoch(run, [large], 0) > 1e9
     large[0][:] = torch.nan
-    with pytest.raises(UserError, match="every batch's loss was not finite \\(train.max_loss\\)"):
+    with pytest.raises(UserError, match="every step's loss was not finite; lower train.learning_rate"):
         train_one_epoch(run, [large], 0)
 
 
@@ -148,15 +148,15 @@ def test_processes_do_not_meet_in_a_validation_step(new_run):
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_pictures_are_of_the_first_batch_and_no_more_than_wanted(new_run, count):
     run = new_run(f"train.val_images={count}")
-    run.board, seen = Board(), []
+    run.curves, seen = Pictures(), []
     batches = [random_batch(run, size=4, seed=seed) for seed in range(2)]
     run.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     validate(run, batches, 6, pose_system(run.config))
-    assert [name for name, _, _ in run.board.images] == [f"validation/{n}" for n in range(count)]
-    assert all(epoch == 7 for _, _, epoch in run.board.images)
-    for n, (_, picture, _) in enumerate(run.board.images):
+    assert [name for name, _, _ in run.curves.shown] == [f"validation/{n}" for n in range(count)]
+    assert all(epoch == 7 for _, _, epoch in run.curves.shown)
+    for n, (_, picture, _) in enumerate(run.curves.shown):
         assert picture.shape == (64, 5 * 64, 3)
-        assert np.abs(picture[:, :64, ::-1] - batches[0][0][n].permute(1, 2, 0).numpy() * 255).max() <= 1
+        assert np.abs(picture[:, :64] - batches[0][0][n].permute(1, 2, 0).numpy() * 255).max() <= 1
     assert sorted(len(images) for images in seen) == sorted([4, 4, *[count] * (count > 0)])
 
 

@@ -161,7 +161,7 @@ def test_folder_holds_what_is_needed_to_understand_the_run(trained, tiny, sample
     events = EventAccumulator(str(trained)).Reload()
     shown = events.Tags()
     assert {f"parts/stage 0, scale {scale}" for scale in range(3)} <= set(shown["scalars"])
-    assert {"train/loss", "train/learning rate", "train/samples a second"} <= set(shown["scalars"])
+    assert {"train/loss", "train/learning rate", "speed/samples a second"} <= set(shown["scalars"])
     assert "validation/0" in shown["images"]
     parts = [events.Scalars(f"parts/stage 0, scale {scale}")[0].value for scale in range(3)]
     assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
@@ -187,7 +187,7 @@ def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeyp
     finish = trainer._finish_epoch
     monkeypatch.setattr(trainer, "_finish_epoch", lambda *arguments: (finish(*arguments), Deleted())[0])
     status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "train.epochs=9")
-    assert (status, "interrupted in epoch 2; 1 whole epochs are kept" in err, "Traceback" in err) == (130, True, False), err
+    assert (status, "interrupted in epoch 2; all up to step " in err, "Traceback" in err) == (130, True, False), err
 
 
 def started(tiny: Path, output: Path, *more: str) -> subprocess.Popen:
@@ -197,12 +197,12 @@ def started(tiny: Path, output: Path, *more: str) -> subprocess.Popen:
 
 
 def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(1200):
+    for _ in range(3600):
         if path.exists():
             return
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    raise AssertionError(f"no {path} after a minute")
+    raise AssertionError(f"no {path} after three minutes")
 
 
 @pytest.mark.slow

@@ -1,0 +1,61 @@
+"""How good the network is: its loss on the validation samples, and the people that it finds in their pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from data.people_file import PeopleFile
+from utils.evaluation.people_files import annotated_boxes, people_figures
+from utils.pictures.drawing import draw_people
+from utils.systems import PoseSystem, pose_system
+from utils.training.state import Run
+from utils.training.step import TrainingStep
+
+
+@torch.no_grad()
+def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseSystem, average: nn.Module | None = None) -> float:
+    """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard.
+
+    The same to the last bit, however the batches are shared out. average: a network of the same kind in the place of the run's.
+    """
+    spread, world = run.step, run.world
+    if average is not None:
+        spread = TrainingStep(average, world.bare(run.step).loss, run.config.train.precision)
+    world.share_buffers(world.bare(spread))
+    spread.eval()
+    step = world.without_waiting(spread)
+    sums = [torch.zeros(0, 2, device=world.device, dtype=torch.float64)]  # of each batch: sum over samples, their number
+    for i, batch in enumerate(loader):
+        run.interrupts.check()
+        images, *targets = (tensor.to(world.device, non_blocking=True) for tensor in batch)
+        total = step(images, *targets).sum().double()
+        sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
+        count = run.config.train.val_images
+        if i == 0 and run.curves is not None and count and average is None:
+            shown, wanted = images[:count], tuple(target[:count] for target in targets)
+            outputs = world.bare(spread).outputs(shown)
+            run.curves.pictures(epoch + 1, "validation", system.pictures(shown, outputs, wanted, run.config))
+    losses, counts = torch.cat(world.gathered(torch.cat(sums))).T.tolist()
+    return math.fsum(losses) / sum(counts)
+
+
+@torch.no_grad()
+def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[str, float]:
+    """COCO's figures of the people found in the validation files; a few pictures of them go to TensorBoard."""
+    config, network = run.config, run.network if average is None else average
+    files = [PeopleFile(path, config.skeleton) for path in config.data.val_files]
+    run.world.share_buffers(network)
+    network.eval()
+    decoder = pose_system(config).decoder(network, config)
+    figures = people_figures(decoder, files, config.skeleton, config.train.batch_size, run.world)
+    count = min(config.train.val_images, len(files[0]))
+    if run.curves is not None and count and average is None:
+        images = [files[0].image(number) for number in range(count)]
+        found = decoder(images, [annotated_boxes(files[0], number) for number in range(count)] if decoder.needs_boxes else None)
+        pictures = [draw_people(image, keypoints, config.skeleton) for image, (keypoints, _) in zip(images, found)]
+        run.curves.pictures(epoch + 1, "people", pictures)
+    return figures
