@@ -82,7 +82,7 @@ def one_step(world: World, batch: tuple[Tensor, ...], train_norms: bool, replica
     optimizer = build_optimizer(network.parameters(), config.train, world.device)
     gradient: State = {}
     optimizer.register_step_pre_hook(lambda *_: gradient.update({n: p.grad.cpu().clone() for n, p in network.named_parameters()}))
-    spread = Replicas(step, replicas) if replicas > 1 else world.wrap(step, config.train.sync_batchnorm)
+    spread = Replicas(step, replicas) if replicas > 1 else world.wrap(step, config.train)
     scaler = torch.amp.GradScaler(world.device.type, enabled=False)
     run = Run(config, Path(), world, network, spread, optimizer, scaler, logging.getLogger(__name__), None)
     train_one_epoch(run, [batch], 0)

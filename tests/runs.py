@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from config import load_config
+from data.samples import TrainingSet
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import read_checkpoint
 from utils.distributed import World
+from utils.training import trainer
 from utils.training.frozen import freeze
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run
@@ -44,7 +48,7 @@ def fresh_run(recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world
     torch.manual_seed(0)
     network = build_model(config)
     freeze(network, config.train.freeze)
-    step = world.wrap(TrainingStep(network, build_loss(config), config.train.precision), False)
+    step = world.wrap(TrainingStep(network, build_loss(config), config.train.precision), config.train)
     optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], config.train, world.device)
     scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
     return Run(config, folder, world, network, step, optimizer, scaler, logging.getLogger("test"), None)
@@ -59,3 +63,65 @@ def random_batch(run: Run, size: int = 2, seed: int = 0) -> Batch:
 
 def copied(run: Run) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}
+
+
+STEADY = ("train.epochs=4", "train.batch_size=1", "train.checkpoint_every=1", "train.log_every=1", "train.ema_decay=0.9")
+EQUAL = ("train.epochs=2", "train.batch_size=1", "train.precision=float64", "train.optimizer=sgd", "train.learning_rate=1e-6")
+EQUAL += ("train.scale_rate_by_processes=false",)
+
+
+class Killed(BaseException):
+    """Nobody catches it."""
+
+
+def stopped_after(steps: int, work: Callable[[], None]) -> None:
+    """Train, and be killed just after the checkpoint of this step."""
+    keep = trainer.keep
+
+    def keep_and_die(run: Run) -> dict:
+        content = keep(run)
+        if run.steps == steps:
+            raise Killed
+        return content
+
+    trainer.keep = keep_and_die
+    try:
+        work()
+    except Killed:
+        return
+    finally:
+        trainer.keep = keep
+    raise AssertionError(f"came to its end before step {steps}")
+
+
+@contextmanager
+def samples_taken() -> Iterator[list[int]]:
+    """Within, the numbers of the training samples that are read by this process."""
+    taken, sample = [], TrainingSet.__getitem__
+
+    def noted(self: TrainingSet, number: int) -> tuple:
+        if self.augment:
+            taken.append(int(number))
+        return sample(self, number)
+
+    TrainingSet.__getitem__ = noted
+    try:
+        yield taken
+    finally:
+        TrainingSet.__getitem__ = sample
+
+
+@contextmanager
+def losing_batch(here: bool) -> Iterator[None]:
+    """Within, every training image is infinitely bright, if it is `here`."""
+    sample = TrainingSet.__getitem__
+
+    def blinding(self: TrainingSet, number: int) -> tuple:
+        image, *targets = sample(self, number)
+        return (image * torch.inf if here and self.augment else image, *targets)
+
+    TrainingSet.__getitem__ = blinding
+    try:
+        yield
+    finally:
+        TrainingSet.__getitem__ = sample

@@ -14,6 +14,7 @@ import torch.distributed.nn.functional as dist_nn
 from torch import Tensor, nn
 
 from config import UserError
+from config.schema import TrainConfig
 from utils.device import default_device
 
 Parallel = Literal["none", "data_parallel", "distributed"]
@@ -32,27 +33,27 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
-    def wrap(self, step: nn.Module, sync_batchnorm: bool, compiled: bool = False) -> nn.Module:
-        """The training step, spread over the devices.
-
-        sync_batchnorm: with one set of batch-norm statistics over all processes. compiled: by torch.compile.
-        """
+    def wrap(self, step: nn.Module, settings: TrainConfig) -> nn.Module:
+        """The training step, spread over the devices, its batch norms of one mind, compiled, as it is configured."""
         on_gpu = self.device.type == "cuda"
         if self.parallel == "data_parallel" and on_gpu:
-            if compiled:
+            if settings.compile:
                 raise UserError("train.compile: does not go with DataParallel; use train_distributed.py, or train.compile=false")
             return nn.DataParallel(step)
-        if sync_batchnorm and self.parallel == "distributed":
+        if settings.sync_batchnorm and self.parallel == "distributed":
             step = nn.SyncBatchNorm.convert_sync_batchnorm(step) if on_gpu else convert_shared_batchnorm(step)
-        if compiled:
+        if settings.compile:
             step.compile()
         if self.parallel != "distributed":
             return step
         return nn.parallel.DistributedDataParallel(
             step,
             device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=not sync_batchnorm,  # else they are the same everywhere
+            broadcast_buffers=not settings.sync_batchnorm,  # else they are the same everywhere
             gradient_as_bucket_view=True,  # no second copy of all gradients
+            # Else the gradients are packed otherwise from the second step on, and with that the order of their sums changes: a run that
+            # goes on from a checkpoint would differ in the last bit
+            find_unused_parameters=not on_gpu or settings.deterministic,
         )
 
     @staticmethod
@@ -107,17 +108,17 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """x (N, C, H, W); N may be another one in each process."""
         if not self.training:
             return super().forward(x)
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))  # sums over many pixels
-        count = dist_nn.all_reduce(wide.new_tensor(x.numel() // x.shape[1]))
-        mean = dist_nn.all_reduce(wide.sum((0, 2, 3))) / count
-        centred = wide - mean[:, None, None]
-        variance = dist_nn.all_reduce(centred.square().sum((0, 2, 3))) / count
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        sums = [wide.sum((0, 2, 3), dtype=torch.float64), wide.square().sum((0, 2, 3), dtype=torch.float64)]
+        total, squares, count = dist_nn.all_reduce(torch.stack([*sums, torch.full_like(sums[0], x.numel() // x.shape[1])]))
+        mean = total / count
+        variance = (squares / count - mean.square()).clamp(min=0)
         if self.track_running_stats:
             self.num_batches_tracked += 1
             rate = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-            self.running_mean.lerp_(mean.detach(), rate)
-            self.running_var.lerp_(variance.detach() * (count / (count - 1)), rate)
-        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+            self.running_mean.lerp_(mean.detach().to(self.running_mean.dtype), rate)
+            self.running_var.lerp_((variance * count / (count - 1)).detach().to(self.running_var.dtype), rate)
+        normal = (wide - mean[:, None, None].to(wide.dtype)) * torch.rsqrt(variance + self.eps)[:, None, None].to(wide.dtype)
         return (normal * self.weight[:, None, None] + self.bias[:, None, None] if self.affine else normal).to(x.dtype)
 
 

@@ -34,12 +34,15 @@ def run_log(path: Path | None) -> logging.Logger:
 
 
 class Curves:
-    """Points of a run's curves, by optimizer step; those beyond `step`, of a run that was killed after its last checkpoint, are removed."""
+    """Points of a run's curves, by optimizer step.
 
-    def __init__(self, folder: Path, step: int):
+    Those beyond `step` and `epoch`, of a run that was killed after its last checkpoint, are removed.
+    """
+
+    def __init__(self, folder: Path, step: int, epoch: int):
         self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
         path = folder / CURVES_NAME
-        write_text(path, "".join(_lines_until(path, step)))
+        write_text(path, "".join(_lines_until(path, step, epoch)))
         self._lines = path.open("a", encoding="utf-8", buffering=1)
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -62,11 +65,12 @@ class Curves:
         self._lines.close()
 
 
-def _lines_until(path: Path, step: int) -> list[str]:
+def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
     if not path.exists() or not step:
         return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+    points = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
+    return [line for line, point in points if point["step"] <= step and point.get("epoch/number", 0) <= epoch]
 
 
 def _finite(value: float) -> float | None:

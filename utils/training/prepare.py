@@ -64,7 +64,7 @@ def build_run(config: Config, output: Path, world: World, init: Path | None = No
     optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], settings, world.device)
     scaler = torch.amp.GradScaler(world.device.type, enabled=settings.precision == "float16")
     averages = build_averages(network, settings)
-    spread = world.wrap(step, settings.sync_batchnorm, settings.compile)
+    spread = world.wrap(step, settings)
     run = Run(config, output, world, network, spread, optimizer, scaler, run_log(None), None, averages)
     if start is not None:
         told += resume(run, start)
@@ -76,7 +76,7 @@ def open_run(run: Run, told: list[str]) -> None:
     """Make the run's folder, its log and curves; only now, so that nothing is left behind where a checkpoint does not fit."""
     if run.world.is_main:
         open_folder(run.output, run.config)
-        run.curves = Curves(run.output, run.steps)
+        run.curves = Curves(run.output, run.steps, run.epoch)
     run.log = run_log(run.output if run.world.is_main else None)
     for line in told:
         run.log.info(line)

@@ -40,19 +40,18 @@ def restore_random_states(states: list[dict[str, Tensor]], world: World) -> None
         torch.cuda.set_rng_state(state["cuda"], world.device)
     *key, position, has_normal = state["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(key, np.uint32), position, has_normal, state["numpy_normal"].item()))  # noqa: NPY002
-    version, *rest = state["python"].tolist()
-    normal = state["python_normal"].item()
-    random.setstate((version, tuple(rest), None if np.isnan(normal) else normal))
+    version, has_normal, *words = state["python"].tolist()
+    random.setstate((version, tuple(words), state["python_normal"].item() if has_normal else None))
 
 
 def _own_states(device: torch.device) -> dict[str, Tensor]:
     _, key, position, has_normal, normal = np.random.get_state()  # noqa: NPY002
-    version, words, gauss = random.getstate()
+    version, words, python_normal = random.getstate()
     states = {
         "torch": torch.get_rng_state(),
         "numpy": torch.tensor([*key.tolist(), position, has_normal]),
         "numpy_normal": torch.tensor([normal], dtype=torch.float64),
-        "python": torch.tensor([version, *words]),
-        "python_normal": torch.tensor([np.nan if gauss is None else gauss], dtype=torch.float64),
+        "python": torch.tensor([version, python_normal is not None, *words]),
+        "python_normal": torch.tensor([python_normal or 0.0], dtype=torch.float64),
     }
     return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.gradients import BATCH, in_data_parallel, in_one_process, in_processes, largest_difference, small_config
+from config.load import with_overrides
 from losses import build_loss
 from models import build_model
 from utils.distributed import SharedBatchNorm2d, World
@@ -59,11 +60,11 @@ def test_synchronised_batch_norm_gives_gradient_and_statistics_of_one_process(de
 )
 def test_batch_norm_is_synchronised_where_it_can_be_and_is_wanted(monkeypatch, device, wanted, synchronised):
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda step, **_: step)
-    config = small_config()
+    config = with_overrides(small_config(), [f"train.sync_batchnorm={str(wanted).lower()}"])
     network = build_model(config)
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     before = {name: id(parameter) for name, parameter in network.named_parameters()}
-    step = World("distributed", torch.device(device), 0, 2).wrap(TrainingStep(network, build_loss(config), "float32"), wanted)
+    step = World("distributed", torch.device(device), 0, 2).wrap(TrainingStep(network, build_loss(config), "float32"), config.train)
     assert step.network is network
     kind = SharedBatchNorm2d if device == "cpu" else nn.SyncBatchNorm
     assert sum(isinstance(module, kind) for module in network.modules()) == (norms if synchronised else 0)
