@@ -13,7 +13,7 @@ import pytest
 import torch
 from people import SKELETON, labelled_people, own_file
 
-from utils.evaluation.coco import FIGURES, RESULTS_NAME, to_detections
+from utils.evaluation.coco import FIGURES, to_detections
 from utils.inference import PoseEstimator
 
 
@@ -43,6 +43,10 @@ def knowing(monkeypatch, annotations, images):
 
     monkeypatch.setattr(PoseEstimator, "batch", estimate)
     return asked
+
+
+RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"
+DETAILS = {"figures.json", "details.json", "curves.png", "errors.png"}
 
 
 def read(path: Path):
@@ -190,7 +194,7 @@ def test_nothing_of_an_earlier_evaluation_is_left_beside_new_detections(evaluate
     path = tmp_path / "image_info_test-dev2017.json"
     path.write_text(json.dumps({"images": read(annotations)["images"]}))
     archive = {RESULTS_NAME, RESULTS_NAME.replace(".json", ".zip")}
-    for arguments, beside in (({}, {"figures.json"}), ({"annotations": path}, archive), ({}, {"figures.json"})):
+    for arguments, beside in (({}, DETAILS), ({"annotations": path}, archive), ({}, DETAILS)):
         assert evaluate("--limit", 1, **arguments).status == 0
         assert {file.name for file in (tmp_path / "out").iterdir()} == {"detections.json", *beside}
 
@@ -222,7 +226,7 @@ def test_an_interrupted_evaluation_goes_on(evaluate, knowing, interrupted, tmp_p
     went_on = read(tmp_path / "out" / "detections.json")
     evaluate(output=tmp_path / "straight")
     assert read(tmp_path / "straight" / "detections.json") == went_on
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "figures.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detections.json", *DETAILS}
 
 
 def test_a_line_cut_short_by_a_kill_is_done_again(evaluate, knowing, interrupted, tmp_path):

@@ -55,7 +55,7 @@ def test_the_figures_are_crowdposes(run, checkpoint, crowded, images, monkeypatc
     one_below_the_other = [[word.end() for word in re.finditer(r"\S+", line)] for line in (names, values)]
     assert one_below_the_other[0] == one_below_the_other[1]
     assert json.loads((tmp_path / "out" / "figures.json").read_text()) == pytest.approx(dict.fromkeys(FIGURES, 1.0))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["detections.json", "figures.json"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"detections.json", "figures.json"}
 
 
 def test_without_annotations_there_is_no_archive_for_cocos_server(run, fails, checkpoint, trained, crowded, images, tmp_path):

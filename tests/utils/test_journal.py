@@ -26,13 +26,13 @@ def path(tmp_path):
 
 def done(path, fingerprint: str = "this") -> list[int]:
     with Journal(path, fingerprint) as journal:
-        return list(journal.done)
+        return sorted(journal.done)
 
 
 def test_what_was_done_is_known_again(path):
     assert done(path) == [5, 6, 7]
     with Journal(path, "this") as journal:
-        assert journal.done[6] == [{"score": 6}]
+        assert journal.found()[6] == [{"score": 6}]
         journal.add(8, [])
     assert done(path) == [5, 6, 7, 8]
     assert done(path, "that") == []
@@ -44,7 +44,7 @@ def test_numbers_come_back_to_the_last_digit(tmp_path):
     with Journal(tmp_path / "journal", "this") as journal:
         journal.add(2**40, found)
     with Journal(tmp_path / "journal", "this") as journal:
-        assert repr(journal.done) == repr({2**40: found})
+        assert repr(journal.found()) == repr({2**40: found})
 
 
 def test_each_image_is_on_disk_at_once(path, tmp_path):
@@ -114,7 +114,7 @@ def test_a_disk_that_fills_up_while_it_is_opened_loses_nothing(path, part):
     assert path.read_bytes() == whole
 
 
-@pytest.mark.parametrize("step", ["write_text", "open"])
+@pytest.mark.parametrize("step", ["written_whole", "open"])
 def test_a_kill_while_it_is_opened_loses_nothing(path, monkeypatch, step):
     """Before or after it is written anew."""
 
@@ -125,7 +125,7 @@ def test_a_kill_while_it_is_opened_loses_nothing(path, monkeypatch, step):
         if step == "open":
             patch.setattr(type(path), "open", killed)
         else:
-            patch.setattr(module, "write_text", killed)
+            patch.setattr(module, "written_whole", killed)
         with pytest.raises(KeyboardInterrupt):
             Journal(path, "this")
     assert done(path) == [5, 6, 7]

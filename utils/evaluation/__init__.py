@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pycocotools.coco import COCO
+
 from config import Skeleton, UserError
+from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
 from data.formats.crowdpose import is_crowdpose
 from data.formats.mpii import is_mpii
@@ -13,14 +16,26 @@ from utils.evaluation.crowdpose import CrowdPoseTask
 from utils.evaluation.mpii import MpiiTask
 
 
-def load_task(path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None, head_boxes: Path | None = None) -> CocoTask:
+def load_task(
+    path: Path, folder: Path | None, skeleton: Skeleton | None, limit: int | None = None, head_boxes: Path | None = None
+) -> CocoTask:
     """The task of an annotation file, of the data set that it is of. Raises UserError as the tasks do.
 
+    folder: the images'; None: nobody looks at them. skeleton: the network's; None: the known one that has the file's keypoints.
     head_boxes: the file that MPII's evaluation takes them from; None: the one beside the annotation file, if there is one.
     """
     coco = load_annotations(path, held_out=True)
+    skeleton = skeleton or skeleton_of(coco)
     if is_mpii(coco):
         return MpiiTask(coco, path, folder, skeleton, limit, head_boxes)
     if head_boxes is not None:
         raise UserError(f"--head-boxes {head_boxes}: is for MPII's evaluation, but annotation file {path} is not MPII's")
     return (CrowdPoseTask if is_crowdpose(coco) else CocoTask)(coco, path, folder, skeleton, limit)
+
+
+def skeleton_of(coco: COCO) -> Skeleton:
+    """The known skeleton that has most of an annotation file's keypoints, and fewest besides; COCO's where the file has none."""
+    names = max((set(category.get("keypoints") or []) for category in coco.dataset["categories"]), key=len, default=set())
+    known = {name: load_skeleton(name) for name in known_skeletons()}
+    best = max(known.values(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
+    return best if names else known["coco"]

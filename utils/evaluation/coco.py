@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import zipfile
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from config import Skeleton
+from config import Skeleton, UserError
 from config.files import write_json, written_whole
 from data.formats.coco import file_keypoints, image_files, indexed, keypoint_category, naming_file, person_area, person_box
 from data.formats.detections import load_detections
+from utils.evaluation.details import DETAILS_NAMES, Labelled, write_details
+from utils.evaluation.matching import Scene, best_first
+from utils.evaluation.results import load_results
+from utils.evaluation.worst import remove_worst, write_worst
 
 FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 FIGURES_NAME = "figures.json"
-RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"  # the COCO server wants this pattern inside the archive
-ARCHIVE_NAME = RESULTS_NAME.replace(".json", ".zip")
+RESULTS_NAME = "person_keypoints_{}_{}_results"  # the COCO server wants this pattern inside the archive: test set, method
+TEST_SET = re.compile(r"(test-dev|test|val)\d{4}")
 PREDICTIONS_NAME = "pred.mat"  # MPII's
 
 
@@ -33,7 +38,10 @@ class CocoTask:
     has_server = True  # which takes answers where the file has no annotations
     one_each = False  # whether one answer is wanted for each annotated person, not everybody who is found
 
-    def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
+    method = "simplepose"  # as the server is told
+
+    def __init__(self, coco: COCO, path: Path, folder: Path | None, skeleton: Skeleton, limit: int | None = None):
+        """folder: the images'; None: nobody looks at them."""
         self.path, self.folder, self.skeleton = path, folder, skeleton
         self.annotated = self.has_boxes = bool(coco.anns)
         self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
@@ -44,12 +52,20 @@ class CocoTask:
         if self.annotated:
             with naming_file(path):
                 self._truth = ground_truth(coco, self.category, self.order)
-        self._listed, self._detected = coco.imgs, None
-        self.files = image_files(coco, path, folder, limit)
+        self._worst, self._listed, self._detected = 0, coco.imgs, None
+        self.files = image_files(coco, path, folder, limit) if folder is not None else _unseen_files(coco, path, limit)
 
     def take_boxes(self, path: Path) -> None:
         """Have people found by a detector in the place of the annotated ones. Raises UserError where the file has none for the images."""
         self._detected, self.has_boxes = load_detections(path, self._listed, self.category), True
+
+    def take_worst(self, count: int | None) -> None:
+        """Have pictures drawn of so many of the worst images. Raises UserError where nobody can say which those are, or see them."""
+        if count and not self.annotated:
+            raise UserError(f"--save-images: {self.path} has no annotations, so no image is worse than another; leave it out")
+        if count and self.folder is None:
+            raise UserError("--save-images: the folder of the images is missing; give --images")
+        self._worst = count or 0
 
     def boxes(self, image_id: int) -> np.ndarray:
         """(B, 5) x, y, width, height in pixels and score: where people are, for a system that must be told; 1 for annotated ones."""
@@ -62,21 +78,45 @@ class CocoTask:
         """One image's people as COCO results. keypoints (P, K, 3) x, y, score in image pixels; scores (P,)."""
         return to_detections(image_id, keypoints, scores, self.skeleton, self.category, self.order, self.count)
 
+    def load(self, path: Path) -> list[dict]:
+        """The people of a file of results who are in the images. Raises UserError where it cannot be evaluated."""
+        people = {person["id"] for person in self.people} if self.one_each else None
+        return [entry for entry in load_results(path, self._listed, self.category, self.count, people) if entry["image_id"] in self.files]
+
     def figures(self, detections: list[dict]) -> dict[str, float]:
         """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
         return self._coco_figures(detections, list(self.files))
+
+    def scenes(self, detections: list[dict]) -> list[Scene]:
+        """Each image's people, those to be found and those found, for whoever looks closer than the figures."""
+        found: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
+        for detection in detections:
+            if detection["image_id"] in found:
+                found[detection["image_id"]].append(detection)
+        there = self.order[self.order >= 0]
+        return [to_scene(image_id, self._truth.imgToAnns[image_id], found[image_id], there) for image_id in self.files]
 
     def report(self, detections: list[dict], folder: Path) -> str:
         """Write what is made of all detections into the folder; returns what is to be said about it."""
         if self.annotated:
             figures = self.figures(detections)
             write_json(folder / FIGURES_NAME, figures)
-            return figures_table(figures)
-        server = f"; for the COCO server: {write_submission(folder, detections)}" if self.has_server else ""
+            scenes, labelled = self.scenes(detections), Labelled.of(self.skeleton, self.order)
+            said = [figures_table(figures), write_details(scenes, labelled, folder)]
+            said += [write_worst(scenes, labelled, self.files, folder, self._worst)] * (self._worst > 0)
+            return "\n".join(said)
+        server = f"; for the COCO server: {write_submission(folder, detections, self.path, self.method)}" if self.has_server else ""
         return f"no annotations to compare with{server}"
 
     def _coco_figures(self, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
         return keypoint_figures(self._truth, detections, image_ids, self.category, self.order, self.skeleton.oks_sigmas)
+
+
+def _unseen_files(coco: COCO, path: Path, limit: int | None) -> dict[int, Path]:
+    """The names of the images, as `image_files` has their files. Raises UserError where there are none."""
+    if not coco.imgs:
+        raise UserError(f"annotation file {path}: lists no image")
+    return {image_id: Path(coco.imgs[image_id]["file_name"]) for image_id in sorted(coco.imgs)[:limit]}
 
 
 def to_detections(
@@ -140,6 +180,25 @@ def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
     return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": count}
 
 
+def to_scene(image_id: int, people: list[dict], found: list[dict], order: np.ndarray) -> Scene:
+    """One image's people; `people` as `ground_truth` has them, `found` as results. order (D,): where each keypoint stands in these."""
+    count = len(order)
+    joints = np.array([person["keypoints"] for person in people], float).reshape(-1, count, 3)
+    crowd = np.array([person["iscrowd"] for person in people], bool)
+    return best_first(
+        Scene(
+            image_id,
+            joints,
+            np.array([person["area"] for person in people], float),
+            np.array([person["bbox"] for person in people], float).reshape(-1, 4),
+            crowd | np.array([person["num_keypoints"] == 0 for person in people], bool),
+            crowd,
+            np.array([np.reshape(detection["keypoints"], (-1, 3))[order] for detection in found], float).reshape(-1, count, 3),
+            np.array([detection["score"] for detection in found], float),
+        )
+    )
+
+
 def figures_table(figures: dict[str, float]) -> str:
     """The figures as two lines, names over values."""
     names, values = zip(*((f"{name:>6}", f"{value:{max(len(name), 6)}.3f}") for name, value in figures.items()))
@@ -148,14 +207,23 @@ def figures_table(figures: dict[str, float]) -> str:
 
 def remove_derived(folder: Path) -> None:
     """Remove what was made from an earlier evaluation's detections: beside others it would mislead."""
-    for name in (FIGURES_NAME, RESULTS_NAME, ARCHIVE_NAME, PREDICTIONS_NAME):
-        (folder / name).unlink(missing_ok=True)
+    for name in (FIGURES_NAME, PREDICTIONS_NAME, *DETAILS_NAMES, *(RESULTS_NAME.format("*", "*") + end for end in (".json", ".zip"))):
+        for path in folder.glob(name):
+            path.unlink()
+    remove_worst(folder)
 
 
-def write_submission(folder: Path, detections: list[dict]) -> Path:
+def results_name(annotations: Path, method: str) -> str:
+    """What the server wants the results to be called, of the test set that the annotation file's name says; else of test-dev2017."""
+    named = TEST_SET.search(annotations.stem)
+    return RESULTS_NAME.format(named[0] if named else "test-dev2017", method.replace("_", "-"))
+
+
+def write_submission(folder: Path, detections: list[dict], annotations: Path, method: str) -> Path:
     """The archive that COCO's evaluation server takes."""
-    path = folder / ARCHIVE_NAME
-    write_json(folder / RESULTS_NAME, detections)
+    name = results_name(annotations, method)
+    results, path = folder / f"{name}.json", folder / f"{name}.zip"
+    write_json(results, detections)
     with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(folder / RESULTS_NAME, RESULTS_NAME)
+        archive.write(results, results.name)
     return path

@@ -11,28 +11,60 @@ import numpy as np
 from config.files import output_folder, write_json
 from config.progress import Progress
 from utils.evaluation.coco import CocoTask, remove_derived
+from utils.evaluation.shares import Share
 from utils.inference import PoseEstimator
-from utils.journal import Journal, find_people, fingerprint
+from utils.journal import Journal, Others, find_people, fingerprint
+
+JOURNAL_NAME, DETECTIONS_NAME = "detections.partial", "detections.json"
+ALONE = Share()
 
 
 def evaluate(
-    task: CocoTask, estimator: PoseEstimator, checkpoint: Path, output: Path, batch_size: int, boxes_file: Path | None = None
+    task: CocoTask,
+    estimator: PoseEstimator,
+    checkpoint: Path,
+    output: Path,
+    batch_size: int,
+    boxes_file: Path | None = None,
+    share: Share = ALONE,
 ) -> None:
     """Detect people in every image, write them down, and compare with the annotations if there are any.
 
-    boxes_file: where the task's boxes come from, if not from its annotations.
+    boxes_file: where the task's boxes come from, if not from its annotations. share: the images that this process looks at; the first one
+    writes everybody's results.
     """
     output = output_folder(output)
     files = [checkpoint, task.path, *[boxes_file] * (boxes_file is not None)]
-    with Journal(output / "detections.partial", fingerprint(estimator.config, task.folder, *files)) as journal:
-        with Progress(len(task.files), "evaluate", "image") as progress:
-            find_people(journal, task.files, *_ways(task, estimator), batch_size, progress)
-        detections = [detection for image_id in task.files for detection in journal.done[image_id]]
-        write_json(output / "detections.json", detections)
-        remove_derived(output)
-        print(task.report(detections, output))
+    with _open_journal(output / JOURNAL_NAME, fingerprint(estimator.config, task.folder, *files), share) as journal:
+        others = Others(journal, share.count if share.is_first else 1)
+        with Progress(len(task.files), "evaluate", "image", shown=share.is_first) as progress:
+            taken = (share.number, share.count)
+            find_people(journal, task.files, *_ways(task, estimator), batch_size, progress, share=taken, advanced=others.advanced)
+            if not share.is_first:
+                return
+            share.wait_for(others, progress)
+        found = journal.found()
+        detections = [detection for image_id in task.files for detection in found[image_id]]
+        write_json(output / DETECTIONS_NAME, detections)
+        report(task, detections, output)
         journal.finish()
-    print(f"{len(detections)} people in {len(task.files)} images: {output / 'detections.json'}")
+    print(f"{len(detections)} people in {len(task.files)} images: {output / DETECTIONS_NAME}")
+
+
+def report(task: CocoTask, detections: list[dict], output: Path) -> None:
+    """Write and say what is made of detections."""
+    remove_derived(output)
+    print(task.report(detections, output))
+
+
+def _open_journal(path: Path, fingerprint: str, share: Share) -> Journal:
+    """This process's; the first one takes in those that an interrupted run has left, before the others look what is done."""
+    if share.is_first:
+        journal = Journal(path, fingerprint)
+        share.meet()
+        return journal
+    share.meet()
+    return Journal(path, fingerprint, share.number)
 
 
 def _ways(task: CocoTask, estimator: PoseEstimator) -> tuple[Callable, Callable]:

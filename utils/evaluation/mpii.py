@@ -82,7 +82,9 @@ class MpiiTask(CocoTask):
 
     one_each = True
 
-    def __init__(self, coco: COCO, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None, head_boxes: Path | None = None):
+    def __init__(
+        self, coco: COCO, path: Path, folder: Path | None, skeleton: Skeleton, limit: int | None = None, head_boxes: Path | None = None
+    ):
         super().__init__(coco, path, folder, skeleton, limit)
         lacking = [name for name in KEYPOINTS if name not in skeleton.dataset]
         if lacking:
@@ -99,6 +101,11 @@ class MpiiTask(CocoTask):
     def take_boxes(self, path: Path) -> None:
         """Raises UserError: nobody else says where the annotated people are."""
         raise UserError(f"--boxes {path}: MPII's people are looked for in their own boxes; leave it out")
+
+    def take_worst(self, count: int | None) -> None:
+        """Raises UserError: PCKh is of keypoints, not of images."""
+        if count:
+            raise UserError(f"--save-images: {self.path} is MPII's, where no image is said to be worse than another; leave it out")
 
     def boxes(self, image_id: int) -> np.ndarray:
         """(B, 4) x, y, width, height of the image's annotated people, in the file's order."""

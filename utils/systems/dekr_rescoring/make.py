@@ -32,7 +32,8 @@ def find_poses(decoder: Decoder, annotated: AnnotatedSet, journal: Journal, batc
     files = annotated.files
     with Progress(len(files), "poses", "image") as progress:
         failures = find_people(journal, files, lambda _, images: decoder(images, None), entry, batch_size, progress, image_or_error)
-        found = {image_id: _unpacked(journal.done[image_id]) for image_id in files if journal.done.get(image_id)}
+        kept = journal.found()
+        found = {image_id: _unpacked(kept[image_id]) for image_id in files if kept.get(image_id)}
         if not found:
             journal.finish()
             untrained = UserError(f"nobody was found in {len(files)} images; is it the checkpoint of a trained network?")
