@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import pickle
 import resource
+from contextlib import suppress
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from places import ROOT
 
 from config import load_config
+from config.progress import Progress
 from utils import journal as module
-from utils.journal import Journal, fingerprint
+from utils.journal import Journal, Others, find_people, fingerprint
 
 
 @pytest.fixture
@@ -131,11 +135,108 @@ def test_a_kill_while_it_is_opened_loses_nothing(path, monkeypatch, step):
     assert done(path) == [5, 6, 7]
 
 
+# Several processes
+
+
+def test_the_first_process_takes_in_what_the_others_have_left(tmp_path):
+    """In whatever number they come back; what another run left is not taken."""
+    path = tmp_path / "a [b]" / "found.partial"
+    path.parent.mkdir()
+    with Journal(path, "this") as first:
+        first.add(1, ["a"])
+        with Journal(path, "this", 1) as second, Journal(path, "this", 12) as third:
+            assert (second.done, third.done) == ({1}, {1})
+            second.add_all([(2, ["b"]), (3, [])])
+            third.add(4, ["d"])
+        assert first.done == {1}
+    (path.parent / "found.2.partial").write_text("that\n" + (path.parent / "found.12.partial").read_text().splitlines()[1] + "\n")
+    (path.parent / "found.3.partial").write_bytes((path.parent / "found.12.partial").read_bytes()[:-1])
+    with Journal(path, "this") as first:
+        assert (first.done, list(path.parent.iterdir())) == ({1, 2, 3, 4}, [path])
+        assert first.found() == {1: ["a"], 2: ["b"], 3: [], 4: ["d"]}
+        with Journal(path, "this", 1) as second:
+            assert second.done == {1, 2, 3, 4}
+        assert list(path.parent.iterdir()) == [path]  # one that did nothing leaves nothing
+        first.finish()
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_batch_is_kept_whole_or_not_at_all(path):
+    """What is left of it would be another batch, whose results could differ in their last digits."""
+    with Journal(path, "this") as journal:
+        journal.add_all([(8, []), (9, []), (10, [])])
+    path.write_bytes(path.read_bytes()[:-4])
+    assert done(path) == [5, 6, 7]
+
+
+def test_others_progress_is_seen_line_by_line(path):
+    with Journal(path, "this") as first, Journal(path, "this", 1) as second:
+        others = Others(first, 3)  # the third has not yet begun
+        assert others.advanced() == 0
+        first.add(8, [])
+        second.add_all([(9, []), (10, ["\u00fc"])])
+        assert (others.advanced(), others.advanced()) == (2, 0)
+        with second.path.open("a") as file:
+            file.write("12345678 [[11")
+        assert others.advanced() == 0
+
+
+def test_what_was_found_is_not_held_in_memory(tmp_path):
+    with Journal(tmp_path / "journal", "this") as journal:
+        journal.add(1, ["x" * 10**6])
+        held = pickle.dumps({name: value for name, value in vars(journal).items() if name != "file"})
+    assert len(held) < 1000
+
+
+# The batches
+
+
+@pytest.fixture
+def files(tmp_path) -> dict[int, Path]:
+    """Seven pictures, each of a grey of its own."""
+    paths = {number: tmp_path / f"{number}.png" for number in range(10, 17)}
+    for number, path in paths.items():
+        cv2.imwrite(str(path), np.full((2, 2, 3), number, np.uint8))
+    return paths
+
+
+def looked_at(path: Path, files: dict[int, Path], stop: int | None = None, rank: int = 0, count: int = 1, size: int = 2) -> list[list[int]]:
+    """The batches of one process, which is interrupted before so many."""
+    batches = []
+
+    def estimate(ids, images):
+        assert [int(image.mean()) for image in images] == list(ids)
+        if len(batches) == stop:
+            raise KeyboardInterrupt
+        batches.append(list(ids))
+        return [([number],) for number in ids]
+
+    with Journal(path, "this", rank) as journal, Progress(len(files), "test", shown=False) as progress, suppress(KeyboardInterrupt):
+        find_people(journal, files, estimate, lambda number, found: found, size, progress, share=(rank, count))
+        assert progress.count == len(files) or count > 1
+    return batches
+
+
+def test_the_same_images_make_a_batch_whoever_runs_it(tmp_path, files):
+    path = tmp_path / "journal"
+    whole = looked_at(tmp_path / "whole", files)
+    assert whole == [[10, 11], [12, 13], [14, 15], [16]]
+    first, second = looked_at(path, files, 1, 0, 2), looked_at(path, files, 1, 1, 2)
+    assert (first, second) == ([[10, 11]], [[12, 13]])
+    assert looked_at(path, files) == [[14, 15], [16]]
+    assert looked_at(path, files) == []
+
+
+def test_what_is_done_is_not_done_again_in_batches_of_another_size(tmp_path, files):
+    looked_at(tmp_path / "journal", files, 1, size=3)
+    assert looked_at(tmp_path / "journal", files, size=4) == [[13], [14, 15, 16]]
+
+
 # What it is the journal of
 
 
 @pytest.fixture
-def files(tmp_path) -> list[Path]:
+def inputs(tmp_path) -> list[Path]:
     """A checkpoint, annotations, a rescoring network."""
     paths = [tmp_path / name for name in ("a.pth", "b.json", "rescore.pth")]
     for path in paths:
@@ -149,14 +250,18 @@ def fingerprint_of(files: list[Path], *overrides: str, folder: str = "images") -
 
 
 @pytest.mark.parametrize("replaced", [0, 1, 2])
-def test_another_file_of_the_same_name_and_size_starts_anew(files, replaced):
-    before = fingerprint_of(files)
-    assert fingerprint_of(files) == before
-    os.utime(files[replaced], ns=(1, 1))
-    assert fingerprint_of(files) != before
+def test_another_file_of_the_same_name_and_size_starts_anew(inputs, replaced):
+    before = fingerprint_of(inputs)
+    assert fingerprint_of(inputs) == before
+    os.utime(inputs[replaced], ns=(1, 1))
+    assert fingerprint_of(inputs) != before
 
 
-def test_another_configuration_or_folder_starts_anew(files):
-    one = fingerprint_of(files)
-    others = [fingerprint_of(files, "inference.flip=false"), fingerprint_of(files, folder="others"), fingerprint_of([files[1], *files[1:]])]
+def test_another_configuration_or_folder_starts_anew(inputs):
+    one = fingerprint_of(inputs)
+    others = [
+        fingerprint_of(inputs, "inference.flip=false"),
+        fingerprint_of(inputs, folder="others"),
+        fingerprint_of([inputs[1], *inputs[1:]]),
+    ]
     assert len({one, *others}) == 4
