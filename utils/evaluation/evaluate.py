@@ -54,7 +54,8 @@ def evaluate(
 def report(task: CocoTask, detections: list[dict], output: Path) -> None:
     """Write and say what is made of detections."""
     remove_derived(output)
-    print(task.report(detections, output))
+    with np.errstate(over="ignore"):  # people so far off that the square is no number any more are as unlike as can be
+        print(task.report(detections, output))
 
 
 def _open_journal(path: Path, fingerprint: str, share: Share) -> Journal:

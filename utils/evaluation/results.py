@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import reprlib
+import sys
 from collections.abc import Container
 from pathlib import Path
-
-import numpy as np
 
 from config import UserError
 from config.files import read_json
@@ -57,4 +56,4 @@ def _fault(entry: object, images: Container[int], category: int, count: int, peo
 
 
 def _finite(values: list) -> bool:
-    return all(type(value) in (int, float) for value in values) and bool(np.isfinite(np.array(values, float)).all())
+    return all(type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -45,7 +46,10 @@ def side_by_side(image: np.ndarray, found: Found, labelled: Labelled, title: str
     """The image with who is annotated, and with who was found and what is wrong with them. image (H, W, 3) uint8 BGR."""
     scale = min(HEIGHT / image.shape[0], 2 * HEIGHT / image.shape[1])
     image = cv2.resize(image, [max(1, round(side * scale)) for side in image.shape[1::-1]], interpolation=cv2.INTER_AREA)
-    scene = found.scene
+    reach = 10 * max(image.shape) / scale  # what is farther off OpenCV may not be able to draw
+    poses, joints, boxes = (np.clip(values, -reach, reach) for values in (found.scene.poses, found.scene.joints, found.scene.boxes))
+    scene = replace(found.scene, poses=poses, joints=joints, boxes=boxes)
+    found = replace(found, scene=scene)
     annotated = draw_people(image, _drawable(scene.joints[~scene.crowd], labelled, scale), labelled.skeleton)
     answer = draw_people(image, _drawable(scene.poses[_shown(found)], labelled, scale), labelled.skeleton)
     for person in np.flatnonzero(found.unfound):
