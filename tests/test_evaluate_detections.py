@@ -146,7 +146,7 @@ def test_people_far_outside_of_the_picture_are_drawn_as_far_as_they_can_be(evalu
     found.write_text(json.dumps(entries))
     ended = evaluate(found, "--images", images, "--save-images", 8)
     assert (ended.status, ended.err) == (0, "")
-    assert (tmp_path / "out" / "worst" / "1_000000000005.jpg").exists()
+    assert len(list((tmp_path / "out" / "worst").iterdir())) > 3
 
 
 def test_people_found_exactly_have_no_worst_image(evaluate, annotations, images, tmp_path):
