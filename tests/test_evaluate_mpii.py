@@ -156,3 +156,19 @@ def test_what_does_not_fit_is_one_line(fails, checkpoint, people, valid, annotat
     assert "is for MPII's evaluation, but annotation file" in said
     boxes = write_list(tmp_path / "boxes.json", [])
     assert f"--boxes {boxes}: MPII's people are looked for in their own boxes" in fails(*command, valid, BY_BOXES, "--boxes", boxes)
+
+
+def test_people_found_before_get_the_same_figures(run, fails, evaluate, knowing, valid, images, tmp_path):
+    """They must be somebody's answers."""
+    _, out = evaluate(BY_BOXES)
+    usual = ("evaluate.py", "--detections", out / "detections.json", "--annotations", valid, "--output", tmp_path / "again")
+    ended = run(*usual)
+    assert ended.status == 0, ended.err
+    for name in ("figures.json", "pred.mat"):
+        assert (name, (tmp_path / "again" / name).exists()) == (name, True)
+    assert read(tmp_path / "again" / "figures.json") == read(out / "figures.json")
+    assert "is MPII's, where no image is said to be worse than another" in fails(*usual, "--images", images, "--save-images", 2)
+    entries = read(out / "detections.json")
+    entries[0]["annotation_id"] = 999
+    (out / "detections.json").write_text(json.dumps(entries))
+    assert "entry 1 is of person 999, whom the annotation file does not list" in fails(*usual)
