@@ -75,6 +75,8 @@ def test_who_is_right_is_who_is_to_be_found():
     matches = match(similarity, np.array([0.5, 0.75, 0.87]), ignored, crowd)
     assert matches.tolist() == [[0, 2, 2, -1], [0, -1, -1, -1], [0, -1, -1, -1]]
     assert match(np.zeros((2, 0)), np.array([0.5]), ignored[:0], crowd[:0]).tolist() == [[-1, -1]]
+    alike = np.array([[0.8, 0.8, 0.6]])  # of two who are as like the last, as pycocotools has it
+    assert match(alike, np.array([0.5]), np.zeros(3, bool), crowd).tolist() == [[1]]
 
 
 def test_nobody_to_find_and_nobody_found(annotations):
