@@ -21,6 +21,7 @@ from config.progress import Progress
 from data.images import read_image, read_images
 
 Estimate = Callable[[Sequence[int], Sequence[np.ndarray]], Sequence[tuple]]
+FORMAT = "a line a batch"  # of the journal: one of another format is begun anew
 Entry = tuple[int, Any]  # an image's id, what was found in it: anything that JSON can hold
 
 
@@ -140,7 +141,7 @@ def _lines(path: Path, fingerprint: str) -> Iterator[tuple[list[int], str]]:
 
 def fingerprint(config: Config, folder: Path, *files: Path) -> str:
     """What the people found depend on: configuration, images' folder, and files such as checkpoint, annotations, or a rescoring network."""
-    parts = [config.model_dump_json(), str(folder.resolve())]
+    parts = [FORMAT, config.model_dump_json(), str(folder.resolve())]
     configured = [value for value in vars(config.inference).values() if isinstance(value, Path)]
     for file in (*files, *configured):
         parts += [str(file.resolve()), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
