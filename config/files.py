@@ -16,7 +16,8 @@ def existing_file(path: str | Path, what: str) -> Path:
     """The path, if it is a readable file; else a UserError that calls it `what`."""
     path = Path(path)
     if not path.is_file():
-        reason = "is a folder, not a file" if path.is_dir() else "not found"
+        gone = "a link that leads nowhere" if path.is_symlink() else "not found"
+        reason = "is a folder, not a file" if path.is_dir() else "not a regular file" if path.exists() else gone
         raise UserError(f"{what} {path}: {reason}")
     if not os.access(path, os.R_OK):
         raise UserError(f"{what} {path}: no permission to read it")

@@ -1,34 +1,45 @@
-"""Reading photographs."""
+"""Reading photographs, of every kind that people have."""
 
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from config import UserError
 from config.files import existing_file, written_whole
 
 T = TypeVar("T")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+MAX_BYTES = 2**30  # of a file
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
+# Large photographs are no attack, and about a damaged file there is one line, below
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation.
+    """A photograph as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation, what can be seen through over white.
 
-    Raises UserError where it is missing, truncated or not an image.
+    Raises UserError where it is missing, truncated, not an image, or one of more than Pillow's limit of 179 million pixels.
     """
-    data = existing_file(path, "image").read_bytes()
-    check_image(data, path)
+    path = existing_file(path, "image")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"image {path}: {path.stat().st_size / 2**30:.1f} GB, more than a picture has")
+    data = path.read_bytes()
+    if is_jpeg(data):
+        check_image(data, path)
     return decode_image(data, path)
 
 
@@ -47,24 +58,62 @@ def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
 
     OpenCV fills what a truncated file lacks with grey; Pillow does not.
     """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
+    if is_jpeg(data):
+        with opened_image(data, name) as image:
             image.load()
             if image.getexif().get(ORIENTATION, 1) == 1:
                 return image.height, image.width
+    return decode_image(data, name).shape[:2]
+
+
+def is_jpeg(data: bytes | np.ndarray) -> bool:
+    return bytes(data[:2]) == b"\xff\xd8"
+
+
+@contextmanager
+def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.Image]:
+    """An image's file, in memory, as Pillow has it; whatever turns out to be wrong with it is a UserError."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
     except UnidentifiedImageError:  # its own words name the buffer in memory
         raise UserError(f"image {name}: cannot be decoded, not an image, or of a kind that cannot be read") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({error})") from error
-    return decode_image(data, name).shape[:2]  # turned as OpenCV does it
+    except Image.DecompressionBombError as error:
+        raise UserError(f"image {name}: cannot be decoded, it has or claims too many pixels ({error})") from error
+    except Exception as error:  # a damaged file can raise anything
+        raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({str(error) or type(error).__name__})") from error
 
 
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
-    """A photograph's file, in memory, to (H, W, 3) uint8 BGR, upright. Fast; trusts `check_image` for truncation."""
+    """A photograph's file, in memory, to (H, W, 3) uint8 BGR, as `read_image` does. Fast for JPEG, where it trusts `check_image`."""
+    if not is_jpeg(data):
+        with opened_image(data, name) as image:
+            return upright_bgr(image)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"image {name}: cannot be decoded")
     return image
+
+
+def upright_bgr(image: Image.Image) -> np.ndarray:
+    """What a viewer shows of an image of any mode, the first of several: (H, W, 3) uint8 BGR, transparent over white as on a page."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would not scale but cut at 255
+        return cv2.cvtColor(_eight_bits(np.asarray(image)), cv2.COLOR_GRAY2BGR)
+    if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
+        page = Image.new("RGBA", image.size, "white")
+        page.alpha_composite(image.convert("RGBA"))
+        image = page
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Grey values (H, W), integers up to 65535, or floats up to 1 or 255 or however many, as uint8."""
+    if values.dtype.kind != "f":
+        return (values.clip(0, 65535) // 256).astype(np.uint8)
+    values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
+    brightest = values.max()
+    return (values.clip(0) * (255 / (1 if brightest <= 1 else max(255, brightest)))).astype(np.uint8)
 
 
 def image_or_error(path: str | Path) -> np.ndarray | UserError:

@@ -1,0 +1,177 @@
+"""Photographs of every kind come out as a viewer shows them; damaged ones are one line each."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from config import UserError
+from data.images import check_image, decode_image, image_or_error, read_image
+
+RED, BLUE, WHITE = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # BGR
+
+
+def two_colours(mode: str = "RGB") -> Image.Image:
+    """32 x 16, red on the left, blue on the right."""
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, :16], pixels[:, 16:] = RED[::-1], BLUE[::-1]
+    return Image.fromarray(pixels).convert(mode)
+
+
+def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def colours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the middle of the left and of the right half."""
+    height, width = image.shape[:2]
+    return image[height // 2, width // 4].astype(int), image[height // 2, 3 * width // 4].astype(int)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("JPEG", "RGB", {"quality": 95}),
+        ("JPEG", "CMYK", {"quality": 95}),
+        ("TIFF", "CMYK", {}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+        ("PNG", "P", {}),
+        ("GIF", "P", {}),
+        ("BMP", "RGB", {}),
+        ("WEBP", "RGB", {"lossless": True}),
+        ("PNG", "RGBA", {}),
+    ],
+)
+def test_colours_of_every_kind(kind, mode, options):
+    image = decode_image(file_of(two_colours(mode), kind, **options), "x")
+    assert (image.shape, image.dtype, image.flags.c_contiguous) == ((16, 32, 3), np.uint8, True)
+    for found, wanted in zip(colours(image), (RED, BLUE)):
+        np.testing.assert_allclose(found, wanted, atol=12)
+
+
+def test_a_jpeg_is_opencvs_bit_for_bit():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+    for image, options in ((noise, {"quality": 80}), (noise.convert("L"), {}), (noise, {"progressive": True}), (noise.convert("CMYK"), {})):
+        data = file_of(image, "JPEG", **options)
+        for given in (data, np.frombuffer(data, np.uint8)):
+            np.testing.assert_array_equal(decode_image(given, "x"), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_turned_upright(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise: the left side goes up
+    data = file_of(two_colours(), kind, exif=exif)
+    image = decode_image(data, "x")
+    assert image.shape == (32, 16, 3)
+    assert check_image(data, "x") == (32, 16)
+    assert image[4, 8].argmax() == 2, "red above"
+
+
+def test_what_can_be_seen_through_is_over_white():
+    clear = two_colours("RGBA")
+    clear.putalpha(Image.fromarray(np.repeat([[0] * 16 + [255] * 16], 16, 0).astype(np.uint8)))
+    palette = two_colours("P")
+    palette.info["transparency"] = palette.getpixel((0, 0))
+    grey = Image.merge("LA", [two_colours("L"), clear.getchannel("A")])
+    for image, right in ((clear, BLUE), (palette, BLUE), (grey, (29, 29, 29))):
+        left, found = colours(decode_image(file_of(image, "PNG"), "x"))
+        np.testing.assert_array_equal(left, WHITE)
+        np.testing.assert_allclose(found, right, atol=1)
+    half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
+    np.testing.assert_allclose(decode_image(file_of(half, "PNG"), "x")[0, 0], (127, 127, 255), atol=1)
+
+
+def test_deep_grey_keeps_its_brightness():
+    values = np.repeat([[51.0] * 16 + [204.0] * 16], 16, 0)
+    deep = (values * 257).astype(np.uint16)
+    files = [cv2.imencode(ending, deep)[1].tobytes() for ending in (".png", ".tif")]
+    files += [file_of(Image.fromarray((values * factor).astype(np.float32)), "TIFF") for factor in (1 / 255, 1)]
+    for data in files:
+        for found, wanted in zip(colours(decode_image(data, "x")), (51, 204)):
+            np.testing.assert_allclose(found, (wanted,) * 3, atol=1)
+    colour = np.zeros((4, 4, 3), np.uint16)
+    colour[:] = np.array([200, 100, 50]) * 257
+    for ending in (".png", ".tif"):
+        np.testing.assert_allclose(decode_image(cv2.imencode(ending, colour)[1], "x")[0, 0], (200, 100, 50), atol=1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_several_pictures_the_first(kind):
+    data = file_of(two_colours(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")])
+    for found, wanted in zip(colours(decode_image(data, "x")), (RED, BLUE)):
+        np.testing.assert_allclose(found, wanted, atol=12)
+
+
+def huge_png(side: int) -> bytes:
+    """A file of less than a hundred bytes that says it has so many pixels each way."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("side", "said"), [(60000, "too many pixels"), (12000, "truncated or damaged")])
+def test_a_file_that_claims_to_be_huge(side, said):
+    with pytest.raises(UserError, match=f"image huge.png: cannot be decoded, .*{said}"):
+        decode_image(huge_png(side), "huge.png")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_cut_short(kind, tmp_path):
+    whole = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)), kind)
+    for part in (0, 0.01, 0.3, 0.6):
+        (tmp_path / "cut.jpg").write_bytes(whole[: int(part * len(whole))])
+        with pytest.raises(UserError, match=r"cut.jpg: cannot be decoded"):
+            read_image(tmp_path / "cut.jpg")
+
+
+def test_what_is_no_regular_file(tmp_path):
+    paths = {name: tmp_path / f"{name}.png" for name in ("folder", "link", "pipe", "sparse")}
+    paths["folder"].mkdir()
+    paths["link"].symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(paths["pipe"])
+    with paths["sparse"].open("wb") as file:
+        file.truncate(3 * 2**30)
+    said = {"folder": "is a folder", "link": "leads nowhere", "pipe": "not a regular file", "sparse": "3.0 GB"}
+    for name, path in paths.items():
+        error = image_or_error(path)
+        assert isinstance(error, UserError)
+        assert f"image {path}: " in str(error)
+        assert said[name] in str(error)
+
+
+def test_real_photographs(shared):
+    for path in sorted((shared / "data" / "media").glob("*.jpg"))[:5]:
+        np.testing.assert_array_equal(read_image(path), cv2.imread(str(path)))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_whatever_bytes_come_is_an_image_or_a_usererror():
+    """Random flips of the files of every kind: a damaged one can raise anything within a decoder."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (24, 30, 3), np.uint8))
+    for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"):
+        whole = np.frombuffer(file_of(image, kind), np.uint8)
+        for _ in range(40):
+            data = whole.copy()
+            places = rng.integers(0, len(data) if rng.random() < 0.5 else 60, rng.integers(1, 6))
+            data[places] = rng.integers(0, 256, len(places))
+            try:
+                check_image(data.tobytes(), Path("x"))
+                found = decode_image(data, "x")
+            except UserError:
+                continue
+            assert (found.ndim, found.shape[2], found.dtype) == (3, 3, np.uint8)
