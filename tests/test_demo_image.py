@@ -70,7 +70,7 @@ def test_kinds_of_pictures(demo, two_people, tmp_path):
     folder = tmp_path / "kinds"
     folder.mkdir()
     bgr = picture()
-    cv2.imwrite(str(folder / "alpha.png"), np.dstack([bgr, np.full((60, 80), 99, np.uint8)]))
+    cv2.imwrite(str(folder / "alpha.png"), np.dstack([bgr, np.full((60, 80), 240, np.uint8)]))
     cv2.imwrite(str(folder / "deep.png"), bgr.astype(np.uint16) * 257)
     cv2.imwrite(str(folder / "grey.PNG"), bgr[..., 0])
     cv2.imwrite(str(folder / "plain.bmp"), bgr)

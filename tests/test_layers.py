@@ -12,10 +12,10 @@ FLOORS = [
     {"config"},
     {"data", "models", "losses"},
     {"utils.device"},
-    {"utils.distributed", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures"},
+    {"utils.distributed", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures", "utils.interchange"},
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},
-    {"utils.evaluation", "utils.detectors"},
+    {"utils.evaluation", "utils.detectors", "utils.demo"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
