@@ -149,4 +149,5 @@ def to_supervision(keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton
         raise UserError("people as supervision.KeyPoints: supervision is not installed; pip install supervision") from error
     keypoints = np.asarray(keypoints, np.float32).reshape(-1, skeleton.num_keypoints, 3)
     data = {"score": np.asarray(scores, float)} | ({} if ids is None else {"id": np.asarray(ids, int)})
-    return supervision.KeyPoints(xy=keypoints[..., :2], confidence=keypoints[..., 2], class_id=np.zeros(len(keypoints), int), data=data)
+    # by place, since the third argument's name has changed from version to version
+    return supervision.KeyPoints(keypoints[..., :2], np.zeros(len(keypoints), int), keypoints[..., 2], data=data)

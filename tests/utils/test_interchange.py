@@ -105,11 +105,20 @@ def test_a_table_that_a_spreadsheet_reads():
     assert (second["image"], second["id"]) == ("1", "4")
 
 
-def test_supervision(monkeypatch):
-    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=lambda **given: SimpleNamespace(**given)))
+def before_029(xy, class_id=None, confidence=None, data=None):
+    return SimpleNamespace(xy=xy, class_id=class_id, of_keypoints=confidence, data=data)
+
+
+def since_029(xy, class_id=None, keypoint_confidence=None, detection_confidence=None, visible=None, data=None):
+    return SimpleNamespace(xy=xy, class_id=class_id, of_keypoints=keypoint_confidence, data=data)
+
+
+@pytest.mark.parametrize("signature", [before_029, since_029])
+def test_supervision(monkeypatch, signature):
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=signature))
     people = to_supervision(somebody(COCO_18), np.array([0.5]), COCO_18, np.array([3]))
-    assert (people.xy.shape, people.confidence.shape, people.class_id.tolist()) == ((1, 18, 2), (1, 18), [0])
-    assert people.confidence[0, COCO_18.index("nose")] == np.float32(0.4321)
+    assert (people.xy.shape, people.of_keypoints.shape, people.class_id.tolist()) == ((1, 18, 2), (1, 18), [0])
+    assert people.of_keypoints[0, COCO_18.index("nose")] == np.float32(0.4321)
     assert (people.data["score"].tolist(), people.data["id"].tolist()) == ([0.5], [3])
     assert to_supervision(np.zeros((0, 18, 3)), np.zeros(0), COCO_18).xy.shape == (0, 18, 2)
 
