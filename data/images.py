@@ -21,6 +21,7 @@ from config.files import existing_file, written_whole
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 2**30  # of a file
+MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose pictures follow each other in time; several in a TIFF are pages
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
@@ -82,6 +83,15 @@ def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.I
         raise UserError(f"image {name}: cannot be decoded, it has or claims too many pixels ({error})") from error
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({str(error) or type(error).__name__})") from error
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file is a picture that moves; not where it cannot be read, which reading it will say."""
+    try:
+        with Image.open(existing_file(path, "image")) as image:
+            return image.format in MOVING and getattr(image, "n_frames", 1) > 1
+    except Exception:  # a damaged file can raise anything
+        return False
 
 
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:

@@ -19,6 +19,10 @@ from data.samples import Samples
 
 People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
 
+# A network, an image (H, W, 3) uint8 BGR and, where a system needs them, boxes (B, 4 or 5) of people in it -> for each kind of map the
+# strongest response at each pixel of the image, (H, W) in [0, 1]
+Responses = Callable[[nn.Module, np.ndarray, np.ndarray | None, Any], dict[str, np.ndarray]]
+
 
 class Decoder(Protocol):
     """From photographs to people; built once with a network and its configuration."""
@@ -36,6 +40,7 @@ class PoseSystem:
     samples: Callable[[PeopleFile, Config], Samples]  # how a training sample is cut and drawn
     decoder: Callable[[nn.Module, Config], Decoder]  # how the network's answer becomes people
     pictures: Callable[[Tensor, Any, tuple[Tensor, ...], Config], list[np.ndarray]]  # images, outputs, targets -> each (H, W, 3) uint8 BGR
+    maps: Responses | None = None  # what the network sees in a photograph, for the demo
 
 
 def pose_system(config: Config) -> PoseSystem:

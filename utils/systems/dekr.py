@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
 from data.samples.dekr import DekrSamples
 from models.dekr_rescoring import rescored
-from utils.pictures.maps import draw_maps
+from utils.pictures.maps import draw_maps, on_image
 from utils.systems import People, PoseSystem
 from utils.systems.dekr_matching import enlarged, matched
 from utils.systems.dekr_rescoring import load_rescoring
@@ -252,4 +252,12 @@ def map_pictures(images: Tensor, outputs: tuple[Tensor, Tensor], targets: tuple[
     ]
 
 
-DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures)
+def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, config: DekrConfig) -> dict[str, np.ndarray]:
+    """The strongest keypoint and the centre at each pixel of an image (H, W, 3) uint8, of scale 1: (H, W)."""
+    heat = next(heat for scale, heat, _ in predict_maps(network, [image], config) if scale == 1.0)[0].cpu().numpy()
+    corner, other = to_image(np.array([[0.0, 0.0], [STRIDE, STRIDE]]), image.shape[:2], config)
+    kinds = {"keypoints": heat[:-1].max(0), "centres": heat[-1]}
+    return {name: on_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
+
+
+DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures, responses)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.oks import oks_nms
 from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size, crop_matrix
-from utils.pictures.maps import draw_maps
+from utils.pictures.maps import draw_maps, on_image
 from utils.systems import People, PoseSystem
 
 ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
@@ -155,4 +155,17 @@ def map_pictures(images: Tensor, outputs: Tensor, targets: tuple[Tensor, ...], c
     return [draw_maps(image, of_image) for image, *of_image in zip(images.cpu().numpy(), found, wanted)]
 
 
-SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures)
+def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: SimpleBaselinesConfig) -> dict[str, np.ndarray]:
+    """The strongest keypoint at each pixel of an image (H, W, 3) uint8, of all boxes (B, 4 or 5) over each other: (H, W)."""
+    strongest = np.zeros(image.shape[:2], np.float32)
+    centres, sizes = centre_and_size(usable_boxes(boxes, image.shape[:2])[:, :4], config.data.input_size)
+    for centre, size in zip(centres, sizes):
+        crops = cut([image], np.zeros(1, int), centre[None], size[None], config.data.input_size)
+        maps = predict_maps(network, crops, config)[0].amax(0).cpu().numpy()
+        scale = size[0] / maps.shape[1]
+        corner = centre - scale * np.array(maps.shape[::-1]) / 2
+        strongest = np.maximum(strongest, on_image(maps, (scale, scale), tuple(corner), image.shape[:2]))
+    return {"keypoints": strongest}
+
+
+SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures, responses)

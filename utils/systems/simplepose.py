@@ -16,7 +16,7 @@ from config.systems.simplepose import SimplePoseConfig
 from data.samples.simplepose import SimplePoseSamples
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
-from utils.pictures.maps import draw_maps
+from utils.pictures.maps import draw_maps, on_image
 from utils.systems import People, PoseSystem
 
 Size = tuple[int, int]  # height, width
@@ -157,4 +157,14 @@ def map_pictures(images: Tensor, outputs: list[list[Tensor]], targets: tuple[Ten
     ]
 
 
-SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures)
+def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, config: SimplePoseConfig) -> dict[str, np.ndarray]:
+    """The strongest keypoint and limb at each pixel of an image (H, W, 3) uint8, as the search averages them: (H, W)."""
+    ((maps, (x, y)),) = predict_maps(network, [image], config)
+    kinds = {"keypoints": maps[config.channels.keypoints], "limbs": maps[config.channels.limbs]}
+    shift = (x - 1) / 2, (y - 1) / 2
+    return {
+        name: on_image(of_kind.amax(0).cpu().numpy(), (x, y), shift, image.shape[:2]) for name, of_kind in kinds.items() if len(of_kind)
+    }
+
+
+SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures, responses)

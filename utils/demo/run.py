@@ -1,0 +1,168 @@
+"""The way from a source to its output: read ahead, find people, say who is who, draw, write; one line about what cannot be read."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from config import UserError
+from config.progress import Progress
+from utils.demo.clock import Clock
+from utils.demo.inputs import Frames, Source
+from utils.demo.outputs import Found, Output
+from utils.inference import PoseEstimator
+from utils.pictures import drawing
+from utils.pictures.maps import draw_responses
+from utils.pictures.sheet import Sheet
+from utils.pictures.window import Window
+from utils.systems import People, pose_system
+from utils.tracking import Tracker
+from utils.training.interrupts import Interrupts
+
+SHOWN = 5  # names in a message
+PEOPLE = "network and assignment"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made of every source."""
+
+    folder: Path
+    formats: Sequence[str] = ("json",)
+    min_score: float = 0.3  # people below this are not drawn
+    maps: bool = False
+    tracked: bool = False
+    batch_size: int = 1  # pictures that the network sees together
+    sheet: Sheet | None = None
+    window: Window | None = None
+
+
+def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted) -> list[Found]:
+    """Write what is wanted of each source, and say how long it took. Returns everybody found.
+
+    Of several, pictures and videos that cannot be read are named as they come; at the end they are a UserError.
+    """
+    if wanted.maps and pose_system(estimator.config).maps is None:
+        raise UserError(f"--maps: system {estimator.config.system!r} has none to show")
+    clock, failures, everybody = Clock(), Failures(alone=len(sources) == 1 and sources[0].count == 1), []
+    with Interrupts():
+        for source in sources:
+            try:
+                everybody += _written(source, estimator, wanted, clock, failures)
+            except UserError as error:
+                if len(sources) == 1:
+                    raise
+                failures.add(source.label, error)
+            if wanted.window is not None and wanted.window.closed:
+                break
+    if everybody:
+        unit = sources[0].unit if len({source.unit for source in sources}) == 1 else "picture"
+        print(clock.report(len(everybody), unit, PEOPLE, getattr(estimator, "seconds", None)))
+    failures.tell(sum(source.count or 0 for source in sources if not isinstance(source, Frames)) or len(sources))
+    return everybody
+
+
+class Failures:
+    """What could not be read, or not written. alone: there is nothing else, so that the first one is raised."""
+
+    def __init__(self, alone: bool):
+        self.alone, self.names = alone, []
+
+    def add(self, name: str | int, error: UserError) -> None:
+        if self.alone:
+            raise error
+        self.names.append(str(name))
+        tqdm.write(" ".join(str(error).split()), file=sys.stderr)
+
+    def tell(self, whole: int) -> None:
+        """Raise UserError where there are any: the first names, and how many of the whole."""
+        if self.names:
+            more = f", and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
+            raise UserError(f"{len(self.names)} of {whole} pictures cannot be read: {', '.join(self.names[:SHOWN])}{more}")
+
+
+def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Clock, failures: Failures) -> list[Found]:
+    """Who was found in a source, after everything is written of it."""
+    config = estimator.config
+    tracker = Tracker(config.skeleton, config.tracking) if wanted.tracked else None
+    with Output(wanted.folder, source, config.skeleton, wanted.formats, wanted.maps) as output:
+        with Progress(source.count, source.label, source.unit) as progress:
+            shots = readable(clock.waiting(source, "decode"), failures, progress)
+            for name, image, people in clock.waiting(with_people(shots, estimator, wanted.batch_size), PEOPLE):
+                with clock.part("draw"):
+                    ids = None if tracker is None else tracker(image, *people)
+                    found = Found(name, image.shape[:2], *people, ids)
+                    pictures = drawn(image, found, estimator, wanted)
+                with clock.part("write"):
+                    try:
+                        output.add(found, pictures)
+                    except UserError as error:
+                        if isinstance(source, Frames):
+                            raise
+                        failures.add(name, error)
+                if wanted.sheet is not None:
+                    wanted.sheet.add(pictures[0])
+                progress.advance()
+                if wanted.window is not None and not wanted.window.show(pictures[-1], wait=not isinstance(source, Frames)):
+                    break
+        with clock.part("write"):
+            output.finish()
+    print(output.said())
+    return output.found
+
+
+def readable(
+    shots: Iterable[tuple[str | int, np.ndarray | UserError]], failures: Failures, progress: Progress
+) -> Iterator[tuple[str | int, np.ndarray]]:
+    """Those of the pictures that could be read; about each of the others a line."""
+    for name, image in shots:
+        if isinstance(image, UserError):
+            failures.add(name, image)
+            progress.advance(1, f"{len(failures.names)} failed")
+        else:
+            yield name, image
+
+
+def with_people(
+    shots: Iterable[tuple[str | int, np.ndarray]], estimator: PoseEstimator, batch_size: int
+) -> Iterator[tuple[str | int, np.ndarray, People]]:
+    """The same pictures in their order, and of each its people."""
+    waiting: deque[tuple[str | int, np.ndarray]] = deque()
+
+    def images() -> Iterator[np.ndarray]:
+        for shot in shots:
+            waiting.append(shot)
+            yield shot[1]
+
+    try:
+        for people in stream(estimator, images(), batch_size):
+            yield *waiting.popleft(), people
+    except torch.OutOfMemoryError as error:
+        raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
+
+
+def stream(estimator: PoseEstimator, images: Iterable[np.ndarray], batch_size: int) -> Iterator[People]:
+    """The people of each image, in their order; the network sees so many images together."""
+    upcoming = iter(images)
+    while batch := list(islice(upcoming, batch_size)):
+        yield from [estimator(batch[0])] if batch_size == 1 else estimator.batch(batch)
+
+
+def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted) -> list[np.ndarray]:
+    """The picture (H, W, 3) uint8 BGR with the likely people drawn in; if wanted, beside it what the network sees."""
+    likely = found.scores >= wanted.min_score
+    ids = None if found.ids is None else found.ids[likely]
+    picture = drawing.draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
+    if not wanted.maps:
+        return [picture]
+    boxes = estimator.detector([image])[0] if estimator.needs_boxes else None
+    responses = pose_system(estimator.config).maps(estimator.network, image, boxes, estimator.config)
+    return [picture, draw_responses(picture, image, responses)]
