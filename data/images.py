@@ -33,7 +33,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 def read_image(path: str | Path) -> np.ndarray:
     """A photograph as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation, what can be seen through over white.
 
-    Raises UserError where it is missing, truncated, not an image, or one of more than Pillow's limit of 179 million pixels.
+    Raises UserError where it is missing, truncated, not an image, or has more pixels than Pillow takes, 179 million.
     """
     path = existing_file(path, "image")
     if path.stat().st_size > MAX_BYTES:
@@ -80,7 +80,8 @@ def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.I
     except UnidentifiedImageError:  # its own words name the buffer in memory
         raise UserError(f"image {name}: cannot be decoded, not an image, or of a kind that cannot be read") from None
     except Image.DecompressionBombError as error:
-        raise UserError(f"image {name}: cannot be decoded, it has or claims too many pixels ({error})") from error
+        most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
+        raise UserError(f"image {name}: cannot be decoded, it has or claims to have more than {most:.0f} million pixels") from error
     except Exception as error:  # a damaged file can raise anything
         raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({str(error) or type(error).__name__})") from error
 

@@ -132,7 +132,7 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Rows as a CSV file has them."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
 
 
 # supervision

@@ -123,7 +123,7 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("side", "said"), [(60000, "too many pixels"), (12000, "truncated or damaged")])
+@pytest.mark.parametrize(("side", "said"), [(60000, "more than 179 million pixels"), (12000, "truncated or damaged")])
 def test_a_file_that_claims_to_be_huge(side, said):
     with pytest.raises(UserError, match=f"image huge.png: cannot be decoded, .*{said}"):
         decode_image(huge_png(side), "huge.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -52,13 +53,15 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
     """
     if wanted.maps and pose_system(estimator.config).maps is None:
         raise UserError(f"--maps: system {estimator.config.system!r} has none to show")
-    clock, failures, everybody = Clock(), Failures(alone=len(sources) == 1 and sources[0].count == 1), []
+    moving = any(isinstance(source, Frames) for source in sources)
+    alone = len(sources) == 1 and (moving or sources[0].count == 1)
+    clock, failures, everybody = Clock(), Failures(alone, "files" if moving else "pictures"), []
     with Interrupts():
         for source in sources:
             try:
                 everybody += _written(source, estimator, wanted, clock, failures)
             except UserError as error:
-                if len(sources) == 1:
+                if not isinstance(source, Frames):
                     raise
                 failures.add(source.label, error)
             if wanted.window is not None and wanted.window.closed:
@@ -66,15 +69,15 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
     if everybody:
         unit = sources[0].unit if len({source.unit for source in sources}) == 1 else "picture"
         print(clock.report(len(everybody), unit, PEOPLE, getattr(estimator, "seconds", None)))
-    failures.tell(sum(source.count or 0 for source in sources if not isinstance(source, Frames)) or len(sources))
+    failures.tell(sum(1 if isinstance(source, Frames) else source.count for source in sources))
     return everybody
 
 
 class Failures:
-    """What could not be read, or not written. alone: there is nothing else, so that the first one is raised."""
+    """What could not be read, or not written. alone: there is nothing else, so that the first one is raised; what: the word for all."""
 
-    def __init__(self, alone: bool):
-        self.alone, self.names = alone, []
+    def __init__(self, alone: bool, what: str):
+        self.alone, self.what, self.names = alone, what, []
 
     def add(self, name: str | int, error: UserError) -> None:
         if self.alone:
@@ -86,7 +89,7 @@ class Failures:
         """Raise UserError where there are any: the first names, and how many of the whole."""
         if self.names:
             more = f", and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-            raise UserError(f"{len(self.names)} of {whole} pictures cannot be read: {', '.join(self.names[:SHOWN])}{more}")
+            raise UserError(f"{len(self.names)} of {whole} {self.what} cannot be read: {', '.join(self.names[:SHOWN])}{more}")
 
 
 def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Clock, failures: Failures) -> list[Found]:
@@ -97,14 +100,14 @@ def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Cl
         with Progress(source.count, source.label, source.unit) as progress:
             shots = readable(clock.waiting(source, "decode"), failures, progress)
             for name, image, people in clock.waiting(with_people(shots, estimator, wanted.batch_size), PEOPLE):
-                with clock.part("draw"):
+                with clock.part("tracking") if tracker is not None else nullcontext():
                     ids = None if tracker is None else tracker(image, *people)
-                    found = Found(name, image.shape[:2], *people, ids)
-                    pictures = drawn(image, found, estimator, wanted)
+                found = Found(name, image.shape[:2], *people, ids)
+                pictures = drawn(image, found, estimator, wanted, clock)
                 with clock.part("write"):
                     try:
                         output.add(found, pictures)
-                    except UserError as error:
+                    except UserError as error:  # of a picture alone, such as one that its format has no room for
                         if isinstance(source, Frames):
                             raise
                         failures.add(name, error)
@@ -156,13 +159,15 @@ def stream(estimator: PoseEstimator, images: Iterable[np.ndarray], batch_size: i
         yield from [estimator(batch[0])] if batch_size == 1 else estimator.batch(batch)
 
 
-def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted) -> list[np.ndarray]:
-    """The picture (H, W, 3) uint8 BGR with the likely people drawn in; if wanted, beside it what the network sees."""
-    likely = found.scores >= wanted.min_score
-    ids = None if found.ids is None else found.ids[likely]
-    picture = drawing.draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
+def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted, clock: Clock) -> list[np.ndarray]:
+    """The picture (H, W, 3) uint8 BGR with the likely people drawn in; if wanted, another one that shows what the network sees."""
+    with clock.part("draw"):
+        likely = found.scores >= wanted.min_score
+        ids = None if found.ids is None else found.ids[likely]
+        picture = drawing.draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
     if not wanted.maps:
         return [picture]
-    boxes = estimator.detector([image])[0] if estimator.needs_boxes else None
-    responses = pose_system(estimator.config).maps(estimator.network, image, boxes, estimator.config)
-    return [picture, draw_responses(picture, image, responses)]
+    with clock.part("maps"):
+        boxes = estimator.detector([image])[0] if estimator.needs_boxes else None
+        responses = pose_system(estimator.config).maps(estimator.network, image, boxes, estimator.config)
+        return [picture, draw_responses(picture, image, responses)]

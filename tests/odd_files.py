@@ -1,0 +1,93 @@
+"""Two hundred picture files as people have them after years of disks and downloads: odd, damaged, or no pictures at all."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+KINDS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif"}
+CLAIMED = 60000  # pixels each way that some headers tell of
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
+    """Fill a new folder. Returns the names of those that are whole pictures, however odd, and of those that nobody could read."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8))
+    whole, broken, damaged = _whole(image), _broken(), _damaged(image, rng)
+    for name, data in {**whole, **broken, **damaged}.items():
+        (folder / name).write_bytes(data)
+    (folder / "folder.png").mkdir()
+    (folder / "leads nowhere.jpg").symlink_to(folder / "nothing.jpg")
+    (folder / "round and round.jpg").symlink_to(folder / "round and round.jpg")
+    os.mkfifo(folder / "pipe.png")
+    with (folder / "vast.jpg").open("wb") as file:
+        file.truncate(5 * 2**30)
+    no_files = {"folder.png", "leads nowhere.jpg", "round and round.jpg", "pipe.png", "vast.jpg"}
+    return set(whole), set(broken) | no_files
+
+
+def _whole(image: Image.Image) -> dict[str, bytes]:
+    files = {f"plain{ending}": encoded(image, kind) for kind, ending in KINDS.items()}
+    for mode, kind in (("CMYK", "JPEG"), ("CMYK", "TIFF"), ("P", "PNG"), ("1", "PNG"), ("L", "JPEG"), ("LA", "PNG"), ("RGBA", "WEBP")):
+        files[f"mode {mode}{KINDS[kind]}"] = encoded(image.convert(mode), kind)
+    deep = Image.fromarray(np.arange(40 * 48, dtype=np.uint16).reshape(40, 48) * 30)
+    files |= {f"deep{KINDS[kind]}": encoded(deep, kind) for kind in ("PNG", "TIFF")}
+    others = {"save_all": True, "append_images": [image.rotate(90)] * 2}
+    files |= {f"several{KINDS[kind]}": encoded(image, kind, **others) for kind in ("PNG", "GIF", "WEBP", "TIFF")}
+    files |= {f"a {kind.lower()}.{'png' if kind == 'JPEG' else 'jpg'}": encoded(image, kind) for kind in KINDS}
+    files |= {f"dot{ending}": encoded(Image.new("RGB", (1, 1), "red"), kind) for kind, ending in KINDS.items()}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    files["turned.jpg"] = encoded(image, "JPEG", exif=exif)
+    files["no orientation.jpg"] = encoded(image, "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
+    files["new\nline.png"] = encoded(image, "PNG")
+    files[os.fsdecode(b"no text \xff.png")] = encoded(image, "PNG")
+    return files
+
+
+def _broken() -> dict[str, bytes]:
+    files = {f"empty{ending}": b"" for ending in KINDS.values()} | {f"zeros{ending}": bytes(500) for ending in KINDS.values()}
+    files |= {f"text {n}.jpg": b"<html>404 not found</html>\n" * n for n in range(1, 5)}
+    for name, (width, height) in {"wide": (20000, 3), "tall": (3, 20000)}.items():
+        files |= {f"{name}{KINDS[kind]}": encoded(Image.new("RGB", (width, height)), kind) for kind in ("JPEG", "PNG", "BMP")}
+    small = Image.new("RGB", (7, 5), "red")
+    for claimed in (CLAIMED, 12000):
+        for kind, places in {"PNG": [(16, ">II")], "BMP": [(18, "<ii")], "GIF": [(6, "<HH")]}.items():
+            data = bytearray(encoded(small, kind))
+            for place, form in places:
+                struct.pack_into(form, data, place, claimed, claimed)
+            if kind != "GIF" or claimed == CLAIMED:  # a GIF's picture may be smaller than its screen
+                files[f"claims {claimed}{KINDS[kind]}"] = bytes(data)
+    tiff = encoded(small, "TIFF")
+    for tag, side in ((256, 7), (257, 5)):  # width, height, as a long or a short number
+        claim = struct.pack("<HHII", tag, 4, 1, CLAIMED)
+        for form in ("<HHII", "<HHIHxx"):
+            tiff = tiff.replace(struct.pack(form, tag, 4 if form == "<HHII" else 3, 1, side), claim)
+    files["claims.tif"] = tiff
+    return files
+
+
+def _damaged(image: Image.Image, rng: np.random.Generator) -> dict[str, bytes]:
+    files = {}
+    for kind, ending in KINDS.items():
+        data = np.frombuffer(encoded(image, kind), np.uint8)
+        for n in range(10):
+            files[f"cut {n}{ending}"] = data[: rng.integers(1, len(data))].tobytes()
+        for n in range(13):
+            flipped = data.copy()
+            places = rng.integers(0, len(data) if n % 2 else 80, rng.integers(1, 9))
+            flipped[places] = rng.integers(0, 256, len(places))
+            files[f"flipped {n}{ending}"] = flipped.tobytes()
+    return files
