@@ -40,14 +40,15 @@ class Clock:
                 return
             yield item
 
-    def report(self, count: int, unit: str, split: str = "", parts: Mapping[str, float] | None = None) -> str:
-        """One line. parts: seconds of the parts of the part `split`, which then is not named itself."""
+    def report(self, count: int, unit: str, split: str = "", shares: Mapping[str, float] | None = None) -> str:
+        """One line. shares: into which the part `split` is divided, such as seconds of threads that worked side by side."""
         whole = max(perf_counter() - self._started, 1e-9)
         shown: dict[str, float] = {}
         for name, seconds in self.seconds.items():
-            shown |= parts if parts and name == split else {name: seconds}
-        shares = ", ".join(f"{name} {100 * seconds / whole:.0f}%" for name, seconds in shown.items())
-        return f"{count} {unit}s in {whole:.1f} s, {count / whole:.1f} a second: {shares}"
+            divided = shares if name == split and shares and sum(shares.values()) > 0 else {name: 1.0}
+            shown |= {of: seconds * share / sum(divided.values()) for of, share in divided.items()}
+        parts = ", ".join(f"{name} {100 * seconds / whole:.0f}%" for name, seconds in shown.items())
+        return f"{count} {unit}{'s' * (count != 1)} in {whole:.1f} s, {count / whole:.1f} a second: {parts}"
 
     def _turn(self) -> None:
         now = perf_counter()

@@ -76,7 +76,7 @@ def find_sources(text: str, output: Path, limit: int | None = None) -> list[Sour
     at_least(1, limit=limit)
     path = Path(text).expanduser()
     if not os.path.lexists(path) and text.isdecimal():
-        return [Frames(int(text), "camera", limit)]
+        return [_opened(Frames(int(text), "camera", limit))]
     pictures, videos = _files(path)
     sources: list[Source] = []
     if pictures:
@@ -87,9 +87,13 @@ def find_sources(text: str, output: Path, limit: int | None = None) -> list[Sour
     sources += [Frames(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos]
     if any(video.parent.resolve() == output.resolve() for video in videos):
         raise UserError(f"output folder {output}: holds the input, which would be overwritten; choose another --output")
-    if len(sources) == 1 and videos:
-        _ = sources[0].reader  # what is wrong with it is told now, not when the network is loaded
-    return sources
+    return [_opened(sources[0])] if len(sources) == 1 and videos else sources
+
+
+def _opened(frames: Frames) -> Frames:
+    """The same: what is wrong with the only source is told now, not when the network is loaded."""
+    _ = frames.reader
+    return frames
 
 
 def _files(path: Path) -> tuple[list[Path], list[Path]]:

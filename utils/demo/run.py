@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -26,7 +27,6 @@ from utils.pictures.sheet import Sheet
 from utils.pictures.window import Window
 from utils.systems import People, pose_system
 from utils.tracking import Tracker
-from utils.training.interrupts import Interrupts
 
 SHOWN = 5  # names in a message
 PEOPLE = "network and assignment"
@@ -56,7 +56,7 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
     moving = any(isinstance(source, Frames) for source in sources)
     alone = len(sources) == 1 and (moving or sources[0].count == 1)
     clock, failures, everybody = Clock(), Failures(alone, "files" if moving else "pictures"), []
-    with Interrupts():
+    with ended_tidily():
         for source in sources:
             try:
                 everybody += _written(source, estimator, wanted, clock, failures)
@@ -71,6 +71,16 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
         print(clock.report(len(everybody), unit, PEOPLE, getattr(estimator, "seconds", None)))
     failures.tell(sum(1 if isinstance(source, Frames) else source.count for source in sources))
     return everybody
+
+
+@contextmanager
+def ended_tidily() -> Iterator[None]:
+    """Within, a SIGTERM is as Ctrl-C: nothing half-written is left."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Failures:
