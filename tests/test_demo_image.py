@@ -32,11 +32,12 @@ def two_people(monkeypatch):
     keypoints[:, 0] = [[10, 20, 0.9], [30, 40, 0.5]]
     given = []
 
-    def estimate(self, image):
-        given.append(image.copy())
-        return keypoints, np.array([0.8, 0.1])
+    def stream(estimator, images, batch_size):
+        for image in images:
+            given.append(image.copy())
+            yield keypoints, np.array([0.8, 0.1])
 
-    monkeypatch.setattr(PoseEstimator, "__call__", estimate)
+    monkeypatch.setattr("utils.demo.run.stream", stream)
     return given
 
 
@@ -243,6 +244,6 @@ def test_a_folder_may_be_named_like_a_video(demo, two_people, images, tmp_path):
 
 def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):
     configs = []
-    monkeypatch.setattr(PoseEstimator, "__call__", lambda self, image: configs.append(self.config) or (np.zeros((0, 18, 3)), np.zeros(0)))
+    monkeypatch.setattr("utils.demo.run.stream", lambda estimator, images, batch_size: configs.append(estimator.config) or iter(()))
     demo(images / "000000000001.jpg", "inference.flip=false")
     assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -39,11 +40,13 @@ def one_person(monkeypatch):
     keypoints[0, [0, 7]] = [[10.25, 20, 0.9], [30, 40.5, 0.004]]
     given = []
 
-    def batch(self, images):
-        given.append(list(images))
-        return [(keypoints, np.array([0.75]))] * len(images)
+    def stream(estimator, images, batch_size):
+        upcoming = iter(images)
+        while batch := list(islice(upcoming, batch_size)):
+            given.append(batch)
+            yield from [(keypoints, np.array([0.75]))] * len(batch)
 
-    monkeypatch.setattr(PoseEstimator, "batch", lambda self, images, boxes=None: batch(self, images))
+    monkeypatch.setattr("utils.demo.run.stream", stream)
     return given
 
 
@@ -239,16 +242,14 @@ def test_a_camera_until_ctrl_c(demo, one_person, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_video_leaves_nothing(run, trained, clip, tmp_path, monkeypatch, number):
-    calls = []
+    def interrupted(estimator, images, batch_size):
+        for place, _ in enumerate(images):
+            if place == 4:
+                assert any(path.name.startswith(".clip") for path in (tmp_path / "demo").iterdir())
+                signal.raise_signal(number)
+            yield np.zeros((0, 18, 3)), np.zeros(0)
 
-    def interrupted(self, image):
-        calls.append(image)
-        if len(calls) == 4:
-            assert any(path.name.startswith(".clip") for path in (tmp_path / "demo").iterdir())
-            signal.raise_signal(number)
-        return np.zeros((0, 18, 3)), np.zeros(0)
-
-    monkeypatch.setattr(PoseEstimator, "__call__", interrupted)
+    monkeypatch.setattr("utils.demo.run.stream", interrupted)
     ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", clip, "--output", tmp_path / "demo")
     assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted")
     assert written(tmp_path / "demo") == []
@@ -260,6 +261,15 @@ def test_frames_of_another_size_in_one_video(tmp_path):
         for size in ((64, 80), (32, 40), (64, 80)):
             write(np.full((*size, 3), 90, np.uint8))
     assert cv2.VideoCapture(str(tmp_path / "out.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 3
+
+
+@pytest.mark.parametrize("rate", [30000 / 1001, 60000 / 1001, 127.38347913, 29.873412, 600.0, 0.1])
+def test_videos_of_every_rate(tmp_path, rate):
+    with video.video_writer(tmp_path / "out.mp4", rate) as write:
+        for _ in range(3):
+            write(np.full((48, 64, 3), 90, np.uint8))
+    (tmp_path / "out.mp4").rename(tmp_path / "in.mp4")
+    assert video.VideoReader(tmp_path / "in.mp4").rate == pytest.approx(rate, abs=0.01)
 
 
 def test_a_video_too_small_to_write(tmp_path):

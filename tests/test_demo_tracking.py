@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from config.load import load_skeleton
-from utils.inference import PoseEstimator
 from utils.pictures.drawing import draw_people, person_colour
 
 FRAMES = 4
@@ -22,14 +21,15 @@ def two_people(monkeypatch):
     shape = np.stack([np.linspace(-6, 6, 18), np.linspace(-20, 20, 18), np.zeros(18)], 1)
     calls = []
 
-    def estimate(self, image):
-        step = len(calls) % FRAMES
-        calls.append(image.shape)
-        people = np.stack([shape + [x, 30, 0.9] for x in (20 + 2 * step, 90 - 2 * step, 60)])
-        order = [0, 2, 1] if step % 2 else [1, 2, 0]
-        return people[order].astype(np.float32), np.array([0.8, 0.05, 0.8])
+    def stream(estimator, images, batch_size):
+        for image in images:
+            step = len(calls) % FRAMES
+            calls.append(image.shape)
+            people = np.stack([shape + [x, 30, 0.9] for x in (20 + 2 * step, 90 - 2 * step, 60)])
+            order = [0, 2, 1] if step % 2 else [1, 2, 0]
+            yield people[order].astype(np.float32), np.array([0.8, 0.05, 0.8])
 
-    monkeypatch.setattr(PoseEstimator, "__call__", estimate)
+    monkeypatch.setattr("utils.demo.run.stream", stream)
     return calls
 
 

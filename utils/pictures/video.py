@@ -17,7 +17,8 @@ from config.files import existing_file, written_whole
 from data.images import opened_image, upright_bgr
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
-DEFAULT_RATE, HIGHEST_RATE = 25.0, 1000.0  # frames a second, where a file does not say, and where it makes no sense
+DEFAULT_RATE = 25.0  # frames a second, where a file does not say
+LOWEST_RATE, HIGHEST_RATE = 0.1, 600.0  # beyond them a file's makes no sense
 DEFAULT_DURATION, TIMED = 100.0, 20  # milliseconds of a frame, where an animation does not say; of so many the middle one counts
 MEASURED = 15  # frames of a camera that tell how many come in a second
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong with a video is said below, in one line
@@ -33,7 +34,7 @@ class VideoReader:
         if not there:
             raise UserError(f"video {path}: no frame can be read from it")
         rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.rate: float | None = rate if 0 < rate <= HIGHEST_RATE else DEFAULT_RATE
+        self.rate: float | None = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
         self.count: int | None = int(count) if 0 < count < 1e9 else None
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -56,7 +57,7 @@ class AnimationReader:
                     image.seek(number)
                     image.load()
                     durations.append(image.info.get("duration") or DEFAULT_DURATION)
-        self.rate: float | None = min(1000 / float(np.median(durations or [DEFAULT_DURATION])), HIGHEST_RATE)
+        self.rate: float | None = 1000 / float(np.median(durations or [DEFAULT_DURATION]))
 
     def __iter__(self) -> Iterator[np.ndarray]:
         number = 0
@@ -117,9 +118,10 @@ def video_writer(path: Path, rate: float | None) -> Iterator[Callable[[np.ndarra
 
         def begin() -> None:
             seconds, size = held[-1][0] - held[0][0], held[0][1].shape[1::-1]
-            measured = (len(held) - 1) / seconds if seconds > 0 else DEFAULT_RATE
+            wanted = rate or ((len(held) - 1) / seconds if seconds > 0 else DEFAULT_RATE)
+            wanted = round(min(max(wanted, LOWEST_RATE), HIGHEST_RATE), 2)  # MPEG-4 has no room for more places
             with _quiet():
-                opened = writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate or min(measured, HIGHEST_RATE), size)
+                opened = writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), wanted, size)
             if not opened:
                 raise UserError(f"video {path}: OpenCV cannot write MP4 of {size[0]} x {size[1]} pixels here")
             for _, frame in held:
