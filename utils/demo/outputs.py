@@ -36,7 +36,8 @@ class Found:
 
 
 class Output:
-    """What is made of one source, in a folder. A context, for a video: whole or not at all. `finish` writes what belongs to all of it."""
+    """What is made of one source, in a folder. A context: a video is there at its end, whole, or not at all. `finish`, afterwards, writes
+    what belongs to all pictures or frames together."""
 
     def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str], maps: bool):
         self.folder, self.source, self.skeleton, self.formats = folder, source, skeleton, formats

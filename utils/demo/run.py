@@ -106,28 +106,28 @@ def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Cl
     """Who was found in a source, after everything is written of it."""
     config = estimator.config
     tracker = Tracker(config.skeleton, config.tracking) if wanted.tracked else None
-    with Output(wanted.folder, source, config.skeleton, wanted.formats, wanted.maps) as output:
-        with Progress(source.count, source.label, source.unit) as progress:
-            shots = readable(clock.waiting(source, "decode"), failures, progress)
-            for name, image, people in clock.waiting(with_people(shots, estimator, wanted.batch_size), PEOPLE):
-                with clock.part("tracking") if tracker is not None else nullcontext():
-                    ids = None if tracker is None else tracker(image, *people)
-                found = Found(name, image.shape[:2], *people, ids)
-                pictures = drawn(image, found, estimator, wanted, clock)
-                with clock.part("write"):
-                    try:
-                        output.add(found, pictures)
-                    except UserError as error:  # of a picture alone, such as one that its format has no room for
-                        if isinstance(source, Frames):
-                            raise
-                        failures.add(name, error)
-                if wanted.sheet is not None:
-                    wanted.sheet.add(pictures[0])
-                progress.advance()
-                if wanted.window is not None and not wanted.window.show(pictures[-1], wait=not isinstance(source, Frames)):
-                    break
-        with clock.part("write"):
-            output.finish()
+    output = Output(wanted.folder, source, config.skeleton, wanted.formats, wanted.maps)
+    with output, Progress(source.count, source.label, source.unit) as progress:
+        shots = readable(clock.waiting(source, "decode"), failures, progress)
+        for name, image, people in clock.waiting(with_people(shots, estimator, wanted.batch_size), PEOPLE):
+            with clock.part("tracking") if tracker is not None else nullcontext():
+                ids = None if tracker is None else tracker(image, *people)
+            found = Found(name, image.shape[:2], *people, ids)
+            pictures = drawn(image, found, estimator, wanted, clock)
+            with clock.part("write"):
+                try:
+                    output.add(found, pictures)
+                except UserError as error:  # of a picture alone, such as one that its format has no room for
+                    if isinstance(source, Frames):
+                        raise
+                    failures.add(name, error)
+            if wanted.sheet is not None:
+                wanted.sheet.add(pictures[0])
+            progress.advance()
+            if wanted.window is not None and not wanted.window.show(pictures[-1], wait=not isinstance(source, Frames)):
+                break
+    with clock.part("write"):
+        output.finish()
     print(output.said())
     return output.found
 
