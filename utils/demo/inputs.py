@@ -21,7 +21,7 @@ from utils.pictures.video import VIDEO_SUFFIXES, AnimationReader, CameraReader, 
 
 T = TypeVar("T")
 Shot = tuple[str | int, np.ndarray | UserError]  # a picture's name or a frame's number; (H, W, 3) uint8 BGR, or why there is none
-MAX_ASPECT = 20  # longer side to shorter: more is no photograph, and some systems would need gigabytes for it
+MAX_ASPECT = 50  # longer side to shorter: more is no photograph, and some systems would need gigabytes for it
 FRAMES_AHEAD = 8  # decoded while the caller is busy
 
 
