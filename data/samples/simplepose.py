@@ -23,7 +23,7 @@ from data.transforms import (
     warp_mask,
 )
 
-MIN_KEYPOINTS = 5  # of a main person; all of them where the data set has fewer
+MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
 MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
 
@@ -36,7 +36,7 @@ class SimplePoseSamples:
 
     def __init__(self, people: PeopleFile, config: SimplePoseConfig):
         self.people, self.config = people, config
-        least = min(MIN_KEYPOINTS, len(people.keypoints))
+        least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         self.main = main_people(people.num_labelled, people.boxes, people.areas, people.crowd, people.image_of, least)
         self.image_of = people.image_of[self.main]
         self.known = torch.from_numpy(config.channels.known(people.labelled, people.outlines))

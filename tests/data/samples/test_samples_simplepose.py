@@ -53,9 +53,10 @@ def test_people_without_a_box_are_no_main_people(tmp_path):
     assert samples(tmp_path).main.tolist() == [4]
 
 
-def test_all_keypoints_of_a_small_data_set_are_enough(tmp_path):
+def test_a_small_data_set_asks_for_as_large_a_part_of_its_keypoints(tmp_path):
+    """Not for all of them: where feet are often hidden, few people would be left."""
     names = ["left_eye", "right_eye", "nose", "left_ear"]
-    build(tmp_path, [person(20, 20, visible=4), person(100, 60, visible=3)], names=names)
+    build(tmp_path, [person(20, 20, visible=2), person(100, 60, visible=1)], names=names)
     assert samples(tmp_path).main.tolist() == [0]
 
 
