@@ -73,6 +73,10 @@ def image_record(
     if (width, height) != described:
         return None, [f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"]
     joints = np.stack([annotated_joints(a, order) for a in annotations])
+    for annotation, points in zip(annotations, joints):
+        points = points[points[:, 2] != UNLABELLED, :2]
+        if len(points) and not ((points >= 0) & (points <= (width, height))).all(1).any() and not annotation.get("iscrowd"):
+            return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {annotation['id']} lies in it"]
     crowd = np.array([bool(a.get("iscrowd")) for a in annotations])
     boxes, areas = zip(*(box_and_area(a, order) for a in annotations))
     unlabelled = (joints[..., 2] == UNLABELLED).all(1)
@@ -133,7 +137,7 @@ def build_hdf5(annotations: Path, images: Path, output: Path, skeleton: Skeleton
         if people:
             jobs.append((image, people, images, order[order >= 0]))
     if not jobs:
-        raise UserError(f"annotation file {annotations}: no image has a person in it")
+        raise UserError(f"annotation file {annotations}: no image has a person in it, who would be of category {category}")
     if not keypoints:
         raise UserError(f"annotation file {annotations}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
     there = [file for file in (images / image["file_name"] for image, *_ in jobs) if file.is_file()]

@@ -77,16 +77,31 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
     Raises UserError where no category has any of them, or it and the skeleton overlap only in part; it names what the file has.
     """
     wanted = list(skeleton.dataset)
-    kinds = [(category["id"], list(category.get("keypoints") or [])) for category in coco.dataset["categories"]]
+    kinds = [(category["id"], _keypoint_names(category, path)) for category in coco.dataset["categories"]]
     number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
     if set(wanted) & set(names):
         check_overlap(names, skeleton, f"annotation file {path}")
         return number, np.array([names.index(name) if name in names else -1 for name in wanted])
-    found = ", ".join(str(category.get("name")) for category in coco.dataset["categories"]) or "none"
+    found = [f"{category.get('name')} ({_first(names)})" for category, (_, names) in zip(coco.dataset["categories"], kinds)]
     raise UserError(
-        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({wanted[0]}, ...); categories found: {found}"
-        " (COCO's person_keypoints_*.json files have it)"
+        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({_first(wanted)});"
+        f" categories found: {', '.join(found) or 'none'}; name them as the skeleton's 'dataset' does (COCO: its person_keypoints_*.json)"
     )
+
+
+def _keypoint_names(category: dict, path: str | Path) -> list[str]:
+    """The names of a category's keypoints, none where it has none. Raises UserError where they are not texts, each once."""
+    names = category.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"annotation file {path}: the 'keypoints' of category {category.get('name')!r} are not a list of names")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"annotation file {path}: category {category.get('name')!r} has two keypoints {twice!r}")
+    return names
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join([*names[:3], *["..."] * (len(names) > 3)]) or "no keypoints"
 
 
 def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = None) -> dict[int, Path]:
@@ -117,13 +132,16 @@ def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
 def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
     """(D, 3) x, y, v as the file has them (v 2 visible, 1 hidden, 0 not labelled), in the data set's order; zeros where it has none.
 
-    Raises UserError where the list is too short, or holds anything but finite numbers.
+    Raises UserError where the list is too short, or holds anything but finite numbers, or another v.
     """
     if not annotation.get("keypoints"):
         return np.zeros((len(order), 3))
     values = _numbers(annotation, "keypoints", "x, y, v of each keypoint")
     if values.size % 3 or values.size <= 3 * order.max():
         raise UserError(f"annotation {annotation['id']}: {values.size} keypoint numbers, expected 3 for each of the category's keypoints")
+    unknown = set(values.ravel()[2::3].tolist()) - {0, 1, 2}
+    if unknown:
+        raise UserError(f"annotation {annotation['id']}: a keypoint's v is {unknown.pop():g}, expected 0 unlabelled, 1 hidden or 2 visible")
     return np.where(order[:, None] >= 0, values.reshape(-1, 3)[order], 0)
 
 

@@ -48,7 +48,7 @@ class TrainingSet(Dataset):
         self._last = np.cumsum(self.sizes)
         for path, size in zip(paths, self.sizes):
             if not size:
-                raise UserError(f"training file {path}: holds no sample; build it again from other annotations")
+                raise UserError(f"training file {path}: holds no sample; nobody in it is large enough, in pixels, and labelled enough")
 
     def __len__(self) -> int:
         return int(self._last[-1])

@@ -65,7 +65,7 @@ def test_annotation_file_without_the_person_category(build, fails, trained, imag
     named = ("--checkpoint", trained / "last.pth", "--annotations", path, "--images", images, "--output", tmp_path / "out")
     for message in (build(path), fails("evaluate.py", *named)):
         assert "no category has the keypoints" in message
-        assert "cat, dog" in message
+        assert "cat (no keypoints), dog (no keypoints)" in message
 
 
 def rename(content: dict, names: list[str]) -> None:
@@ -73,6 +73,22 @@ def rename(content: dict, names: list[str]) -> None:
     content["categories"][0]["keypoints"] = names
     for annotation in content["annotations"]:
         annotation["keypoints"] = annotation["keypoints"][: 3 * len(names)]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["Nose", "LeftEye", "RightEye", "Tail"],
+            "(nose, left_eye, right_eye, ...); categories found: person (Nose, LeftEye, RightEye, ...)",
+        ),
+        (["nose", "left_eye", "left_eye"], "category 'person' has two keypoints 'left_eye'"),
+        ("nose", "the 'keypoints' of category 'person' are not a list of names"),
+        ([{"name": "nose"}], "the 'keypoints' of category 'person' are not a list of names"),
+    ],
+)
+def test_names_of_keypoints_that_make_no_sense(build, changed, names, said):
+    assert said in build(changed(lambda content: content["categories"][0].update(keypoints=names)))
 
 
 def test_keypoints_that_overlap_only_in_part_with_the_skeletons(build, fails, trained, images, tmp_path, changed):
@@ -113,6 +129,8 @@ def test_ids_that_are_text(build, changed, key):
         ("keypoints", "abc", "changed.json: annotation 1: its 'keypoints' is 'abc', expected x, y, v"),
         ("keypoints", [None] * 51, "its 'keypoints' is [None, "),
         ("keypoints", [float("nan")] * 51, "its 'keypoints' is [nan, "),
+        ("keypoints", [9, 9, 3] * 17, "annotation 1: a keypoint's v is 3, expected 0 unlabelled, 1 hidden or 2 visible"),
+        ("keypoints", [9, 9, 0.5] * 17, "a keypoint's v is 0.5"),
         ("bbox", None, "'bbox' is None"),
         ("bbox", ["a", 2, 3, 4], "'bbox' is ['a', 2, 3, 4]"),
         ("area", "big", "'area' is 'big', expected a number"),
@@ -121,6 +139,14 @@ def test_ids_that_are_text(build, changed, key):
 def test_annotations_that_make_no_sense(build, changed, key, value, said):
     path = changed(lambda content: [annotation.update({key: value}) for annotation in content["annotations"]])
     assert said in build(path)
+
+
+def test_keypoints_of_somebody_outside_the_image(run, changed, images, tmp_path):
+    """As of a picture that was made smaller after it was annotated: the image is left out, and said to be."""
+    path = changed(lambda content: content["annotations"][0].update(keypoints=[900, 9, 2] * 17))
+    status, out, err = run(BUILD, "--annotations", path, "--images", images, "--output", tmp_path / "out.h5", "--workers", 1)
+    assert (status, "people in 7 images" in out) == (0, True), err
+    assert "000000000001.jpg: is 160 x 128, and no keypoint of annotation 1 lies in it" in err
 
 
 def test_an_area_of_null_is_the_boxs(run, changed, images, tmp_path):
