@@ -1,0 +1,88 @@
+"""Play the annotation tool: the people of a COCO file written down by somebody who marks five keypoints of their own.
+
+    python examples/five_keypoints/annotate.py --annotations COCO.json --output F.json [--annotator N]
+
+The keypoints are head, hands and feet, of the category "figure"; people have a box, and neither an outline nor an area, as many tools
+leave them. Each annotator has another unsteady hand, and none labels what the COCO file does not.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":  # run as a script, Python looks in this folder first; the project's root is where the packages are
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import argparse
+
+import numpy as np
+from pycocotools.coco import COCO
+
+from config.errors import at_least, run_script
+from config.files import write_json
+from config.load import load_skeleton
+from data.formats.coco import file_keypoints, keypoint_category, load_coco, naming_file, person_box
+
+# The middle of which of COCO's keypoints each one is, and how far from it a hand puts it: standard deviation in x and in y, as a part of
+# the square root of the box's area
+KEYPOINTS = {
+    "head": (("nose", "left_eye", "right_eye", "left_ear", "right_ear"), 0.02),
+    "left hand": (("left_wrist",), 0.03),
+    "right hand": (("right_wrist",), 0.03),
+    "left foot": (("left_ankle",), 0.03),
+    "right foot": (("right_ankle",), 0.03),
+}
+CATEGORY = 3
+
+
+def five_keypoints(joints: np.ndarray, names: list[str], size: float, rng: np.random.Generator) -> np.ndarray:
+    """(5, 3) x, y, v of one person. joints (D, 3), v as COCO's file has it: 0 not labelled, 1 hidden, 2 visible; size in pixels."""
+    marked = np.zeros((len(KEYPOINTS), 3))
+    for keypoint, (parts, spread) in zip(marked, KEYPOINTS.values()):
+        labelled = joints[[names.index(part) for part in parts]]
+        labelled = labelled[labelled[:, 2] > 0]
+        shift = rng.normal(0, spread * size, 2)
+        if len(labelled):
+            keypoint[:] = *np.round(labelled[:, :2].mean(0) + shift, 1), labelled[:, 2].max()
+    return marked
+
+
+def annotated_anew(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
+    """The content of the annotation file."""
+    skeleton = load_skeleton("coco")
+    category, order = keypoint_category(coco, skeleton, path)
+    people = []
+    for person in coco.loadAnns(coco.getAnnIds(catIds=[category])):
+        rng = np.random.default_rng([annotator, person["id"]])
+        box = person_box(person)
+        keypoints = five_keypoints(file_keypoints(person, order), list(skeleton.dataset), float(np.sqrt(box[2:].prod())), rng)
+        people.append({
+            "id": person["id"],
+            "image_id": person["image_id"],
+            "category_id": CATEGORY,
+            "bbox": box.tolist(),
+            "iscrowd": int(bool(person.get("iscrowd"))),
+            "keypoints": keypoints.ravel().tolist(),
+        })  # fmt: skip
+    categories = [{"id": CATEGORY, "name": "figure", "keypoints": list(KEYPOINTS)}]
+    images = [{key: image[key] for key in ("id", "file_name")} for image in coco.dataset["images"]]
+    return {"images": images, "annotations": people, "categories": categories}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO's, of the 17 keypoints")
+    parser.add_argument("--output", type=Path, required=True, help="the annotation file to write")
+    parser.add_argument("--annotator", type=int, default=1, metavar="N", help="whose hand it is (1)")
+    options = parser.parse_args()
+    at_least(0, annotator=options.annotator)
+    with naming_file(options.annotations):
+        content = annotated_anew(load_coco(options.annotations), options.annotations, options.annotator)
+    write_json(options.output, content)
+    print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,81 @@
+"""Sigmas of a skeleton's keypoints from pictures that two people annotated.
+
+    python examples/five_keypoints/sigmas.py --annotations FIRST.json SECOND.json --skeleton S.yaml
+
+As COCO's are measured: the spread of an annotator's places about the true one, as a part of the square root of the person's area. The
+square of what two annotators are apart is, on average, twice that of what one is from the truth.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # run as a script, Python looks in this folder first; the project's root is where the packages are
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import argparse
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from config import Skeleton, UserError
+from config.errors import run_script
+from config.load import load_skeleton
+from data.formats import load_annotations
+from data.formats.coco import file_keypoints, keypoint_category, naming_file, person_area, person_box
+
+SAME = 0.5  # the least overlap (IoU) of two boxes of one person
+People = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as the file has them, boxes (P, 4), areas (P,)
+
+
+def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, People]:
+    """The people with keypoints of each image, by its file name."""
+    coco = load_annotations(path)
+    category, order = keypoint_category(coco, skeleton, path)
+    found = {}
+    with naming_file(path):
+        for image_id, image in coco.imgs.items():
+            people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+            labelled = [person for person in people if file_keypoints(person, order)[:, 2].any() and not person.get("iscrowd")]
+            if labelled:
+                parts = zip(*((file_keypoints(person, order), person_box(person), person_area(person)) for person in labelled))
+                found[image["file_name"]] = tuple(map(np.array, parts))
+    return found
+
+
+def squared_distances(first: People, second: People) -> np.ndarray:
+    """(P, D) between the keypoints of those in both, over the mean of their areas; NaN where one of the two did not label it."""
+    overlaps = np.asarray(coco_mask.iou(first[1], second[1], [0] * len(second[1])))
+    matches = [(i, int(row.argmax())) for i, row in enumerate(overlaps) if row.max() >= SAME]
+    rows, columns = np.array(matches, int).reshape(-1, 2).T
+    a, b = first[0][rows], second[0][columns]
+    squared = ((a[..., :2] - b[..., :2]) ** 2).sum(2) / ((first[2][rows] + second[2][columns]) / 2)[:, None]
+    return np.where((a[..., 2] > 0) & (b[..., 2] > 0), squared, np.nan)
+
+
+def measured_sigmas(first: dict[str, People], second: dict[str, People], skeleton: Skeleton) -> dict[str, tuple[float, int]]:
+    """Of each keypoint in the skeleton's own names, sigma and the number of people whom it was measured on."""
+    both = [squared_distances(first[name], second[name]) for name in first if name in second]
+    squared = np.concatenate([np.zeros((0, len(skeleton.dataset))), *both])
+    counts = np.isfinite(squared).sum(0)
+    sums = np.nansum(squared, 0)
+    for name, count in zip(skeleton.dataset, counts):
+        if not count:
+            raise UserError(f"keypoint {name!r}: no person has it in both annotation files")
+    return {name: (float(np.sqrt(total / count / 2)), int(count)) for name, total, count in zip(skeleton.dataset.values(), sums, counts)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--annotations", type=Path, nargs=2, required=True, metavar="FILE", help="of the same images, by two people")
+    parser.add_argument("--skeleton", required=True, help="name in config/skeletons, or path of a YAML file")
+    options = parser.parse_args()
+    skeleton = load_skeleton(options.skeleton)
+    sigmas = measured_sigmas(*(people_of_images(path, skeleton) for path in options.annotations), skeleton)
+    for name, (sigma, count) in sigmas.items():
+        print(f"{name}: {sigma:.3f}  # {count} people")
+
+
+if __name__ == "__main__":
+    run_script(main)

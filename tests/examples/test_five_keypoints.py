@@ -1,0 +1,110 @@
+"""The example of own annotations, small: from a COCO file to a network fine-tuned on five keypoints, and its figures."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from places import ROOT
+
+from config import load_config
+from config.load import load_skeleton
+from data.formats.coco import load_coco
+from data.people_file import PeopleFile
+from data.synthetic import KEYPOINTS
+
+EXAMPLE = "examples/five_keypoints"
+SKELETON = load_skeleton(str(ROOT / EXAMPLE / "skeleton.yaml"))
+
+
+@pytest.fixture
+def own(run, annotations, tmp_path):
+    """The annotation files of two annotators."""
+    files = [tmp_path / f"{number}.json" for number in (1, 2)]
+    for number, path in enumerate(files, start=1):
+        named = ("--annotations", annotations, "--output", path, "--annotator", number)
+        ended = run(f"{EXAMPLE}/annotate.py", *named)
+        assert ended.status == 0, ended.err
+    return files
+
+
+def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations):
+    first, second = (json.loads(path.read_text()) for path in own)
+    (category,) = first["categories"]
+    assert sorted(category["keypoints"]) == sorted(SKELETON.dataset)
+    feet = [category["keypoints"].index(name) for name in ("left foot", "right foot")]
+    ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
+    coco = load_coco(annotations)
+    labelled = 0
+    for mine, other in zip(first["annotations"], second["annotations"], strict=True):
+        person = coco.anns[mine["id"]]
+        a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, person))
+        assert a[feet, 2].tolist() == true[ankles, 2].tolist()
+        seen = a[:, 2] > 0
+        assert (a[~seen] == 0).all()
+        assert (a[seen, :2] != b[seen, :2]).any(1).all()
+        near = 0.2 * np.sqrt(np.prod(person["bbox"][2:]))
+        assert (np.hypot(*(a[feet, :2] - true[ankles, :2]).T)[seen[feet]] < near).all()
+        assert {"area", "segmentation"}.isdisjoint(mine)
+        labelled += seen.sum()
+    assert labelled > 30
+
+
+def five(x: float, y: float, number: int, **more) -> dict:
+    """An annotation of somebody in a box of 50 x 80 with all keypoints at one place."""
+    person = {"id": number, "image_id": 1, "category_id": 1, "bbox": [x, y, 50, 80], "keypoints": [x + 9, y + 9, 2] * 5}
+    return person | more
+
+
+def test_sigmas_are_the_spread_of_one_annotator(run, fails, tmp_path):
+    """Two who are 4 pixels apart, in another order of people, over the root of the box's area."""
+    first = [five(10, 10, 1), five(200, 10, 2), five(400, 10, 3)]
+    second = [five(201, 10, 7), five(10, 10, 8), five(600, 10, 9, keypoints=[0] * 15)]
+    for person, shift in zip(second, (3, 4)):
+        person["keypoints"] = [v + shift * (k % 3 == 0) for k, v in enumerate(person["keypoints"])]
+    second[1]["keypoints"][2::3] = [0, 2, 2, 2, 2]
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    for path, people in zip(files, (first, second)):
+        categories = [{"id": 1, "name": "figure", "keypoints": list(SKELETON.dataset)}]
+        path.write_text(json.dumps({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": people, "categories": categories}))
+    ended = run(f"{EXAMPLE}/sigmas.py", "--annotations", *files, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
+    assert ended.status == 0, ended.err
+    assert yaml.safe_load(ended.out) == dict.fromkeys(SKELETON.keypoints, round(np.sqrt(16 / 2 / 4000), 3))
+    assert "head: 0.045  # 1 people" in ended.out
+    second_content = json.loads(files[1].read_text()) | {"annotations": []}
+    files[1].write_text(json.dumps(second_content))
+    message = fails(f"{EXAMPLE}/sigmas.py", "--annotations", *files, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
+    assert "keypoint 'head': no person has it in both" in message
+
+
+def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monkeypatch):
+    """As the page has it, with the tiny network that learned COCO's keypoints; the skeleton travels in the checkpoint."""
+    monkeypatch.chdir(ROOT)
+    people, output = tmp_path / "own.h5", tmp_path / "run"
+    skeleton = f"{EXAMPLE}/skeleton.yaml"
+    build = ("--annotations", own[0], "--images", images, "--output", people, "--skeleton", skeleton, "--workers", 1)
+    assert run("data/coco_masks_hdf5.py", *build).status == 0
+    assert PeopleFile(people, SKELETON).keypoints == list(SKELETON.dataset)
+    stored = load_config(trained / "config.yaml")
+    model = yaml.safe_dump(stored.model.model_dump(mode="json"), default_flow_style=True, width=1000).strip()
+    overrides = (f"data.train={people}", f"data.val={people}", "data.input_size=[64, 64]", f"model={model}", "loss.scale_weights=[1, 1, 1]")
+    command = ("--config", f"{EXAMPLE}/train.yaml", "--output", output, "--init", trained / "best.pth", *overrides, "train.epochs=1")
+    ended = run("train.py", *command, "train.milestones=null", "inference.pad_multiple=16")
+    assert ended.status == 0, ended.err
+    assert "tensors taken" in ended.out
+    assert "predictions" in ended.out.split("newly initialised")[1]
+    monkeypatch.chdir(tmp_path)  # nothing but the checkpoint is needed from here on
+    named = ("--annotations", own[1], "--images", images, "--checkpoint", output / "best.pth")
+    ended = run("evaluate.py", *named)
+    assert ended.status == 0, ended.err
+    assert ended.out.split()[0] == "AP"
+    assert 0 <= json.loads((output / "evaluation" / "figures.json").read_text())["AP"] <= 1
+
+
+def test_the_example_starts_from_the_quickstarts_network(monkeypatch):
+    """Else `--init runs/quickstart/best.pth` would not fit."""
+    monkeypatch.chdir(ROOT)  # the path of the skeleton is from there
+    own, quickstart = (load_config(ROOT / path) for path in (f"{EXAMPLE}/train.yaml", "config/quickstart.yaml"))
+    assert own.model == quickstart.model
