@@ -18,18 +18,9 @@ ON_CPU = torch.device("cpu")
 
 
 def test_a_table_of_all_variants(tiny):
-    command = [
-        sys.executable,
-        ROOT / "benchmarks" / "training.py",
-        "--config",
-        tiny,
-        "--device",
-        "cpu",
-        "--precisions",
-        "float32",
-        "bfloat16",
-    ]
-    ended = subprocess.run([*command, "--no-compile", "--rounds", "1", "--steps", "1"], capture_output=True, text=True, timeout=120)
+    options = ("--device", "cpu", "--precisions", "float32", "bfloat16", "--no-compile", "--rounds", "1", "--steps", "1")
+    command = [sys.executable, ROOT / "benchmarks" / "training.py", "--config", tiny, *options]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     title, _, names, line, *rows, _, last = ended.stdout.splitlines()
     assert "2 x 64 x 64" in title
