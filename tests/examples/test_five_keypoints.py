@@ -103,6 +103,23 @@ def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monk
     assert 0 <= json.loads((output / "evaluation" / "figures.json").read_text())["AP"] <= 1
 
 
+def test_the_pages_annotation_file_is_enough(run, images, tmp_path):
+    """Nothing is needed that the page leaves out, and the commands' scripts and options are there."""
+    page = (ROOT / "docs" / "own_data.md").read_text()
+    (tmp_path / "page.json").write_text(page.split("```json\n")[1].split("```")[0])
+    named = ("--annotations", tmp_path / "page.json", "--images", images, "--output", tmp_path / "page.h5", "--workers", 1)
+    ended = run("data/coco_masks_hdf5.py", *named, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
+    assert ended.status == 0, ended.err
+    assert "1 people in 1 images" in ended.out
+    commands = [line.split() for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
+    assert len(commands) > 10
+    for python, script, *words in commands:
+        assert python == "python"
+        source = (ROOT / script).read_text() if script != "train.py" else (ROOT / "utils/training/command_line.py").read_text()
+        assert all(f'"{word}"' in source for word in words if word.startswith("--")), script
+        assert all((ROOT / word).exists() for word in words if word.startswith(("examples/", "config/"))), script
+
+
 def test_the_example_starts_from_the_quickstarts_network(monkeypatch):
     """Else `--init runs/quickstart/best.pth` would not fit."""
     monkeypatch.chdir(ROOT)  # the path of the skeleton is from there
