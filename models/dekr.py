@@ -47,6 +47,10 @@ class DEKR(nn.Module):
         features = finest(self.trunk.forward_features(self.normalize(images)))
         return self.heat_out(self.heat_block(self.heat_in(features))), self.offset_out(self.offset_blocks(self.offset_in(features)))
 
+    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What people are found from: all of it."""
+        return self(images)
+
     def _draw_weights(self) -> None:
         """Convolutions from N(0, 0.001); those that deform others 0, so that at first all taps of one see the same pixel."""
         for name, module in self.named_modules():

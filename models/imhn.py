@@ -132,9 +132,12 @@ class Stage(nn.Module):
         self.merge_features = nn.ModuleList(ConvBN(width, c, 1, activation=False) for c in handed)
         self.merge_predictions = nn.ModuleList(ConvBN(outputs, c, 1, activation=False) for c in handed)
 
-    def forward(self, x: Tensor, caches: list[Tensor] | None) -> tuple[list[Tensor], list[Tensor]]:
-        """x (N, c_0, h, w) and the previous stage's caches -> predictions and caches of every scale, finest first."""
-        scales = self.hourglass(x)
+    def forward(self, x: Tensor, caches: list[Tensor] | None, count: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """x (N, c_0, h, w) and the previous stage's caches -> predictions and caches of every scale or the `count` finest, finest first.
+
+        A scale's depend on no other scale's.
+        """
+        scales = self.hourglass(x)[:count]
         if caches is not None:
             scales = [scale + cache for scale, cache in zip(scales, caches)]
         features = [module(scale) for module, scale in zip(self.features, scales)]
@@ -169,9 +172,16 @@ class IMHN(nn.Module):
         Returns, per stage, the predictions (N, outputs, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first; unbounded values
         that are trained towards [0, 1].
         """
+        return self._predictions(images, None)
+
+    def answer(self, images: Tensor) -> Tensor:
+        """The last stage's predictions at the finest scale (N, outputs, H / 4, W / 4), without what only the coarse scales' need."""
+        return self._predictions(images, 1)[-1][0]
+
+    def _predictions(self, images: Tensor, scales: int | None) -> list[list[Tensor]]:
         x, caches, predictions = self.front(images), None, []
         for stage in self.stages:
-            stage_predictions, next_caches = stage(x, caches)
+            stage_predictions, next_caches = stage(x, caches, scales)
             predictions.append(stage_predictions)
             if next_caches:
                 x, caches = x + next_caches[0], next_caches

@@ -42,6 +42,10 @@ class SimpleBaselines(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
 
+    def answer(self, images: Tensor) -> Tensor:
+        """What people are found from: all of it."""
+        return self(images)
+
 
 def resnet_trunk(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
     """torchvision's ResNet from images to features at stride 32, and how many channels these have.

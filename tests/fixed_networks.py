@@ -47,6 +47,9 @@ class FixedNetwork(nn.Module):
         wrong = [torch.full((len(images), len(FLIP), 1, 1), torch.nan)]  # coarser scales and earlier stages are not asked
         return [wrong, [torch.einsum("nihw,ci->nchw", halves, self.weights), *wrong]]
 
+    def answer(self, images: Tensor) -> Tensor:
+        return self(images)[-1][0]
+
 
 class EvenHandedNetwork(FixedNetwork):
     """Answers a mirrored picture with mirrored maps, as the real one is trained to."""
@@ -66,3 +69,6 @@ class MeanNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         return [[F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)]]
+
+    def answer(self, images: Tensor) -> Tensor:
+        return self(images)[-1][0]

@@ -212,3 +212,9 @@ def test_a_block_knows_each_keypoint_alone():
     features[:, 4:8] += 1
     changed = (block(features) != before).flatten(2).any(2)[0]
     assert changed.tolist() == [False] * 4 + [True] * 4 + [False] * 4
+
+
+@torch.inference_mode()
+def test_the_answer_is_all_that_the_network_says():
+    network, image = lively(), torch.rand(1, 3, 64, 64)
+    assert all(torch.equal(answered, said) for answered, said in zip(network.answer(image), network(image), strict=True))

@@ -1,5 +1,7 @@
 """The network's shapes, configuration and names."""
 
+import re
+
 import pytest
 import torch
 
@@ -24,6 +26,24 @@ def test_every_stage_answers_at_every_scale(stages, depth):
     assert len(answer) == stages
     for scales in answer:
         assert [tuple(s.shape) for s in scales] == [(2, 50, multiple // 4 // 2**i, 2 * multiple // 4 // 2**i) for i in range(depth + 1)]
+
+
+@torch.inference_mode()
+def test_the_answer_is_what_the_last_stage_says_at_the_finest_scale_and_nothing_else_is_run():
+    torch.manual_seed(0)
+    model = build("model.stages=3", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    image = torch.rand(2, 3, 64, 96)
+    expected = model(image)[-1][0]
+    names = {module: name for name, module in model.named_modules() if list(module.parameters(recurse=False))}
+    run = set()
+    for module, name in names.items():
+        module.register_forward_hook(lambda *_, name=name: run.add(name))
+    assert torch.equal(model.answer(image), expected)
+    coarse = {name for name in names.values() if re.search(r"(features|predictions)\.[12]\b", name)}
+    assert len(coarse) == 3 * 2 * (6 + 1) + 2 * 2 * (2 + 2)
+    assert run == set(names.values()) - coarse
 
 
 def test_every_parameter_learns_in_training():

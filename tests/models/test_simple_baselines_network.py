@@ -163,3 +163,9 @@ def test_new_layers_begin_small():
     for layer in (model.deconv_layers[0], model.deconv_layers[6], model.final_layer):
         assert layer.weight.std().item() == pytest.approx(0.001, rel=0.2)
     assert not model.final_layer.bias.any()
+
+
+@torch.inference_mode()
+def test_the_answer_is_all_that_the_network_says():
+    model, image = lively(small()), torch.rand(1, 3, 64, 64)
+    assert torch.equal(model.answer(image), model(image))

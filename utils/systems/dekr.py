@@ -219,7 +219,7 @@ def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrC
         height, width = (-(-side // STRIDE) for side in input_size(images[0].shape[:2], scale, config))
         half = settings.precision != "float32"
         with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
-            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network(batch)
+            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.answer(batch)
         answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
     return answers
 
@@ -228,7 +228,7 @@ def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> 
     """Heatmap and offset, averaged with the mirror images': as published these are moved to the left by FLIP_SHIFT columns."""
     mirrored = images.flip(3)
     mirrored[..., :-FLIP_SHIFT] = mirrored[..., FLIP_SHIFT:].clone()
-    return with_mirror_averaged(*network(torch.cat([images, mirrored])), config)
+    return with_mirror_averaged(*network.answer(torch.cat([images, mirrored])), config)
 
 
 def with_mirror_averaged(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:

@@ -94,7 +94,7 @@ def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesC
     batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
     half = settings.precision != "float32"
     with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
-        maps = network(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
+        maps = network.answer(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
     return with_mirror_averaged(maps, config) if settings.flip else maps
 
 

@@ -109,7 +109,7 @@ def _maps_at(network: nn.Module, images: list[np.ndarray], sizes: list[Size], co
         batch = torch.cat([batch, batch.flip(3)])
     half = settings.precision != "float32"
     with torch.autocast(batch.device.type, getattr(torch, settings.precision) if half else None, enabled=half):
-        maps = network(batch)[-1][0]
+        maps = network.answer(batch)
     maps = maps.float()
     if settings.flip:
         straight, mirrored = maps.chunk(2)

@@ -58,6 +58,9 @@ class HalvesNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.heat(images), self.offset(images)
 
+    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self(images)
+
 
 @torch.inference_mode()
 def test_the_mirror_images_answer_is_averaged_in_as_published():

@@ -61,6 +61,9 @@ class KnowingNetwork(nn.Module):
         self.mixed.append(torch.is_autocast_enabled("cpu"))
         return torch.stack([self._maps(image) for image in images.double().numpy()])
 
+    def answer(self, images: Tensor) -> Tensor:
+        return self(images)
+
     def _maps(self, image: np.ndarray) -> Tensor:
         _, h, w = image.shape
         people, (height, width) = self.scenes[round((1 - image[2].max()) * 255 / NUMBER_STEP)]

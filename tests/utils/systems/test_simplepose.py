@@ -292,6 +292,9 @@ class SceneNetwork(nn.Module):
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         return [[torch.stack([self._maps(image) for image in images])]]
 
+    def answer(self, images: Tensor) -> Tensor:
+        return self(images)[-1][0]
+
     def _maps(self, image: Tensor) -> Tensor:
         columns = (image[2, 0] > 0.9).nonzero()[:, 0]
         turned = image[1, 0, columns[0]] > 0.9  # green marks the right-hand border
