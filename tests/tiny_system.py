@@ -20,7 +20,7 @@ from config.skeleton import UNLABELLED
 from config.systems import Parts
 from data.people_file import PeopleFile
 from models.names import TensorNames
-from utils.systems import People, PoseSystem
+from utils.systems import Decoder, People, PoseSystem
 
 STRIDE = 4
 
@@ -123,24 +123,30 @@ class TinyLoss(nn.Module):
         return self.keypoints[keypoint]
 
 
-class TinyDecoder:
+class TinyDecoder(Decoder):
     def __init__(self, network: nn.Module, config: TinyConfig):
         self.network, self.config, self.needs_boxes = network, config, config.inference.boxes
 
+    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Each image with its boxes."""
+        return list(zip(images, boxes or [np.array([[0, 0, *image.shape[1::-1]]]) for image in images]))
+
     @torch.inference_mode()
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
-        if boxes is None:
-            boxes = [np.array([[0, 0, *image.shape[1::-1]]]) for image in images]
+    def maps(self, inputs: list[tuple[np.ndarray, np.ndarray]]) -> list[People]:
+        """Of each image keypoints and what its boxes score."""
         found = []
-        for image, of_image in zip(images, boxes):
+        for image, of_image in inputs:
             corner, end = np.maximum(of_image[:, :2], 0).astype(int), (of_image[:, :2] + of_image[:, 2:4]).astype(int)
             inside = (corner < np.minimum(end, image.shape[1::-1])).all(1)
             people = [self._person(image[y:b, x:r]) + (x, y, 0) for (x, y), (r, b) in zip(corner[inside], end[inside])]
             keypoints = np.array(people, np.float32).reshape(-1, self.config.skeleton.num_keypoints, 3)
-            scores = keypoints[..., 2].mean(1) * (of_image[inside, 4] if of_image.shape[1] > 4 else 1)
-            order = np.argsort(-scores, kind="stable")
-            found.append((keypoints[order], scores[order]))
+            found.append((keypoints, of_image[inside, 4] if of_image.shape[1] > 4 else np.ones(len(people))))
         return found
+
+    def people(self, maps: list[People]) -> list[People]:
+        scores = [keypoints[..., 2].mean(1) * of_boxes for keypoints, of_boxes in maps]
+        order = [np.argsort(-of_image, kind="stable") for of_image in scores]
+        return [(keypoints[best], of_image[best]) for (keypoints, _), of_image, best in zip(maps, scores, order)]
 
     def _person(self, crop: np.ndarray) -> np.ndarray:
         height, width = self.config.data.input_size

@@ -1,8 +1,10 @@
-"""The device that a network runs on."""
+"""The device that a network runs on, and what goes there."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from config import UserError
 
@@ -17,3 +19,15 @@ def default_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r}: not available here; use cpu, or cuda on a machine with an NVIDIA GPU") from error
     return device
+
+
+def as_images(pixels: np.ndarray, device: torch.device) -> Tensor:
+    """(N, h, w, 3) uint8 -> (N, 3, h, w) float32 in [0, 1] on the device, channels last: it is bytes that are sent there."""
+    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
+
+
+def in_precision(precision: str, device: torch.device) -> torch.autocast:
+    """Within it, networks run in this floating-point type as far as that is safe."""
+    half = precision != "float32"
+    # No cache of converted weights: each is used once, and threads would share it
+    return torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half, cache_enabled=False)

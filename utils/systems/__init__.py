@@ -5,9 +5,9 @@ Trainers, evaluation and demo know only this. The systems are listed in `config/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -24,13 +24,35 @@ People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in ima
 Responses = Callable[[nn.Module, np.ndarray, np.ndarray | None, Any], dict[str, np.ndarray]]
 
 
-class Decoder(Protocol):
-    """From photographs to people; built once with a network and its configuration."""
+class Decoder:
+    """From photographs to people; built once with a network and its configuration, of which it calls `answer` alone.
 
-    needs_boxes: bool  # whether it must be told where people are
+    The way has three parts, of which one batch's can be done beside another's: only `maps` needs the network.
+    """
 
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[People]:
-        """images: each (H, W, 3) uint8 BGR. boxes: for each image (B, 4) x, y, width, height in its pixels; None where none are needed."""
+    needs_boxes = False  # whether it must be told where people are
+
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
+        """images: each (H, W, 3) uint8 BGR. boxes: for each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None
+        where none are needed. Returns of each image keypoints (P, K, 3) x, y, score in image pixels, scores (P,), best first.
+        """
+        return self.people(self.maps(self.inputs(images, boxes)))
+
+    def alike(self, image_size: tuple[int, int]) -> Hashable:
+        """Of an image's height and width: the network sees images together where this is equal."""
+        return None
+
+    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Any:
+        """What the network is to see, in memory, and what else is needed later."""
+        raise NotImplementedError
+
+    def maps(self, inputs: Any) -> Any:
+        """What it answers, on its device."""
+        raise NotImplementedError
+
+    def people(self, maps: Any) -> list[People]:
+        """Who that is."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -14,8 +15,9 @@ from torch.nn import functional as F
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
 from data.samples.dekr import DekrSamples
 from models.dekr_rescoring import rescored
+from utils.device import as_images, in_precision
 from utils.pictures.maps import draw_maps, on_image
-from utils.systems import People, PoseSystem
+from utils.systems import Decoder, People, PoseSystem
 from utils.systems.dekr_matching import enlarged, matched
 from utils.systems.dekr_rescoring import load_rescoring
 
@@ -26,27 +28,49 @@ DIVISOR = 32  # the network's input has sides that are multiples of it
 FLIP_SHIFT = STRIDE - 1  # columns by which a mirrored input is moved, so that its map pixels lie where the straight one's do
 
 
-class DekrDecoder:
-    """People of a batch of photographs."""
+@dataclass(frozen=True)
+class Group:
+    """Images of one input size, and what the network sees of them or answers."""
 
-    needs_boxes = False
+    numbers: list[int]  # of the images
+    image_sizes: list[Size]
+    inputs: list[np.ndarray]  # of each scale (N, h, w, 3) uint8
+    maps: list[ScaleMaps]
+
+
+class DekrDecoder(Decoder):
+    """People of a batch of photographs."""
 
     def __init__(self, network: nn.Module, config: DekrConfig):
         self.network, self.config = network, config
         path = config.inference.rescore
         self.rescoring = None if path is None else load_rescoring(path, config.skeleton)
 
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
-        """images: each (H, W, 3) uint8 BGR -> of each, keypoints (P, K, 3) x, y, score in image pixels, scores (P,), best first."""
-        alike: dict[Size, list[int]] = defaultdict(list)
+    def alike(self, image_size: Size) -> Hashable:
+        return input_size(image_size, 1.0, self.config)
+
+    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
+        alike: dict[Hashable, list[int]] = defaultdict(list)
         for number, image in enumerate(images):
-            alike[input_size(image.shape[:2], 1.0, self.config)].append(number)
+            alike[self.alike(image.shape[:2])].append(number)
+        groups = []
+        for numbers in alike.values():
+            of_group = [images[n] for n in numbers]
+            inputs = [as_input(of_group, scale, self.config) for scale in self.config.inference.scales]
+            groups.append(Group(numbers, [image.shape[:2] for image in of_group], inputs, []))
+        return groups
+
+    def maps(self, inputs: list[Group]) -> list[Group]:
+        return [
+            Group(group.numbers, group.image_sizes, [], answers_to(self.network, group.inputs, group.image_sizes[0], self.config))
+            for group in inputs
+        ]
+
+    def people(self, maps: list[Group]) -> list[People]:
         people: dict[int, People] = {}
-        for group in alike.values():
-            of_group = [images[n] for n in group]
-            answers = predict_maps(self.network, of_group, self.config)
-            people |= zip(group, decode_batch(answers, [image.shape[:2] for image in of_group], self.config))
-        return [self._ranked(*people[number]) for number in range(len(images))]
+        for group in maps:
+            people |= zip(group.numbers, decode_batch(group.maps, group.image_sizes, self.config))
+        return [self._ranked(*people[number]) for number in range(len(people))]
 
     def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
         """People in the order of their scores, rescored if so configured: a few numbers, which need no device."""
@@ -209,16 +233,21 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
     return padded
 
 
-@torch.inference_mode()
 def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrConfig) -> list[ScaleMaps]:
     """The network's answers at each scale of `config.inference`, the mirror image's averaged in, for images of one input size."""
+    inputs = [as_input(images, scale, config) for scale in config.inference.scales]
+    return answers_to(network, inputs, images[0].shape[:2], config)
+
+
+@torch.inference_mode()
+def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Size, config: DekrConfig) -> list[ScaleMaps]:
+    """What `predict_maps` returns. inputs: of each scale (N, h, w, 3) uint8; image_size: an image's."""
     settings, device = config.inference, next(network.parameters()).device
     answers = []
-    for scale in settings.scales:
-        batch = torch.from_numpy(as_input(images, scale, config)).to(device).permute(0, 3, 1, 2).float().div_(255)
-        height, width = (-(-side // STRIDE) for side in input_size(images[0].shape[:2], scale, config))
-        half = settings.precision != "float32"
-        with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
+    for scale, pixels in zip(settings.scales, inputs):
+        batch = as_images(pixels, device)
+        height, width = (-(-side // STRIDE) for side in input_size(image_size, scale, config))
+        with in_precision(settings.precision, device):
             heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.answer(batch)
         answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
     return answers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -14,16 +15,29 @@ from torch import Tensor, nn
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.oks import oks_nms
 from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size, crop_matrix
+from utils.device import as_images, in_precision
 from utils.pictures.maps import draw_maps, on_image
-from utils.systems import People, PoseSystem
+from utils.systems import Decoder, People, PoseSystem
 
 ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
 LEAST_RESPONSE = 1e-6  # less has no logarithm worth looking at
 Subpixel = Literal["parabola", "quarter"]
 
 
-class SimpleBaselinesDecoder:
-    """People of a batch of photographs, in the boxes that are named."""
+@dataclass(frozen=True)
+class Crops:
+    """The boxes of a batch of images, one image's after the other's, and what the network sees in them."""
+
+    counts: list[int]  # of each image
+    centres: np.ndarray  # (P, 2) x, y, and ...
+    sizes: np.ndarray  # ... (P, 2) width, height of the crops in image pixels
+    scores: np.ndarray  # (P,) of the boxes
+    pixels: list[np.ndarray]  # (up to inference.crops, h, w, 3) uint8
+
+
+class SimpleBaselinesDecoder(Decoder):
+    """People of a batch of photographs, in the boxes that are named: nobody where a box has no area or lies outside the image, and one
+    person where several boxes found the same."""
 
     needs_boxes = True
 
@@ -31,25 +45,32 @@ class SimpleBaselinesDecoder:
         self.network, self.config = network, config
         self.sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
 
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[People]:
-        """images: each (H, W, 3) uint8 BGR. boxes: of each (B, 4) x, y, width, height in its pixels, or (B, 5) with their scores.
-
-        Returns of each image keypoints (P, K, 3) x, y, response in image pixels, scores (P,), best first; nobody where a box has no area or
-        lies outside the image, and one person where several boxes found the same.
-        """
+    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Crops:
         usable = [usable_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
         counts = [len(of_image) for of_image in usable]
         everybody = np.concatenate([np.zeros((0, 5)), *usable])
         centres, sizes = centre_and_size(everybody[:, :4], self.config.data.input_size)
         image_of = np.repeat(np.arange(len(images)), counts)
-        keypoints = np.zeros((len(everybody), self.config.skeleton.num_keypoints, 3), np.float32)
-        for start in range(0, len(everybody), self.config.inference.crops):
-            part = slice(start, start + self.config.inference.crops)
-            crops = cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size)
-            heatmaps = predict_maps(self.network, crops, self.config)
-            keypoints[part] = decode(heatmaps, centres[part], sizes[part], self.config.inference.subpixel)
-        of_images = np.split(np.arange(len(everybody)), np.cumsum(counts, dtype=int))[:-1]
-        return [self._one_each(keypoints[rows], sizes[rows], everybody[rows, 4]) for rows in of_images]
+        parts = self._parts(len(everybody))
+        pixels = [cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size) for part in parts]
+        return Crops(counts, centres, sizes, everybody[:, 4], pixels)
+
+    def maps(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
+        """Beside the heatmaps (P, K, h / 4, w / 4) of each part the crops without their pixels."""
+        return replace(inputs, pixels=[]), [predict_maps(self.network, pixels, self.config) for pixels in inputs.pixels]
+
+    def people(self, maps: tuple[Crops, list[Tensor]]) -> list[People]:
+        crops, heatmaps = maps
+        keypoints = np.zeros((len(crops.scores), self.config.skeleton.num_keypoints, 3), np.float32)
+        for part, of_part in zip(self._parts(len(keypoints)), heatmaps):
+            keypoints[part] = decode(of_part, crops.centres[part], crops.sizes[part], self.config.inference.subpixel)
+        of_images = np.split(np.arange(len(keypoints)), np.cumsum(crops.counts, dtype=int))[:-1]
+        return [self._one_each(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in of_images]
+
+    def _parts(self, boxes: int) -> list[slice]:
+        """Those that the network sees together."""
+        most = self.config.inference.crops
+        return [slice(start, start + most) for start in range(0, boxes, most)]
 
     def _one_each(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> People:
         """Scores (P,), and of those who are one person the best."""
@@ -91,9 +112,8 @@ def cut(
 def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesConfig) -> Tensor:
     """(P, h, w, 3) uint8 BGR -> heatmaps (P, K, h / 4, w / 4) on the network's device, averaged with the mirror images'."""
     settings, device = config.inference, next(network.parameters()).device
-    batch = torch.from_numpy(crops).to(device).permute(0, 3, 1, 2).float().div_(255)
-    half = settings.precision != "float32"
-    with torch.autocast(device.type, getattr(torch, settings.precision) if half else None, enabled=half):
+    batch = as_images(crops, device)
+    with in_precision(settings.precision, device):
         maps = network.answer(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
     return with_mirror_averaged(maps, config) if settings.flip else maps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,25 +17,51 @@ from config.systems.simplepose import SimplePoseConfig
 from data.samples.simplepose import SimplePoseSamples
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
+from utils.device import as_images, in_precision
 from utils.pictures.maps import draw_maps, on_image
-from utils.systems import People, PoseSystem
+from utils.systems import Decoder, People, PoseSystem
 
 Size = tuple[int, int]  # height, width
 MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy): image x = (map x + 0.5) * sx - 0.5
 
 
-class SimplePoseDecoder:
-    """People of a batch of photographs."""
+@dataclass(frozen=True)
+class Run:
+    """What the network sees at once: images at one scale and rotation that are padded to one size."""
 
-    needs_boxes = False
+    numbers: list[int]  # of the images
+    sizes: list[Size]  # of each, without the padding
+    degree: float
+    pixels: np.ndarray  # (N, h, w, 3) uint8
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All runs of a batch."""
+
+    image_sizes: list[Size]
+    largest: list[Size]  # of each image, at the largest scale
+    runs: list[Run]
+
+
+class SimplePoseDecoder(Decoder):
+    """People of a batch of photographs."""
 
     def __init__(self, network: nn.Module, config: SimplePoseConfig):
         self.network, self.config = network, config
 
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
-        """images: each (H, W, 3) uint8 BGR -> of each, keypoints (P, K, 3) x, y, score in image pixels, scores (P,)."""
-        answers = predict_maps(self.network, images, self.config)
-        sizes = [image.shape[:2] for image in images]
+    def alike(self, image_size: Size) -> Hashable:
+        multiple = self.config.inference.pad_multiple
+        return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
+
+    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> Inputs:
+        return inputs_of(images, self.config)
+
+    def maps(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
+        return answers_to(self.network, inputs, self.config), inputs.image_sizes
+
+    def people(self, maps: tuple[list[MapsOnGrid], list[Size]]) -> list[People]:
+        answers, sizes = maps
         if answers and answers[0][0].device.type != "cpu":
             return assign_on_device(answers, sizes, self.config)
         skeleton, parameters = self.config.skeleton, self.config.assignment
@@ -53,7 +80,6 @@ def assign_on_device(answers: list[MapsOnGrid], sizes: list[Size], config: Simpl
     return people
 
 
-@torch.inference_mode()
 def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: SimplePoseConfig) -> list[MapsOnGrid]:
     """The maps of the last stage's finest scale, averaged over mirror image, scales and rotations of `config.inference`.
 
@@ -61,22 +87,36 @@ def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: Simpl
     device, padding cut off, on the grid of the largest scale. Staying on the maps' own grid, instead of the image's, saves most of the
     time.
     """
-    settings, stride = config.inference, config.targets.stride
+    return answers_to(network, inputs_of(images, config), config)
+
+
+def inputs_of(images: Sequence[np.ndarray], config: SimplePoseConfig) -> Inputs:
+    """Each image (H, W, 3) uint8 at every scale and rotation, those that are padded to one size together."""
+    settings = config.inference
     sizes = [[resized_size(*image.shape[:2], scale, config) for scale in settings.scales] for image in images]
-    totals: list[Tensor | None] = [None] * len(images)
+    runs = []
     for degree in settings.rotations:
         turned = [_rotated(image, degree, settings.pad_value) for image in images]
         for s in range(len(settings.scales)):
             for group in _alike(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
-                answers = _maps_at(network, [turned[n] for n in group], [sizes[n][s] for n in group], config)
-                for n, maps in zip(group, answers):
-                    largest = max(sizes[n])
-                    if sizes[n][s] != largest or degree % 360:
-                        maps = _resampled(maps, sizes[n][s], largest, degree, images[n].shape[:2], stride)
-                    totals[n] = maps if totals[n] is None else totals[n].add_(maps)
-    runs = len(settings.scales) * len(settings.rotations)
-    scales = [(stride * image.shape[1] / max(size)[1], stride * image.shape[0] / max(size)[0]) for image, size in zip(images, sizes)]
-    return [(total.div_(runs), scale) for total, scale in zip(totals, scales)]
+                of_group = [sizes[n][s] for n in group]
+                runs.append(Run(group, of_group, degree, _padded([turned[n] for n in group], of_group, config)))
+    return Inputs([image.shape[:2] for image in images], [max(of_image) for of_image in sizes], runs)
+
+
+@torch.inference_mode()
+def answers_to(network: nn.Module, inputs: Inputs, config: SimplePoseConfig) -> list[MapsOnGrid]:
+    """What `predict_maps` returns."""
+    stride = config.targets.stride
+    totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
+    for run in inputs.runs:
+        for n, size, maps in zip(run.numbers, run.sizes, _maps_of(network, run, config)):
+            if size != inputs.largest[n] or run.degree % 360:
+                maps = _resampled(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
+            totals[n] = maps if totals[n] is None else totals[n].add_(maps)
+    count = len(config.inference.scales) * len(config.inference.rotations)
+    scales = [(stride * size[1] / largest[1], stride * size[0] / largest[0]) for size, largest in zip(inputs.image_sizes, inputs.largest)]
+    return [(total.div_(count), scale) for total, scale in zip(totals, scales)]
 
 
 def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
@@ -98,23 +138,28 @@ def _padded_size(size: Size, multiple: int) -> Size:
     return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
 
-def _maps_at(network: nn.Module, images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfig) -> list[Tensor]:
-    """Resize, pad to one size, run with the mirror images, average, cut the padding: (C, ceil(height / stride), ceil(width / stride))."""
-    settings, stride = config.inference, config.targets.stride
+def _padded(images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfig) -> np.ndarray:
+    """(N, h, w, 3) uint8: images resized to the sizes, padded to one."""
+    settings = config.inference
     padded = np.full((len(images), *_padded_size(sizes[0], settings.pad_multiple), 3), settings.pad_value, np.uint8)
     for canvas, image, (height, width) in zip(padded, images, sizes):
         canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    batch = torch.from_numpy(padded).to(next(network.parameters()).device).permute(0, 3, 1, 2).float().div_(255)
+    return padded
+
+
+def _maps_of(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Tensor]:
+    """Run with the mirror images, average, cut the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
+    settings, stride = config.inference, config.targets.stride
+    batch = as_images(run.pixels, next(network.parameters()).device)
     if settings.flip:
         batch = torch.cat([batch, batch.flip(3)])
-    half = settings.precision != "float32"
-    with torch.autocast(batch.device.type, getattr(torch, settings.precision) if half else None, enabled=half):
+    with in_precision(settings.precision, batch.device):
         maps = network.answer(batch)
     maps = maps.float()
     if settings.flip:
         straight, mirrored = maps.chunk(2)
         maps = (straight + mirrored.flip(3)[:, torch.from_numpy(config.channels.flip).to(maps.device)]) / 2
-    cut = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in sizes]
+    cut = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
     return [answer[:, :height, :width].clone() for answer, (height, width) in zip(maps, cut)]
 
 
