@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from itertools import repeat, zip_longest
 from pathlib import Path
+from threading import Barrier, Lock
+from time import perf_counter
 
 import numpy as np
+import torch
 
 from config import Config, UserError
 from models import build_model
+from models.folding import fold_norms
 from utils.checkpoint import load_weights
 from utils.device import default_device
+from utils.streaming import batches_alike, in_order
 from utils.systems import People, pose_system
+
+WORKERS = 2  # threads that take a batch all the way: while one of them assigns people, which is Python, the other's network is busy
+WINDOW = 4  # batches' images among which those of one size are looked for
+Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
 
 class PoseEstimator:
-    """A network with its weights on a device; call it with a photograph, or `batch` with several.
+    """A network with its weights on a device; call it with a photograph, `batch` with several, `stream` with any number.
 
     checkpoint: ours or the published format; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there
     is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and they are not given.
+
+    `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (the answers, until
+    they are there), "assignment" (from them to people). Two threads work at a time, so that their sum may exceed the time on the clock.
     """
 
     def __init__(
@@ -29,12 +45,19 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         self.config, self.detector = config, detector
+        self.device = default_device(device)
         self.network = build_model(config)
         if checkpoint is not None:
             load_weights(self.network, checkpoint)
-        self.network.to(default_device(device)).eval()
+        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        on_cpu = self.device.type == "cpu"
+        if on_cpu:
+            fold_norms(self.network)
         self.decoder = pose_system(config).decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
+        self.workers = min(WORKERS, torch.get_num_threads()) if on_cpu else WORKERS
+        self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
+        self._counting, self._detecting = Lock(), Lock()
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> People:
         """image (H, W, 3) uint8 BGR -> keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first.
@@ -47,18 +70,106 @@ class PoseEstimator:
     def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
         """As a call, for several photographs of any sizes, which the network sees together as far as their sizes allow."""
         for image in images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-                raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
+            _check_image(image)
         if boxes is None and self.needs_boxes:
-            if self.detector is None:
-                raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
-            boxes = self.detector(images)
-        if boxes is not None and len(boxes) != len(images):
-            raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
-        return self.decoder(images, None if boxes is None else [_checked(of_image) for of_image in boxes])
+            boxes = self._detected(images)
+        elif boxes is not None:
+            boxes = _checked(boxes, images)
+        given = list(zip(images, repeat(None) if boxes is None else boxes))
+        if len(given) > 1 and self.workers > 1 and self.device.type == "cpu":
+            share = -(-len(given) // self.workers)  # on half of the threads each, two halves are faster than all on all
+            return list(self._through_workers(given, share, window=len(given)))
+        return self._people(given)
+
+    def stream(self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None) -> Iterator[People]:
+        """As a call, for photographs that come one by one, such as a video's: the people of each, in their order.
+
+        The network sees `batch_size` images of one size together, if so many come within a few batches; how much is read ahead does not
+        grow with the stream. boxes: as a call's, of each image.
+        """
+        pairs = zip(images, repeat(None)) if boxes is None else _pairs(images, boxes)
+        given = ((_check_image(image), None if of_image is None else _checked([of_image], [image])[0]) for image, of_image in pairs)
+        yield from self._through_workers(given, batch_size, window=WINDOW * batch_size)
+
+    def _through_workers(self, given: Iterable[Given], batch_size: int, window: int) -> Iterator[People]:
+        batches = batches_alike(given, lambda pair: self.decoder.alike(pair[0].shape[:2]), batch_size, window)
+        return in_order(batches, self._people, self._pool, self.workers)
+
+    def _people(self, given: Sequence[Given]) -> list[People]:
+        """One batch all the way."""
+        images, boxes = [image for image, _ in given], [of_image for _, of_image in given]
+        if any(of_image is None for of_image in boxes):
+            boxes = self._detected(images) if self.needs_boxes else None
+        with self._counted("input"):
+            inputs = self.decoder.inputs(images, boxes)
+        with self._counted("network"):
+            maps = self.decoder.maps(inputs)
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+        with self._counted("assignment"):
+            return self.decoder.people(maps)
+
+    def _detected(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The detector's boxes of each image."""
+        if self.detector is None:
+            raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
+        with self._detecting, self._counted("detection"):
+            return _checked(self.detector(images), images)
+
+    @contextmanager
+    def _counted(self, part: str) -> Iterator[None]:
+        begun = perf_counter()
+        yield
+        with self._counting:
+            self.seconds[part] += perf_counter() - begun
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """The workers, who share out the threads that PyTorch has; on a GPU each has a stream of its own."""
+        threads, workers, device = torch.get_num_threads(), self.workers, self.device
+        begun = Barrier(workers + 1)
+
+        def begin() -> None:
+            torch.set_num_threads(max(1, threads // workers))
+            begun.wait()
+            if device.type == "cuda":
+                own = torch.cuda.Stream(device)
+                own.wait_stream(torch.cuda.default_stream(device))
+                torch.cuda.set_stream(own)
+
+        pool = ThreadPoolExecutor(workers, "people", begin)
+        for _ in range(workers):
+            pool.submit(int)
+        begun.wait()
+        torch.set_num_threads(threads)  # a worker's number is also that of all threads that are begun after it
+        return pool
 
 
-def _checked(boxes: np.ndarray) -> np.ndarray:
+def _check_image(image: np.ndarray) -> np.ndarray:
+    """The image. Raises UserError where it is none."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
+    return image
+
+
+def _pairs(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray]) -> Iterator[Given]:
+    """Each image with its boxes. Raises UserError where there are fewer of one than of the other."""
+    nothing = object()
+    for number, (image, of_image) in enumerate(zip_longest(images, boxes, fillvalue=nothing)):
+        if image is nothing or of_image is nothing:
+            fewer, more = ("images", "boxes") if image is nothing else ("boxes", "images")
+            raise UserError(f"{fewer} end after {number}, {more} do not: expected an array of boxes for each image")
+        yield image, of_image
+
+
+def _checked(boxes: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Each image's boxes."""
+    if len(boxes) != len(images):
+        raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
+    return [_checked_boxes(of_image) for of_image in boxes]
+
+
+def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
     """One image's boxes. Raises UserError where they are not of a box's shape, or not finite numbers."""
     try:
         values = np.asarray(boxes)

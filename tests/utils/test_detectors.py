@@ -102,7 +102,7 @@ def test_a_pose_system_that_finds_people_is_a_detector(trained, pictures, monkey
     keypoints = np.zeros((2, 18, 3))
     keypoints[:, :2] = [[100, 50, 0.9], [120, 90, 0.1]]
     found = [(keypoints, np.array([0.9, 0.4])), (keypoints[:0], np.zeros(0))]
-    monkeypatch.setattr(detect.estimator, "decoder", lambda images, boxes: found[: len(images)])
+    monkeypatch.setattr(detect.estimator, "batch", lambda images: found[: len(images)])
     boxes, of_nobody = detect(pictures)
     np.testing.assert_allclose(boxes, [[96, 46, 28, 48, 0.9]])
     assert of_nobody.shape == (0, 5)

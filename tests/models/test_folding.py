@@ -1,0 +1,80 @@
+"""Batch norms folded into convolutions: every system's network answers as before, and has hardly any left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from dekr_networks import SMALL as SMALL_DEKR
+from places import ROOT
+from tiny_system import TinyConfig, TinyNetwork
+from torch import nn
+
+from config import load_config
+from config.load import load_skeleton
+from models import build_model
+from models.folding import fold_norms
+
+SMALL = {
+    "simplepose_coco_512": ["model.stages=2", "model.channels=16", "model.channels_increase=8"],
+    "dekr_w32_coco": SMALL_DEKR,
+    "simple_baselines_r50_256x192": ["model.depth=10", "model.deconv_channels=16"],
+    "simple_baselines_r50_caffe_256x192": ["model.deconv_channels=16"],
+}
+
+
+def norms(network: nn.Module) -> int:
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def answer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    with torch.inference_mode():
+        found = network.answer(images)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Numbers that batch norms make something of."""
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in network.eval().state_dict().items():
+        if tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if name.endswith(("var", "weight")) else -0.5))
+        elif tensor.ndim:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
+    return network
+
+
+@pytest.mark.parametrize("recipe", [*SMALL, "tiny"])
+def test_the_answer_stays_as_it_was(recipe):
+    if recipe == "tiny":
+        network = lively(TinyNetwork(TinyConfig(skeleton=load_skeleton("coco17"))))
+    else:
+        network = lively(build_model(load_config(ROOT / "config" / f"{recipe}.yaml", SMALL[recipe])))
+    images = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(1))
+    before, there = answer(network, images), norms(network)
+    fold_norms(network)
+    for found, expected in zip(answer(network, images), before, strict=True):
+        assert expected.std() > 1e-3
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert there > 1
+    assert norms(network) == (2 if recipe == "dekr_w32_coco" else 0)  # those after deformed convolutions
+    assert not any(module.training for module in network.modules())
+
+
+class NormsFirst(nn.Module):
+    """conv1 has bn1 before it, and nothing after it."""
+
+    def __init__(self):
+        super().__init__()
+        self.bn1, self.conv1, self.conv2 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3))
+
+    def answer(self, x: torch.Tensor) -> torch.Tensor:
+        return self.other(self.conv2(self.conv1(self.bn1(x))))
+
+
+def test_what_does_not_come_right_after_a_convolution_stays():
+    network, images = lively(NormsFirst()), torch.rand(1, 3, 8, 8)
+    before = answer(network, images)
+    fold_norms(network)
+    assert torch.equal(answer(network, images)[0], before[0])
+    assert norms(network) == 2
