@@ -130,6 +130,7 @@ class PoseEstimator:
         begun = Barrier(workers + 1)
 
         def begin() -> None:
+            torch.get_num_threads()  # a thread that has not asked yet would take over what the others are told later
             torch.set_num_threads(max(1, threads // workers))
             begun.wait()
             if device.type == "cuda":

@@ -1,0 +1,96 @@
+"""Streams through workers: what goes together, what waits for what, and the order at the end."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from utils.streaming import batches_alike, in_order
+
+
+def numbered(size: int, window: int, kinds: str) -> list[list[tuple[int, str]]]:
+    return list(batches_alike(kinds, str.lower, size, window))
+
+
+def test_items_of_a_kind_go_together():
+    assert numbered(2, 8, "abAB") == [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]
+    assert numbered(3, 8, "aab") == [[(0, "a"), (1, "a")], [(2, "b")]]
+    assert numbered(1, 8, "ab") == [[(0, "a")], [(1, "b")]]
+    assert numbered(4, 8, "") == []
+
+
+def test_nothing_waits_for_more_than_the_window():
+    batches = numbered(4, 3, "xaaaaaaaa")
+    assert batches == [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]
+    taken = 0
+
+    def items() -> Iterator[str]:
+        nonlocal taken
+        for kind in random.Random(0).choices("abcdefgh", k=500):
+            taken += 1
+            yield kind
+
+    given = 0
+    for batch in batches_alike(items(), str, 4, 10):
+        given += len(batch)
+        assert taken - given <= 10
+        assert taken - 1 - batch[0][0] <= 10
+    assert given == 500
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_results_come_in_the_items_order(workers):
+    def work(items: list[int]) -> list[int]:
+        time.sleep(random.Random(items[0]).random() / 500)
+        return [item * 10 for item in items]
+
+    with ThreadPoolExecutor(workers) as pool:
+        batches = batches_alike(range(200), lambda item: item % 3, 4, 16)
+        assert list(in_order(batches, work, pool, workers)) == [item * 10 for item in range(200)]
+        assert list(in_order([], work, pool, workers)) == []
+
+
+def test_no_more_is_read_than_the_workers_need():
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield taken
+
+    with ThreadPoolExecutor(2) as pool:
+        results = in_order(batches_alike(items(), lambda item: 0, 3, 12), lambda items: items, pool, 2)
+        for number in range(1, 50):
+            assert next(results) == number
+            assert taken - number <= 3 * (2 + 2)
+        results.close()
+
+
+def test_workers_work_side_by_side():
+    """Two batches wait for each other: one after the other they would wait for ever."""
+    begun = {0: Event(), 1: Event()}
+
+    def work(items: list[int]) -> list[bool]:
+        begun[items[0]].set()
+        return [begun[1 - items[0]].wait(10)]
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(in_order([[(0, 0)], [(1, 1)]], work, pool, 2)) == [True, True]
+
+
+def test_what_a_worker_raises_arrives():
+    def work(items: list[int]) -> list[int]:
+        if 5 in items:
+            raise ValueError("five")
+        return items
+
+    with ThreadPoolExecutor(2) as pool:
+        results = in_order(batches_alike(range(9), lambda item: 0, 1, 4), work, pool, 2)
+        with pytest.raises(ValueError, match="five"):
+            list(results)
