@@ -13,7 +13,7 @@ from places import ROOT
 from config import load_config
 from utils.assignment import assign_people, trace
 from utils.assignment.array_maps import ArrayMaps
-from utils.assignment.candidates import by_image
+from utils.assignment.candidates import by_image, strongest
 from utils.assignment.device_maps import TensorMaps, assign_people_batch
 from utils.assignment.peaks import find_peaks
 
@@ -120,3 +120,16 @@ def test_assignment_in_memory_needs_no_pytorch():
     """Whoever deploys it should not have to install that."""
     script = "import sys; import utils.assignment; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def test_the_strongest_of_each_group_are_kept_and_of_equal_ones_the_first():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        size, count = rng.integers(0, 60), int(rng.integers(1, 6))
+        group = rng.integers(0, 8, size)
+        score = (rng.integers(0, rng.integers(2, 12), size) / 7).astype(np.float32)
+        expected = np.zeros(size, bool)
+        for one in range(8):
+            rows = np.flatnonzero(group == one)
+            expected[sorted(rows, key=lambda row: -score[row])[:count]] = True
+        np.testing.assert_array_equal(strongest(group, score, count), expected)
