@@ -1,5 +1,6 @@
 """Install the packages for use from other code; to work on the project itself, `make setup` is enough."""
 
+import runpy
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -9,7 +10,7 @@ requirements = [line for line in (HERE / "requirements.txt").read_text().splitli
 
 setup(
     name="simplepose",
-    version="0.1.0",
+    version=runpy.run_path(str(HERE / "config" / "version.py"))["VERSION"],
     description="SimplePose: bottom-up multi-person pose estimation with body part heatmaps",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -18,4 +19,5 @@ setup(
     packages=find_packages(include=["config*", "data*", "losses*", "models*", "utils*"]),
     package_data={"config": ["*.yaml", "skeletons/*.yaml"]},
     install_requires=requirements,
+    extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"]},
 )

@@ -11,11 +11,11 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.streaming"},
+    {"utils.device", "utils.streaming", "utils.onnx_network"},
     {"utils.distributed", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures", "utils.interchange"},
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},
-    {"utils.evaluation", "utils.detectors", "utils.demo"},
+    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]

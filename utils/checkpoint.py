@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from config import Config, UserError, load_config
 from config.files import existing_file, written_whole
 from config.load import parse_config, with_overrides
-from models import download_backbone, published_recipe, tensor_names
+from models import build_model, download_backbone, published_recipe, tensor_names
 from models.names import joined
+from utils.device import default_device
+from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
 
 SHOWN = 3  # names in a message
 DOWNLOAD = "timm"  # in the place of a file of backbone weights
 RECIPES = Path(__file__).parents[1] / "config"
+EXPORTED = (".onnx", ".pt2")
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
@@ -38,6 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises UserError where it is missing, cut short, damaged, not a checkpoint, or holds pickled objects.
     """
     path = existing_file(path, "checkpoint")
+    if path.suffix.lower() in EXPORTED:
+        raise UserError(f"checkpoint {path}: an exported network's weights cannot be taken; name the checkpoint that it was made from")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
@@ -65,7 +70,7 @@ def _mapped(path: Path) -> Any:
 
 def checkpoint_config(path: str | Path) -> Config | None:
     """The configuration that a checkpoint of ours was trained with; None in the published format."""
-    return _stored_config(read_checkpoint(path), path)
+    return _stored_config(_content(path), path)
 
 
 def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
@@ -75,7 +80,7 @@ def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides
     """
     if path is not None:
         return load_config(path, overrides)
-    content = read_checkpoint(checkpoint)
+    content = _content(checkpoint)
     stored = _stored_config(content, checkpoint)
     if stored is not None:
         return with_overrides(stored, overrides)
@@ -85,9 +90,32 @@ def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides
     return load_config(RECIPES / f"{recipe}.yaml", overrides)
 
 
+def _content(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's dictionary; of an exported network the configuration alone."""
+    return {"config": onnx_config(path)} if is_onnx(path) else read_checkpoint(path)
+
+
 def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | None:
     values = content.get("config")
     return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
+
+
+def load_network(config: Config, checkpoint: str | Path | None, device: str | None) -> nn.Module:
+    """The configured network on a device, not in training: what decoders take.
+
+    checkpoint: ours or the published format, whose weights it has; an exported `.onnx`, which ONNX Runtime runs in its place; None leaves
+    the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there is one.
+    """
+    place = default_device(device)
+    if checkpoint is not None and is_onnx(checkpoint):
+        network = OnnxNetwork(checkpoint, config, place)
+        if device is not None and network.device != place:
+            raise UserError(f"device {device!r}: the installed onnxruntime has none; leave it out, or pip install onnxruntime-gpu")
+        return network.eval()
+    network = build_model(config)
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+    return network.to(place).eval()
 
 
 def load_weights(model: nn.Module, path: str | Path) -> None:

@@ -15,10 +15,8 @@ import numpy as np
 import torch
 
 from config import Config, UserError
-from models import build_model
 from models.folding import fold_norms
-from utils.checkpoint import load_weights
-from utils.device import default_device
+from utils.checkpoint import load_network
 from utils.streaming import batches_alike, in_order
 from utils.systems import People, pose_system
 
@@ -30,8 +28,9 @@ Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they 
 class PoseEstimator:
     """A network with its weights on a device; call it with a photograph, `batch` with several, `stream` with any number.
 
-    checkpoint: ours or the published format; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there
-    is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and they are not given.
+    checkpoint: ours or the published format, or an exported .onnx; None leaves the freshly drawn weights. device: such as "cuda:0"; None
+    takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and they are not
+    given.
 
     `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (the answers, until
     they are there), "assignment" (from them to people). Two threads work at a time, so that their sum may exceed the time on the clock.
@@ -45,11 +44,8 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         self.config, self.detector = config, detector
-        self.device = default_device(device)
-        self.network = build_model(config)
-        if checkpoint is not None:
-            load_weights(self.network, checkpoint)
-        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        self.network = load_network(config, checkpoint, device).to(memory_format=torch.channels_last)
+        self.device = next(self.network.parameters()).device
         on_cpu = self.device.type == "cpu"
         if on_cpu:
             fold_norms(self.network)

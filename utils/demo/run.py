@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -164,9 +163,7 @@ def with_people(
 
 def stream(estimator: PoseEstimator, images: Iterable[np.ndarray], batch_size: int) -> Iterator[People]:
     """The people of each image, in their order; the network sees so many images together."""
-    upcoming = iter(images)
-    while batch := list(islice(upcoming, batch_size)):
-        yield from [estimator(batch[0])] if batch_size == 1 else estimator.batch(batch)
+    return estimator.stream(images, batch_size)
 
 
 def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted, clock: Clock) -> list[np.ndarray]:

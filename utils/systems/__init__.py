@@ -62,6 +62,8 @@ class PoseSystem:
     samples: Callable[[PeopleFile, Config], Samples]  # how a training sample is cut and drawn
     decoder: Callable[[nn.Module, Config], Decoder]  # how the network's answer becomes people
     pictures: Callable[[Tensor, Any, tuple[Tensor, ...], Config], list[np.ndarray]]  # images, outputs, targets -> each (H, W, 3) uint8 BGR
+    answers: tuple[str, ...] = ("heatmaps",)  # what to call what `network.answer` gives
+    input_multiple: Callable[[Config], int] | None = None  # the network takes all sides that are multiples of it; None: data.input_size
     maps: Responses | None = None  # what the network sees in a photograph, for the demo
 
 

@@ -289,4 +289,4 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, c
     return {name: on_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
 
 
-DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures, responses)
+DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures, ("heatmaps", "offsets"), lambda config: DIVISOR, responses)

@@ -188,4 +188,4 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: 
     return {"keypoints": strongest}
 
 
-SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures, responses)
+SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures, maps=responses)

@@ -212,4 +212,9 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, c
     }
 
 
-SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures, responses)
+def input_multiple(config: SimplePoseConfig) -> int:
+    """As much as the network halves its input's sides."""
+    return config.targets.stride * 2**config.model.depth
+
+
+SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures, ("maps",), input_multiple, responses)

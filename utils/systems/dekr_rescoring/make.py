@@ -12,9 +12,7 @@ from config.load import with_overrides
 from config.progress import Progress
 from data.images import image_or_error
 from data.samples.dekr_rescoring import AnnotatedSet, FoundPoses
-from models import build_model
-from utils.checkpoint import load_weights
-from utils.device import default_device
+from utils.checkpoint import load_network
 from utils.journal import Journal, find_people
 from utils.systems import Decoder, pose_system
 
@@ -62,9 +60,7 @@ def without_rescoring(config: Config) -> Config:
 
 def pose_decoder(config: Config, checkpoint: Path, device: str | None) -> Decoder:
     """From photographs to people. Raises UserError where the pose system must be told where people are."""
-    network = build_model(config)
-    load_weights(network, checkpoint)
-    decoder = pose_system(config).decoder(network.to(default_device(device)).eval(), config)
+    decoder = pose_system(config).decoder(load_network(config, checkpoint, device), config)
     if decoder.needs_boxes:
         raise UserError(f"system {config.system!r} looks at one person at a time; rescoring is for one that finds all of an image")
     return decoder

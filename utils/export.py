@@ -1,0 +1,215 @@
+"""A trained network as one file that runs without this project: ONNX, or a program of PyTorch's own.
+
+python -m utils.export --checkpoint F --output model.onnx|model.pt2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from config import Config, UserError
+from config.errors import run_script
+from config.files import written_whole
+from config.load import with_overrides
+from config.progress import Progress
+from config.version import VERSION as PROJECT_VERSION
+from models import build_model
+from utils.checkpoint import config_for, load_weights
+from utils.onnx_network import CONFIG, IMAGES, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
+from utils.systems import pose_system
+
+ONNX_PACKAGES = ("onnx", "onnxruntime")
+OPSET = 17
+LARGEST_BATCH = 1 << 20  # of a PyTorch program: some versions want a limit
+ACCEPTED = 1e-3  # largest difference from PyTorch's answer, of its largest value
+BATCHES = (1, 3)  # images that are run together in the check
+SEED = 0
+
+Answers = tuple[Tensor, ...]
+Metadata = dict[str, str]
+
+
+class Difference(NamedTuple):
+    """Of one answer, over everything that was run."""
+
+    name: str
+    largest: float
+    of: float  # the largest value of PyTorch's answer
+
+    def __str__(self) -> str:
+        return f"{self.largest:.1e} in {self.name} of up to {self.of:.1e}"
+
+    @property
+    def accepted(self) -> bool:
+        """Not where either is no number."""
+        return self.largest <= ACCEPTED * self.of < float("inf")
+
+
+class Answer(nn.Module):
+    """A network whose call is its `answer`, always as a tuple."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Answers:
+        answers = self.network.answer(images)
+        return answers if isinstance(answers, tuple) else (answers,)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("utils.export", description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
+    parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(WRITERS)}")
+    parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    options = parser.parse_intermixed_args()
+    check_output(options.output)
+    export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output)
+
+
+def check_output(path: Path) -> None:
+    """Raise UserError where it cannot be written in any case, before anything is computed."""
+    if path.suffix.lower() not in WRITERS:
+        raise UserError(f"--output {path}: unknown ending; known: {', '.join(WRITERS)}")
+    if path.is_dir():
+        raise UserError(f"--output {path}: is a folder; name a file")
+    if path.suffix.lower() == SUFFIX:
+        required(*ONNX_PACKAGES)
+
+
+def export(config: Config, checkpoint: Path | None, output: Path) -> list[Difference]:
+    """Write a checkpoint's network to a file, which computes on a CPU what the network computes; see `WRITERS` for the endings.
+
+    Raises UserError, and writes nothing, where the two differ by more than is accepted.
+    """
+    config = with_overrides(config, ["inference.precision=float32"])  # that of the file
+    names, multiple = pose_system(config).answers, input_multiple(config)
+    network = build_model(config)
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+    network = Answer(network).eval().requires_grad_(False)
+    write, run = WRITERS[output.suffix.lower()]
+    with written_whole(output) as partial:
+        write(network, partial, config)
+        differences = checked(network, run(partial, config), names, check_sizes(config))
+    sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
+    print(f"largest difference from PyTorch: {'; '.join(map(str, differences))}")
+    return differences
+
+
+def input_multiple(config: Config) -> int | None:
+    """What the sides of images are multiples of; None where the network takes one size only."""
+    multiple = pose_system(config).input_multiple
+    return None if multiple is None else multiple(config)
+
+
+def check_sizes(config: Config) -> list[tuple[int, int]]:
+    """Heights and widths at which the file is compared with the network: the configured one, and a smaller one where it takes any."""
+    height, width = config.data.input_size
+    multiple = input_multiple(config)
+    if multiple is None:
+        return [(height, width)]
+    up, half = (-(-side // multiple) for side in (height, width)), -(-min(height, width) // (2 * multiple))
+    return [tuple(multiple * side for side in up), (multiple * (half + 1), multiple * (half + 2))]
+
+
+def photographs(count: int, size: tuple[int, int]) -> Tensor:
+    """(N, 3, height, width) in [0, 1]: smooth patches of colour with grain, as photographs are to a network."""
+    rng = np.random.default_rng(SEED)
+    pictures = [cv2.resize(rng.random((8, 8, 3), np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) for _ in range(count)]
+    grainy = np.stack(pictures) + rng.normal(0, 0.03, (count, *size, 3)).astype(np.float32)
+    return torch.from_numpy(grainy.clip(0, 1).transpose(0, 3, 1, 2).copy())
+
+
+@torch.no_grad()
+def checked(
+    network: Callable[[Tensor], Answers], exported: Callable[[Tensor], Answers], names: Sequence[str], sizes: Sequence[tuple[int, int]]
+) -> list[Difference]:
+    """Of each answer the largest difference between the two, at these sizes (height, width) and several sizes of batch.
+
+    Raises UserError where that is more than is accepted.
+    """
+    largest, of = np.zeros(len(names)), np.zeros(len(names))
+    with Progress(len(sizes) * len(BATCHES), "check", "batch") as progress:
+        for images in (photographs(count, size) for size in sizes for count in BATCHES):
+            pairs = list(zip(network(images), exported(images), strict=True))
+            largest = np.maximum(largest, [(ours - theirs).abs().amax().item() for ours, theirs in pairs])
+            of = np.maximum(of, [ours.abs().amax().item() for ours, _ in pairs])
+            progress.advance()
+        differences = [Difference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
+        for wrong in (difference for difference in differences if not difference.accepted):
+            raise UserError(f"nothing was written: what was exported differs from PyTorch {torch.__version__} by {wrong}")
+    return differences
+
+
+def metadata(config: Config) -> Metadata:
+    """What an exported file says of itself."""
+    skeleton = json.dumps(config.skeleton.model_dump(mode="json"))
+    return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, VERSION: PROJECT_VERSION}
+
+
+def write_onnx(network: Answer, path: Path, config: Config) -> None:
+    """As ONNX, with `metadata` among the model's own.
+
+    By PyTorch's exporter that traces a run (dynamo=False): from 2.6 on it writes all of our networks, in a second. The newer one fails for
+    some of them in 2.6, and takes half a minute.
+    """
+    onnx, _ = required(*ONNX_PACKAGES)
+    answers, of_images, of_maps = pose_system(config).answers, {0: "batch"}, {0: "batch"}
+    if input_multiple(config) is not None:
+        of_images |= {2: "height", 3: "width"}
+        of_maps |= {2: "map height", 3: "map width"}
+    axes = {IMAGES: of_images, **dict.fromkeys(answers, of_maps)}
+    names = {"input_names": [IMAGES], "output_names": list(answers), "dynamic_axes": axes}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what a trace cannot follow would show in the check
+        torch.onnx.export(network, (_example(config),), path, dynamo=False, opset_version=OPSET, **names)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, metadata(config))
+    onnx.save(model, path)
+
+
+def write_program(network: Answer, path: Path, config: Config) -> None:
+    """As `torch.export.load` reads it, with `metadata` as extra files."""
+    multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
+    if multiple is not None:
+        dynamic |= {2: multiple * Dim("height"), 3: multiple * Dim("width")}
+    with torch.no_grad():
+        program = torch.export.export(network, (_example(config),), dynamic_shapes=(dynamic,), strict=False)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # where the code lies on this machine is nobody's business
+    torch.export.save(program, path, extra_files=metadata(config))
+
+
+def _example(config: Config) -> Tensor:
+    """Images to trace the network's computation with."""
+    return photographs(2, check_sizes(config)[-1])
+
+
+def run_onnx(path: Path, config: Config) -> Callable[[Tensor], Answers]:
+    return Answer(OnnxNetwork(path, config, torch.device("cpu")))
+
+
+def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
+    return torch.export.load(path).module()
+
+
+# By the file's ending: how it is written, and how it is run
+WRITERS = {SUFFIX: (write_onnx, run_onnx), ".pt2": (write_program, run_program)}
+
+
+if __name__ == "__main__":
+    run_script(main)
