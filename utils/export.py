@@ -31,7 +31,8 @@ from utils.systems import pose_system
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 OPSET = 17
-LARGEST_BATCH = 1 << 20  # of a PyTorch program: some versions want a limit
+# Of a PyTorch program: a map of one pixel is another program to its tracer, which wants an upper limit in some versions
+LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
 ACCEPTED = 1e-3  # largest difference from PyTorch's answer, of its largest value
 BATCHES = (1, 3)  # images that are run together in the check
 SEED = 0
@@ -117,13 +118,15 @@ def input_multiple(config: Config) -> int | None:
 
 
 def check_sizes(config: Config) -> list[tuple[int, int]]:
-    """Heights and widths at which the file is compared with the network: the configured one, and a smaller one where it takes any."""
-    height, width = config.data.input_size
+    """Heights and widths at which the file is compared with the network: the only one, or two of about half the configured one's sides.
+
+    At least `LEAST_MULTIPLES` of what they are multiples of.
+    """
     multiple = input_multiple(config)
     if multiple is None:
-        return [(height, width)]
-    up, half = (-(-side // multiple) for side in (height, width)), -(-min(height, width) // (2 * multiple))
-    return [tuple(multiple * side for side in up), (multiple * (half + 1), multiple * (half + 2))]
+        return [config.data.input_size]
+    height, width = (max(LEAST_MULTIPLES, -(-side // (2 * multiple))) for side in config.data.input_size)
+    return [(multiple * height, multiple * width), (multiple * (height + 1), multiple * (width + 2))]
 
 
 def photographs(count: int, size: tuple[int, int]) -> Tensor:
@@ -186,7 +189,7 @@ def write_program(network: Answer, path: Path, config: Config) -> None:
     """As `torch.export.load` reads it, with `metadata` as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
-        dynamic |= {2: multiple * Dim("height"), 3: multiple * Dim("width")}
+        dynamic |= {axis: multiple * Dim(side, min=LEAST_MULTIPLES) for axis, side in ((2, "height"), (3, "width"))}
     with torch.no_grad():
         program = torch.export.export(network, (_example(config),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:

@@ -108,7 +108,10 @@ def test_onnx_runs_without_the_project(lively, system):
         assert_alike(session.run(None, {"images": batch.numpy()}), wanted(lively(system), batch))
 
 
-@pytest.mark.parametrize("system", VALUES)
+# PyTorch reasons about sizes for seconds where a network halves them often
+@pytest.mark.parametrize(
+    "system", [pytest.param(name, marks=pytest.mark.slow) if name in ("simplepose", "dekr") else name for name in VALUES]
+)
 def test_a_pytorch_program_runs_without_the_project(lively, system):
     stored = {"simplepose.config": "", "simplepose.version": ""}
     program = torch.export.load(lively(system, "model.pt2"), extra_files=stored)
@@ -128,7 +131,7 @@ def test_the_metadata_tell_everything(lively):
 
 def test_a_file_says_nothing_of_the_machine_that_wrote_it(lively):
     for name in ("model.onnx", "model.pt2"):
-        assert str(Path(exporting.__file__).parents[1]).encode() not in lively("dekr", name).read_bytes()
+        assert str(Path(exporting.__file__).parents[1]).encode() not in lively("tiny", name).read_bytes()
 
 
 # A trace takes the number of images for a constant; PyTorch's own programs have no number where a value of an image decides
