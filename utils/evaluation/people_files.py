@@ -48,7 +48,9 @@ def people_figures(decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skel
 
 def _rows(image: int, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """(P, 2 + 3 K) an image's people, one a row: its number, score, keypoints."""
-    return np.concatenate([np.full((len(scores), 1), image), scores[:, None], keypoints.reshape(len(scores), -1)], 1).astype(np.float64)
+    return np.concatenate(
+        [np.full((len(scores), 1), image), scores[:, None], keypoints.reshape(len(scores), 3 * keypoints.shape[1])], 1
+    ).astype(np.float64)
 
 
 def annotated_boxes(file: PeopleFile, number: int) -> np.ndarray:

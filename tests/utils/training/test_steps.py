@@ -74,6 +74,42 @@ def test_gradients_are_clipped(new_run, scale):
     assert moved(run, before) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_batches_whose_gradients_are_added_up_are_as_good_as_one(new_run):
+    """With batch norms that keep their statistics, since each batch has its own otherwise."""
+    whole, parts = new_run(*PLAIN, "train.learning_rate=1e-6"), new_run(*PLAIN, "train.learning_rate=1e-6", "train.accumulate=3")
+    batch = random_batch(whole, size=6)
+    for run, batches in ((whole, [batch]), (parts, [[tensor[n : n + 2] for tensor in batch] for n in (0, 2, 4)])):
+        for module in run.network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+                module.train = lambda mode=True, norm=module: norm
+        run.loss = train_one_epoch(run, batches, 0)
+    assert (whole.steps, parts.steps) == (1, 1)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(whole.network.parameters(), parts.network.parameters()))
+
+
+def test_a_broken_batch_takes_those_along_that_it_is_added_to(new_run):
+    run, only_good = new_run("train.accumulate=2"), new_run("train.accumulate=2")
+    good = [random_batch(run, seed=seed) for seed in range(2)]
+    bad = [good[0][0] * torch.nan, *good[0][1:]]
+    loss = train_one_epoch(only_good, good, 0)
+    assert train_one_epoch(run, [good[1], bad, *good], 0) == loss
+    assert same(copied(run), copied(only_good))
+
+
+def test_a_compiled_step_is_the_same_step(new_run):
+    """Without the code generator, which takes a minute."""
+    plain, compiled = new_run("train.learning_rate=1e-6"), new_run("train.learning_rate=1e-6")
+    torch._dynamo.reset()
+    compiled.step.compile(backend="eager")
+    for run in (plain, compiled):
+        train_one_epoch(run, [random_batch(run)] * 2, 0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert same(copied(plain), copied(compiled))
+    assert list(compiled.network.state_dict()) == list(plain.network.state_dict())
+
+
 def test_scaling_alone_changes_nothing(new_run):
     plain, scaled = (new_run(*PLAIN, "train.learning_rate=1e-6", scale=scale) for scale in (None, 1024.0))
     for run in (plain, scaled):
