@@ -161,7 +161,7 @@ class Measured:
             best = {"network": max(best["network"], self.network()), "stream": max(best["stream"], self.stream())}
             latencies += self.latencies()
         floor, part = self.floor(rate), best["stream"] / best["network"]
-        speeds = ["-" if math.isnan(floor) else f"{floor:.1f}", f"{best['network']:.1f}", f"{best['stream']:.1f} ({100 * part:.0f} %)"]
+        speeds = ["-" if math.isnan(floor) else f"{floor:.3g}", f"{best['network']:.3g}", f"{best['stream']:.3g} ({100 * part:.0f} %)"]
         return speeds + [f"{median:.1f} / {most:.1f}" for median, most in np.percentile(latencies, (50, 99), axis=0).T]
 
 

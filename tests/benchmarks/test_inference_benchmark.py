@@ -37,7 +37,7 @@ def test_rates_and_times(measured, trained, images):
         assert all(median <= its_most for median, its_most in zip(medians, most))
         assert max(medians[:4]) < medians[4]
     with_flip, without = (found[f"float32, {flip}, 1"][0] for flip in ("on", "off"))
-    assert with_flip == pytest.approx(without / 2, rel=0.01)  # of the network's work half is the mirror images'
+    assert with_flip == pytest.approx(without / 2, rel=0.02)  # of the network's work half is the mirror images'
 
 
 def test_boxes_are_annotated_or_whole_pictures(measured, annotations, images, tmp_path):
