@@ -1,5 +1,7 @@
 """What exported networks cost and how far they are from PyTorch's: ONNX Runtime beside PyTorch, in turns, on one thread of the CPU.
 
+Both as `PoseEstimator` has them.
+
     python benchmarks/export.py [runs/quickstart/best.pth config/dekr_w32_coco.yaml ...] [--batch 1] [--rounds 5]
 
 Of a checkpoint its network; of a configuration one with drawn weights, as far from zero as trained ones are.
@@ -27,8 +29,9 @@ from torch import Tensor
 from config import load_config
 from config.errors import at_least, run_script
 from models import build_model
-from utils.checkpoint import config_for, load_network, save_checkpoint
+from utils.checkpoint import config_for, save_checkpoint
 from utils.export import export, photographs
+from utils.inference import PoseEstimator
 
 QUICKSTARTS = [f"runs/{name}/best.pth" for name in ("quickstart", "dekr_quickstart", "simple_baselines_quickstart")]
 PUBLISHED = [f"config/{name}.yaml" for name in ("simplepose_coco_512", "dekr_w32_coco", "dekr_w48_coco", "simple_baselines_r50_256x192")]
@@ -53,12 +56,12 @@ def compare(source: Path, folder: Path, batch: int, rounds: int) -> None:
         checkpoint = folder / "model.pth"
         save_checkpoint(checkpoint, weights=drawn_weights(build_model(config)), config=config.model_dump(mode="json"))
     differences = export(config, checkpoint, exported)
-    network, runtime = (load_network(config, path, "cpu") for path in (checkpoint, exported))
-    images = photographs(batch, config.data.input_size)
+    network, runtime = (PoseEstimator(config, path, "cpu").network for path in (checkpoint, exported))
+    images = photographs(batch, config.data.input_size).contiguous(memory_format=torch.channels_last)  # as decoders give them
     with torch.inference_mode():
         ours, theirs = best_seconds([lambda: network.answer(images), lambda: runtime.answer(images)], rounds)
     name = source.stem if source.suffix == ".yaml" else source.parent.name
-    parameters, size = sum(p.numel() for p in network.parameters()) / 1e6, exported.stat().st_size / 1e6
+    parameters, size = sum(p.numel() for p in build_model(config).parameters()) / 1e6, exported.stat().st_size / 1e6
     far = max(difference.largest / difference.of for difference in differences)
     cells = [name, "{} x {}".format(*images.shape[2:]), f"{parameters:.1f} M", f"{size:.1f} MB"]
     cells += [f"{1000 * seconds:.0f} ms" for seconds in (ours, theirs)]
