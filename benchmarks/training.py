@@ -230,7 +230,7 @@ def machine(device: torch.device) -> str:
 
 
 def variants(precisions: list[str] | None, compiled: bool, device: torch.device) -> list[Variant]:
-    """All combinations. tf32 is a GPU's, and float16 one's too: on a CPU a step takes minutes, so it is run there only by name."""
+    """All combinations. tf32 is a GPU's; float16, of which a CPU makes slow work, is run there only by name."""
     numbers = precisions or (list(DTYPES) if device.type == "cuda" else ["float32", "bfloat16"])
     return [Variant(*choice) for choice in itertools.product(numbers, (False, True), (False, True) if compiled else (False,))]
 
