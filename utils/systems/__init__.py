@@ -5,6 +5,7 @@ Trainers, evaluation and demo know only this. The systems are listed in `config/
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +25,7 @@ People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in ima
 Responses = Callable[[nn.Module, np.ndarray, np.ndarray | None, Any], dict[str, np.ndarray]]
 
 
-class Decoder:
+class Decoder(ABC):
     """From photographs to people; built once with a network and its configuration, of which it calls `answer` alone.
 
     The way has three parts, of which one batch's can be done beside another's: only `maps` needs the network.
@@ -42,17 +43,17 @@ class Decoder:
         """Of an image's height and width: the network sees images together where this is equal."""
         return None
 
+    @abstractmethod
     def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Any:
         """What the network is to see, in memory, and what else is needed later."""
-        raise NotImplementedError
 
+    @abstractmethod
     def maps(self, inputs: Any) -> Any:
         """What it answers, on its device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def people(self, maps: Any) -> list[People]:
         """Who that is."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config import load_config
 from data.people_file import PeopleFile
 from utils.evaluation.people_files import annotated_boxes, people_figures
-from utils.systems import Decoder
 from utils.training.curves import Curves
 from utils.training.dry_run import duration
 
@@ -94,7 +93,7 @@ def seen(hdf5, tiny) -> PeopleFile:
     return PeopleFile(hdf5, load_config(tiny).skeleton)
 
 
-class Knowing(Decoder):
+class Knowing:
     """Finds whom the people file has, each picture's first person not."""
 
     def __init__(self, people: PeopleFile, spare: int):
