@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -148,8 +151,40 @@ def joined(parallel: Parallel) -> Iterator[World]:
             raise UserError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; lower --nproc_per_node")
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    meet("nccl" if device.type == "cuda" else "gloo")
     try:
         yield World(parallel, device, rank, size)
     finally:
         dist.destroy_process_group()
+
+
+def meet(backend: str, timeout: timedelta | None = None) -> None:
+    """Join the process group of those that torchrun has started together with this one. Raises RuntimeError where some do not come."""
+    patience = timeout or dist.default_pg_timeout
+    store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+    own_part = _of_this_start(store, rank, size, patience.total_seconds())
+    dist.init_process_group(backend, store=own_part, rank=rank, world_size=size, timeout=timeout)
+
+
+def _of_this_start(store: dist.Store, rank: int, size: int, patience: float) -> dist.Store:
+    """A part of torchrun's store that nobody has used before.
+
+    After a restart the store still holds the addresses of processes that are gone, where a new one that is earlier than the others would
+    wait for them in vain. So the first process takes in the others by names that are theirs alone.
+    """
+    own = uuid.uuid4().hex
+    if rank:
+        store.set(f"asking/{rank}", own)
+        start = store.get(f"start/{own}").decode()  # waits until it is there
+        store.set(f"{start}/{rank}", "here")
+        return dist.PrefixStore(start, store)
+    missing, begun = set(range(1, size)), time.monotonic()
+    while missing:
+        if time.monotonic() - begun > patience:
+            raise RuntimeError(f"{len(missing)} of {size} processes have not come after {patience:.0f} s")
+        for other in missing:
+            if store.check([f"asking/{other}"]):  # perhaps one that is gone, until the new one has asked
+                store.set(f"start/{store.get(f'asking/{other}').decode()}", own)
+        missing = {other for other in missing if not store.check([f"{own}/{other}"])}
+        time.sleep(0.01)
+    return dist.PrefixStore(own, store)
