@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def losses(said: str) -> list[float]:
     return [float(line.split("training loss ")[1].split(",")[0]) for line in said.splitlines() if "training loss" in line]
 
 
+def points(folder: Path) -> list[dict]:
+    """The points of a run's curves, but for what is measured."""
+    lines = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/"))} for line in lines]
+
+
 def fresh_run(recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world: World = ALONE, scale: float | None = None) -> Run:
     """A run with freshly drawn weights. scale: of a gradient scaler such as float16 has; None: none."""
     config = load_config(recipe, overrides)
@@ -65,7 +72,7 @@ def copied(run: Run) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}
 
 
-STEADY = ("train.epochs=4", "train.batch_size=1", "train.checkpoint_every=1", "train.log_every=1", "train.ema_decay=0.9")
+STEADY = ("train.epochs=4", "train.batch_size=1", "train.checkpoint_every=1", "train.log_every=3", "train.ema_decay=0.9")
 EQUAL = ("train.epochs=2", "train.batch_size=1", "train.precision=float64", "train.optimizer=sgd", "train.learning_rate=1e-6")
 EQUAL += ("train.scale_rate_by_processes=false",)
 

@@ -35,7 +35,7 @@ class Dropped:
 
 
 class LossSums:
-    """Sums over accepted steps on the device: read back now and then, so that no step waits for them."""
+    """This process's sums over accepted steps, on the device: read back now and then, so that no step waits for them."""
 
     def __init__(self, device: torch.device):
         self.epoch = torch.zeros(2, device=device, dtype=torch.float64)  # the losses, their number
@@ -49,12 +49,18 @@ class LossSums:
         self.parts = self.parts + parts
         self.count += 1
 
-    def state(self) -> dict[str, Any]:
-        return {"epoch": self.epoch, "parts": self.parts, "count": self.count}
+    def state(self, world: World) -> dict[str, Tensor]:
+        """The sums of all processes, by rank."""
+        own = {"epoch": self.epoch, "parts": self.parts, "count": torch.tensor(self.count)}
+        return {name: torch.cat(world.gathered(value[None])) for name, value in own.items()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        device = self.epoch.device
-        self.epoch, self.parts, self.count = state["epoch"].to(device), state["parts"].to(device), state["count"]
+    def load(self, state: dict[str, Tensor], world: World) -> None:
+        """What `state` gave; where there were other processes, the first one takes all of it."""
+        if len(state["count"]) != world.size:
+            state = {name: torch.stack([rows.sum(0), *[torch.zeros_like(rows[0])] * (world.size - 1)]) for name, rows in state.items()}
+        device, rank = self.epoch.device, world.rank
+        self.epoch, self.parts = state["epoch"][rank].to(device), state["parts"][rank].to(device)
+        self.count = int(state["count"][rank])
 
 
 @dataclass
@@ -109,7 +115,7 @@ def checkpoint_content(run: Run) -> dict[str, Any]:
         "taken": run.taken,
         "steps": run.steps,
         "best": run.best,
-        "sums": run.sums.state(),
+        "sums": run.sums.state(run.world),
         "dropped": [run.dropped, [vars(dropped) for dropped in run.dropped_in_row]],
         "random": random_states(run.world),
         "config": run.config.model_dump(mode="json"),
@@ -155,7 +161,7 @@ def _take_over(run: Run, content: dict[str, Any], path: Path) -> list[str]:
     run.taken, run.steps, run.kept = content["taken"], content["steps"], content["steps"]
     for name in run.averages.keys() & content["averages"].keys():
         run.averages[name].load_state_dict(content["averages"][name])
-    run.sums.load(content["sums"])
+    run.sums.load(content["sums"], run.world)
     run.dropped, in_row = content["dropped"]
     run.dropped_in_row = [Dropped(**dropped) for dropped in in_row]
     restore_random_states(content["random"], run.world)

@@ -199,9 +199,10 @@ def _log_point(run: Run, rate: float, norm: Tensor | None, meter: Meter) -> None
     """A point of every curve: the only place where something is read back from the device. All processes come here together."""
     sums, world = run.sums, run.world
     steps_a_second, waiting = meter.read()
-    if not sums.count:
+    count = int(world.sum(torch.tensor(sums.count, device=world.device)))
+    if not count:
         return
-    parts = world.sum(sums.parts) / (sums.count * world.size)
+    parts = world.sum(sums.parts) / count
     sums.parts, sums.count = torch.zeros_like(sums.epoch[0]), 0
     if run.curves is None:
         return

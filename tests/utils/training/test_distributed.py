@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 from places import ROOT
-from runs import ALONE, EQUAL, STEADY, fresh_run, random_batch, same, samples_taken, weights
+from runs import ALONE, EQUAL, STEADY, fresh_run, points, random_batch, same, samples_taken, weights
 
 from config import UserError, load_config
 from data.samples import TrainingSet
@@ -132,6 +132,7 @@ def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(outcome):
         assert same(weights(outcome.folder / "resumed", name), weights(outcome.folder / "straight", name))
     resumed, straight = last(outcome.folder / "resumed"), last(outcome.folder / "straight")
     assert [resumed[key] for key in ("epoch", "steps", "best")] == [straight[key] for key in ("epoch", "steps", "best")]
+    assert points(outcome.folder / "resumed") == points(outcome.folder / "straight")  # every loss is the mean over all processes
     assert len(resumed["random"]) == len(outcome.ranks)
     assert all(same(a, b) for a, b in zip(resumed["random"], straight["random"]))
 

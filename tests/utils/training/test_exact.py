@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -14,13 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import ALONE, losses, same, samples_taken, stopped_after, weights
+from runs import ALONE, losses, points, same, samples_taken, stopped_after, weights
 from torch import nn
 
 from config import UserError, load_config
 from models import build_model
 from utils.checkpoint import read_checkpoint
-from utils.training import prepare, run_folder, trainer
+from utils.distributed import World
+from utils.training import prepare, run_folder, state, trainer
 from utils.training.interrupts import Interrupts
 
 OFTEN = ("train.epochs=3", "train.checkpoint_every=1", "train.log_every=1", "train.ema_decay=0.9")
@@ -34,12 +34,6 @@ def straight(tiny) -> Path:
     folder = tiny.parent / "straight"
     trainer.train(load_config(tiny, OFTEN), folder, ALONE)
     return folder
-
-
-def points(folder: Path) -> list[dict]:
-    """The points of a run's curves, but for what is measured."""
-    lines = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/"))} for line in lines]
 
 
 def assert_same_run(folder: Path, other: Path) -> None:
@@ -71,6 +65,17 @@ def test_checkpoints_come_every_so_many_steps(train):
     assert [read_checkpoint(folder / name)["steps"] for name in ("last.pth", "previous.pth")] == [5, 5]
     assert [read_checkpoint(folder / name)["taken"] for name in ("last.pth", "previous.pth")] == [0, 10]
     assert read_checkpoint(train("none", "train.epochs=2", "train.checkpoint_every=null")[0] / "previous.pth")["epoch"] == 1
+
+
+def test_sums_of_the_losses_when_processes_come_and_go():
+    """The first of those that go on has the sums of all before."""
+    of_two = {"epoch": torch.tensor([[10.0, 2], [30, 2]]), "parts": torch.tensor([[1.0, 2], [3, 4]]), "count": torch.tensor([2, 2])}
+    taken = []
+    for rank, size in [(1, 2), (0, 3), (2, 3)]:
+        sums = state.LossSums(torch.device("cpu"))
+        sums.load(of_two, World("distributed", torch.device("cpu"), rank, size))
+        taken.append((sums.epoch.tolist(), sums.parts.tolist(), sums.count))
+    assert taken == [([30, 2], [3, 4], 2), ([40, 4], [4, 6], 4), ([0, 0], [0, 0], 0)]
 
 
 def test_chance_in_the_network_goes_on_too(tiny, tmp_path, monkeypatch):
