@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+import torch
 
 from config import load_config
 from utils.distributed import Parallel, joined
 from utils.training.dry_run import dry_run
 from utils.training.interrupts import Interrupts
-from utils.training.run_folder import LAST
+from utils.training.run_folder import started_again
 from utils.training.trainer import train
 
 
@@ -26,10 +27,10 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
-    restarted = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0  # by torchrun, after a process has died
-    resumed = "auto" if restarted and (output / LAST).exists() else options.resume
     with Interrupts() as interrupts, joined(parallel) as world:
         if options.dry_run:
             dry_run(config, world, options.init)
         else:
-            train(config, output, world, resumed, options.init, interrupts)
+            # The first process is on the machine whose torchrun began the run. Whoever did not is told that the folder is taken.
+            again = world.sum(torch.tensor(int(world.is_main and started_again(output)), device=world.device))
+            train(config, output, world, "auto" if again else options.resume, options.init, interrupts)

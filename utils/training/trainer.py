@@ -282,8 +282,10 @@ def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, UserError) as error:
-        if len(run.dropped_in_row) >= run.config.train.max_dropped and run.world.is_main:
-            write_json(run.output / DROPPED, dropped_images(run, loader))
+        if isinstance(error, UserError) and len(run.dropped_in_row) >= run.config.train.max_dropped:  # in all processes
+            if run.world.is_main:
+                write_json(run.output / DROPPED, dropped_images(run, loader))
+            run.world.wait()  # torchrun ends the others as soon as one has ended
         # Where another process was interrupted first, this one may see only that its connection is gone.
         if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
             kept = "nothing is kept yet" if run.kept is None else f"all up to step {run.kept} of the run is kept"
