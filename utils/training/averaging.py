@@ -12,11 +12,30 @@ from config.schema import SwaConfig, TrainConfig
 from utils.distributed import World
 
 
+class ExponentialAverage(AveragedModel):
+    """PyTorch's, without its copy of the number of updates to the device, for which every step would wait there."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        super().__init__(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        if self.n_averaged == 0:  # on the host; here PyTorch's own only copies
+            super().update_parameters(model)
+            return
+        pairs = [*zip(self.module.parameters(), model.parameters()), *zip(self.module.buffers(), model.buffers())]
+        self.multi_avg_fn(*zip(*(pair for pair in pairs if pair[0].is_floating_point())), self.n_averaged)
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if counters:
+            torch._foreach_copy_(*zip(*counters))
+        self.n_averaged += 1
+
+
 def build_averages(network: nn.Module, settings: TrainConfig) -> dict[str, AveragedModel]:
     """The averages that are configured, by name: "ema" follows every step, batch-norm statistics too; "swa" the ends of cycles."""
     averages = {}
     if settings.ema_decay is not None:
-        averages["ema"] = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(settings.ema_decay), use_buffers=True)
+        averages["ema"] = ExponentialAverage(network, settings.ema_decay)
     if settings.swa.start_epoch is not None:
         averages["swa"] = AveragedModel(network)
     return averages

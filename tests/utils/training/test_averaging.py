@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from runs import ALONE, parameters_of, same, weights
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config.schema import SwaConfig
-from utils.training.averaging import cycle_ends, refresh_statistics
+from utils.training.averaging import ExponentialAverage, cycle_ends, refresh_statistics
 
 
 def test_each_cycle_ends_at_its_last_epoch():
@@ -31,6 +32,23 @@ def test_statistics_are_those_of_all_batches():
         expected = torch.stack([network[0](batch).mean((0, 2, 3)) for batch in batches]).mean(0)
     assert torch.allclose(network[1].running_mean, expected, atol=1e-6)
     assert (network[2].running_mean == 9).all()  # a frozen one
+
+
+def test_the_exponential_average_is_pytorchs():
+    """To the last bit, but for the number of batches that a batch norm has seen, which PyTorch's rounds down at each step."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    own, pytorchs = ExponentialAverage(network, 0.9), AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(4):
+        network(torch.rand(2, 3, 5, 5))
+        with torch.no_grad():
+            network[0].weight += torch.rand_like(network[0].weight)
+        own.update_parameters(network)
+        pytorchs.update_parameters(network)
+    state, other = own.state_dict(), pytorchs.state_dict()
+    assert state.pop("module.1.num_batches_tracked") == 4
+    del other["module.1.num_batches_tracked"]
+    assert same(state, other)
+    assert own.n_averaged.device.type == "cpu" and not torch.equal(state["module.0.weight"], network[0].weight)
 
 
 def test_averaged_weights(train):
