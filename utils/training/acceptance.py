@@ -18,7 +18,7 @@ class Acceptance:
 
     def __init__(self, losses: Tensor, limit: float | None, stop: bool, world: World):
         losses = losses.detach()
-        good = torch.isfinite(losses) if limit is None else losses <= limit  # NaN compares false
+        good = torch.isfinite(losses) if limit is None else torch.isfinite(losses) & (losses <= limit)
         flags = torch.zeros(world.size + 1, device=losses.device)  # of each process: its losses are bad; at the end: stop
         flags[world.rank] = (~good.all()).float()
         flags[world.size] = float(stop)

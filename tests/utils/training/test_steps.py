@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from runs import copied, random_batch, same
+from runs import ALONE, copied, random_batch, same
 from torch import Tensor, nn
 
 from benchmarks.gradients import Replicas
@@ -13,6 +13,7 @@ from config import UserError
 from utils.checkpoint import read_checkpoint
 from utils.distributed import World
 from utils.systems import pose_system
+from utils.training.acceptance import Acceptance
 from utils.training.trainer import train_one_epoch, validate
 
 PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
@@ -37,6 +38,12 @@ class Pictures:
 
     def pictures(self, step: int, name: str, pictures: list[np.ndarray]) -> None:
         self.shown += [(f"{name}/{number}", picture, step) for number, picture in enumerate(pictures)]
+
+
+@pytest.mark.parametrize("limit", [None, 1e5])
+def test_no_loss_is_accepted_that_is_not_finite(limit):
+    for value, bad in [(-torch.inf, [0]), (torch.inf, [0]), (torch.nan, [0]), (1.0, [])]:
+        assert Acceptance(torch.tensor([1.0, value]), limit, False, ALONE).known() == (bad, False)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
