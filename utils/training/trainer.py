@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -294,6 +295,8 @@ def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
             ) from None
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
+        if run.world.size > 1 and isinstance(error, RuntimeError) and re.search("onnection|NCCL|gloo", str(error)):
+            raise UserError("another process has ended, and says why; the run goes on with --resume auto") from error
         raise
     finally:
         if run.curves is not None:
