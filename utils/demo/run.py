@@ -117,7 +117,7 @@ def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Cl
                 try:
                     output.add(found, pictures)
                 except UserError as error:  # of a picture alone, such as one that its format has no room for
-                    if isinstance(source, Frames):
+                    if isinstance(source, Frames) or not wanted.folder.is_dir():
                         raise
                     failures.add(name, error)
             if wanted.sheet is not None:

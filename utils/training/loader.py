@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from traceback import clear_frames
 from types import TracebackType
 
 import cv2
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
 from utils.distributed import World
+
+GRACE = 20  # seconds
 
 
 class EpochBatches:
@@ -89,7 +92,9 @@ def begin_epoch(loader: DataLoader, epoch: int, taken: int = 0) -> None:
 def _quiet_worker(_: int) -> None:
     """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # of a scheduler: the trainer ends with a checkpoint, and its workers with it
+    # A scheduler's SIGTERM reaches every process too: for a while the trainer still needs its batches, to end with a checkpoint
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     sys.excepthook = _silent_about_the_trainer
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -109,6 +114,7 @@ def worker_errors_in_a_line() -> Iterator[None]:
     except (UserError, OSError) as error:
         if "in DataLoader worker process" not in str(error):
             raise
+        clear_frames(error.__traceback__)  # they hold the loader, whose processes would outlive it
         raise UserError(str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):

@@ -300,7 +300,7 @@ def test_other_scales_are_brought_to_a_part_of_the_first_ones_best():
 def test_an_estimator_finds_them(monkeypatch, precision):
     config, size = settings(f"inference.precision={precision}", "inference.scales=[0.5, 1]"), (160, 240)
     people = pair(config, size)
-    monkeypatch.setattr("utils.inference.build_model", lambda config: SceneNetwork(config, [people], [size]))
+    monkeypatch.setattr("utils.checkpoint.build_model", lambda config: SceneNetwork(config, [people], [size]))
     estimator = PoseEstimator(config, device="cpu")
     keypoints, scores = estimator(picture(*size))
     assert_are(keypoints, people, tolerance=0.2)

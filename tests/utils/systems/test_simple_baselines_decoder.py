@@ -341,7 +341,7 @@ def test_an_estimator_finds_them(monkeypatch, precision):
     """With and without scores of boxes; one that shows nobody of the picture is left out."""
     config, size = settings(f"inference.precision={precision}"), (237, 199)
     people = np.stack([points_in(10, 20, 60, 100), points_in(110, 70, 70, 120, seed=1)])
-    monkeypatch.setattr("utils.inference.build_model", lambda config: KnowingNetwork(config, (people, size)))
+    monkeypatch.setattr("utils.checkpoint.build_model", lambda config: KnowingNetwork(config, (people, size)))
     estimator, boxes = PoseEstimator(config, device="cpu"), np.array([[110, 70, 70, 120], [199, 10, 20, 20], [10, 20, 60, 100]])
     keypoints, scores = estimator(picture(*size), np.column_stack([boxes, [0.5, 1, 0.9]]))
     expected = [points + (map_pixel(box) / 8, 0) for points, box in zip(people, boxes[::-2])]
