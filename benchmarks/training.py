@@ -38,12 +38,11 @@ from config import Config, UserError, load_config
 from config.errors import at_least, run_script
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.samples import TrainingSet
+from data.samples import TrainingSet, samples_of
 from data.synthetic import write_synthetic
 from losses import build_loss
 from models import build_model
 from utils.device import default_device
-from utils.systems import pose_system
 from utils.training.optimizer import build_optimizer
 from utils.training.step import TrainingStep
 
@@ -153,7 +152,7 @@ def drawn_batch(config: Config, size: int, folder: Path) -> list[Tensor]:
     """A batch of the system's own training samples, images first, of drawn people."""
     annotations = write_synthetic(folder, PICTURES, seed=1, size=SIZE)
     build_hdf5(annotations, folder / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
-    samples = TrainingSet([folder / "people.h5"], config, pose_system(config).samples, augment=True)
+    samples = TrainingSet([folder / "people.h5"], config, samples_of(config), augment=True)
     return list(default_collate([samples[number] for number in range(size)]))
 
 

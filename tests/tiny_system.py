@@ -163,5 +163,11 @@ def pictures(images: Tensor, heatmaps: Tensor, targets: tuple[Tensor, ...], conf
     return [cv2.cvtColor(row[0].cpu().numpy(), cv2.COLOR_GRAY2BGR) for row in rows]
 
 
-SYSTEM = PoseSystem(TinySamples, TinyDecoder, pictures)
-PARTS = Parts(config="tiny_system:TinyConfig", model="tiny_system:TinyNetwork", loss="tiny_system:TinyLoss", system="tiny_system:SYSTEM")
+SYSTEM = PoseSystem(TinyDecoder, pictures)
+PARTS = Parts(
+    config="tiny_system:TinyConfig",
+    samples="tiny_system:TinySamples",
+    model="tiny_system:TinyNetwork",
+    loss="tiny_system:TinyLoss",
+    system="tiny_system:SYSTEM",
+)

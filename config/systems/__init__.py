@@ -12,11 +12,12 @@ class Parts:
     """Where the parts of a system are, as "module:name"; imported when asked for, so that none waits for another's libraries."""
 
     config: str  # a subclass of config.Config
+    samples: str  # PeopleFile, Config -> data.samples.Samples: how a training sample is cut and drawn
     model: str  # Config -> nn.Module
     loss: str  # Config -> nn.Module
     system: str  # a utils.systems.PoseSystem
 
-    def load(self, part: Literal["config", "model", "loss", "system"]) -> Any:
+    def load(self, part: Literal["config", "samples", "model", "loss", "system"]) -> Any:
         """The part itself."""
         return resolve_name(getattr(self, part))
 
@@ -25,18 +26,21 @@ class Parts:
 SYSTEMS = {
     "simplepose": Parts(
         config="config.systems.simplepose:SimplePoseConfig",
+        samples="data.samples.simplepose:SimplePoseSamples",
         model="models.imhn:IMHN.from_config",
         loss="losses.focal_l2:FocalL2.from_config",
         system="utils.systems.simplepose:SIMPLEPOSE",
     ),
     "dekr": Parts(
         config="config.systems.dekr:DekrConfig",
+        samples="data.samples.dekr:DekrSamples",
         model="models.dekr:DEKR.from_config",
         loss="losses.dekr:DekrLoss.from_config",
         system="utils.systems.dekr:DEKR",
     ),
     "simple_baselines": Parts(
         config="config.systems.simple_baselines:SimpleBaselinesConfig",
+        samples="data.samples.simple_baselines:SimpleBaselinesSamples",
         model="models.simple_baselines:SimpleBaselines.from_config",
         loss="losses.simple_baselines:SimpleBaselinesLoss.from_config",
         system="utils.systems.simple_baselines:SIMPLE_BASELINES",

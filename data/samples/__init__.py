@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from config import Config, UserError
+from config.systems import SYSTEMS
 from data.people_file import PeopleFile
 
 
@@ -30,6 +31,11 @@ class Samples(Protocol):
     def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
 
     def image_id(self, index: int) -> int: ...
+
+
+def samples_of(config: Config) -> Callable[[PeopleFile, Config], Samples]:
+    """How `config.system` makes samples of a people file."""
+    return SYSTEMS[config.system].load("samples")
 
 
 class TrainingSet(Dataset):

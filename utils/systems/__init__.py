@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from config import Config
 from config.systems import SYSTEMS
-from data.people_file import PeopleFile
-from data.samples import Samples
 
 People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
 
@@ -60,7 +58,6 @@ class Decoder(ABC):
 class PoseSystem:
     """What `config/systems` names as a system's `system`."""
 
-    samples: Callable[[PeopleFile, Config], Samples]  # how a training sample is cut and drawn
     decoder: Callable[[nn.Module, Config], Decoder]  # how the network's answer becomes people
     pictures: Callable[[Tensor, Any, tuple[Tensor, ...], Config], list[np.ndarray]]  # images, outputs, targets -> each (H, W, 3) uint8 BGR
     answers: tuple[str, ...] = ("heatmaps",)  # what to call what `network.answer` gives

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
-from data.samples.dekr import DekrSamples
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
 from utils.pictures.maps import draw_maps, on_image
@@ -289,4 +288,4 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, c
     return {name: on_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
 
 
-DEKR = PoseSystem(DekrSamples, DekrDecoder, map_pictures, ("heatmaps", "offsets"), lambda config: DIVISOR, responses)
+DEKR = PoseSystem(DekrDecoder, map_pictures, ("heatmaps", "offsets"), lambda config: DIVISOR, responses)

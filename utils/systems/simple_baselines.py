@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.oks import oks_nms
-from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size, crop_matrix
+from data.samples.simple_baselines import centre_and_size, crop_matrix
 from utils.device import as_images, in_precision
 from utils.pictures.maps import draw_maps, on_image
 from utils.systems import Decoder, People, PoseSystem
@@ -188,4 +188,4 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: 
     return {"keypoints": strongest}
 
 
-SIMPLE_BASELINES = PoseSystem(SimpleBaselinesSamples, SimpleBaselinesDecoder, map_pictures, maps=responses)
+SIMPLE_BASELINES = PoseSystem(SimpleBaselinesDecoder, map_pictures, maps=responses)

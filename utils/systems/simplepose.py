@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
-from data.samples.simplepose import SimplePoseSamples
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
 from utils.device import as_images, in_precision
@@ -217,4 +216,4 @@ def input_multiple(config: SimplePoseConfig) -> int:
     return config.targets.stride * 2**config.model.depth
 
 
-SIMPLEPOSE = PoseSystem(SimplePoseSamples, SimplePoseDecoder, map_pictures, ("maps",), input_multiple, responses)
+SIMPLEPOSE = PoseSystem(SimplePoseDecoder, map_pictures, ("maps",), input_multiple, responses)

@@ -10,12 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from data.samples import TrainingSet
+from data.samples import TrainingSet, samples_of
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import init_weights, load_backbone, load_weights
 from utils.distributed import World
-from utils.systems import pose_system
 from utils.training.averaging import build_averages
 from utils.training.curves import Curves, run_log
 from utils.training.frozen import freeze
@@ -29,12 +28,12 @@ from utils.training.step import TrainingStep
 
 def build_loaders(config: Config, world: World) -> tuple[DataLoader, DataLoader]:
     """Training samples in this process's share of each epoch, and its share of the validation samples, in batches."""
-    settings, system = config.train, pose_system(config)
+    settings, samples = config.train, samples_of(config)
     for key, files in (("train", config.data.train_files), ("val", config.data.val_files)):
         if not files:
             raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
-    train_set = TrainingSet(config.data.train_files, config, system.samples, augment=True)
-    val_set = TrainingSet(config.data.val_files, config, system.samples, augment=False)
+    train_set = TrainingSet(config.data.train_files, config, samples, augment=True)
+    val_set = TrainingSet(config.data.val_files, config, samples, augment=False)
     weights, size = config.data.train_weights, settings.batch_size
     batches = EpochBatches(train_set.sizes, weights, size, world, settings.seed, settings.accumulate)
     val_batches = [list(range(i, min(i + size, len(val_set)))) for i in range(0, len(val_set), size)]
