@@ -140,7 +140,11 @@ class PeopleFile:
 
     def image(self, number: int) -> np.ndarray:
         """An image as (H, W, 3) uint8 BGR."""
-        return decode_image(self._images()["file"][number], f"{self.image_ids[number]} in {self.path}")
+        return decode_image(self.file_bytes(number), f"{self.image_ids[number]} in {self.path}")
+
+    def file_bytes(self, number: int) -> np.ndarray:
+        """An image's own file (n,) uint8, as it was put in."""
+        return self._images()["file"][number]
 
     def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where an image shows people, people without keypoints, and crowd regions: packed bits for `unpack_mask`."""

@@ -1,0 +1,143 @@
+"""A sheet of samples: the photograph with all that is annotated in it, and what a pose system makes of it, plain and augmented.
+
+Of a system only what `data.samples` promises is known. Colours: left-right pairs are orange and blue, as everywhere; the rest is below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from config import Skeleton
+from config.skeleton import UNLABELLED, VISIBLE
+from data.people_file import PeopleFile, unpack_mask
+from data.samples import Samples
+
+Colour = tuple[int, int, int]  # BGR
+SIDE = 224  # pixels of a panel's height; the photograph has twice as much
+CAPTION = 22  # pixels of the line above a row or panel
+MAPS = 4  # targets that are shown
+FIRST, SECOND, NEITHER = (0, 130, 255), (230, 110, 0), (120, 120, 120)
+TINTS = {"people": (90, 200, 90), "unlabelled": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
+BOX, LIMB, WRONG, INK = (60, 220, 240), (235, 235, 235), (0, 0, 200), (40, 40, 40)
+WIDEST = 2.0  # a photograph's width over its height
+
+
+def annotated(people: PeopleFile, number: int) -> np.ndarray:
+    """A photograph (2 SIDE, w, 3) uint8 BGR with masks tinted, boxes, limbs and joints drawn in; hidden joints are rings."""
+    image = people.image(number)
+    height, width = image.shape[:2]
+    out = image.astype(np.float32)
+    for colour, bits in zip(TINTS.values(), people.masks(number)):
+        where = unpack_mask(bits, height, width) > 0
+        out[where] = 0.6 * out[where] + 0.4 * np.array(colour, np.float32)
+    scale = min(2 * SIDE / height, WIDEST * 2 * SIDE / width)
+    out = cv2.resize(out.clip(0, 255).astype(np.uint8), (max(1, round(width * scale)), max(1, round(height * scale))))
+    rows = np.arange(*people.first[number : number + 2])
+    for box, crowd in zip(people.boxes[rows] * scale, people.crowd[rows]):
+        corner, end = np.rint(box[:2]).astype(int), np.rint(box[:2] + box[2:]).astype(int)
+        cv2.rectangle(out, corner.tolist(), end.tolist(), TINTS["crowd"] if crowd else BOX, 1, cv2.LINE_AA)
+    for joints in people.joints(rows[~people.crowd[rows]]):
+        _draw_person(out, joints[:, :2] * scale, joints[:, 2], people.skeleton)
+    return cv2.copyMakeBorder(out, 0, 2 * SIDE - out.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3)
+
+
+def _draw_person(out: np.ndarray, points: np.ndarray, v: np.ndarray, skeleton: Skeleton) -> None:
+    """points (K, 2) pixels, v (K,) of a training joint."""
+    pixels = np.rint(points.clip(-(2**14), 2**14)).astype(int)
+    for a, b in skeleton.drawn_ends:
+        if UNLABELLED not in (v[a], v[b]):
+            cv2.line(out, pixels[a].tolist(), pixels[b].tolist(), LIMB, 1, cv2.LINE_AA)
+    colours = dict.fromkeys(range(skeleton.num_keypoints), NEITHER)
+    for first, second in skeleton.flip_pairs:
+        colours |= {skeleton.index(first): FIRST, skeleton.index(second): SECOND}
+    for k in np.flatnonzero(v != UNLABELLED).tolist():
+        cv2.circle(out, pixels[k].tolist(), 4, (255, 255, 255), -1 if v[k] == VISIBLE else 2, cv2.LINE_AA)
+        cv2.circle(out, pixels[k].tolist(), 3, colours[k], -1 if v[k] == VISIBLE else 1, cv2.LINE_AA)
+
+
+def sample_panels(sample: Sequence[Tensor], name: str) -> list[np.ndarray]:
+    """A sample's image, then the image under each target that has the shape of maps, the maximum of its channels; with captions."""
+    chw, *targets = (tensor.detach().float().cpu().numpy() for tensor in sample)
+    image = np.ascontiguousarray((chw.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8))
+    panels = [captioned(_at_height(image, SIDE), name)]
+    maps = [(place, target) for place, target in enumerate(targets, 1) if target.ndim == 3 and min(target.shape[1:]) > 1]
+    for place, target in maps[:MAPS]:
+        panels.append(
+            captioned(_at_height(heat_over(image, strength(target)), SIDE), f"target {place}: {' x '.join(map(str, target.shape))}")
+        )
+    return panels
+
+
+def strength(target: np.ndarray) -> np.ndarray:
+    """(h, w) in [0, 1]: the largest magnitude of the channels of (C, h, w); of values that go beyond 1, the part of the largest."""
+    response = np.abs(target).max(0, initial=0)
+    return response / max(float(response.max(initial=0)), 1)
+
+
+def heat_over(image: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """The image (H, W, 3) uint8, grey, under the colours of a response (h, w) in [0, 1], the more of them the stronger it is."""
+    values = cv2.resize(response.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.float32)
+    heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
+    share = 0.75 * np.sqrt(values)[..., None]
+    return (grey * (1 - share) + heat * share).astype(np.uint8)
+
+
+def row(people: PeopleFile, number: int, note: str, samples: Samples | None, index: int | None, rng: np.random.Generator) -> np.ndarray:
+    """One image's row: the photograph, and a sample of it, plain above and augmented below. note: what is suspected."""
+    photograph = annotated(people, number)
+    whole = [cv2.copyMakeBorder(photograph, 0, 2 * CAPTION, 0, 6, cv2.BORDER_CONSTANT, value=(255,) * 3)]
+    if samples is not None and index is not None:
+        kinds = (samples.sample(index, None), "plain"), (samples.sample(index, rng), "augmented")
+        whole.append(np.vstack(_same_width([np.hstack(sample_panels(sample, name)) for sample, name in kinds])))
+    return captioned(np.hstack(whole), f"image {people.image_ids[number]}" + (f"   {note}" if note else ""), WRONG if note else INK)
+
+
+def stacked(rows: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
+    """Rows of any size on one page, some beside each other."""
+    lines = []
+    for start in range(0, len(rows), columns):
+        some = rows[start : start + columns]
+        tallest = max(len(picture) for picture in some)
+        lines.append(np.hstack([_padded(picture, tallest - len(picture), 0) for picture in some]))
+    return np.vstack(_same_width([legend(), *lines]))
+
+
+def legend() -> np.ndarray:
+    """What the colours of the photographs mean."""
+    words = {"first of a pair": FIRST, "second of a pair": SECOND, "neither": NEITHER, "box": BOX}
+    words |= {"people": TINTS["people"], "people without keypoints": TINTS["unlabelled"], "crowd": TINTS["crowd"]}
+    out, x = np.full((CAPTION + 6, 960, 3), 255, np.uint8), 6
+    for word, colour in [*words.items(), ("ring: hidden", None)]:
+        if colour is not None:
+            cv2.rectangle(out, (x, 7), (x + 14, 19), colour, -1)
+            x += 20
+        cv2.putText(out, word, (x, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+        x += 12 + cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
+    return out
+
+
+def captioned(picture: np.ndarray, text: str, ink: Colour = INK) -> np.ndarray:
+    """The picture with a line of text above, as much of it as fits."""
+    line = np.full((CAPTION, picture.shape[1], 3), 255, np.uint8)
+    cv2.putText(line, text.encode("ascii", "replace").decode(), (3, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, ink, 1, cv2.LINE_AA)
+    return np.vstack([line, picture])
+
+
+def _at_height(picture: np.ndarray, height: int) -> np.ndarray:
+    width = max(1, round(picture.shape[1] * height / picture.shape[0]))
+    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA if height < len(picture) else cv2.INTER_LINEAR)
+    return _padded(small, 0, 4)
+
+
+def _padded(picture: np.ndarray, below: int, right: int) -> np.ndarray:
+    return cv2.copyMakeBorder(picture, 0, below, 0, right, cv2.BORDER_CONSTANT, value=(255,) * 3)
+
+
+def _same_width(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    widest = max(picture.shape[1] for picture in pictures)
+    return [_padded(picture, 0, widest - picture.shape[1]) for picture in pictures]
