@@ -73,7 +73,7 @@ def draw_sheet(people: PeopleFile, config: Config | None, found: dict[str, list[
         rng = np.random.default_rng([seed, number])
         here = of_image.get(number) or [None]
         rows.append(row(people, number, notes.get(number, ""), samples, here[int(rng.integers(len(here)))], rng))
-    return stacked(rows, COLUMNS if samples is None else 1)
+    return stacked(rows, people.skeleton, COLUMNS if samples is None else 1)
 
 
 def inspect(path: Path, config: Config | None, skeleton: Skeleton, output: Path | None, count: int, seed: int) -> None:

@@ -20,6 +20,7 @@ Colour = tuple[int, int, int]  # BGR
 SIDE = 224  # pixels of a panel's height; the photograph has twice as much
 CAPTION = 22  # pixels of the line above a row or panel
 MAPS = 4  # targets that are shown
+FAINT = 0.3  # how strong a filled area is beside heatmaps
 FIRST, SECOND, NEITHER = (0, 130, 255), (230, 110, 0), (120, 120, 120)
 TINTS = {"people": (90, 200, 90), "unlabelled": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
 BOX, LIMB, WRONG, INK = (60, 220, 240), (235, 235, 235), (0, 0, 200), (40, 40, 40)
@@ -33,7 +34,7 @@ def annotated(people: PeopleFile, number: int) -> np.ndarray:
     out = image.astype(np.float32)
     for colour, bits in zip(TINTS.values(), people.masks(number)):
         where = unpack_mask(bits, height, width) > 0
-        out[where] = 0.6 * out[where] + 0.4 * np.array(colour, np.float32)
+        out[where] = 0.65 * out[where] + 0.35 * np.array(colour, np.float32)
     scale = min(2 * SIDE / height, WIDEST * 2 * SIDE / width)
     out = cv2.resize(out.clip(0, 255).astype(np.uint8), (max(1, round(width * scale)), max(1, round(height * scale))))
     rows = np.arange(*people.first[number : number + 2])
@@ -66,16 +67,23 @@ def sample_panels(sample: Sequence[Tensor], name: str) -> list[np.ndarray]:
     panels = [captioned(_at_height(image, SIDE), name)]
     maps = [(place, target) for place, target in enumerate(targets, 1) if target.ndim == 3 and min(target.shape[1:]) > 1]
     for place, target in maps[:MAPS]:
-        panels.append(
-            captioned(_at_height(heat_over(image, strength(target)), SIDE), f"target {place}: {' x '.join(map(str, target.shape))}")
-        )
+        caption = f"target {place}: {' x '.join(map(str, target.shape))}, to {np.abs(target).max(initial=0):.2g}"
+        panels.append(captioned(_at_height(heat_over(image, strength(target)), SIDE), caption))
     return panels
 
 
 def strength(target: np.ndarray) -> np.ndarray:
-    """(h, w) in [0, 1]: the largest magnitude of the channels of (C, h, w); of values that go beyond 1, the part of the largest."""
-    response = np.abs(target).max(0, initial=0)
-    return response / max(float(response.max(initial=0)), 1)
+    """(h, w) in [0, 1]: the largest magnitude of the channels of (C, h, w), as part of the largest of all.
+
+    Channels that are filled areas, a mask among heatmaps, would hide what is drawn on top of them: they are faint beside others.
+    """
+    size = np.abs(target)
+    peaks = size.max((1, 2), initial=0)
+    full, half = ((size >= part * peaks[:, None, None]).sum((1, 2)) for part in (0.99, 0.5))
+    areas = (peaks > 0) & (2 * full > half)
+    if (~areas & (peaks > 0)).any():
+        size[areas] *= FAINT
+    return size.max(0, initial=0) / max(float(peaks.max(initial=0)), 1e-12)
 
 
 def heat_over(image: np.ndarray, response: np.ndarray) -> np.ndarray:
@@ -83,7 +91,7 @@ def heat_over(image: np.ndarray, response: np.ndarray) -> np.ndarray:
     values = cv2.resize(response.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_LINEAR).clip(0, 1)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR).astype(np.float32)
     heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO).astype(np.float32)
-    share = 0.75 * np.sqrt(values)[..., None]
+    share = 0.6 * np.sqrt(values)[..., None]
     return (grey * (1 - share) + heat * share).astype(np.uint8)
 
 
@@ -97,22 +105,23 @@ def row(people: PeopleFile, number: int, note: str, samples: Samples | None, ind
     return captioned(np.hstack(whole), f"image {people.image_ids[number]}" + (f"   {note}" if note else ""), WRONG if note else INK)
 
 
-def stacked(rows: Sequence[np.ndarray], columns: int = 1) -> np.ndarray:
-    """Rows of any size on one page, some beside each other."""
-    lines = []
+def stacked(rows: Sequence[np.ndarray], skeleton: Skeleton, columns: int = 1) -> np.ndarray:
+    """Rows of any size on one page under a legend, some beside each other."""
+    lines = [legend(skeleton)]
     for start in range(0, len(rows), columns):
         some = rows[start : start + columns]
         tallest = max(len(picture) for picture in some)
         lines.append(np.hstack([_padded(picture, tallest - len(picture), 0) for picture in some]))
-    return np.vstack(_same_width([legend(), *lines]))
+    return np.vstack(_same_width(lines))
 
 
-def legend() -> np.ndarray:
+def legend(skeleton: Skeleton) -> np.ndarray:
     """What the colours of the photographs mean."""
-    words = {"first of a pair": FIRST, "second of a pair": SECOND, "neither": NEITHER, "box": BOX}
+    words = dict(zip((f"{name} ..." for name in sum(skeleton.flip_pairs[:1], ())), (FIRST, SECOND)))
+    words |= {"unpaired": NEITHER, "box": BOX}
     words |= {"people": TINTS["people"], "people without keypoints": TINTS["unlabelled"], "crowd": TINTS["crowd"]}
     out, x = np.full((CAPTION + 6, 960, 3), 255, np.uint8), 6
-    for word, colour in [*words.items(), ("ring: hidden", None)]:
+    for word, colour in [*words.items(), ("ring: labelled but hidden", None)]:
         if colour is not None:
             cv2.rectangle(out, (x, 7), (x + 14, 19), colour, -1)
             x += 20

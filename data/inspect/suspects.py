@@ -57,6 +57,11 @@ class Everybody:
         extent = np.maximum(spread, people.boxes[rows, 2:].max(1, initial=0)).clip(1)
         return cls(people, rows, people.image_of[rows], joints, labelled, extent)
 
+    @property
+    def annotated(self) -> np.ndarray:
+        """(P, K) bool: labelled by somebody, not the middle of two that are."""
+        return self.labelled & ~np.isin(self.people.skeleton.keypoints, list(self.people.skeleton.midpoints))
+
     def suspects(self, places: np.ndarray, what: Callable[[int], str]) -> list[Suspect]:
         """Those at these places of the rows; what(place) says why."""
         return [Suspect(int(self.image[n]), int(self.rows[n]), what(n)) for n in places.tolist()]
@@ -65,8 +70,7 @@ class Everybody:
 def outside(everybody: Everybody) -> list[Suspect]:
     """Who has a keypoint outside the picture."""
     points, sizes = everybody.joints[..., :2], everybody.people.sizes[everybody.image]
-    out = everybody.labelled & ~((points >= 0) & (points <= sizes[:, None, ::-1])).all(2)
-    out &= ~np.isin(everybody.people.skeleton.keypoints, list(everybody.people.skeleton.midpoints))
+    out = everybody.annotated & ~((points >= 0) & (points <= sizes[:, None, ::-1])).all(2)
 
     def what(n: int) -> str:
         height, width = sizes[n]
@@ -80,10 +84,10 @@ def outside(everybody: Everybody) -> list[Suspect]:
 
 def empty_boxes(everybody: Everybody) -> list[Suspect]:
     """Whose box has none of the keypoints in it."""
-    boxes, points = everybody.people.boxes[everybody.rows, None], everybody.joints[..., :2]
+    boxes, points, annotated = everybody.people.boxes[everybody.rows, None], everybody.joints[..., :2], everybody.annotated
     inside = (points >= boxes[..., :2]) & (points <= boxes[..., :2] + boxes[..., 2:])
-    strangers = np.flatnonzero(~(inside.all(2) & everybody.labelled).any(1))
-    return everybody.suspects(strangers, lambda n: f"none of {everybody.labelled[n].sum()} keypoints is in the box")
+    strangers = np.flatnonzero(~(inside.all(2) & annotated).any(1))
+    return everybody.suspects(strangers, lambda n: f"none of {annotated[n].sum()} keypoints is in the box")
 
 
 def sided_pairs(skeleton: Skeleton) -> list[tuple[int, int]]:
@@ -157,9 +161,10 @@ def duplicates(everybody: Everybody) -> list[Suspect]:
     """Who has nearly the same keypoints as somebody before in the image."""
     found = []
     first = np.searchsorted(everybody.image, np.arange(len(everybody.people) + 1))
-    for image in track(np.flatnonzero(np.diff(first) > 1).tolist(), int((np.diff(first) > 1).sum()), "people who are twice", "image"):
+    several, annotated = np.flatnonzero(np.diff(first) > 1).tolist(), everybody.annotated
+    for image in track(several, len(several), "people who are twice", "image"):
         places = np.arange(first[image], first[image + 1])
-        points, labelled = everybody.joints[places, :, :2], everybody.labelled[places]
+        points, labelled = everybody.joints[places, :, :2], annotated[places]
         both = labelled[:, None] & labelled[None]
         distance = np.linalg.norm(points[:, None] - points[None], axis=3)
         mean = (distance * both).sum(2) / both.sum(2).clip(1)

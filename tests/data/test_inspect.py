@@ -1,0 +1,244 @@
+"""What is in a people file: mistakes are found, and nobody else is suspected; every pose system's samples are drawn."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+import tiny_system
+import yaml
+from people import NAMES, SKELETON, read_back, write_coco
+from places import ROOT
+
+from config import load_config
+from config.load import load_skeleton
+from config.systems import SYSTEMS
+from data.coco_masks_hdf5 import build_hdf5
+from data.images import read_image
+from data.inspect import report
+from data.inspect.sheet import FIRST, SECOND, SIDE, annotated, sample_panels, strength
+from data.inspect.suspects import find_suspects, read_files, sided_pairs
+from data.people_file import PeopleFile
+from data.samples import samples_of
+
+SCRIPT = "data/inspect/__main__.py"
+# Somebody who looks at us, x and y in percent of the height, and the width, of a box half as wide as high: nose, eyes, ears, ...
+FIGURE = [(50, 8), (56, 6), (44, 6), (62, 8), (38, 8), (80, 22), (20, 22), (90, 38), (10, 38), (95, 52), (5, 52), (70, 52), (30, 52),
+          (68, 75), (32, 75), (66, 97), (34, 97)]  # fmt: skip
+KINDS = ("outside", "boxes", "exchanged", "absurdly", "two people", "twice")
+
+
+def figure(x: float, y: float, height: float = 100, **moved: tuple[float, float]) -> dict:
+    """An annotation of that person, corner of the box at x, y; `moved` keypoints stand elsewhere, in image pixels."""
+    points = {name: (x + a * height / 200, y + b * height / 100) for name, (a, b) in zip(NAMES, FIGURE)} | moved
+    return {
+        "category_id": 1, "iscrowd": 0, "keypoints": [v for name in NAMES for v in (*points[name], 2)], "num_keypoints": 17,
+        "bbox": [x, y, height / 2, height], "area": height**2 / 3,
+    }  # fmt: skip
+
+
+def point(x: float, y: float, name: str, height: float = 100) -> tuple[float, float]:
+    a, b = FIGURE[NAMES.index(name)]
+    return x + a * height / 200, y + b * height / 100
+
+
+def swapped(x: float, y: float, *parts: str) -> dict[str, tuple[float, float]]:
+    """The left and right ones of these parts, each in the other's place."""
+    other = {"left": "right", "right": "left"}
+    return {f"{side}_{part}": point(x, y, f"{other[side]}_{part}") for side in other for part in parts}
+
+
+@pytest.fixture
+def faulty(tmp_path) -> PeopleFile:
+    """An image without fault, then one of each fault that is looked for, in the order of KINDS; the file of the last is the first's."""
+    healthy = figure(10, 20), figure(80, 30, 90)
+    elsewhere = figure(20, 20) | {"bbox": [150, 100, 40, 50]}
+    pictures = [
+        healthy, [figure(145, 20, left_wrist=(203, 58)), figure(80, 30)], [elsewhere], [figure(30, 20, **swapped(30, 20, "hip"))],
+        [figure(20, 20, right_ankle=(195, 10))], [figure(30, 20), figure(31, 20)], healthy,
+    ]  # fmt: skip
+    annotations, images = write_coco(tmp_path, *pictures)
+    shutil.copy(images / "0.jpg", images / "6.jpg")
+    build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    return read_back(tmp_path)
+
+
+def suspected(people: PeopleFile) -> dict[str, list[int]]:
+    """The image ids of each kind of mistake."""
+    found = find_suspects(people, read_files(people)[0])
+    assert all(kind in name for kind, name in zip(KINDS, found, strict=True))
+    return {kind: [int(people.image_ids[suspect.image]) for suspect in some] for kind, some in zip(KINDS, found.values())}
+
+
+def test_each_mistake_is_found_in_its_image_and_nowhere_else(faulty):
+    assert suspected(faulty) == {kind: [number] for number, kind in enumerate(KINDS, 1)}
+
+
+def test_mistakes_are_named_with_image_person_and_keypoint(faulty):
+    said = "\n".join(report.suspects(faulty, find_suspects(faulty, read_files(faulty)[0])))
+    assert "image 1, the person in 145, 20, 50 x 100: Lwri at 203, 58; the picture is 200 x 160" in said
+    assert "image 3, the person in 30, 20, 50 x 100: Rsho-Lsho and Rhip-Lhip point opposite ways" in said
+    assert "Rkne-Rank is" in said
+    assert "image 5, the person in 31, 20, 50 x 100: 17 keypoints are 1.0 pixels from those of the person in 30, 20" in said
+    assert "image 6: is the same file as image 0" in said
+
+
+def test_an_id_that_comes_again(faulty, tmp_path):
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file["images/id"][2] = 1
+    assert suspected(read_back(tmp_path))["twice"] == [1, 6]
+
+
+def test_a_person_upside_down_or_seen_from_behind_is_no_mistake(tmp_path):
+    """All of it turned, not one part."""
+    behind = figure(20, 20, **swapped(20, 20, "eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
+    keypoints = np.reshape(figure(90, 20)["keypoints"], (17, 3))
+    keypoints[:, :2] = (230, 140) - keypoints[:, :2]
+    turned = figure(90, 20) | {"keypoints": keypoints.ravel().tolist()}
+    annotations, images = write_coco(tmp_path, [figure(10, 20), figure(80, 20)], [behind], [turned])
+    build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    assert not any(suspected(read_back(tmp_path)).values())
+
+
+def test_nobody_is_suspected_among_drawn_people(hdf5):
+    assert not any(suspected(PeopleFile(hdf5, SKELETON)).values())
+
+
+@pytest.mark.parametrize(("skeleton", "pairs"), [("coco", 4), ("coco17", 4), ("mpii", 2), ("crowdpose", 2), ("posetrack18", 3)])
+def test_eyes_ears_shoulders_and_hips_are_known_by_their_names(skeleton, pairs):
+    skeleton = load_skeleton(skeleton)
+    assert len(sided_pairs(skeleton)) >= 2
+    assert {tuple(sorted(pair)) for pair in sided_pairs(skeleton)} <= {tuple(sorted((a, b))) for a, b in enumerate(skeleton.flip_keypoints)}
+    assert len(sided_pairs(skeleton)) == pairs
+
+
+def test_histogram():
+    lines = report.histogram(np.array([3, 10, 19.5, 20, 1000]), (10, 20), ("10", "20"))
+    assert [line.split()[-1] for line in lines] == ["1", "2", "2"]
+    assert [line.count("#") for line in lines] == [20, 40, 40]
+
+
+def test_report(run, faulty, tmp_path):
+    """Without a configuration: the skeleton is the one that fits."""
+    ended = run(SCRIPT, tmp_path / "out.h5")
+    assert ended.status == 0, ended.err
+    words = " ".join(ended.out.split())
+    for said in (
+        "images 7",
+        "people 11, masked by their boxes; 0 of them without keypoints",
+        "crowd regions 0",
+        "the 17 of the skeleton",
+    ):
+        assert said in words
+    assert [line.split()[-3:] for line in ended.out.splitlines() if line.startswith("  nose")] == [["11", "11", "0"]]
+    assert "two people with nearly the same keypoints: 1" in words
+    assert "samples" not in words
+
+
+# The sheet
+
+
+@pytest.fixture
+def recipe(hdf5, tmp_path, tiny, monkeypatch) -> Callable[[str], Path]:
+    """A function that gives a configuration of a system, small where it matters."""
+    monkeypatch.setitem(SYSTEMS, "tiny", tiny_system.PARTS)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"system": "tiny", "skeleton": "coco17", "data": {"input_size": [64, 80]}}))
+    files = {"simplepose": tiny, "tiny": tmp_path / "tiny.yaml"}
+    return lambda system: files.get(system, ROOT / "config" / f"{system}_quickstart.yaml")
+
+
+@pytest.mark.parametrize(("system", "maps"), [("simplepose", 2), ("dekr", 4), ("simple_baselines", 1), ("tiny", 1)])
+def test_sheet_of_every_system(run, hdf5, tmp_path, recipe, system, maps):
+    config = load_config(recipe(system))
+    samples = samples_of(config)(PeopleFile(hdf5, config.skeleton), config)
+    sheets = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        ended = run(SCRIPT, hdf5, "--config", recipe(system), "--output", tmp_path / f"{name}.png", "--count", 3, "--seed", seed)
+        assert ended.status == 0, ended.err
+        assert f"{len(samples):,} of the system '{system}'" in ended.out
+        sheets.append(read_image(tmp_path / f"{name}.png"))
+    assert len(sheets[0]) > 3 * 2 * SIDE
+    np.testing.assert_array_equal(sheets[0], sheets[1])
+    assert sheets[0].shape != sheets[2].shape or (sheets[0] != sheets[2]).any()
+    assert len(sample_panels(samples.sample(0, None), "plain")) == 1 + maps
+
+
+def test_suspects_come_first_on_the_sheet(run, faulty, tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        "data.inspect.sheet.annotated", lambda people, number: shown.append(number) or np.zeros((2 * SIDE, 200, 3), np.uint8)
+    )
+    assert run(SCRIPT, tmp_path / "out.h5", "--output", tmp_path / "sheet.png", "--count", 6).status == 0
+    assert shown[:3] == [1, 2, 3]
+    assert len(set(shown)) == 6
+
+
+def test_joints_are_drawn_where_they_are_in_the_colour_of_their_side(faulty):
+    picture = annotated(faulty, 0)
+    scale = 2 * SIDE / 160
+    for name, colour in (("right_knee", FIRST), ("left_knee", SECOND)):
+        x, y = np.rint(np.array(point(10, 20, name)) * scale).astype(int)
+        np.testing.assert_array_equal(picture[y, x], colour)
+
+
+def test_a_mask_does_not_hide_the_heatmaps_beside_it():
+    y, x = np.mgrid[:40, :40]
+    bell = np.exp(-((x - 12) ** 2 + (y - 20) ** 2) / 18)
+    mask = np.zeros((40, 40))
+    mask[10:30, 5:35] = 1
+    seen = strength(np.stack([bell, mask]).astype(np.float32))
+    assert seen[20, 12] == 1
+    assert 0 < seen[15, 30] < 0.5
+    assert strength(mask[None])[15, 30] == 1
+    assert strength(-50 * mask[None])[15, 30] == 1
+    assert not strength(np.zeros((2, 4, 4))).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.h5"], "none.h5: not found"),
+        ([ROOT / "README.md"], "not a whole HDF5 file"),
+        (["F", "--config", "none.yaml"], "configuration none.yaml: not found"),
+        (["F", "--skeleton", "crowdpose"], "overlap only in part"),
+        (["F", "--skeleton", "nobody"], "no file"),
+        (["F", "--output", "sheet.xyz"], "use .png or .jpg"),
+        (["F", "--count", "0"], "--count 0: expected at least 1"),
+        (["F", "--seed", "-1"], "--seed -1: expected at least 0"),
+    ],
+)
+def test_bad_input_is_one_line(fails, hdf5, arguments, said):
+    assert said in fails(SCRIPT, *[hdf5 if argument == "F" else argument for argument in arguments])
+
+
+def test_a_file_of_unknown_keypoints_asks_for_its_skeleton(fails, hdf5, tmp_path):
+    shutil.copy(hdf5, tmp_path / "cows.h5")
+    with h5py.File(tmp_path / "cows.h5", "r+") as file:
+        file.attrs["keypoints"] = ["horn", "tail"]
+    assert "labels horn, tail, ..., which none of config/skeletons has; name its skeleton with --skeleton" in fails(
+        SCRIPT, tmp_path / "cows.h5"
+    )
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(run, faulty, tmp_path):
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        for number in range(7):
+            file["images/file"][number] = np.zeros(9, np.uint8)
+    ended = run(SCRIPT, tmp_path / "out.h5", "--output", tmp_path / "sheet.png")
+    assert ended.status == 2
+    assert "cannot be decoded" in ended.err.splitlines()[-1]
+    assert not (tmp_path / "sheet.png").exists()
+
+
+def test_photographs(shared, tmp_path):
+    """COCO's own annotations are not suspected."""
+    mini = shared / "data" / "coco_mini"
+    build_hdf5(mini / "annotations" / "person_keypoints_val2017.json", mini / "val2017", tmp_path / "out.h5", SKELETON, workers=2)
+    people = read_back(tmp_path)
+    assert not any(suspected(people).values())
+    assert cv2.imencode(".png", annotated(people, 0))[0]
