@@ -20,8 +20,8 @@ from data.people_file import PeopleFile
 SIDED = r"(?:left|right|l|r)?[ _-]?(eye|ear|sho|shoulder|hip)s?[ _-]?(?:left|right|l|r)?"  # pairs that point the same way in anybody
 OPPOSITE = -0.7  # cosine between two such pairs, from left to right, below which one of them is exchanged
 WIDE = 0.7  # of a pair's usual length beside its person: a shorter one, of somebody seen from the side, points anywhere
-LONG = 4.0  # times as long, beside the person's other limbs, as it is in most people
-LONG_REACH = 0.7  # of the person's extent, least length of a limb that is absurd
+LONG = 3.0  # times as long, beside the person's other limbs, as it is in most people
+LONG_REACH = 0.5  # of the person's extent, least length of a limb that is absurd
 ALIKE = 0.03  # of the person's extent, mean distance of two people's keypoints who are one
 FEW = 3  # limbs or keypoints of which a person's own measure can be taken
 
