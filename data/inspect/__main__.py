@@ -43,7 +43,7 @@ def fitting_skeleton(path: Path) -> Skeleton:
     return min(fitting or skeletons, key=lambda skeleton: len(set(skeleton.dataset) - names))
 
 
-def chosen_images(people: PeopleFile, found: dict[str, list[Suspect]], of_image: dict[int, list[int]], count: int, seed: int) -> list[int]:
+def chosen_images(found: dict[str, list[Suspect]], of_image: dict[int, list[int]], count: int, seed: int) -> list[int]:
     """(count,) numbers of the images on the sheet: some of each kind of suspects, half of the sheet at most, then any by chance."""
     rng = np.random.default_rng(seed)
     suspected: list[int] = []
@@ -64,15 +64,15 @@ def draw_sheet(people: PeopleFile, config: Config | None, found: dict[str, list[
         of_image = {}
         for index in range(len(samples)):
             of_image.setdefault(numbers[samples.image_id(index)], []).append(index)
-    notes: dict[int, str] = {}
+    suspects: dict[int, list[tuple[str, Suspect]]] = {}
     for kind, some in found.items():
         for suspect in some:
-            notes.setdefault(suspect.image, f"{kind}: {suspect.what}")
-    rows = []
-    for number in track(chosen_images(people, found, of_image, count, seed), None, "sheet", "image"):
+            suspects.setdefault(suspect.image, []).append((kind, suspect))
+    chosen, rows = chosen_images(found, of_image, count, seed), []
+    for number in track(chosen, len(chosen), "sheet", "image"):
         rng = np.random.default_rng([seed, number])
         here = of_image.get(number) or [None]
-        rows.append(row(people, number, notes.get(number, ""), samples, here[int(rng.integers(len(here)))], rng))
+        rows.append(row(people, number, suspects.get(number, []), samples, here[int(rng.integers(len(here)))], rng))
     return stacked(rows, people.skeleton, COLUMNS if samples is None else 1)
 
 

@@ -5,7 +5,7 @@ Of a system only what `data.samples` promises is known. Colours: left-right pair
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from config import Skeleton
 from config.skeleton import UNLABELLED, VISIBLE
+from data.inspect.suspects import Suspect
 from data.people_file import PeopleFile, unpack_mask
 from data.samples import Samples
 
@@ -24,11 +25,15 @@ FAINT = 0.3  # how strong a filled area is beside heatmaps
 FIRST, SECOND, NEITHER = (0, 130, 255), (230, 110, 0), (120, 120, 120)
 TINTS = {"people": (90, 200, 90), "unlabelled": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
 BOX, LIMB, WRONG, INK = (60, 220, 240), (235, 235, 235), (0, 0, 200), (40, 40, 40)
+SMALL = 100  # pixels of a person on the sheet: smaller dots
 WIDEST = 2.0  # a photograph's width over its height
 
 
-def annotated(people: PeopleFile, number: int) -> np.ndarray:
-    """A photograph (2 SIDE, w, 3) uint8 BGR with masks tinted, boxes, limbs and joints drawn in; hidden joints are rings."""
+def annotated(people: PeopleFile, number: int, suspected: Collection[int] = ()) -> np.ndarray:
+    """A photograph (2 SIDE, w, 3) uint8 BGR with masks tinted, boxes, limbs and joints drawn in; hidden joints are rings.
+
+    suspected: rows of people whose boxes are red.
+    """
     image = people.image(number)
     height, width = image.shape[:2]
     out = image.astype(np.float32)
@@ -38,10 +43,11 @@ def annotated(people: PeopleFile, number: int) -> np.ndarray:
     scale = min(2 * SIDE / height, WIDEST * 2 * SIDE / width)
     out = cv2.resize(out.clip(0, 255).astype(np.uint8), (max(1, round(width * scale)), max(1, round(height * scale))))
     rows = np.arange(*people.first[number : number + 2])
-    for box, crowd in zip(people.boxes[rows] * scale, people.crowd[rows]):
+    for person, box, crowd in zip(rows.tolist(), people.boxes[rows] * scale, people.crowd[rows]):
+        colour = WRONG if person in suspected else TINTS["crowd"] if crowd else BOX
         corner, end = np.rint(box[:2]).astype(int), np.rint(box[:2] + box[2:]).astype(int)
-        cv2.rectangle(out, corner.tolist(), end.tolist(), TINTS["crowd"] if crowd else BOX, 1, cv2.LINE_AA)
-    for joints in people.joints(rows[~people.crowd[rows]]):
+        cv2.rectangle(out, corner.tolist(), end.tolist(), colour, 3 if person in suspected else 1, cv2.LINE_AA)
+    for joints in people.joints(rows[~people.crowd[rows] & (people.num_labelled[rows] > 0)]):
         _draw_person(out, joints[:, :2] * scale, joints[:, 2], people.skeleton)
     return cv2.copyMakeBorder(out, 0, 2 * SIDE - out.shape[0], 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3)
 
@@ -55,9 +61,10 @@ def _draw_person(out: np.ndarray, points: np.ndarray, v: np.ndarray, skeleton: S
     colours = dict.fromkeys(range(skeleton.num_keypoints), NEITHER)
     for first, second in skeleton.flip_pairs:
         colours |= {skeleton.index(first): FIRST, skeleton.index(second): SECOND}
+    size = 3 if np.ptp(points[v != UNLABELLED], axis=0).max(initial=0) > SMALL else 2
     for k in np.flatnonzero(v != UNLABELLED).tolist():
-        cv2.circle(out, pixels[k].tolist(), 4, (255, 255, 255), -1 if v[k] == VISIBLE else 2, cv2.LINE_AA)
-        cv2.circle(out, pixels[k].tolist(), 3, colours[k], -1 if v[k] == VISIBLE else 1, cv2.LINE_AA)
+        cv2.circle(out, pixels[k].tolist(), size + 1, (255, 255, 255), -1 if v[k] == VISIBLE else 2, cv2.LINE_AA)
+        cv2.circle(out, pixels[k].tolist(), size, colours[k], -1 if v[k] == VISIBLE else 1, cv2.LINE_AA)
 
 
 def sample_panels(sample: Sequence[Tensor], name: str) -> list[np.ndarray]:
@@ -95,14 +102,25 @@ def heat_over(image: np.ndarray, response: np.ndarray) -> np.ndarray:
     return (grey * (1 - share) + heat * share).astype(np.uint8)
 
 
-def row(people: PeopleFile, number: int, note: str, samples: Samples | None, index: int | None, rng: np.random.Generator) -> np.ndarray:
-    """One image's row: the photograph, and a sample of it, plain above and augmented below. note: what is suspected."""
-    photograph = annotated(people, number)
+def row(
+    people: PeopleFile,
+    number: int,
+    suspects: Sequence[tuple[str, Suspect]],
+    samples: Samples | None,
+    index: int | None,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """One image's row: the photograph, and a sample of it, plain above and augmented below.
+
+    suspects: what is suspected in the image, by its kind. index: of the sample; None: the photograph alone.
+    """
+    photograph = annotated(people, number, {suspect.row for _, suspect in suspects})
     whole = [cv2.copyMakeBorder(photograph, 0, 2 * CAPTION, 0, 6, cv2.BORDER_CONSTANT, value=(255,) * 3)]
     if samples is not None and index is not None:
         kinds = (samples.sample(index, None), "plain"), (samples.sample(index, rng), "augmented")
         whole.append(np.vstack(_same_width([np.hstack(sample_panels(sample, name)) for sample, name in kinds])))
-    return captioned(np.hstack(whole), f"image {people.image_ids[number]}" + (f"   {note}" if note else ""), WRONG if note else INK)
+    note = "".join(f"   {kind}: {suspect.what}" for kind, suspect in suspects)
+    return captioned(np.hstack(whole), f"image {people.image_ids[number]}{note}", WRONG if note else INK)
 
 
 def stacked(rows: Sequence[np.ndarray], skeleton: Skeleton, columns: int = 1) -> np.ndarray:
@@ -118,7 +136,7 @@ def stacked(rows: Sequence[np.ndarray], skeleton: Skeleton, columns: int = 1) ->
 def legend(skeleton: Skeleton) -> np.ndarray:
     """What the colours of the photographs mean."""
     words = dict(zip((f"{name} ..." for name in sum(skeleton.flip_pairs[:1], ())), (FIRST, SECOND)))
-    words |= {"unpaired": NEITHER, "box": BOX}
+    words |= {"unpaired": NEITHER, "box": BOX, "suspected": WRONG}
     words |= {"people": TINTS["people"], "people without keypoints": TINTS["unlabelled"], "crowd": TINTS["crowd"]}
     out, x = np.full((CAPTION + 6, 960, 3), 255, np.uint8), 6
     for word, colour in [*words.items(), ("ring: labelled but hidden", None)]:

@@ -21,7 +21,7 @@ from config.systems import SYSTEMS
 from data.coco_masks_hdf5 import build_hdf5
 from data.images import read_image
 from data.inspect import report
-from data.inspect.sheet import FIRST, SECOND, SIDE, annotated, sample_panels, strength
+from data.inspect.sheet import FIRST, SECOND, SIDE, WRONG, annotated, sample_panels, strength
 from data.inspect.suspects import find_suspects, read_files, sided_pairs
 from data.people_file import PeopleFile
 from data.samples import samples_of
@@ -58,8 +58,10 @@ def faulty(tmp_path) -> PeopleFile:
     """An image without fault, then one of each fault that is looked for, in the order of KINDS; the file of the last is the first's."""
     healthy = figure(10, 20), figure(80, 30, 90)
     elsewhere = figure(20, 20) | {"bbox": [150, 100, 40, 50]}
+    nobody = figure(145, 20, 60) | {"keypoints": [0] * 51, "num_keypoints": 0}
     pictures = [
-        healthy, [figure(145, 20, left_wrist=(203, 58)), figure(80, 30)], [elsewhere], [figure(30, 20, **swapped(30, 20, "hip"))],
+        [*healthy, nobody],
+        [figure(145, 20, left_wrist=(203, 58)), figure(80, 30)], [elsewhere], [figure(30, 20, **swapped(30, 20, "hip"))],
         [figure(20, 20, right_ankle=(195, 10))], [figure(30, 20), figure(31, 20)], healthy,
     ]  # fmt: skip
     annotations, images = write_coco(tmp_path, *pictures)
@@ -130,7 +132,7 @@ def test_report(run, faulty, tmp_path):
     words = " ".join(ended.out.split())
     for said in (
         "images 7",
-        "people 11, masked by their boxes; 0 of them without keypoints",
+        "people 12, masked by their boxes; 1 of them without keypoints",
         "crowd regions 0",
         "the 17 of the skeleton",
     ):
@@ -171,7 +173,7 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, recipe, system, maps):
 def test_suspects_come_first_on_the_sheet(run, faulty, tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
-        "data.inspect.sheet.annotated", lambda people, number: shown.append(number) or np.zeros((2 * SIDE, 200, 3), np.uint8)
+        "data.inspect.sheet.annotated", lambda people, number, _: shown.append(number) or np.zeros((2 * SIDE, 200, 3), np.uint8)
     )
     assert run(SCRIPT, tmp_path / "out.h5", "--output", tmp_path / "sheet.png", "--count", 6).status == 0
     assert shown[:3] == [1, 2, 3]
@@ -184,6 +186,16 @@ def test_joints_are_drawn_where_they_are_in_the_colour_of_their_side(faulty):
     for name, colour in (("right_knee", FIRST), ("left_knee", SECOND)):
         x, y = np.rint(np.array(point(10, 20, name)) * scale).astype(int)
         np.testing.assert_array_equal(picture[y, x], colour)
+
+
+def test_a_suspected_persons_box_is_red(faulty):
+    _, other = faulty.first[1:3] - 1
+    plain, marked = annotated(faulty, 1), annotated(faulty, 1, {int(other)})
+    changed = np.argwhere((plain != marked).any(2))
+    x, y, width, height = faulty.boxes[other] * 2 * SIDE / 160
+    assert np.abs(changed.min(0) - (y, x)).max() < 4
+    assert np.abs(changed.max(0) - (y + height, x + width)).max() < 4
+    assert (marked[tuple(changed.T)] == WRONG).all(1).any()
 
 
 def test_a_mask_does_not_hide_the_heatmaps_beside_it():
