@@ -16,9 +16,12 @@ samples are made of it is each system's own affair (`data/samples`). What is ins
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 
@@ -31,6 +34,14 @@ from data.images import decode_image
 FORMAT_VERSION = 2
 MASKS = ("people", "unlabelled", "crowd")
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
+
+
+class BrokenImage(UserError):
+    """An image of a people file whose bytes are damaged. number: its place in the file."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -140,7 +151,11 @@ class PeopleFile:
 
     def image(self, number: int) -> np.ndarray:
         """An image as (H, W, 3) uint8 BGR."""
-        return decode_image(self.file_bytes(number), f"{self.image_ids[number]} in {self.path}")
+        with self._named(number) as name:
+            image, (height, width) = decode_image(self.file_bytes(number), name), self.sizes[number]
+            if image.shape[:2] != (height, width):
+                raise UserError(f"image {name}: decodes to {image.shape[1]} x {image.shape[0]}, not to {width} x {height}")
+        return image
 
     def file_bytes(self, number: int) -> np.ndarray:
         """An image's own file (n,) uint8, as it was put in."""
@@ -151,11 +166,23 @@ class PeopleFile:
         height, width = self.sizes[number]
         images = self._images()
         if MASKS[0] in images:
-            return tuple(_inflated(images[name][number], height * width) for name in MASKS)
+            with self._named(number):
+                return tuple(_inflated(images[name][number], height * width) for name in MASKS)
         rows = slice(*self.first[number : number + 2])
         crowd, labelled = self.crowd[rows], self.num_labelled[rows] > 0
         kinds = (~crowd, ~crowd & ~labelled, crowd)
         return tuple(np.packbits(boxes_mask(self.boxes[rows][kind], height, width)) for kind in kinds)
+
+    @contextmanager
+    def _named(self, number: int) -> Iterator[str]:
+        """Whatever turns out to be wrong with the bytes of an image is a BrokenImage."""
+        name = f"{self.image_ids[number]} in {self.path}"
+        try:
+            yield name
+        except UserError as error:
+            raise BrokenImage(str(error), number) from error
+        except (OSError, ValueError, zlib.error, cv2.error) as error:
+            raise BrokenImage(f"image {name}: cannot be read, damaged ({error})", number) from error
 
     def _images(self) -> h5py.Group:
         if self._file is None:
@@ -181,8 +208,12 @@ def pack_mask(mask: np.ndarray) -> np.ndarray:
 
 
 def _inflated(packed: np.ndarray, pixels: int) -> np.ndarray:
-    """What `pack_mask` packed, as bits (n,) uint8."""
-    return np.frombuffer(zlib.decompress(packed), np.uint8) if len(packed) else np.zeros(-(-pixels // 8), np.uint8)
+    """What `pack_mask` packed, as bits (n,) uint8. Raises ValueError where they are not as many as the pixels."""
+    size = -(-pixels // 8)
+    bits = np.frombuffer(zlib.decompress(packed), np.uint8) if len(packed) else np.zeros(size, np.uint8)
+    if len(bits) != size:
+        raise ValueError(f"a mask of {len(bits)} bytes, expected {size}")
+    return bits
 
 
 def unpack_mask(bits: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -9,18 +9,20 @@ What a sample is, each system says in a file of its own name here, as a class wi
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from config import Config, UserError
 from config.systems import SYSTEMS
-from data.people_file import PeopleFile
+from data.people_file import BrokenImage, PeopleFile
 
 
 class Samples(Protocol):
@@ -43,12 +45,18 @@ class TrainingSet(Dataset):
 
     Numbers from `len` on are further draws of the same samples: number n + len is sample n with another augmentation. Chance depends on
     the configuration's seed, the epoch (`epoch`, set before each one) and that number alone, not on how many workers or processes read.
+    The place of a sample whose image is damaged is taken by the next one of its file that is not. Such an image is named once on stderr;
+    more of them than `data.max_broken`, which all workers count together, are a UserError.
     """
 
     def __init__(self, paths: Sequence[Path], config: Config, samples: Callable[[PeopleFile, Config], Samples], augment: bool):
         # OpenCV's threads do not survive a fork: a worker would wait for them for ever. 1 ends them; 0 would only leave them unused.
         cv2.setNumThreads(1)
-        self.parts = [samples(PeopleFile(path, config.skeleton), config) for path in paths]
+        files = [PeopleFile(path, config.skeleton) for path in paths]
+        self.parts = [samples(file, config) for file in files]
+        # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
+        self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
+        self.paths, self.max_broken = paths, config.data.max_broken
         self.seed, self.augment, self.epoch = config.train.seed, augment, 0
         self.sizes = [len(part) for part in self.parts]
         self._last = np.cumsum(self.sizes)
@@ -61,15 +69,32 @@ class TrainingSet(Dataset):
 
     def __getitem__(self, number: int) -> tuple[Tensor, ...]:
         draw, place = divmod(number, len(self))
-        rng = np.random.default_rng([self.seed, self.epoch, place, *[draw] * (draw > 0)]) if self.augment else None
-        part, index = self._place(place)
-        return part.sample(index, rng)
+        file, first = self._place(place)
+        size = self.sizes[file]
+        for index in range(first, first + size):
+            rng = np.random.default_rng([self.seed, self.epoch, place, *[draw] * (draw > 0)]) if self.augment else None
+            try:
+                return self.parts[file].sample(index % size, rng)
+            except BrokenImage as error:
+                self._count(file, error)
+        raise UserError(f"training file {self.paths[file]}: the images of all its samples are damaged; build it again")
 
     def image_id(self, number: int) -> int:
         """The image that a sample is cut from, by its number in the annotation file."""
-        part, index = self._place(number % len(self))
-        return part.image_id(index)
+        file, index = self._place(number % len(self))
+        return self.parts[file].image_id(index)
 
-    def _place(self, place: int) -> tuple[Samples, int]:
+    def _count(self, file: int, error: BrokenImage) -> None:
+        """Name a damaged image, once; raise UserError where they are too many."""
+        if self.broken[file][error.number]:
+            return
+        self.broken[file][error.number] = True
+        count = sum(int(broken.sum()) for broken in self.broken)
+        if count > self.max_broken:
+            raise UserError(f"{error}; {count} images are damaged, more than data.max_broken={self.max_broken}; build the file again")
+        print(f"warning: {error}; another sample takes its place ({count} damaged so far)", file=sys.stderr, flush=True)
+
+    def _place(self, place: int) -> tuple[int, int]:
+        """The number of a sample's file, and its own in there."""
         part = int(np.searchsorted(self._last, place, side="right"))
-        return self.parts[part], place - int(self._last[part]) + self.sizes[part]
+        return part, place - int(self._last[part]) + self.sizes[part]

@@ -1,0 +1,96 @@
+"""Images that a people file holds and that turn out to be damaged in training: named once, counted, another sample in their place."""
+
+import re
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from people import build, person
+from torch.utils.data import DataLoader
+
+from config import UserError, load_config
+from data.samples import TrainingSet
+from data.samples.simplepose import SimplePoseSamples
+
+OVERRIDES = ("data.input_size=[64, 64]",)
+
+
+def training_set(path, *overrides) -> TrainingSet:
+    config = load_config("config/simplepose_coco_512.yaml", [*OVERRIDES, *overrides])
+    return TrainingSet([path], config, SimplePoseSamples, augment=True)
+
+
+@pytest.fixture
+def damage(tmp_path):
+    """Builds a file of five images with a sample each, and damages some in one way."""
+
+    def make(*numbers: int, kind: str = "no picture"):
+        build(tmp_path, *[[person(10 + 9 * n, 10)] for n in range(5)])
+        path = tmp_path / "out.h5"
+        with h5py.File(path, "r+") as file:
+            for number in numbers:
+                if kind == "mask":
+                    file["images/people"][number] = np.arange(9, dtype=np.uint8)
+                elif kind == "another size":
+                    file["images/size"][number] = 40, 40
+                else:
+                    whole = file["images/file"][number]
+                    bytes_of = {"no picture": np.zeros(50, np.uint8), "empty": whole[:0], "start only": whole[:20], "not a PNG": whole[5:]}
+                    file["images/file"][number] = bytes_of[kind]
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize("kind", ["no picture", "empty", "start only", "not a PNG", "mask", "another size"])
+def test_another_sample_takes_its_place_and_it_is_named_once(damage, capsys, kind):
+    samples = training_set(damage(1, 2, kind=kind))
+    assert len(samples) == 5
+    again = [samples[1], samples[1], samples[2]]
+    err = capsys.readouterr().err
+    assert [line.split(":")[:2] for line in err.splitlines()[1:]] == [["warning", f" image {n} in {samples.paths[0]}"] for n in (1, 2)], err
+    assert "(2 damaged so far)" in err
+    assert all(map(torch.equal, again[0], again[1]))
+    assert not torch.equal(again[0][0], samples[3][0])  # the same person, with the chance of the number that was asked for
+
+
+def test_in_every_number_of_workers_alike(damage, capfd):
+    path = damage(0, 4)
+    batches = [[s[0] for s in DataLoader(training_set(path), sampler=[4, 0, 1, 9, 3], num_workers=n)] for n in (0, 1, 2)]
+    assert all(all(map(torch.equal, batches[0], other)) for other in batches[1:])
+    counts = re.findall(r"image (\d) in", capfd.readouterr().err)
+    assert counts.count("0") in range(3, 5) and counts.count("4") in range(3, 5)  # once a set, but for two workers at one moment
+
+
+def test_workers_count_together(damage):
+    samples = training_set(damage(0, 2))
+    list(DataLoader(samples, sampler=[0, 2], num_workers=2))
+    assert samples.broken[0].tolist() == [True, False, True, False, False]
+
+
+def test_too_many_are_an_error(damage):
+    path = damage(0, 2, 4)
+    samples = training_set(path, "data.max_broken=2")
+    samples[0], samples[2]
+    with pytest.raises(UserError, match=r"image 4 in .*3 images are damaged, more than data\.max_broken=2"):
+        samples[4]
+    with pytest.raises(UserError, match=r"data\.max_broken=0"):
+        training_set(path, "data.max_broken=0")[0]
+
+
+def test_a_file_of_nothing_else_is_an_error(damage):
+    with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are damaged"):
+        training_set(damage(*range(5)))[3]
+
+
+def test_training_goes_on(run, tiny, hdf5, tmp_path):
+    broken = tmp_path / "broken.h5"
+    broken.write_bytes(hdf5.read_bytes())
+    with h5py.File(broken, "r+") as file:
+        file["images/file"][2] = np.zeros(9, np.uint8)
+    command = ("train.py", "--config", tiny, f"data.train={broken}", "train.epochs=1")
+    status, _, err = run(*command, "--output", tmp_path / "run")
+    assert (status, err.count("cannot be decoded")) == (0, 1), err
+    status, _, err = run(*command, "--output", tmp_path / "other", "data.max_broken=0")
+    assert (status, err.count("more than data.max_broken=0")) == (2, 1), err
