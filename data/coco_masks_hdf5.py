@@ -1,6 +1,6 @@
-"""Build the people file, which training reads, from a COCO or CrowdPose annotation file and its image folder.
+"""Build the people file, which training reads, from COCO's or CrowdPose's annotation files and their image folders or zip files.
 
-    python data/coco_masks_hdf5.py --annotations A.json --images DIR --output F.h5
+    python data/coco_masks_hdf5.py --annotations A.json [B.json ...] --images DIR|ZIP [...] --output F.h5
 
 What is inside: data/people_file.py.
 """
@@ -16,6 +16,7 @@ if __name__ == "__main__":  # run as a script, Python looks in data/ first; the 
 import argparse
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h5py
@@ -23,7 +24,7 @@ import numpy as np
 
 from config import Skeleton, UserError
 from config.errors import run_script
-from config.files import existing_folder, output_folder, written_whole
+from config.files import output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
@@ -37,8 +38,10 @@ from data.formats.coco import (
     outline_mask,
     person_track,
 )
+from data.formats.mending import Repairs, check_in_pixels
 from data.images import check_image
 from data.people_file import MASKS, ImageRecord, PeopleFileWriter, boxes_mask, pack_mask
+from data.picture_source import Pictures, Place
 from data.processes import in_processes
 
 SHOWN = 10  # complaints of one kind that are printed
@@ -52,21 +55,31 @@ class Built:
     people: int  # with keypoints
     left_out: list[str]
     boxed: list[str]
+    repairs: Repairs
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image that somebody is in. place: where it is; order (D,): where each keypoint stands in the file."""
+
+    source: Path  # annotation file
+    image: dict
+    people: list[dict]
+    place: Place
+    order: np.ndarray
 
 
 def image_record(
-    image: dict, annotations: list[dict], folder: Path, order: np.ndarray, masks: bool
+    image: dict, annotations: list[dict], place: Place, order: np.ndarray, masks: bool, box_masks: bool = True
 ) -> tuple[ImageRecord | None, list[str]]:
     """One image's record and what is wrong with its people's outlines; None and why where the image cannot be used.
 
-    order (D,): where each keypoint stands in the file. masks: whether the data set has outlines.
+    order (D,): where each keypoint stands in the file. masks: whether there are any; box_masks: of people without outlines too.
     """
-    path = folder / image["file_name"]
+    path = place.path
     try:
-        data = path.read_bytes()
+        data = place.read()
         height, width = check_image(data, path)
-    except OSError as error:
-        return None, [f"image {path}: {error.strerror}"]
     except UserError as error:
         return None, [str(error)]
     described = image.get("width", width), image.get("height", height)  # own files may leave them out
@@ -80,7 +93,8 @@ def image_record(
     crowd = np.array([bool(a.get("iscrowd")) for a in annotations])
     boxes, areas = zip(*(box_and_area(a, order) for a in annotations))
     unlabelled = (joints[..., 2] == UNLABELLED).all(1)
-    packed, boxed = people_masks(annotations, np.array(boxes), unlabelled, crowd, height, width) if masks else ({}, [])
+    given = annotations, np.array(boxes), unlabelled, crowd, height, width
+    packed, boxed = people_masks(*given, box_masks) if masks else ({}, [])
     return ImageRecord(
         image_id=image["id"],
         size=(height, width),
@@ -95,11 +109,18 @@ def image_record(
 
 
 def people_masks(
-    annotations: list[dict], boxes: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray, height: int, width: int
+    annotations: list[dict],
+    boxes: np.ndarray,
+    unlabelled: np.ndarray,
+    crowd: np.ndarray,
+    height: int,
+    width: int,
+    box_masks: bool = True,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """The packed masks of everybody, of people without keypoints and of crowd regions, and whose outlines cannot be decoded.
 
-    boxes (P, 4); unlabelled, crowd (P,) bool. Where there is no outline, or none that can be decoded, the box is the best that is known.
+    boxes (P, 4); unlabelled, crowd (P,) bool. Where there is no outline, or none that can be decoded, the box is the best that is known;
+    without box_masks, they have no mask.
     """
     masks = dict(zip(MASKS, np.zeros((len(MASKS), height, width), bool)))
     boxed = []
@@ -110,6 +131,8 @@ def people_masks(
                 where = outline_mask(annotation, height, width)
             except UserError as error:
                 boxed.append(str(error))
+        if where is None and not box_masks:
+            continue
         if where is None:
             where = boxes_mask(box[None], height, width)
         masks["crowd" if is_crowd else "people"] |= where
@@ -118,42 +141,45 @@ def people_masks(
     return {name: pack_mask(mask) for name, mask in masks.items()}, boxed
 
 
-def build_hdf5(annotations: Path, images: Path, output: Path, skeleton: Skeleton, workers: int = 2, strict: bool = False) -> Built:
+def build_hdf5(
+    annotations: Path | Sequence[Path],
+    images: Path | Sequence[Path],
+    output: Path,
+    skeleton: Skeleton,
+    workers: int = 2,
+    strict: bool = False,
+    box_masks: bool = True,
+) -> Built:
     """Write the file whole or not at all.
 
-    strict: the first missing or undecodable image, or undecodable outline, is an error.
+    annotations: one file or more; images: a folder or zip file of each, or some for all. strict: the first missing or undecodable image,
+    undecodable outline, or entry to be mended is an error. box_masks: people without outlines are masked by their boxes.
     """
-    coco = load_annotations(annotations)
-    category, order = keypoint_category(coco, skeleton, annotations)
-    existing_folder(images, "image folder")
-    jobs, everybody, keypoints = [], [], 0
-    for image_id, image in sorted(coco.imgs.items()):
-        people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-        with naming_file(annotations):
-            for person in people:  # better now than after an hour of images
-                box_and_area(person, order)
-                keypoints += int((annotated_joints(person, order)[:, 2] != UNLABELLED).sum()) * (not person.get("iscrowd"))
-        everybody += people
-        if people:
-            jobs.append((image, people, images, order[order >= 0]))
-    if not jobs:
-        raise UserError(f"annotation file {annotations}: no image has a person in it, who would be of category {category}")
-    if not keypoints:
-        raise UserError(f"annotation file {annotations}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
-    there = [file for file in (images / image["file_name"] for image, *_ in jobs) if file.is_file()]
-    if not there:
-        raise UserError(f"image folder {images}: has none of the images of {annotations}, such as {jobs[0][0]['file_name']}")
-    _check_space(there, output)
+    files, containers = ([paths] if isinstance(paths, (str, Path)) else list(paths) for paths in (annotations, images))
+    repairs, left_out, boxed, people = Repairs(strict), [], [], 0
+    several = len(files) > 1 and len(containers) == len(files)
+    if len(files) > 1 and len(containers) not in (1, len(files)):
+        raise UserError(f"--images: {len(containers)} for {len(files)} annotation files; expected one for all, or one for each")
+    jobs: list[Job] = []
+    names, used = None, set()
+    for number, file in enumerate(files):
+        pictures = Pictures([Path(containers[number])] if several else list(map(Path, containers)))
+        found, labelled = _jobs_of(Path(file), pictures, skeleton, repairs, used)
+        if names not in (None, labelled):
+            raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a people file of each")
+        names = labelled
+        jobs += found
+    _check_space(sum(max(job.place.size, 0) for job in jobs), output)
 
-    has_masks = any(map(has_outline, everybody))
+    everybody = [person for job in jobs for person in job.people]
+    has_masks = any(map(has_outline, everybody)) or not box_masks
     outlines = any(has_outline(person) for person in everybody if not person.get("iscrowd"))
-    names = [name for name, place in zip(skeleton.dataset, order) if place >= 0]
-    people, left_out, boxed = 0, [], []
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
         writer = PeopleFileWriter(file, names, has_masks, outlines)
         with Progress(len(jobs), "images", "image") as progress:
-            for record, complaints in in_processes(image_record, [(*job, has_masks) for job in jobs], workers):
-                named = complaints if record is None else [f"annotation file {annotations}: {complaint}" for complaint in complaints]
+            work = [(job.image, job.people, job.place, job.order, has_masks, box_masks) for job in jobs]
+            for job, (record, complaints) in zip(jobs, in_processes(image_record, work, workers)):
+                named = complaints if record is None else [f"annotation file {job.source}: {complaint}" for complaint in complaints]
                 if named and strict:
                     raise UserError(f"{named[0]} (--strict; nothing was written)")
                 if record is None:
@@ -164,14 +190,66 @@ def build_hdf5(annotations: Path, images: Path, output: Path, skeleton: Skeleton
                     boxed += named
                 progress.advance(note=f"{people} people" + (f", {len(left_out)} images failed" if left_out else ""))
         if not people:
-            raise UserError(f"annotation file {annotations}: no image with keypoints can be used: {left_out[0]}")
+            raise UserError(f"annotation file {files[0]}: no image with keypoints can be used: {left_out[0]}")
         writer.finish()
-    return Built(len(writer.records), people, left_out, boxed)
+    return Built(len(writer.records), people, left_out, boxed, repairs)
 
 
-def _check_space(files: list[Path], output: Path) -> None:
-    """Better now than after an hour: and HDF5 can crash the process where it cannot write."""
-    needed = sum(file.stat().st_size for file in files)
+def _jobs_of(path: Path, pictures: Pictures, skeleton: Skeleton, repairs: Repairs, used: set[int]) -> tuple[list[Job], list[str]]:
+    """An annotation file's images with a person in them, and the keypoints that it labels.
+
+    used: the image ids of the files before, above which these are raised where they would meet; they are added.
+    """
+    coco = load_annotations(path, repairs=repairs)
+    category, order = keypoint_category(coco, skeleton, path)
+    wanted, keypoints = [], 0
+    for _, image in sorted(coco.imgs.items()):
+        people = coco.loadAnns(coco.getAnnIds(image["id"], catIds=[category]))
+        with naming_file(path):
+            for person in people:  # better now than after an hour of images
+                box, _ = box_and_area(person, order)
+                joints = annotated_joints(person, order)
+                if not person.get("iscrowd"):
+                    check_in_pixels(person, joints, box)
+                    keypoints += int((joints[:, 2] != UNLABELLED).sum())
+        if people:
+            wanted.append((image, people))
+    if not wanted:
+        raise UserError(f"annotation file {path}: no image has a person in it, who would be of category {category}")
+    if not keypoints:
+        raise UserError(f"annotation file {path}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
+    places = found_pictures([image for image, _ in wanted], path, pictures, repairs)
+    if all(place.size < 0 for place in places):
+        raise UserError(f"image folder {pictures}: has none of the images of {path}, such as {wanted[0][0]['file_name']}")
+    lift = 0
+    if not used.isdisjoint(coco.imgs):
+        lift = 10 ** len(str(max(used) - min(0, *coco.imgs)))
+        print(f"annotation file {path}: its image ids are raised by {lift}, to be others than those before", file=sys.stderr)
+    found = zip(wanted, places)
+    jobs = [Job(path, {**image, "id": image["id"] + lift}, people, place, order[order >= 0]) for (image, people), place in found]
+    names = [name for name, place in zip(skeleton.dataset, order) if place >= 0]
+    used.update(image_id + lift for image_id in coco.imgs)
+    return jobs, names
+
+
+def found_pictures(images: list[dict], source: Path, pictures: Pictures, repairs: Repairs) -> list[Place]:
+    """Where each image is. No picture is taken for that of two names."""
+    exact = [pictures.exact(image["file_name"]) for image in images]
+    taken, places = {place.path for place in exact if place}, []
+    for image, place in zip(images, exact):
+        if place is None:
+            place = pictures.similar(image["file_name"])
+            if place is None or place.path in taken:
+                place = Place(pictures.containers[0], image["file_name"], -1)
+            elif not place.name.endswith(f"/{image['file_name']}"):  # which is no damage
+                repairs.note("found under another path", f"annotation file {source}: image {image['id']} ({image['file_name']})")
+            taken.add(place.path)
+        places.append(place)
+    return places
+
+
+def _check_space(needed: int, output: Path) -> None:
+    """Better now than after an hour: and HDF5 can crash the process where it cannot write. needed: bytes."""
     free = shutil.disk_usage(output_folder(output.parent)).free
     if free < needed:
         raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
@@ -186,18 +264,23 @@ def _complain(complaints: list[str], what: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Build the people file from a COCO or CrowdPose annotation file and its images.")
     parser.add_argument(
-        "--annotations", type=Path, required=True, help="person_keypoints_*.json, CrowdPose's, or your own in COCO's format"
+        "--annotations", type=Path, nargs="+", required=True, help="person_keypoints_*.json, CrowdPose's, or your own in COCO's format"
     )
-    parser.add_argument("--images", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folder or zip file of the images, of each file or for all")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
-    parser.add_argument("--strict", action="store_true", help="stop at the first image or outline that cannot be decoded")
+    parser.add_argument("--strict", action="store_true", help="stop at the first image, outline or entry that is not as it should be")
+    parser.add_argument("--no-box-masks", action="store_true", help="people without outlines are not masked, instead of by their boxes")
     options = parser.parse_args()
     skeleton = load_skeleton(options.skeleton)
-    built = build_hdf5(options.annotations, options.images, options.output, skeleton, options.workers, options.strict)
+    given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks
+    built = build_hdf5(*given)
     _complain(built.left_out, "images were left out")
-    _complain(built.boxed, "people are masked by their boxes, since their outlines cannot be decoded")
+    masked = "not masked" if options.no_box_masks else "masked by their boxes"
+    _complain(built.boxed, f"people are {masked}, since their outlines cannot be decoded")
+    if built.repairs.found:
+        print("mended or left out in the annotations:", *built.repairs.lines(), sep="\n  ", file=sys.stderr)
     print(f"{options.output}: {built.people} people in {built.images} images, {options.output.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -17,6 +17,8 @@ from config.files import existing_folder, read_json
 from config.load import check_overlap
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 
+FARTHEST = 1e5  # pixels, of a polygon's corner: pycocotools walks along all of its outline
+LARGEST = 1e15  # number that stays finite when boxes are multiplied in single precision
 ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
 
 
@@ -62,7 +64,7 @@ def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: st
         for key in needed:
             if not isinstance(entry, dict) or key not in entry:
                 raise UserError(f"{where} an entry of {kind!r} lacks {key!r}")
-            if key.endswith("id") and type(entry[key]) is not int:
+            if key.endswith("id") and (type(entry[key]) is not int or abs(entry[key]) >= 2**62):
                 raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a whole number")
             if key == "file_name" and not isinstance(entry[key], str):
                 raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a text")
@@ -174,7 +176,7 @@ def _numbers(annotation: dict, key: str, expected: str, shape: tuple[int, ...] |
         values = np.asarray(value)
     except ValueError:  # lists of several lengths
         values = np.asarray(None)
-    if values.dtype.kind not in "iuf" or not np.isfinite(values).all() or (shape is not None and values.shape != shape):
+    if values.dtype.kind not in "iuf" or not (np.abs(values) < LARGEST).all() or (shape is not None and values.shape != shape):
         raise UserError(f"annotation {annotation['id']}: its {key!r} is {reprlib.repr(value)}, expected {expected}")
     return values.astype(float)
 
@@ -195,7 +197,9 @@ def outline_mask(annotation: dict, height: int, width: int) -> np.ndarray:
     segmentation = annotation["segmentation"]
     try:
         if isinstance(segmentation, list):
-            encoded = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+            encoded = coco_mask.merge(coco_mask.frPyObjects(_polygons(segmentation), height, width))
+        elif list(segmentation["size"]) != [height, width]:  # before as much memory is asked for
+            raise ValueError(f"it is for another size than the image's {width} x {height}")
         elif isinstance(segmentation["counts"], list):
             encoded = coco_mask.frPyObjects(segmentation, height, width)
         else:
@@ -203,6 +207,15 @@ def outline_mask(annotation: dict, height: int, width: int) -> np.ndarray:
         mask = coco_mask.decode(encoded).astype(bool)
     except Exception as error:  # pycocotools has no kinds of its own
         raise UserError(f"annotation {annotation['id']}: its 'segmentation' cannot be decoded ({error})") from error
-    if mask.shape != (height, width):
-        raise UserError(f"annotation {annotation['id']}: its 'segmentation' is for another size than the image's {width} x {height}")
     return mask
+
+
+def _polygons(segmentation: list) -> list[list[float]]:
+    """Those that have an area. Raises ValueError where there is none, or one is not of x, y: pycocotools would read beyond its memory."""
+    polygons = [np.asarray(polygon, float) for polygon in segmentation]
+    if not all(p.ndim == 1 and p.size % 2 == 0 and (np.abs(p) < FARTHEST).all() for p in polygons):
+        raise ValueError("a polygon is not a list of x, y within reach")
+    polygons = [polygon.tolist() for polygon in polygons if polygon.size >= 6]
+    if not polygons:
+        raise ValueError("no polygon has three corners")
+    return polygons
