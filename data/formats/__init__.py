@@ -7,7 +7,7 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from config.files import read_json
-from data.formats.coco import checked, indexed
+from data.formats.coco import checked, indexed, keypoint_names
 from data.formats.crowdpose import check_crowd_index, is_crowdpose, set_areas
 from data.formats.mending import Repairs, mended
 from data.formats.mpii import load_mpii_mat, mpii_list
@@ -26,6 +26,8 @@ def load_annotations(path: str | Path, held_out: bool = False, repairs: Repairs 
     if isinstance(content, list):
         return mpii_list(content, path)
     coco = checked(content if repairs is None else mended(content, path, repairs), path)
+    for category in coco.dataset["categories"]:
+        keypoint_names(category, path)
     if is_crowdpose(coco):
         check_crowd_index(coco, path)
         set_areas(coco)

@@ -79,7 +79,7 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
     Raises UserError where no category has any of them, or it and the skeleton overlap only in part; it names what the file has.
     """
     wanted = list(skeleton.dataset)
-    kinds = [(category["id"], _keypoint_names(category, path)) for category in coco.dataset["categories"]]
+    kinds = [(category["id"], keypoint_names(category, path)) for category in coco.dataset["categories"]]
     number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
     if set(wanted) & set(names):
         check_overlap(names, skeleton, f"annotation file {path}")
@@ -91,7 +91,7 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
     )
 
 
-def _keypoint_names(category: dict, path: str | Path) -> list[str]:
+def keypoint_names(category: dict, path: str | Path) -> list[str]:
     """The names of a category's keypoints, none where it has none. Raises UserError where they are not texts, each once."""
     names = category.get("keypoints") or []
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

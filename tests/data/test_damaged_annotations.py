@@ -106,6 +106,7 @@ REFUSED = {
         "annotation 1: its 'keypoints' is within",
     ),
     "keypoints beyond all numbers": (first(keypoints=[1e300, 1, 2] * 17), "annotation 1: its 'keypoints' is"),
+    "a number for a category's keypoints": (lambda content: content["categories"][0].update(keypoints=5), "are not a list of names"),
     "v of 3": (first(keypoints=[9, 9, 3] * 17), "annotation 1: a keypoint's v is 3"),
     "keypoints of a mapping": (first(keypoints={"nose": [1, 2, 2]}), "annotation 1: its 'keypoints' is"),
     "an area of a list": (first(area=[1]), "annotation 1: its 'area' is [1]"),
