@@ -57,7 +57,7 @@ def mended(content: Any, path: str | Path, repairs: Repairs) -> Any:
 
 
 def check_in_pixels(annotation: dict, joints: np.ndarray, box: np.ndarray) -> None:
-    """Raise UserError where somebody's keypoints, joints (D, 3), or box (4,) are parts of the picture, from 0 to 1; whole numbers are not."""
+    """Raise UserError where somebody's joints (D, 3) or box (4,) are parts of the picture, from 0 to 1; whole numbers are not."""
     points = joints[joints[:, 2] != UNLABELLED, :2]
     parts = len(points) > 1 and ((points >= 0) & (points <= 1)).all() and (points % 1).any()
     if parts or (len(points) and (box >= 0).all() and (box <= 1).all() and (box[2:] > 0).all() and (box % 1).any()):

@@ -48,7 +48,7 @@ def test_crowds_are_no_main_people_and_in_no_sample(tmp_path):
 
 def test_people_without_a_box_are_no_main_people(tmp_path):
     """There would be nothing to cut out: a crop has the box's height."""
-    boxes = ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, -30, 60])
+    boxes = ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, 0, 60])
     build(tmp_path, *[[person(20, 20, bbox=box)] for box in boxes], [person(20, 20, bbox=[0, 0, 0, 0]), person(100, 60)])
     assert samples(tmp_path).main.tolist() == [4]
 
