@@ -37,7 +37,7 @@ def two_people(monkeypatch):
             given.append(image.copy())
             yield keypoints, np.array([0.8, 0.1])
 
-    monkeypatch.setattr("utils.demo.run.stream", stream)
+    monkeypatch.setattr("utils.inference.PoseEstimator.stream", stream)
     return given
 
 
@@ -244,6 +244,8 @@ def test_a_folder_may_be_named_like_a_video(demo, two_people, images, tmp_path):
 
 def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):
     configs = []
-    monkeypatch.setattr("utils.demo.run.stream", lambda estimator, images, batch_size: configs.append(estimator.config) or iter(()))
+    monkeypatch.setattr(
+        "utils.inference.PoseEstimator.stream", lambda estimator, images, batch_size: configs.append(estimator.config) or iter(())
+    )
     demo(images / "000000000001.jpg", "inference.flip=false")
     assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)

@@ -46,7 +46,7 @@ def one_person(monkeypatch):
             given.append(batch)
             yield from [(keypoints, np.array([0.75]))] * len(batch)
 
-    monkeypatch.setattr("utils.demo.run.stream", stream)
+    monkeypatch.setattr("utils.inference.PoseEstimator.stream", stream)
     return given
 
 
@@ -249,7 +249,7 @@ def test_an_interrupted_video_leaves_nothing(run, trained, clip, tmp_path, monke
                 signal.raise_signal(number)
             yield np.zeros((0, 18, 3)), np.zeros(0)
 
-    monkeypatch.setattr("utils.demo.run.stream", interrupted)
+    monkeypatch.setattr("utils.inference.PoseEstimator.stream", interrupted)
     ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", clip, "--output", tmp_path / "demo")
     assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted")
     assert written(tmp_path / "demo") == []

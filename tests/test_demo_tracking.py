@@ -29,7 +29,7 @@ def two_people(monkeypatch):
             order = [0, 2, 1] if step % 2 else [1, 2, 0]
             yield people[order].astype(np.float32), np.array([0.8, 0.05, 0.8])
 
-    monkeypatch.setattr("utils.demo.run.stream", stream)
+    monkeypatch.setattr("utils.inference.PoseEstimator.stream", stream)
     return calls
 
 

@@ -67,7 +67,7 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
                 break
     if everybody:
         unit = sources[0].unit if len({source.unit for source in sources}) == 1 else "picture"
-        print(clock.report(len(everybody), unit, PEOPLE, getattr(estimator, "seconds", None)))
+        print(clock.report(len(everybody), unit, PEOPLE, estimator.seconds))
     failures.tell(sum(1 if isinstance(source, Frames) else source.count for source in sources))
     return everybody
 
@@ -155,15 +155,10 @@ def with_people(
             yield shot[1]
 
     try:
-        for people in stream(estimator, images(), batch_size):
+        for people in estimator.stream(images(), batch_size):
             yield *waiting.popleft(), people
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
-
-
-def stream(estimator: PoseEstimator, images: Iterable[np.ndarray], batch_size: int) -> Iterator[People]:
-    """The people of each image, in their order; the network sees so many images together."""
-    return estimator.stream(images, batch_size)
 
 
 def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted, clock: Clock) -> list[np.ndarray]:
