@@ -157,7 +157,7 @@ def keypoint_figures(
     sigmas (D,): OKS's, in the data set's order.
     """
     there = order >= 0
-    found = [{**detection, "keypoints": file_keypoints(detection, order[there]).ravel()} for detection in detections]
+    found = [{**detection, "keypoints": np.reshape(detection["keypoints"], (-1, 3))[order[there]].ravel()} for detection in detections]
     with contextlib.redirect_stdout(io.StringIO()):
         answer = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, answer, "keypoints")
