@@ -12,7 +12,7 @@ import numpy as np
 
 from config import UserError
 from config.errors import at_least, run_script
-from config.files import output_folder, write_json
+from config.files import write_json
 from data.formats.posetrack import posetrack_answer
 from data.images import encode_image
 from utils.checkpoint import config_for
@@ -62,7 +62,6 @@ def main() -> None:
     sources = find_sources(options.input, options.output, options.limit)
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not the {len(sources)} of --input {options.input}")
-    output_folder(options.output)  # as a wrong ending: told now
     window = Window("people") if options.show else None
     estimator = PoseEstimator(config, checkpoint, options.device)
     estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)

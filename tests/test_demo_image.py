@@ -239,7 +239,7 @@ def test_a_folder_may_be_named_like_a_video(demo, two_people, images, tmp_path):
     folder = tmp_path / "clips.mp4"
     folder.mkdir()
     (folder / "1.jpg").write_bytes((images / "000000000001.jpg").read_bytes())
-    assert "1 picture " in demo(folder).out
+    assert "1 pictures" in demo(folder).out
 
 
 def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):

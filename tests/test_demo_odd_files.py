@@ -55,11 +55,3 @@ def test_two_hundred_odd_files(run, trained, tmp_path):
     assert {result["file_name"] for result in results} <= done
     assert cv2.imread(str(output / "several.gif.png")).shape == (40, 48, 3)
     assert not list(output.glob(".*")), "half-written files"
-
-
-def test_an_output_folder_that_cannot_be_written_is_told_before_any_picture(run, trained, images, tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    output = tmp_path / "file" / "demo"
-    ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", images, "--output", output)
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err == f"error: output folder {output}: cannot be written (Not a directory); choose another\n"

@@ -89,7 +89,7 @@ class Output:
         """What was written, and where."""
         if self._moving:
             return f"{len(self.found)} frames: {self.folder / self.source.stem}.mp4"
-        return f"{len(self.found)} picture{'s' * (len(self.found) != 1)} and their keypoints: {self.folder}"
+        return f"{len(self.found)} pictures and their keypoints: {self.folder}"
 
     def _picture_name(self, name: str, kind: str) -> str:
         """photo.jpg, photo.maps.jpg."""
