@@ -41,7 +41,7 @@ $(DRAWN)/%.h5: $(DRAWN)/%/annotations.json data/people_file.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
