@@ -12,9 +12,10 @@ import torch
 from benchmarks.reference import ROOT, Difference, filled, largest
 from config import UserError, load_config
 from data.coco_masks_hdf5 import build_hdf5
-from data.people_file import PeopleFile, unpack_mask
-from data.samples.simplepose import SimplePoseSamples, loss_masks
-from data.transforms import ALL_BORDER, Augmentation, affine_matrix, warp_mask
+from data.people_file import PeopleFile
+from data.samples.simplepose import SimplePoseSamples
+from data.targets import render_targets
+from data.transforms import Augmentation, affine_matrix
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import load_weights
@@ -95,12 +96,13 @@ def _sample_of(samples: SimplePoseSamples, image_id: int, box: list[float]) -> i
 def _case_differences(place: str, samples: SimplePoseSamples, index: int, case: dict, reference: dict) -> list[Difference]:
     augmentation = Augmentation(case["flip"], case["degree"], tuple(case["shift"]), case["scale"])
     config, (source, box) = samples.config, samples.joints_and_box(index)
-    _, maps, miss, joints = samples.crop(index, augmentation)
+    _, joints, *masks = samples.crop(index, augmentation)
+    miss, everyone = (mask.astype(np.float32) / 255 for mask in masks)
+    maps = render_targets(joints, everyone, samples.config)
     objpos, height = box[:2].astype(float) + box[2:].astype(float) / 2, config.data.input_size[0]
     a = augmentation
     # The box is kept as float32 in the file; the reference computes from the annotation's own digits.
     exact = affine_matrix(case["objpos"][0], case["scale_provided"], a.flip, a.degree, a.shift, a.scale, config)
-    everyone = _mask_all(samples, samples.image_of[index], exact)
     channels, expected = config.channels, reference["heatmaps"]
     limbs, keypoints, person = channels.limbs, channels.keypoints, channels.person
     measured = [
@@ -117,13 +119,6 @@ def _case_differences(place: str, samples: SimplePoseSamples, index: int, case: 
         ("maximum map", maps[-1], expected[-1], 2e-3, ""),
     ]
     return [Difference(f"sample: {what}", place, largest(ours, theirs), limit, unit) for what, ours, theirs, limit, unit in measured]
-
-
-def _mask_all(samples: SimplePoseSamples, number: int, matrix: np.ndarray) -> np.ndarray:
-    """The mask over everybody at map size; `crop` gives it only eroded, as a map."""
-    _, everyone = loss_masks(*samples.people.masks(number))
-    mask = unpack_mask(everyone, *samples.people.sizes[number])
-    return warp_mask(mask, matrix, samples.config.data.input_size, samples.config.targets.stride, ALL_BORDER)
 
 
 PARTS = (network_differences, loss_differences, sample_differences)

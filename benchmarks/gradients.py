@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from config import Config, load_config
 from losses import build_loss
 from models import build_model
+from utils.device import as_images
 from utils.distributed import World, joined
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run
@@ -57,18 +58,18 @@ def small_config() -> Config:
     return load_config(ROOT / "config" / "simplepose_coco_512.yaml", OVERRIDES)
 
 
-def sample_batch(config: Config, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Random images (count, 3, 64, 64), heatmaps (count, C, 16, 16) and masks (count, 1, 16, 16), unlike each other; float64."""
+def sample_batch(config: Config, count: int) -> list[Tensor]:
+    """As the loader gives it: random images (count, 64, 64, 3), five people anywhere in them, and masks that are unlike each other."""
     generator = torch.Generator().manual_seed(1)
     size = SIDE // config.targets.stride
-    images = torch.rand(count, 3, SIDE, SIDE, generator=generator, dtype=torch.float64)
-    heatmaps = torch.rand(count, config.channels.count, size, size, generator=generator, dtype=torch.float64).pow(4)
-    share = torch.linspace(0.2, 1, count, dtype=torch.float64)[:, None, None, None]  # how much of each image counts
-    mask = (torch.rand(count, 1, size, size, generator=generator, dtype=torch.float64) < share).double()
-    return images, heatmaps, mask
+    images = torch.randint(256, (count, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
+    joints = torch.rand(count, 5, config.skeleton.num_keypoints, 3, generator=generator) * torch.tensor([SIDE, SIDE, 1])
+    share = torch.linspace(0.2, 1, count)[:, None, None]  # how much of each image counts
+    miss, everyone = ((torch.rand(count, size, size, generator=generator) < part).byte() * 255 for part in (share, 0.5))
+    return [images, joints, miss, everyone, torch.ones(count, config.channels.count, dtype=torch.bool)]
 
 
-def one_step(world: World, batch: tuple[Tensor, ...], train_norms: bool, replicas: int = 1) -> tuple[State, State]:
+def one_step(world: World, batch: list[Tensor], train_norms: bool, replicas: int = 1) -> tuple[State, State]:
     """The gradient that reaches the optimizer, and the network's buffers after the step.
 
     batch: this process's samples. train_norms: batch norm as in training; else with its stored statistics.
@@ -128,7 +129,7 @@ def _lively(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics of the one batch below
     with torch.no_grad():
-        network(sample_batch(small_config(), BATCH)[0])
+        network(as_images(sample_batch(small_config(), BATCH)[0], torch.device("cpu")).double())
     return network
 
 
@@ -158,7 +159,7 @@ def main() -> None:
 def _write_step(world: World, options: argparse.Namespace) -> None:
     share = BATCH // world.size
     mine = slice(world.rank * share, (world.rank + 1) * share)
-    batch = tuple(tensor[mine] for tensor in sample_batch(small_config(), BATCH))
+    batch = [tensor[mine] for tensor in sample_batch(small_config(), BATCH)]
     gradient, buffers = one_step(world, batch, options.train_norms)
     if world.is_main:
         torch.save({"gradient": gradient, "buffers": buffers}, options.output)

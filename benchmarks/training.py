@@ -31,20 +31,19 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 from torch.utils.flop_counter import FlopCounterMode
 
 from config import Config, UserError, load_config
 from config.errors import at_least, run_script
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.samples import TrainingSet, samples_of
+from data.samples import TrainingSet, collate, samples_of
 from data.synthetic import write_synthetic
 from losses import build_loss
 from models import build_model
 from utils.device import default_device
 from utils.training.optimizer import build_optimizer
-from utils.training.step import TrainingStep
+from utils.training.step import TrainingStep, batch_on
 
 PICTURES, SIZE = 8, (480, 640)  # drawn for the samples; height, width
 MATRIX = {"cuda": 8192, "cpu": 1024}  # rows and columns of the matrices that are multiplied
@@ -69,7 +68,7 @@ class Variant:
 
 
 class Step:
-    """A training step as the trainer has it, with a batch that stays on the device."""
+    """A training step as the trainer has it, of a batch as the loader gives it: sending it and drawing its targets included."""
 
     def __init__(self, config: Config, variant: Variant, batch: list[Tensor], device: torch.device):
         torch.manual_seed(0)
@@ -80,13 +79,15 @@ class Step:
         self.step = TrainingStep(self.network, build_loss(config).to(device), precision).train()
         if variant.compiled:
             self.step.compile()
-        self.settings = config.train
+        self.settings = config.train.model_copy(update={"channels_last": variant.channels_last})
         self.optimizer = build_optimizer(self.network.parameters(), config.train, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
-        self.images, *self.targets = (tensor.to(device) for tensor in batch)
+        self.config, self.device = config.model_copy(update={"train": self.settings}), device
+        self.batch = [tensor.pin_memory() for tensor in batch] if device.type == "cuda" else batch
 
     def __call__(self) -> None:
-        loss = self.step(self.images, *self.targets).sum() / len(self.images)
+        images, *targets = batch_on(self.device, self.batch, self.config)
+        loss = self.step(images, *targets).sum() / len(images)
         self.scaler.scale(loss).backward()
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -153,7 +154,7 @@ def drawn_batch(config: Config, size: int, folder: Path) -> list[Tensor]:
     annotations = write_synthetic(folder, PICTURES, seed=1, size=SIZE)
     build_hdf5(annotations, folder / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
     samples = TrainingSet([folder / "people.h5"], config, samples_of(config), augment=True)
-    return list(default_collate([samples[number] for number in range(size)]))
+    return collate([samples[0, number] for number in range(size)])
 
 
 def operations(config: Config, batch: list[Tensor], device: torch.device) -> float:
@@ -266,7 +267,7 @@ def main() -> None:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         answers = measure(commands, options.rounds)
-    height, width = batch[0].shape[2:]
+    height, width = batch[0].shape[1:3]
     print(f"{options.config}, {size} x {height} x {width}; {machine(device)}; {of_sample / 1e9:.1f} GFLOP a sample and step\n")
     print(*table(answers, size, of_sample), sep="\n")
     if device.type == "cpu":

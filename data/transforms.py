@@ -67,10 +67,10 @@ def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> 
 
 
 def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], stride: int, border: int) -> np.ndarray:
-    """(H, W) uint8 of 0..255 to (height / stride, width / stride) float32 of 0..1: by the affine, bilinear, then area-averaged."""
+    """(H, W) uint8 of 0..255 to (height / stride, width / stride) uint8: by the affine, bilinear, then area-averaged."""
     height, width = size
     warped = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
-    return cv2.resize(warped, (width // stride, height // stride), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
+    return cv2.resize(warped, (width // stride, height // stride), interpolation=cv2.INTER_AREA)
 
 
 def transform_joints(joints: np.ndarray, matrix: np.ndarray, flip: bool, skeleton: Skeleton) -> np.ndarray:

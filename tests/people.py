@@ -7,14 +7,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from torch import Tensor
 
+from config import Config
 from config.load import load_skeleton
 from config.skeleton import UNLABELLED
 from data.coco_masks_hdf5 import Built, build_hdf5
 from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.people_file import PeopleFile
+from data.samples import Samples, collate
+from utils.training.step import batch_on
 
 SKELETON = load_skeleton("coco")
+CPU = torch.device("cpu")
 NAMES = list(SKELETON.dataset)
 TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
 UPPER_BODY = {
@@ -121,3 +127,8 @@ def crowd_file(annotations: Path, path: Path) -> Path:
             del annotation[key]
     path.write_text(json.dumps(content))
     return path
+
+
+def drawn_sample(samples: Samples, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
+    """A sample's image (3, H, W) float32 and its targets, as the network and the loss get them, in a batch of one."""
+    return tuple(tensor[0] for tensor in batch_on(CPU, collate([samples.sample(index, rng)]), config))

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
-from runs import EQUAL, STEADY, copied, fresh_run, losing_batch, random_batch, samples_taken, stopped_after
+from runs import EQUAL, STEADY, copied, fresh_run, losing_batch, random_batch, samples_taken, stopped_after, weighted
 
 from config import UserError, load_config
 from utils.distributed import World, joined
@@ -68,7 +68,7 @@ def broken_batches(recipe: Path, folder: Path, world: World) -> dict[str, object
     run = fresh_run(recipe, folder, ("train.learning_rate=1e-4", "train.accumulate=2"), world)
     batches = [random_batch(run, seed=10 * n + world.rank) for n in range(4)]
     if world.rank == world.size - 1:
-        batches[1][0][:] = torch.nan
+        batches[1] = weighted(batches[1], torch.nan)
     spared = count_unshared(run)
     loss = trainer.train_one_epoch(run, batches, 0)
     return {"broken loss": loss, "broken weights": copied(run), "unshared": len(spared)}

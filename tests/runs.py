@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from config import load_config
 from data.samples import TrainingSet
@@ -62,10 +63,16 @@ def fresh_run(recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world
 
 
 def random_batch(run: Run, size: int = 2, seed: int = 0) -> Batch:
-    """Images (size, 3, 64, 64), heatmaps, mask_miss and which channels are known."""
-    g, channels = torch.Generator().manual_seed(seed), run.config.channels.count
-    images, maps = torch.rand(size, 3, 64, 64, generator=g), torch.rand(size, channels, 16, 16, generator=g)
-    return [images, maps, torch.ones(size, 1, 16, 16), torch.ones(size, channels, dtype=torch.bool)]
+    """As the loader gives it: images (size, 64, 64, 3), joints of three people anywhere in them, masks, which channels are known."""
+    g, config = torch.Generator().manual_seed(seed), run.config
+    images, everyone = (torch.randint(256, (size, *shape), generator=g, dtype=torch.uint8) for shape in ((64, 64, 3), (16, 16)))
+    joints = torch.rand(size, 3, config.skeleton.num_keypoints, 3, generator=g) * torch.tensor([64.0, 64.0, 1.0])
+    return [images, joints, torch.full_like(everyone, 255), everyone, torch.ones(size, config.channels.count, dtype=torch.bool)]
+
+
+def weighted(batch: Batch, factor: float) -> Batch:
+    """A batch whose loss counts so many times as much."""
+    return [*batch[:2], batch[2] * factor, *batch[3:]]
 
 
 def copied(run: Run) -> dict[str, torch.Tensor]:
@@ -106,10 +113,10 @@ def samples_taken() -> Iterator[list[int]]:
     """Within, the numbers of the training samples that are read by this process."""
     taken, sample = [], TrainingSet.__getitem__
 
-    def noted(self: TrainingSet, number: int) -> tuple:
+    def noted(self: TrainingSet, item: tuple[int, int]) -> tuple:
         if self.augment:
-            taken.append(int(number))
-        return sample(self, number)
+            taken.append(item[1])
+        return sample(self, item)
 
     TrainingSet.__getitem__ = noted
     try:
@@ -121,14 +128,14 @@ def samples_taken() -> Iterator[list[int]]:
 @contextmanager
 def losing_batch(here: bool) -> Iterator[None]:
     """Within, every training image is infinitely bright, if it is `here`."""
-    sample = TrainingSet.__getitem__
+    batch_on = trainer.batch_on
 
-    def blinding(self: TrainingSet, number: int) -> tuple:
-        image, *targets = sample(self, number)
-        return (image * torch.inf if here and self.augment else image, *targets)
+    def blinding(*arguments: object) -> tuple[Tensor, ...]:
+        images, *targets = batch_on(*arguments)
+        return (images * torch.inf if here else images, *targets)
 
-    TrainingSet.__getitem__ = blinding
+    trainer.batch_on = blinding
     try:
         yield
     finally:
-        TrainingSet.__getitem__ = sample
+        trainer.batch_on = batch_on

@@ -44,11 +44,14 @@ class TinyConfig(Config):
     inference: TinyInferenceConfig = TinyInferenceConfig()
 
 
-def render(joints: np.ndarray, size: tuple[int, int], spread: float) -> np.ndarray:
-    """joints (K, 3) in input pixels -> (K, h, w) float32: a Gaussian at each labelled one."""
-    y, x = np.mgrid[: size[0] // STRIDE, : size[1] // STRIDE] * STRIDE + (STRIDE - 1) / 2
-    squared = (x - joints[:, 0, None, None]) ** 2 + (y - joints[:, 1, None, None]) ** 2
-    return (np.exp(-squared / (2 * (STRIDE * spread) ** 2)) * (joints[:, 2, None, None] != UNLABELLED)).astype(np.float32)
+def batch_targets(config: TinyConfig, device: torch.device, joints: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+    """joints (N, K, 3) in input pixels -> (N, K, h, w): a Gaussian at each labelled one; labelled (N, K) as it is."""
+    sides = (torch.arange(side // STRIDE, device=device) * STRIDE + (STRIDE - 1) / 2 for side in config.data.input_size)
+    points = joints.to(device)
+    y, x = (axis - points[..., i, None] for axis, i in zip(sides, (1, 0)))
+    squared = y[..., :, None] ** 2 + x[..., None, :] ** 2
+    known = points[..., 2, None, None] != UNLABELLED
+    return torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, labelled.to(device)
 
 
 class TinySamples:
@@ -64,6 +67,7 @@ class TinySamples:
         return len(self.chosen)
 
     def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The image (H, W, 3) uint8, its joints (K, 3) in input pixels, and which keypoints are labelled (K,)."""
         number, row = self.chosen[index]
         image, joints, size = self.people.image(number), self.people.joints(np.array([row]))[0], self.config.data.input_size
         joints[:, :2] = (joints[:, :2] + 0.5) * np.divide(size[::-1], image.shape[1::-1]) - 0.5
@@ -71,8 +75,7 @@ class TinySamples:
         if rng is not None and rng.random() < 0.5:
             image, joints = image[:, ::-1], joints[self.config.skeleton.flip_keypoints]
             joints[:, 0] = size[1] - 1 - joints[:, 0]
-        heatmap = render(joints, size, self.config.targets.spread)
-        return as_input([image])[0], torch.from_numpy(heatmap), torch.from_numpy(self.people.labelled)
+        return tuple(map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labelled)))
 
     def image_id(self, index: int) -> int:
         return int(self.people.image_ids[self.chosen[index][0]])
@@ -167,6 +170,7 @@ SYSTEM = PoseSystem(TinyDecoder, pictures)
 PARTS = Parts(
     config="tiny_system:TinyConfig",
     samples="tiny_system:TinySamples",
+    targets="tiny_system:batch_targets",
     model="tiny_system:TinyNetwork",
     loss="tiny_system:TinyLoss",
     system="tiny_system:SYSTEM",

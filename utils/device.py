@@ -21,9 +21,9 @@ def default_device(name: str | None = None) -> torch.device:
     return device
 
 
-def as_images(pixels: np.ndarray, device: torch.device) -> Tensor:
+def as_images(pixels: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """(N, h, w, 3) uint8 -> (N, 3, h, w) float32 in [0, 1] on the device, channels last: it is bytes that are sent there."""
-    return torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
+    return torch.as_tensor(pixels).to(device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255)
 
 
 def in_precision(precision: str, device: torch.device) -> torch.autocast:

@@ -20,10 +20,10 @@ from config.load import known_skeletons, load_skeleton
 from config.progress import track
 from data.images import encode_image, write_image
 from data.inspect import report
-from data.inspect.sheet import row, stacked
+from data.inspect.sheet import drawing, row, stacked
 from data.inspect.suspects import Suspect, find_suspects, read_files
 from data.people_file import PeopleFile
-from data.samples import Samples, samples_of
+from data.samples import samples_of
 
 COLUMNS = 3  # of photographs alone
 
@@ -56,10 +56,12 @@ def chosen_images(found: dict[str, list[Suspect]], of_image: dict[int, list[int]
 
 def draw_sheet(people: PeopleFile, config: Config | None, found: dict[str, list[Suspect]], count: int, seed: int) -> np.ndarray:
     """The sheet (H, W, 3) uint8 BGR; without a configuration the photographs alone."""
-    samples: Samples | None = None if config is None else samples_of(config)(people, config)
-    if samples is None:
+    draw = None
+    if config is None:
         of_image: dict[int, list[int]] = {number: [] for number in range(len(people))}
     else:
+        samples = samples_of(config)(people, config)
+        draw = drawing(samples, config)
         numbers = {int(image_id): number for number, image_id in reversed(list(enumerate(people.image_ids)))}
         of_image = {}
         for index in range(len(samples)):
@@ -72,8 +74,8 @@ def draw_sheet(people: PeopleFile, config: Config | None, found: dict[str, list[
     for number in track(chosen, len(chosen), "sheet", "image"):
         rng = np.random.default_rng([seed, number])
         here = of_image.get(number) or [None]
-        rows.append(row(people, number, suspects.get(number, []), samples, here[int(rng.integers(len(here)))], rng))
-    return stacked(rows, people.skeleton, COLUMNS if samples is None else 1)
+        rows.append(row(people, number, suspects.get(number, []), draw, here[int(rng.integers(len(here)))], rng))
+    return stacked(rows, people.skeleton, COLUMNS if config is None else 1)
 
 
 def inspect(path: Path, config: Config | None, skeleton: Skeleton, output: Path | None, count: int, seed: int) -> None:

@@ -5,18 +5,20 @@ Of a system only what `data.samples` promises is known. Colours: left-right pair
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import cv2
 import numpy as np
-from torch import Tensor
+import torch
 
-from config import Skeleton
+from config import Config, Skeleton
 from config.skeleton import UNLABELLED, VISIBLE
 from data.inspect.suspects import Suspect
 from data.people_file import PeopleFile, unpack_mask
-from data.samples import Samples
+from data.samples import Samples, collate
+from data.targets import targets_of
 
+Drawn = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
 Colour = tuple[int, int, int]  # BGR
 SIDE = 224  # pixels of a panel's height; the photograph has twice as much
 CAPTION = 22  # pixels of the line above a row or panel
@@ -67,10 +69,20 @@ def _draw_person(out: np.ndarray, points: np.ndarray, v: np.ndarray, skeleton: S
         cv2.circle(out, pixels[k].tolist(), size, colours[k], -1 if v[k] == VISIBLE else 1, cv2.LINE_AA)
 
 
-def sample_panels(sample: Sequence[Tensor], name: str) -> list[np.ndarray]:
+def drawing(samples: Samples, config: Config) -> Callable[[int, np.random.Generator | None], Drawn]:
+    """How a sample is drawn, by its number, augmented where there is a generator."""
+    targets = targets_of(config)
+
+    def draw(index: int, rng: np.random.Generator | None) -> Drawn:
+        image, *annotated = collate([samples.sample(index, rng)])
+        return image[0].numpy(), *(target[0].numpy() for target in targets(config, torch.device("cpu"), *annotated))
+
+    return draw
+
+
+def sample_panels(sample: Drawn, name: str) -> list[np.ndarray]:
     """A sample's image, then the image under each target that has the shape of maps, the maximum of its channels; with captions."""
-    chw, *targets = (tensor.detach().float().cpu().numpy() for tensor in sample)
-    image = np.ascontiguousarray((chw.transpose(1, 2, 0) * 255).clip(0, 255).astype(np.uint8))
+    image, *targets = sample
     panels = [captioned(_at_height(image, SIDE), name)]
     maps = [(place, target) for place, target in enumerate(targets, 1) if target.ndim == 3 and min(target.shape[1:]) > 1]
     for place, target in maps[:MAPS]:
@@ -106,18 +118,18 @@ def row(
     people: PeopleFile,
     number: int,
     suspects: Sequence[tuple[str, Suspect]],
-    samples: Samples | None,
+    draw: Callable[[int, np.random.Generator | None], Drawn] | None,
     index: int | None,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """One image's row: the photograph, and a sample of it, plain above and augmented below.
 
-    suspects: what is suspected in the image, by its kind. index: of the sample; None: the photograph alone.
+    suspects: what is suspected in the image, by its kind. draw: see `drawing`. index: of the sample; None: the photograph alone.
     """
     photograph = annotated(people, number, {suspect.row for _, suspect in suspects})
     whole = [cv2.copyMakeBorder(photograph, 0, 2 * CAPTION, 0, 6, cv2.BORDER_CONSTANT, value=(255,) * 3)]
-    if samples is not None and index is not None:
-        kinds = (samples.sample(index, None), "plain"), (samples.sample(index, rng), "augmented")
+    if draw is not None and index is not None:
+        kinds = (draw(index, None), "plain"), (draw(index, rng), "augmented")
         whole.append(np.vstack(_same_width([np.hstack(sample_panels(sample, name)) for sample, name in kinds])))
     note = "".join(f"   {kind}: {suspect.what}" for kind, suspect in suspects)
     return captioned(np.hstack(whole), f"image {people.image_ids[number]}{note}", WRONG if note else INK)

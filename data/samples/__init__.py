@@ -3,7 +3,8 @@
 What a sample is, each system says in a file of its own name here, as a class with
 
     __len__()               how many samples there are
-    sample(index, rng)      one of them as a tuple of tensors, the image first, then the targets; augmented by `rng`, unless that is None
+    sample(index, rng)      one of them as a tuple of tensors, the image (H, W, 3) uint8 BGR first, then what its targets are drawn from
+                            (data/targets); augmented by `rng`, unless that is None
     image_id(index)         the image that it is cut from, by its number in the annotation file
 """
 
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from config import Config, UserError
 from config.systems import SYSTEMS
@@ -35,6 +36,18 @@ class Samples(Protocol):
     def image_id(self, index: int) -> int: ...
 
 
+def collate(samples: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
+    """A batch of samples: their tensors stacked, those as long as there are people filled up with zeros, which are nobody."""
+    columns = []
+    for tensors in zip(*samples):
+        lengths = [len(tensor) for tensor in tensors]
+        if len(set(lengths)) > 1:
+            longest = max(lengths)
+            tensors = [torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])]) for tensor in tensors]
+        columns.append(tensors)
+    return default_collate(list(zip(*columns)))
+
+
 def samples_of(config: Config) -> Callable[[PeopleFile, Config], Samples]:
     """How `config.system` makes samples of a people file."""
     return SYSTEMS[config.system].load("samples")
@@ -43,8 +56,9 @@ def samples_of(config: Config) -> Callable[[PeopleFile, Config], Samples]:
 class TrainingSet(Dataset):
     """The samples of some people files, one file after the other.
 
-    Numbers from `len` on are further draws of the same samples: number n + len is sample n with another augmentation. Chance depends on
-    the configuration's seed, the epoch (`epoch`, set before each one) and that number alone, not on how many workers or processes read.
+    An item is an epoch and the number of a sample; numbers from `len` on are further draws of the same samples: number n + len is sample n
+    with another augmentation. Chance depends on the configuration's seed, the epoch and the number alone, not on how many workers or
+    processes read.
     The place of a sample whose image is damaged is taken by the next one of its file that is not. Such an image is named once on stderr;
     more of them than `data.max_broken`, which all workers count together, are a UserError.
     """
@@ -57,7 +71,7 @@ class TrainingSet(Dataset):
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
         self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
         self.paths, self.max_broken = paths, config.data.max_broken
-        self.seed, self.augment, self.epoch = config.train.seed, augment, 0
+        self.seed, self.augment = config.train.seed, augment
         self.sizes = [len(part) for part in self.parts]
         self._last = np.cumsum(self.sizes)
         for path, size in zip(paths, self.sizes):
@@ -67,12 +81,13 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return int(self._last[-1])
 
-    def __getitem__(self, number: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, ...]:
+        epoch, number = item
         draw, place = divmod(number, len(self))
         file, first = self._place(place)
         size = self.sizes[file]
         for index in range(first, first + size):
-            rng = np.random.default_rng([self.seed, self.epoch, place, *[draw] * (draw > 0)]) if self.augment else None
+            rng = np.random.default_rng([self.seed, epoch, place, *[draw] * (draw > 0)]) if self.augment else None
             try:
                 return self.parts[file].sample(index % size, rng)
             except BrokenImage as error:

@@ -12,7 +12,6 @@ from torch import Tensor
 from config.skeleton import UNLABELLED
 from config.systems.dekr import STRIDE, DekrAugmentationConfig, DekrConfig
 from data.people_file import PeopleFile, unpack_mask
-from data.targets.dekr import render_targets
 
 UNIT = 200  # image pixels of a crop at which shifts are as large as configured
 
@@ -36,9 +35,10 @@ def draw_augmentation(rng: np.random.Generator, settings: DekrAugmentationConfig
 
 
 class DekrSamples:
-    """Samples of a people file as (image (3, H, W) float32 BGR in [0, 1], heatmap, weight, offset, offset_weight), see `render_targets`.
+    """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (P, K + 1, 3), sizes (P,), mask (h, w) bool, labelled (K + 1,) bool).
 
-    Weights are 0 over crowd regions and people without keypoints, where the data set has outlines, and for what it does not label.
+    joints and sizes as `data.targets.dekr.render_targets` has them. mask: where the loss counts, not over crowd regions and people without
+    keypoints, where the data set has outlines. labelled: the keypoints that it labels, and the centre.
     """
 
     def __init__(self, people: PeopleFile, config: DekrConfig):
@@ -52,13 +52,7 @@ class DekrSamples:
         short_side = int(self.people.sizes[index].min())
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation, short_side)
         image, mask, joints, sizes = self.crop(index, augmentation)
-        heatmap, weight, offset, offset_weight = render_targets(joints, sizes, mask.shape, self.config)
-        weight *= mask
-        unknown = ~self.people.labelled
-        weight[:-1][unknown] = 0
-        chw = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
-        chw /= 255
-        return tuple(map(torch.from_numpy, (chw, heatmap, weight, offset, offset_weight)))
+        return tuple(map(torch.from_numpy, (image, joints, sizes, mask, np.append(self.people.labelled, True))))
 
     def image_id(self, index: int) -> int:
         """The image that a sample is."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from config.skeleton import UNLABELLED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
 from data.people_file import PeopleFile
-from data.targets.simple_baselines import render_targets
 
 PADDING = 1.25  # a crop's sides over those of the box
 Size = tuple[int, int]  # height, width
@@ -37,8 +36,10 @@ def draw_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugment
 
 
 class SimpleBaselinesSamples:
-    """Samples of a people file as (image (3, H, W) float32 BGR in [0, 1], heatmap (K, h, w), weight (K, 1)): everybody with a keypoint
-    and a box."""
+    """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (K, 3)): everybody with a keypoint and a box.
+
+    joints: x, y in input pixels and 1 where labelled, else 0.
+    """
 
     def __init__(self, people: PeopleFile, config: SimpleBaselinesConfig):
         self.people, self.config = people, config
@@ -51,14 +52,11 @@ class SimpleBaselinesSamples:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """One sample; without a generator the box as it is."""
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
         image, joints, labelled = self.crop(index, augmentation)
-        heatmap, weight = render_targets(joints, labelled, image.shape[:2], self.config)
-        chw = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
-        chw /= 255
-        return torch.from_numpy(chw), torch.from_numpy(heatmap), torch.from_numpy(weight)
+        return torch.from_numpy(image), torch.from_numpy(np.column_stack([joints, labelled]))
 
     def image_id(self, index: int) -> int:
         """The image that a sample is cut from."""

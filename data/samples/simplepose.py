@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from config.skeleton import UNLABELLED
 from config.systems.simplepose import SimplePoseConfig
 from data.people_file import PeopleFile, unpack_mask
-from data.targets.simplepose import render_targets
 from data.transforms import (
     ALL_BORDER,
     MISS_BORDER,
@@ -29,9 +29,10 @@ MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one
 
 
 class SimplePoseSamples:
-    """Samples of a people file as (image (3, H, W) float32 BGR in [0, 1], heatmaps (C, h, w), mask_miss (1, h, w), known (C,) bool).
+    """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (P, K, 3), miss (h, w), everyone (h, w), known (C,) bool).
 
-    known: the channels that the file's data set labels; the loss leaves the others out.
+    joints: x, y in input pixels and 1 where labelled, else 0, the main person first. miss and everyone: uint8 of 0..255 at map size, 255
+    where the loss counts and where people are. known: the channels that the file's data set labels; the loss leaves the others out.
     """
 
     def __init__(self, people: PeopleFile, config: SimplePoseConfig):
@@ -44,20 +45,19 @@ class SimplePoseSamples:
     def __len__(self) -> int:
         return len(self.main)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """One sample; without a generator only the person is cropped."""
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
-        image, heatmaps, miss, _ = self.crop(index, augmentation)
-        chw = np.ascontiguousarray(image.transpose(2, 0, 1), dtype=np.float32)
-        chw /= 255
-        return torch.from_numpy(chw), torch.from_numpy(heatmaps), torch.from_numpy(miss[None]), self.known
+        image, joints, miss, everyone = self.crop(index, augmentation)
+        joints[..., 2] = joints[..., 2] != UNLABELLED
+        return *map(torch.from_numpy, (image, joints, miss, everyone)), self.known
 
     def image_id(self, index: int) -> int:
         """The image that a sample is cut from."""
         return int(self.people.image_ids[self.image_of[index]])
 
     def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 BGR, maps (C, h, w), mask_miss (h, w) and joints (P, K, 3) in input pixels, the main person first."""
+        """Image (H, W, 3) uint8 BGR, joints (P, K, 3) in input pixels, the main person first, and masks (h, w) uint8: miss, everyone."""
         config, size, a = self.config, self.config.data.input_size, augmentation
         joints, box = self.joints_and_box(index)
         matrix = affine_matrix(box[:2] + box[2:] / 2, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
@@ -66,8 +66,7 @@ class SimplePoseSamples:
         photograph = self.people.image(number)
         masks = zip(loss_masks(*self.people.masks(number)), (MISS_BORDER, ALL_BORDER))
         miss, everyone = (warp_mask(unpack_mask(bits, *photograph.shape[:2]), matrix, size, stride, border) for bits, border in masks)
-        image = jitter_hsv(warp_image(photograph, matrix, size), *a.hsv)
-        return image, render_targets(joints, everyone, config), miss, joints
+        return jitter_hsv(warp_image(photograph, matrix, size), *a.hsv), joints, miss, everyone
 
     def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""

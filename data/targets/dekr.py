@@ -6,71 +6,98 @@ Paper section 3.3; pixel (i, j) of a map stands at x = j, y = i of its joints.
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from config.systems.dekr import DekrConfig
+from data.targets.drawing import Pixels, gaussians, on_device
 
 Targets = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 PUBLISHED_KEYPOINTS = 17  # the published code takes channels from here on for centres, whatever the skeleton
 
 
 def render_targets(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig) -> Targets:
-    """The maps for these people.
+    """The maps for the people of one image.
 
     joints (P, K + 1, 3): x, y in map pixels, v above 0 where labelled; the centre last. sizes (P,): width^2 + height^2 of each, any unit.
     Returns float32: heatmap (K + 1, h, w) in [0, 1] and its weight, offset (2 K, h, w) from keypoint to pixel, x then y, and its weight.
     Joints outside the maps are not drawn.
     """
+    maps = draw_maps(joints[None], sizes[None], map_size, config, torch.device("cpu"))
+    return tuple(of_batch[0].numpy() for of_batch in maps)
+
+
+def batch_targets(
+    config: DekrConfig, device: torch.device, joints: Tensor, sizes: Tensor, mask: Tensor, labelled: Tensor
+) -> tuple[Tensor, ...]:
+    """On the device, what the loss wants of a batch: heatmap, weight, offset, offset_weight as in `render_targets`, each (N, ...).
+
+    In memory, as the samples hold them: joints (N, P, K + 1, 3) and sizes (N, P) as there; mask (N, h, w) bool, where the loss counts;
+    labelled (N, K + 1) bool, the keypoints that a sample's data set labels, and centres: what it does not has no weight.
+    """
+    heatmap, weight, *offsets = draw_maps(joints.numpy(), sizes.numpy(), mask.shape[1:], config, device)
+    mask, labelled = (tensor.to(device, non_blocking=True) for tensor in (mask, labelled))
+    return heatmap, weight * mask[:, None] * labelled[..., None, None], *offsets
+
+
+def draw_maps(
+    joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`render_targets` of a batch: joints (N, P, K + 1, 3) and sizes (N, P), of which those without any v above 0 are nobody."""
     height, width = map_size
-    inside = (joints[..., :2] >= 0).all(-1) & (joints[..., :2] < (width, height)).all(-1)
-    there = (joints[..., 2] > 0) & inside
-    settings, keypoints = config.targets, joints.shape[1] - 1
+    points = joints[..., :2].astype(float)
+    there = (joints[..., 2] > 0) & (points >= 0).all(-1) & (points < (width, height)).all(-1)
+    settings, keypoints = config.targets, joints.shape[2] - 1
     sigmas = np.full(keypoints + 1, settings.keypoint_sigma)
     if keypoints >= PUBLISHED_KEYPOINTS or not settings.published_faults:
         sigmas[keypoints] = settings.centre_sigma
-    heatmap, near = draw_heatmaps(joints[..., :2], there, sigmas, map_size)
-    weight = np.where(near, np.float32(1), np.float32(settings.background_weight))
-    return heatmap, weight, *draw_offsets(joints[..., :2], there, sizes, map_size, settings.offset_radius)
+    heatmap, near = draw_heatmaps(points, there, sigmas, map_size, device)
+    weight = torch.where(near, 1.0, settings.background_weight)
+    return heatmap, weight, *draw_offsets(points, there, sizes, map_size, settings.offset_radius, device)
 
 
-def draw_heatmaps(points: np.ndarray, there: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A Gaussian at each point that is there, the largest where several meet. points (P, C, 2), there (P, C) bool, sigmas (C,).
+def draw_heatmaps(
+    points: np.ndarray, there: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """A Gaussian at each point that is there, the largest where several meet. points (N, P, C, 2), there (N, P, C) bool, sigmas (C,).
 
-    Returns heatmap (C, h, w) float32 and, bool, the windows that were drawn in.
+    Returns heatmap (N, C, h, w) float32 and, bool, the windows that were drawn in.
     """
-    channels = len(sigmas)
-    heatmap, near = np.zeros((channels, *map_size), np.float32), np.zeros((channels, *map_size), bool)
-    people, kinds = np.nonzero(there)
-    centres, spread = points[people, kinds].astype(float), sigmas[kinds]
-    low = np.floor(centres - 3 * spread[:, None] - 1).astype(int).clip(0)
-    high = np.ceil(centres + 3 * spread[:, None] + 2).astype(int)  # slices end at the map's border by themselves
-    bells = [
-        np.exp(-((np.arange(side) - centres[:, axis, None]) ** 2) / (2 * spread[:, None] ** 2)).astype(np.float32)
-        for axis, side in enumerate(map_size[::-1])
-    ]
-    for kind, bell_x, bell_y, (x0, y0), (x1, y1) in zip(kinds, *bells, low, high):
-        drawn = heatmap[kind, y0:y1, x0:x1]
-        np.maximum(drawn, np.multiply.outer(bell_y[y0:y1], bell_x[x0:x1]), out=drawn)
-        near[kind, y0:y1, x0:x1] = True
+    shape = len(points), len(sigmas), *map_size
+    heatmap, near = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+    image, person, kind = np.nonzero(there)
+    centres, spread = points[image, person, kind], sigmas[kind]
+    reach = 3 * spread[:, None] + 1
+    low, high = np.floor(centres - reach), np.ceil(centres + reach + 1)
+    pixels = Pixels.of(low, high, image * len(sigmas) + kind, map_size, device)
+    pixels.largest(heatmap, gaussians(pixels, centres, spread))
+    near.view(-1).index_fill_(0, pixels.place, True)
     return heatmap, near
 
 
 def draw_offsets(
-    points: np.ndarray, there: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], radius: int
-) -> tuple[np.ndarray, np.ndarray]:
+    points: np.ndarray, there: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], radius: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """In a square about each person's centre the way from the keypoints to the pixel; the smaller person's where two squares meet.
 
-    points (P, K + 1, 2), there (P, K + 1) bool, the centre last; sizes (P,). Returns offset (2 K, h, w) and weight float32.
+    points (N, P, K + 1, 2), there (N, P, K + 1) bool, the centre last; sizes (N, P). Returns offset (N, 2 K, h, w) and weight float32.
     """
-    keypoints, (height, width) = points.shape[1] - 1, map_size
-    offset, weight = np.zeros((2, keypoints, 2, height, width), np.float32)
-    for p in np.argsort(-sizes, kind="stable"):
-        if not there[p, -1]:
-            continue
-        x, y = points[p, -1].astype(int)
-        rows = slice(max(y - radius, 0), min(y + radius, height))
-        columns = slice(max(x - radius, 0), min(x + radius, width))
-        known = np.flatnonzero(there[p, :-1])
-        offset[known, 0, rows, columns] = np.arange(columns.start, columns.stop) - points[p, known, 0, None, None]
-        offset[known, 1, rows, columns] = np.arange(rows.start, rows.stop)[:, None] - points[p, known, 1, None, None]
-        weight[known, :, rows, columns] = 1 / np.sqrt(sizes[p])
-    return offset.reshape(-1, height, width), weight.reshape(-1, height, width)
+    keypoints = points.shape[2] - 1
+    image, person, keypoint = np.nonzero(there[..., :-1] & there[..., -1:])
+    centres = points[image, person, -1].astype(int)
+    number = image * keypoints + keypoint
+    pixels = Pixels.of(centres - radius, centres + radius, number, map_size, device)
+    ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1)[image, person]  # the last is drawn on top
+    rank = on_device(ranks, device)[pixels.box]
+    shape = len(points), keypoints, 2, *map_size
+    top = torch.full((len(points), keypoints, *map_size), -1, device=device)
+    pixels.largest(top, rank)
+    seen = (top.view(-1)[pixels.place] == rank).float()
+    x, y, scale = pixels.each(np.column_stack([points[image, person, keypoint], 1 / np.sqrt(sizes[image, person])])).unbind(1)
+    offset, weight = torch.zeros(2, *shape, device=device)
+    area = map_size[0] * map_size[1]
+    first = pixels.place + on_device(number * area, device)[pixels.box]  # each keypoint has two maps, one after the other
+    for place, way in ((first, pixels.x - x), (first + area, pixels.y - y)):
+        offset.view(-1).index_add_(0, place, way * seen)  # at each place one person is seen: nothing is added up
+        weight.view(-1).index_add_(0, place, scale * seen)
+    return offset.flatten(1, 2), weight.flatten(1, 2)

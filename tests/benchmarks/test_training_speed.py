@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from places import ROOT
+from runs import fresh_run, random_batch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.training import Variant, operations, table, variants
@@ -36,13 +37,12 @@ def test_a_table_of_all_variants(tiny):
     assert last.startswith("Of the peak memory, ")
 
 
-def test_what_is_counted_is_the_work_forth_and_back(tiny):
+def test_what_is_counted_is_the_work_forth_and_back(tiny, tmp_path):
     """Of a network whose work is nearly all convolutions: twice as much back as forth, but for the first layer's input."""
     config = load_config(tiny)
-    batch = [torch.rand(1, 3, 64, 64), torch.rand(1, 50, 16, 16), torch.ones(1, 1, 16, 16), torch.ones(1, 50, dtype=torch.bool)]
-
+    batch = random_batch(fresh_run(tiny, tmp_path), 1)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        build_model(config)(batch[0])
+        build_model(config)(torch.rand(1, 3, 64, 64))
     assert operations(config, batch, ON_CPU) == pytest.approx(3 * counter.get_total_flops(), rel=0.05)
     assert operations(config, [tensor.repeat(3, *[1] * (tensor.ndim - 1)) for tensor in batch], ON_CPU) == pytest.approx(
         operations(config, batch, ON_CPU)

@@ -7,14 +7,15 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from people import NAMES, SKELETON, build, person, read_back, write_coco
+from people import CPU, NAMES, SKELETON, build, person, read_back, write_coco
 
 from config import UserError, load_config
 from config.skeleton import Skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.people_file import PeopleFile, unpack_mask
-from data.samples import TrainingSet
+from data.samples import TrainingSet, collate
 from data.samples.simplepose import SimplePoseSamples
+from utils.training.step import batch_on
 
 
 @pytest.mark.parametrize(("split", "images", "samples"), [("train2017", 36, 65), ("val2017", 39, 53)])
@@ -26,7 +27,8 @@ def test_coco_mini(shared, tmp_path, split, images, samples):
     config = load_config("config/simplepose_coco_512.yaml")
     samples_found = TrainingSet([out], config, SimplePoseSamples, augment=True)
     assert len(samples_found) == samples
-    for image, heatmaps, miss, known in (samples_found[i] for i in (0, samples - 1)):
+    some = [batch_on(CPU, collate([samples_found[0, i]]), config) for i in (0, samples - 1)]
+    for image, heatmaps, miss, known in ([tensor[0] for tensor in batch] for batch in some):
         assert (image.shape, heatmaps.shape, miss.shape) == ((3, 512, 512), (50, 128, 128), (1, 128, 128))
         assert known.all()
         for tensor in (image, heatmaps, miss):

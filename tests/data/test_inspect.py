@@ -21,7 +21,7 @@ from config.systems import SYSTEMS
 from data.coco_masks_hdf5 import build_hdf5
 from data.images import read_image
 from data.inspect import report
-from data.inspect.sheet import FIRST, SECOND, SIDE, WRONG, annotated, sample_panels, strength
+from data.inspect.sheet import FIRST, SECOND, SIDE, WRONG, annotated, drawing, sample_panels, strength
 from data.inspect.suspects import find_suspects, read_files, sided_pairs
 from data.people_file import PeopleFile
 from data.samples import samples_of
@@ -167,7 +167,7 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, recipe, system, maps):
     assert len(sheets[0]) > 3 * 2 * SIDE
     np.testing.assert_array_equal(sheets[0], sheets[1])
     assert sheets[0].shape != sheets[2].shape or (sheets[0] != sheets[2]).any()
-    assert len(sample_panels(samples.sample(0, None), "plain")) == 1 + maps
+    assert len(sample_panels(drawing(samples, config)(0, None), "plain")) == 1 + maps
 
 
 def test_suspects_come_first_on_the_sheet(run, faulty, tmp_path, monkeypatch):

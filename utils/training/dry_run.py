@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from config import Config
+from data.samples import collate
 from utils.distributed import World
 from utils.training.curves import memory_peak
 from utils.training.frozen import train_mode
 from utils.training.loader import begin_epoch
 from utils.training.prepare import build_loaders, build_run
 from utils.training.state import Run
+from utils.training.step import batch_on
 from utils.training.trainer import add_gradients, apply_gradients
 
 
@@ -29,7 +31,8 @@ def dry_run(config: Config, world: World, init: Path | None = None) -> None:
     batches, sample_seconds = read_step(loader, config.train.accumulate)
     train_mode(run.step, run.network)
     with torch.no_grad():
-        outputs = world.bare(run.step).outputs(batches[0][0].to(world.device))
+        drawn = batch_on(world.device, batches[0], config)
+        outputs = world.bare(run.step).outputs(drawn[0])
     seconds = [step_seconds(run, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
     if not world.is_main:
         return
@@ -43,7 +46,7 @@ def dry_run(config: Config, world: World, init: Path | None = None) -> None:
         f"system {config.system}, {world.size} x batch {config.train.batch_size} x {config.train.accumulate} on {world.device}",
         f"samples: {len(loader.dataset):,} for training, {len(val_loader.dataset):,} for validation",
         f"parameters: {sum(p.numel() for p in run.network.parameters()):,}, of which {learning:,} learn",
-        *(f"{'targets' if n else 'images'}: {shape(tensor)}" for n, tensor in enumerate(batches[0])),
+        *(f"{'targets' if n else 'images'}: {shape(tensor)}" for n, tensor in enumerate(drawn)),
         *(f"output: {text}" for text in sorted(shapes(outputs))),
         f"memory: {memory_peak(world.device):,.0f} MiB of {'the GPU' if world.device.type == 'cuda' else 'the machine'} at most",
         f"step: {seconds[0]:.3g} s, then {seconds[1]:.3g} s; its samples: {reading:.3g} s with {config.data.workers} loader processes",
@@ -56,7 +59,7 @@ def read_step(loader: DataLoader, accumulate: int) -> tuple[list[list[Tensor]], 
     """One optimizer step's batches, read by this process, and the seconds that a sample took."""
     numbers = [batch for batch, _ in zip(loader.batch_sampler, range(accumulate))]
     since = time.perf_counter()
-    batches = [default_collate([loader.dataset[number] for number in batch]) for batch in numbers]
+    batches = [collate([loader.dataset[number] for number in batch]) for batch in numbers]
     return batches, (time.perf_counter() - since) / sum(map(len, numbers))
 
 

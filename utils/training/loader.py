@@ -16,13 +16,15 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
+from data.samples import collate
 from utils.distributed import World
 
 GRACE = 20  # seconds
+AHEAD = 4  # batches that each process has ready: one large photograph must not keep the device waiting
 
 
 class EpochBatches:
-    """Batches of sample numbers for one process, shuffled by seed and epoch: what is left of the epoch after `taken` of its samples.
+    """Batches of items of a `TrainingSet` for one process, shuffled by seed and epoch: what is left of the epoch after `taken` samples.
 
     sizes: samples of each training file. weights: of each file, its share of an epoch; None: every sample once. accumulate: batches of
     an optimizer step.
@@ -40,8 +42,9 @@ class EpochBatches:
     def __len__(self) -> int:
         return self._steps * self.shape[0]
 
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.steps()[:, :, self.world.rank].reshape(-1, self.shape[-1]).tolist())
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.steps()[:, :, self.world.rank].reshape(-1, self.shape[-1]).tolist():
+            yield [(self.epoch, number) for number in batch]
 
     def steps(self) -> np.ndarray:
         """(steps, batches of a step, processes, samples of a batch) numbers of the samples that are left."""
@@ -70,12 +73,16 @@ def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequenc
     return rng.permutation(np.concatenate(parts))
 
 
-def build_loader(dataset: Dataset, batches: Iterable[list[int]], config: Config, world: World) -> DataLoader:
-    """The samples of these batches, from `data.workers` processes."""
+def build_loader(dataset: Dataset, batches: Iterable[list[tuple[int, int]]], config: Config, world: World, stays: bool) -> DataLoader:
+    """The samples of these batches, from `data.workers` processes. stays: whether they stay for the next epoch, to begin it at once."""
+    workers = config.data.workers
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=config.data.workers,
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        persistent_workers=stays and workers > 0,
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_quiet_worker,
         generator=torch.Generator(),  # of the workers' seeds, see `begin_epoch`; the common one is left alone
@@ -84,7 +91,7 @@ def build_loader(dataset: Dataset, batches: Iterable[list[int]], config: Config,
 
 def begin_epoch(loader: DataLoader, epoch: int, taken: int = 0) -> None:
     """Have a loader of `EpochBatches` give an epoch, counted from 0, but for so many of its samples."""
-    loader.dataset.epoch = loader.batch_sampler.epoch = epoch
+    loader.batch_sampler.epoch = epoch
     loader.batch_sampler.taken = taken
     loader.generator.manual_seed(loader.batch_sampler.seed + epoch)
 

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from config import Config
+from data.targets import targets_of
+from utils.device import as_images
+
+
+def batch_on(device: torch.device, batch: Sequence[Tensor], config: Config) -> tuple[Tensor, ...]:
+    """What the loader sent: images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, drawn there."""
+    pixels, *annotated = batch
+    images = as_images(pixels, device)
+    return images if config.train.channels_last else images.contiguous(), *targets_of(config)(config, device, *annotated)
 
 
 class TrainingStep(nn.Module):

@@ -16,6 +16,7 @@ from config import Config, UserError
 from config.files import write_json
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
+from utils.device import as_images
 from utils.distributed import World
 from utils.systems import pose_system
 from utils.training.acceptance import Acceptance, RunningStatistics
@@ -28,6 +29,7 @@ from utils.training.optimizer import learning_rate
 from utils.training.prepare import build_loaders, build_run, open_run
 from utils.training.run_folder import AVERAGES, BEST, DROPPED, checkpoint_to_resume
 from utils.training.state import Dropped, Run, keep
+from utils.training.step import batch_on
 from utils.training.validation import find_people, validate
 
 
@@ -110,7 +112,7 @@ def add_gradients(run: Run, batches: list[list[Tensor]]) -> tuple[Tensor, Accept
     settings, device = run.config.train, run.world.device
     losses, total = [], torch.zeros((), device=device)
     for n, batch in enumerate(batches, start=1):
-        images, *targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+        images, *targets = batch_on(device, batch, run.config)
         last = n == len(batches)
         with run.world.gradients_shared(run.step, now=last):
             parts = run.step(images, *targets).sum(0) / len(images)
@@ -263,7 +265,7 @@ def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) 
     average = run.averages["swa"].module
     train_mode(average, average)
     device, dtype = run.world.device, run.world.bare(run.step).dtype
-    refresh_statistics(average, (images.to(device, dtype) for images, *_ in train_loader), run.world)
+    refresh_statistics(average, (as_images(pixels, device).to(dtype) for pixels, *_ in train_loader), run.world)
     loss = validate(run, val_loader, run.epoch, pose_system(run.config), average)
     if run.world.is_main:
         save_average(run, "swa")

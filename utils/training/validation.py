@@ -13,7 +13,7 @@ from utils.evaluation.people_files import annotated_boxes, people_figures
 from utils.pictures.drawing import draw_people
 from utils.systems import PoseSystem, pose_system
 from utils.training.state import Run
-from utils.training.step import TrainingStep
+from utils.training.step import TrainingStep, batch_on
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseS
     sums = [torch.zeros(0, 2, device=world.device, dtype=torch.float64)]  # of each batch: sum over samples, their number
     for i, batch in enumerate(loader):
         run.interrupts.check()
-        images, *targets = (tensor.to(world.device, non_blocking=True) for tensor in batch)
+        images, *targets = batch_on(world.device, batch, run.config)
         total = step(images, *targets).sum().double()
         sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
         count = run.config.train.val_images

@@ -10,7 +10,7 @@ from people import build, person
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
-from data.samples import TrainingSet
+from data.samples import TrainingSet, collate
 from data.samples.simplepose import SimplePoseSamples
 
 OVERRIDES = ("data.input_size=[64, 64]",)
@@ -47,17 +47,18 @@ def damage(tmp_path):
 def test_another_sample_takes_its_place_and_it_is_named_once(damage, capsys, kind):
     samples = training_set(damage(1, 2, kind=kind))
     assert len(samples) == 5
-    again = [samples[1], samples[1], samples[2]]
+    again = [samples[0, 1], samples[0, 1], samples[0, 2]]
     err = capsys.readouterr().err
     assert [line.split(":")[:2] for line in err.splitlines()[1:]] == [["warning", f" image {n} in {samples.paths[0]}"] for n in (1, 2)], err
     assert "(2 damaged so far)" in err
     assert all(map(torch.equal, again[0], again[1]))
-    assert not torch.equal(again[0][0], samples[3][0])  # the same person, with the chance of the number that was asked for
+    assert not torch.equal(again[0][0], samples[0, 3][0])  # the same person, with the chance of the number that was asked for
 
 
 def test_in_every_number_of_workers_alike(damage, capfd):
     path = damage(0, 4)
-    batches = [[s[0] for s in DataLoader(training_set(path), sampler=[4, 0, 1, 9, 3], num_workers=n)] for n in (0, 1, 2)]
+    options = {"sampler": [(0, n) for n in (4, 0, 1, 9, 3)], "collate_fn": collate}
+    batches = [[s[0] for s in DataLoader(training_set(path), num_workers=n, **options)] for n in (0, 1, 2)]
     assert all(all(map(torch.equal, batches[0], other)) for other in batches[1:])
     counts = re.findall(r"image (\d) in", capfd.readouterr().err)
     assert counts.count("0") in range(3, 5) and counts.count("4") in range(3, 5)  # once a set, but for two workers at one moment
@@ -65,23 +66,23 @@ def test_in_every_number_of_workers_alike(damage, capfd):
 
 def test_workers_count_together(damage):
     samples = training_set(damage(0, 2))
-    list(DataLoader(samples, sampler=[0, 2], num_workers=2))
+    list(DataLoader(samples, sampler=[(0, 0), (0, 2)], collate_fn=collate, num_workers=2))
     assert samples.broken[0].tolist() == [True, False, True, False, False]
 
 
 def test_too_many_are_an_error(damage):
     path = damage(0, 2, 4)
     samples = training_set(path, "data.max_broken=2")
-    samples[0], samples[2]
+    samples[0, 0], samples[0, 2]
     with pytest.raises(UserError, match=r"image 4 in .*3 images are damaged, more than data\.max_broken=2"):
-        samples[4]
+        samples[0, 4]
     with pytest.raises(UserError, match=r"data\.max_broken=0"):
-        training_set(path, "data.max_broken=0")[0]
+        training_set(path, "data.max_broken=0")[0, 0]
 
 
 def test_a_file_of_nothing_else_is_an_error(damage):
     with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are damaged"):
-        training_set(damage(*range(5)))[3]
+        training_set(damage(*range(5)))[0, 3]
 
 
 def test_training_goes_on(run, tiny, hdf5, tmp_path):

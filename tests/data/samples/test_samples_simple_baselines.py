@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import NAMES, build, person
+from people import NAMES, build, drawn_sample, person
 from places import ROOT
 
 from config import load_config
@@ -65,7 +65,7 @@ def test_hidden_keypoints_are_learnt_and_others_not(tmp_path):
     someone = person(60, 40, visible=9)
     someone["keypoints"][2:15:3] = [1] * 5
     samples = samples_of(tmp_path, [someone])
-    _, heatmap, weight = samples.sample(0, None)
+    _, heatmap, weight = drawn_sample(samples, samples.config, 0)
     assert weight[:, 0].tolist() == [1] * 9 + [0] * 8
     assert heatmap.flatten(1).any(1).tolist() == [True] * 9 + [False] * 8
 
@@ -83,7 +83,7 @@ def test_validation_samples_are_the_crop_itself(tmp_path):
     """In BGR from 0 to 1, with the maps of its joints."""
     samples = samples_of(tmp_path, [person(60, 40)])
     image, points, labelled = samples.crop(0, Augmentation())
-    pixels, heatmap, weight = samples.sample(0, None)
+    pixels, heatmap, weight = drawn_sample(samples, samples.config, 0)
     assert pixels.dtype == torch.float32
     assert np.array_equal(np.rint(pixels.numpy().transpose(1, 2, 0) * 255), image)
     expected = render_targets(points, labelled, (256, 192), samples.config)
@@ -173,9 +173,9 @@ def test_a_sample_is_what_its_seed_says(tmp_path):
     one, same, other = (samples.sample(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(map(torch.equal, one, same))
     assert not torch.equal(one[0], other[0])
-    image, heatmap, weight = samples.sample(0, None)
+    image, heatmap, weight = drawn_sample(samples, samples.config, 0)
     assert (image.shape, heatmap.shape, weight.shape) == ((3, 256, 192), (17, 64, 48), (17, 1))
-    assert all(map(torch.equal, (image, heatmap, weight), samples.sample(0, None)))
+    assert all(map(torch.equal, (image, heatmap, weight), drawn_sample(samples, samples.config, 0)))
     assert image.min() >= 0 and image.max() <= 1
 
 

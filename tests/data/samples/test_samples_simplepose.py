@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from people import SKELETON, build, person, read_back
+from people import SKELETON, build, drawn_sample, person, read_back
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
 from data.samples.simplepose import SimplePoseSamples, loss_masks
+from data.targets import render_targets
 from data.transforms import Augmentation
 from losses import build_loss
 
@@ -75,39 +76,39 @@ def test_main_person_comes_first_then_the_others(tmp_path):
 def test_validation_samples_are_only_cropped(tmp_path):
     build(tmp_path, [person(10, 10)])
     found = samples(tmp_path)
-    image, maps, miss, _ = found.crop(0, Augmentation())
-    chw, heatmaps, mask, known = found.sample(0, None)
+    image, joints, miss, everyone = found.crop(0, Augmentation())
+    chw, heatmaps, mask, known = drawn_sample(found, CONFIG, 0)
     assert np.array_equal(np.rint(chw.numpy() * 255).transpose(1, 2, 0), image)
-    assert np.array_equal(heatmaps.numpy(), maps)
-    assert np.array_equal(mask.numpy()[0], miss)
+    assert np.array_equal(heatmaps.numpy(), render_targets(joints, everyone.astype(np.float32) / 255, CONFIG))
+    assert np.array_equal(mask.numpy()[0], miss.astype(np.float32) / 255)
     assert known.all()
 
 
 def drawn_with(tmp_path, *overrides: str) -> np.ndarray:
-    """The image (64, 64, 3) of a sample with chance left to one thing only."""
+    """The image (64, 64, 3) uint8 of a sample with chance left to one thing only."""
     still = ["rotation=0", "scale_probability=0", "shift=0", "flip_probability=0", "hsv_probability=0"]
     settings = [f"augmentation.{setting}" for setting in (*still, *overrides)]
     build(tmp_path, [person(40, 40, 100)])
     found = samples(tmp_path, load_config(RECIPE, ["data.input_size=[64, 64]", *settings]))
-    return found.sample(0, np.random.default_rng(3))[0].numpy().transpose(1, 2, 0)
+    return found.sample(0, np.random.default_rng(3))[0].numpy().astype(int)
 
 
 def test_colours_are_jittered(tmp_path):
     plain = drawn_with(tmp_path)
     jittered = drawn_with(tmp_path, "hsv_probability=1", "hue=[0, 0]", "saturation=[0, 0]", "value=[40, 40]")
-    assert np.mean(jittered.max(2) - plain.max(2)) == pytest.approx(40 / 255, rel=0.3)  # HSV's value is the largest of the three
+    assert np.mean(jittered.max(2) - plain.max(2)) == pytest.approx(40, rel=0.3)  # HSV's value is the largest of the three
 
 
 @pytest.mark.parametrize("setting", ["rotation=40", "shift=9", "flip_probability=1", "scale=[1.3, 1.3]"])
 def test_everything_else_is_augmented_too(tmp_path, setting):
     more = ["scale_probability=1"] if "scale" in setting else []
-    assert np.abs(drawn_with(tmp_path, setting, *more) - drawn_with(tmp_path)).max() > 0.05
+    assert np.abs(drawn_with(tmp_path, setting, *more) - drawn_with(tmp_path)).max() > 12
 
 
 def test_outside_the_picture_loss_counts_and_nobody_is(tmp_path):
     """The border is known to hold nobody: mask_miss is 1 there, and the person mask 0."""
     build(tmp_path, [person(0, 0, 40), person(30, 10, 20, visible=0)])
-    _, maps, miss, _ = samples(tmp_path).crop(0, Augmentation())
+    _, maps, (miss,), _ = drawn_sample(samples(tmp_path), CONFIG, 0)
     assert (miss[:24] == 1).all() and (miss[:, :24] == 1).all()
     assert not maps[CONFIG.channels.person, :24].any()
     assert miss.min() == 0  # over the person without keypoints
@@ -134,7 +135,7 @@ def test_what_the_data_set_does_not_label_is_not_counted(tmp_path):
     someone = {**person(10, 10), "keypoints": [v for k in range(5) for v in (20 + 5 * k, 30, 2)], "segmentation": []}
     build(tmp_path, [someone], names=names)
     small = load_config(RECIPE, ["data.input_size=[64, 64]"])
-    image, heatmaps, miss, known = samples(tmp_path, small).sample(0, None)
+    image, heatmaps, miss, known = drawn_sample(samples(tmp_path, small), small, 0)
     channels, skeleton = small.channels, small.skeleton
     labelled = {"Lsho", "Rsho", "Lelb", "Relb", "Lwri", "neck"}
     assert {name for name, there in zip(skeleton.keypoints, known[channels.keypoints]) if there} == labelled

@@ -18,9 +18,12 @@ def test_batches_take_every_sample_once_and_differ_by_epoch():
     taken = [sum(each, []) for each in batches]
     assert [len(each) for each in batches] == [4, 4]
     assert len(set(sum(taken, []))) == 16
+    assert {epoch for epoch, _ in sum(taken, [])} == {0}
     for each in batches:
         each.epoch = 1
-    assert [sum(each, []) for each in batches] != taken
+    later = [sum(each, []) for each in batches]
+    assert {epoch for epoch, _ in sum(later, [])} == {1}
+    assert [[number for _, number in each] for each in later] != [[number for _, number in each] for each in taken]
     assert [len(batch) for batch in EpochBatches([3], None, 8, ALONE, 0)] == [8]  # fewer samples than a batch holds
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from runs import ALONE, copied, random_batch, same
+from people import CPU
+from runs import ALONE, copied, random_batch, same, weighted
 from torch import Tensor, nn
 
 from benchmarks.gradients import Replicas
@@ -14,6 +15,7 @@ from utils.checkpoint import read_checkpoint
 from utils.distributed import World
 from utils.systems import pose_system
 from utils.training.acceptance import Acceptance
+from utils.training.step import batch_on
 from utils.training.trainer import train_one_epoch, validate
 
 PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
@@ -50,9 +52,7 @@ def test_no_loss_is_accepted_that_is_not_finite(limit):
 def test_a_batch_with_too_large_a_loss_is_dropped_and_leaves_no_trace(new_run, value):
     """Neither in the weights nor in the batch-norm statistics, where a NaN would stay for ever."""
     run, only_good = new_run("train.max_loss=1e5"), new_run("train.max_loss=1e5")
-    good = random_batch(run)
-    bad = [good[0].clone(), good[1] * (1e4 if np.isfinite(value) else 1), *good[2:]]
-    bad[0][0, 0, 0, 0] = value
+    good, bad = random_batch(run), weighted(random_batch(run, seed=1), value)
     loss = train_one_epoch(only_good, [good], 0)
     assert train_one_epoch(run, [bad, good, bad], 0) == loss
     assert same(copied(run), copied(only_good))
@@ -60,12 +60,9 @@ def test_a_batch_with_too_large_a_loss_is_dropped_and_leaves_no_trace(new_run, v
 
 def test_without_a_limit_any_finite_loss_is_accepted(new_run):
     run = new_run("train.max_loss=null")
-    large = random_batch(run)
-    large[1] *= 1e6
-    assert train_one_epoch(run, [large], 0) > 1e9
-    large[0][:] = torch.nan
+    assert train_one_epoch(run, [weighted(random_batch(run), 1e6)], 0) > 1e8
     with pytest.raises(UserError, match="every step's loss was not finite; lower train.learning_rate"):
-        train_one_epoch(run, [large], 0)
+        train_one_epoch(run, [weighted(random_batch(run), torch.nan)], 0)
 
 
 def moved(run, before: list[torch.Tensor]) -> float:
@@ -99,7 +96,7 @@ def test_batches_whose_gradients_are_added_up_are_as_good_as_one(new_run):
 def test_a_broken_batch_takes_those_along_that_it_is_added_to(new_run):
     run, only_good = new_run("train.accumulate=2"), new_run("train.accumulate=2")
     good = [random_batch(run, seed=seed) for seed in range(2)]
-    bad = [good[0][0] * torch.nan, *good[0][1:]]
+    bad = weighted(good[0], torch.nan)
     loss = train_one_epoch(only_good, good, 0)
     assert train_one_epoch(run, [good[1], bad, *good], 0) == loss
     assert same(copied(run), copied(only_good))
@@ -157,7 +154,8 @@ def test_validation_changes_nothing_and_uses_the_stored_statistics(new_run):
     assert same(copied(run), before)
     run.network.eval()
     with torch.no_grad():
-        assert loss == pytest.approx(run.step.loss(run.network(batch[0]), *batch[1:]).item(), rel=1e-5)
+        images, *targets = batch_on(CPU, batch, run.config)
+        assert loss == pytest.approx(run.step.loss(run.network(images), *targets).item(), rel=1e-5)
 
 
 def test_every_validation_sample_counts_the_same(new_run):
@@ -199,7 +197,7 @@ def test_pictures_are_of_the_first_batch_and_no_more_than_wanted(new_run, count)
     assert all(epoch == 7 for _, _, epoch in run.curves.shown)
     for n, (_, picture, _) in enumerate(run.curves.shown):
         assert picture.shape == (64, 5 * 64, 3)
-        assert np.abs(picture[:, :64] - batches[0][0][n].permute(1, 2, 0).numpy() * 255).max() <= 1
+        assert np.abs(picture[:, :64] - batches[0][0][n].numpy().astype(float)).max() <= 1
     assert sorted(len(images) for images in seen) == sorted([4, 4, *[count] * (count > 0)])
 
 

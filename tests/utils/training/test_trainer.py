@@ -122,9 +122,9 @@ def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
 def test_every_epoch_draws_anew(train, monkeypatch):
     taken = []
     sample = TrainingSet.__getitem__
-    monkeypatch.setattr(TrainingSet, "__getitem__", lambda self, i: taken.append((self.epoch, self.augment, i)) or sample(self, i))
+    monkeypatch.setattr(TrainingSet, "__getitem__", lambda self, item: taken.append((self.augment, item)) or sample(self, item))
     train("run")
-    first, second = ([i for e, augment, i in taken if e == epoch and augment] for epoch in range(2))
+    first, second = ([n for augment, (e, n) in taken if e == epoch and augment] for epoch in range(2))
     assert len(first) == len(second) > 2
     assert first != second
 
