@@ -109,7 +109,7 @@ class PeopleFile:
 
     def __init__(self, path: str | Path, skeleton: Skeleton):
         self.path, self.skeleton = existing_file(path, "training file"), skeleton
-        self._file: h5py.File | None = None  # each worker opens its own: an open HDF5 file does not survive a fork
+        self._opened: dict[str, h5py.Dataset] = {}  # looking a data set up takes longer than reading of it
         with self._open() as file:
             names = list(file.attrs["keypoints"])
             self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labelled ones
@@ -159,15 +159,15 @@ class PeopleFile:
 
     def file_bytes(self, number: int) -> np.ndarray:
         """An image's own file (n,) uint8, as it was put in."""
-        return self._images()["file"][number]
+        return self._blobs()["file"][number]
 
     def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where an image shows people, people without keypoints, and crowd regions: packed bits for `unpack_mask`."""
         height, width = self.sizes[number]
-        images = self._images()
-        if MASKS[0] in images:
+        blobs = self._blobs()
+        if MASKS[0] in blobs:
             with self._named(number):
-                return tuple(_inflated(images[name][number], height * width) for name in MASKS)
+                return tuple(_inflated(blobs[name][number], height * width) for name in MASKS)
         rows = slice(*self.first[number : number + 2])
         crowd, labelled = self.crowd[rows], self.num_labelled[rows] > 0
         kinds = (~crowd, ~crowd & ~labelled, crowd)
@@ -184,10 +184,12 @@ class PeopleFile:
         except (OSError, ValueError, zlib.error, cv2.error) as error:
             raise BrokenImage(f"image {name}: cannot be read, damaged ({error})", number) from error
 
-    def _images(self) -> h5py.Group:
-        if self._file is None:
-            self._file = self._open()
-        return self._file["images"]
+    def _blobs(self) -> dict[str, h5py.Dataset]:
+        """What there is bytes of for each image."""
+        if not self._opened:  # each process opens its own: an open HDF5 file does not survive a fork
+            images = self._open()["images"]
+            self._opened = {name: images[name] for name in ("file", *MASKS) if name in images}
+        return self._opened
 
     def _open(self) -> h5py.File:
         try:

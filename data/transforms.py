@@ -12,7 +12,6 @@ from config import Skeleton
 from config.systems.simplepose import AugmentationConfig, SimplePoseConfig
 
 IMAGE_BORDER = (124, 127, 127)  # BGR around the photograph
-MISS_BORDER, ALL_BORDER = 255, 0
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,36 @@ def affine_matrix(
     return np.column_stack([matrix, middle - matrix @ np.asarray(objpos, float)])
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W, 3) uint8 to (height, width, 3) uint8 by the affine, bilinear. size: height, width."""
-    return cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=IMAGE_BORDER)
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
+    """(H, W, 3) uint8 to (height, width, 3) uint8 by the affine, bilinear. size: height, width. border: BGR around the image."""
+    return _warp_four(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), matrix, size, border)[0]
 
 
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], stride: int, border: int) -> np.ndarray:
-    """(H, W) uint8 of 0..255 to (height / stride, width / stride) uint8: by the affine, bilinear, then area-averaged."""
-    height, width = size
-    warped = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=border)
-    return cv2.resize(warped, (width // stride, height // stride), interpolation=cv2.INTER_AREA)
+def warp_image_and_mask(
+    image: np.ndarray, mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`warp_image`, and with it a mask (H, W) of 0 and 255 to (height, width) uint8, 0 around the image."""
+    four = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
+    cv2.insertChannel(mask, four, 3)
+    return _warp_four(four, matrix, size, border)
+
+
+def _warp_four(four: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Three channels and the fourth: OpenCV warps four in half the time of three, to the same values."""
+    warped = cv2.warpAffine(four, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(*border, 0))
+    return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), cv2.extractChannel(warped, 3)
+
+
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 to (height, width) uint8 by the affine, bilinear, 0 around it. size: height, width."""
+    if not mask.any():
+        return np.zeros(size, np.uint8)
+    return cv2.warpAffine(mask, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+
+
+def at_map_size(mask: np.ndarray, stride: int) -> np.ndarray:
+    """(height, width) to (height / stride, width / stride), each the mean of the pixels that it stands for."""
+    return cv2.resize(mask, (mask.shape[1] // stride, mask.shape[0] // stride), interpolation=cv2.INTER_AREA)
 
 
 def transform_joints(joints: np.ndarray, matrix: np.ndarray, flip: bool, skeleton: Skeleton) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 from config.skeleton import UNLABELLED
 from config.systems.dekr import STRIDE, DekrAugmentationConfig, DekrConfig
 from data.people_file import PeopleFile, unpack_mask
+from data.transforms import warp_image
 
 UNIT = 200  # image pixels of a crop at which shifts are as large as configured
 
@@ -63,7 +64,7 @@ class DekrSamples:
         a, skeleton, side = augmentation, self.config.skeleton, self.config.data.input_size[0]
         photograph = self.people.image(index)
         to_input, to_maps = (crop_matrix(photograph.shape[:2], a, res) for res in (side, side // STRIDE))
-        image = cv2.warpAffine(photograph, to_input, (side, side), flags=cv2.INTER_LINEAR)
+        image = warp_image(photograph, to_input, (side, side))
         mask = self._mask(index, to_maps, side // STRIDE)
         joints, sizes = self.joints_and_sizes(index)
         labelled = joints[..., 2:]

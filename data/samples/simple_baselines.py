@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from config.skeleton import UNLABELLED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
 from data.people_file import PeopleFile
+from data.transforms import warp_image
 
 PADDING = 1.25  # a crop's sides over those of the box
 Size = tuple[int, int]  # height, width
@@ -77,7 +77,7 @@ class SimpleBaselinesSamples:
             flip = self.config.skeleton.flip_keypoints
             points, labelled = points[flip], labelled[flip]
         matrix = crop_matrix(centre, crop * a.scale, size, a.rotation) @ mirror  # the mirror image, then the crop
-        image = cv2.warpAffine(photograph, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+        image = warp_image(photograph, matrix, size)
         return image, points @ matrix[:, :2].T + matrix[:, 2], labelled
 
 

@@ -12,14 +12,14 @@ from config.skeleton import UNLABELLED
 from config.systems.simplepose import SimplePoseConfig
 from data.people_file import PeopleFile, unpack_mask
 from data.transforms import (
-    ALL_BORDER,
-    MISS_BORDER,
+    IMAGE_BORDER,
     Augmentation,
     affine_matrix,
+    at_map_size,
     draw_augmentation,
     jitter_hsv,
     transform_joints,
-    warp_image,
+    warp_image_and_mask,
     warp_mask,
 )
 
@@ -64,9 +64,10 @@ class SimplePoseSamples:
         joints = transform_joints(joints, matrix, a.flip, config.skeleton)
         number, stride = self.image_of[index], config.targets.stride
         photograph = self.people.image(number)
-        masks = zip(loss_masks(*self.people.masks(number)), (MISS_BORDER, ALL_BORDER))
-        miss, everyone = (warp_mask(unpack_mask(bits, *photograph.shape[:2]), matrix, size, stride, border) for bits, border in masks)
-        return jitter_hsv(warp_image(photograph, matrix, size), *a.hsv), joints, miss, everyone
+        left_out, everyone = (unpack_mask(bits, *photograph.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
+        image, everyone = warp_image_and_mask(photograph, everyone, matrix, size, IMAGE_BORDER)
+        left_out, everyone = (at_map_size(mask, stride) for mask in (warp_mask(left_out, matrix, size), everyone))
+        return jitter_hsv(image, *a.hsv), joints, 255 - left_out, everyone
 
     def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""
@@ -98,8 +99,7 @@ def main_people(
 
 
 def loss_masks(people: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of people, people without keypoints and crowd regions, as bool or packed bits -> mask_miss and mask_all, likewise.
-
-    mask_miss is 0 over people without keypoints, and over crowd regions but for the people in them: those are known.
+    """Masks of people, people without keypoints and crowd regions, as bool or packed bits -> likewise, what the loss leaves out, and
+    everyone. The loss leaves out people without keypoints, and crowd regions but for the people in them: those are known.
     """
-    return ~(unlabelled | (crowd & ~people)), people | crowd
+    return unlabelled | (crowd & ~people), people | crowd

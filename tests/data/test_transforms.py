@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from config import load_config
-from data.transforms import Augmentation, affine_matrix, draw_augmentation, jitter_hsv, transform_joints, warp_image, warp_mask
+from data.transforms import (
+    IMAGE_BORDER,
+    Augmentation,
+    affine_matrix,
+    at_map_size,
+    draw_augmentation,
+    jitter_hsv,
+    transform_joints,
+    warp_image,
+    warp_mask,
+)
 
 CONFIG = load_config("config/simplepose_coco_512.yaml")
 
@@ -18,11 +28,11 @@ def test_image_mask_and_joints_move_together(flip, degree):
     joints = np.zeros((1, 18, 3), np.float32)
     joints[:, :, :2] = 210, 120
     x, y = transform_joints(joints, matrix, flip, CONFIG.skeleton)[0, 0, :2]
-    warped = warp_image(image, matrix, (512, 512))
+    warped = warp_image(image, matrix, (512, 512), IMAGE_BORDER)
     ys, xs = np.nonzero((warped == 255).all(2))
     assert abs(xs.mean() - x) < 0.5
     assert abs(ys.mean() - y) < 0.5
-    small = warp_mask(mask, matrix, (512, 512), 4, 0)
+    small = at_map_size(warp_mask(mask, matrix, (512, 512)), 4)
     ys, xs = np.nonzero(small > 0.5)
     assert abs(4 * xs.mean() + 1.5 - x) < 2
     assert abs(4 * ys.mean() + 1.5 - y) < 2

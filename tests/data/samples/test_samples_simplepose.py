@@ -119,11 +119,11 @@ def test_mask_miss_leaves_out_crowds_but_for_known_people():
         return np.isin(np.arange(6), columns)
 
     people, unlabelled, crowd = mask(1, 2), mask(2), mask(2, 3, 1)
-    miss, everyone = loss_masks(people, unlabelled, crowd)
-    assert miss.tolist() == [True, True, False, False, True, True]
+    left_out, everyone = loss_masks(people, unlabelled, crowd)
+    assert left_out.tolist() == [False, False, True, True, False, False]
     assert everyone.tolist() == [False, True, True, True, False, False]
     packed = loss_masks(*map(np.packbits, (people, unlabelled, crowd)))
-    assert [np.unpackbits(bits)[:6].tolist() for bits in packed] == [miss.tolist(), everyone.tolist()]
+    assert [np.unpackbits(bits)[:6].tolist() for bits in packed] == [left_out.tolist(), everyone.tolist()]
 
 
 # Data sets that label only some keypoints
