@@ -32,6 +32,7 @@ from config.skeleton import UNLABELLED
 from data.images import decode_image
 
 FORMAT_VERSION = 2
+GROWTH = 1024  # images, of a file that is written
 MASKS = ("people", "unlabelled", "crowd")
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
 
@@ -71,20 +72,24 @@ class PeopleFileWriter:
         file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
         names = ("file", *MASKS) if has_masks else ("file",)
         self.blobs = {name: file.create_dataset(f"images/{name}", (0,), h5py.vlen_dtype(np.uint8), maxshape=(None,)) for name in names}
+        self.room = 0  # images that the blobs can take
         self.records: list[ImageRecord] = []  # without their bytes
 
     def add(self, record: ImageRecord) -> None:
         """Append one image."""
         number = len(self.records)
-        for name, blobs in self.blobs.items():
-            blobs.resize((number + 1,))
-            blobs[number] = record.file if name == "file" else record.masks[name]
+        if number == self.room:
+            self._make_room(number + GROWTH)
+        for name, values in {"file": record.file, **record.masks}.items():
+            if len(values):  # else it is empty as it is
+                self.blobs[name][number] = values
         nothing = np.zeros(0, np.uint8)
         self.records.append(ImageRecord(**{**vars(record), "file": nothing, "masks": {}}))
 
     def finish(self) -> None:
         """Write what remains; only now is the file a whole one."""
         records = self.records
+        self._make_room(len(records))
         arrays = {
             "images/id": np.array([record.image_id for record in records], np.int64),
             "images/size": np.array([record.size for record in records], np.int32),
@@ -98,6 +103,11 @@ class PeopleFileWriter:
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values, compression="gzip")
         self.file.attrs["complete"] = True
+
+    def _make_room(self, images: int) -> None:
+        self.room = images
+        for blobs in self.blobs.values():
+            blobs.resize((images,))
 
 
 class PeopleFile:
