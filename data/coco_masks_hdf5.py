@@ -34,9 +34,11 @@ from data.formats.coco import (
     box_and_area,
     has_outline,
     keypoint_category,
+    mask_runs,
     naming_file,
-    outline_mask,
+    outline_runs,
     person_track,
+    runs_mask,
 )
 from data.formats.mending import Repairs, check_in_pixels
 from data.images import check_image
@@ -122,23 +124,21 @@ def people_masks(
     boxes (P, 4); unlabelled, crowd (P,) bool. Where there is no outline, or none that can be decoded, the box is the best that is known;
     without box_masks, they have no mask.
     """
-    masks = dict(zip(MASKS, np.zeros((len(MASKS), height, width), bool)))
+    runs: dict[str, list[dict]] = {name: [] for name in MASKS}
     boxed = []
     for annotation, box, without_keypoints, is_crowd in zip(annotations, boxes, unlabelled, crowd):
-        where = None
+        where = []
         if has_outline(annotation):
             try:
-                where = outline_mask(annotation, height, width)
+                where = outline_runs(annotation, height, width)
             except UserError as error:
                 boxed.append(str(error))
-        if where is None and not box_masks:
-            continue
-        if where is None:
-            where = boxes_mask(box[None], height, width)
-        masks["crowd" if is_crowd else "people"] |= where
+        if not where and box_masks:
+            where = [mask_runs(boxes_mask(box[None], height, width))]
+        runs["crowd" if is_crowd else "people"] += where
         if without_keypoints and not is_crowd:
-            masks["unlabelled"] |= where
-    return {name: pack_mask(mask) for name, mask in masks.items()}, boxed
+            runs["unlabelled"] += where
+    return {name: pack_mask(runs_mask(where, height, width)) for name, where in runs.items()}, boxed
 
 
 def build_hdf5(

@@ -8,6 +8,7 @@ import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -127,7 +128,7 @@ def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:
     order (D,): where each keypoint stands in the file; -1: nowhere. Raises UserError as `file_keypoints` does.
     """
     joints = file_keypoints(annotation, order).astype(np.float32)
-    joints[:, 2] = np.select([joints[:, 2] == 2, joints[:, 2] == 1], [VISIBLE, HIDDEN], UNLABELLED)
+    joints[:, 2] = np.array([UNLABELLED, HIDDEN, VISIBLE])[joints[:, 2].astype(int)]
     return joints
 
 
@@ -192,22 +193,49 @@ def has_outline(annotation: dict) -> bool:
     return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
 
 
-def outline_mask(annotation: dict, height: int, width: int) -> np.ndarray:
-    """(height, width) bool: the pixels of an annotation's polygons or RLE. Raises UserError where they cannot be decoded."""
+def outline_runs(annotation: dict, height: int, width: int) -> list[dict]:
+    """An annotation's polygons or RLE, as pycocotools' RLEs of the image. Raises UserError where they cannot be decoded."""
     segmentation = annotation["segmentation"]
     try:
         if isinstance(segmentation, list):
-            encoded = coco_mask.merge(coco_mask.frPyObjects(_polygons(segmentation), height, width))
-        elif list(segmentation["size"]) != [height, width]:  # before as much memory is asked for
+            return coco_mask.frPyObjects(_polygons(segmentation), height, width)
+        if list(segmentation["size"]) != [height, width]:  # before as much memory is asked for
             raise ValueError(f"it is for another size than the image's {width} x {height}")
-        elif isinstance(segmentation["counts"], list):
-            encoded = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            encoded = segmentation
-        mask = coco_mask.decode(encoded).astype(bool)
+        counts = segmentation["counts"]
+        lengths = [int(length) for length in (counts if isinstance(counts, list) else _run_lengths(counts))]
+        if sum(lengths) != height * width:  # pycocotools leaves the rest as it was in memory
+            raise ValueError(f"its runs are of {sum(lengths)} pixels, the image has {height * width}")
+        given = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
+        return [mask_runs(coco_mask.decode(given))]  # without empty runs, at which merging may end
     except Exception as error:  # pycocotools has no kinds of its own
         raise UserError(f"annotation {annotation['id']}: its 'segmentation' cannot be decoded ({error})") from error
-    return mask
+
+
+def mask_runs(mask: np.ndarray) -> dict:
+    """pycocotools' RLE of a mask (height, width), bool or of 0 and 1."""
+    return coco_mask.encode(np.asfortranarray(mask, np.uint8))
+
+
+def runs_mask(runs: list[dict], height: int, width: int) -> np.ndarray:
+    """(height, width) bool: the pixels of any of these RLEs of the image."""
+    if not runs:
+        return np.zeros((height, width), bool)
+    return cv2.transpose(coco_mask.decode(coco_mask.merge(runs)).T).view(bool)  # pycocotools goes down the columns
+
+
+def _run_lengths(counts: str | bytes) -> list[int]:
+    """Those of COCO's packed RLE: five bits a character, the lowest first, and from the fourth on less the last but one."""
+    lengths: list[int] = []
+    value = shift = 0
+    for character in counts.encode() if isinstance(counts, str) else counts:
+        bits = character - ord("0")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:  # the number's last
+            value -= (bits & 16) << (shift - 4)  # its sign
+            lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+            value = shift = 0
+    return lengths
 
 
 def _polygons(segmentation: list) -> list[list[float]]:

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from people import CPU, NAMES, SKELETON, build, person, read_back, write_coco
+from pycocotools import mask as coco_mask
 
 from config import UserError, load_config
 from config.skeleton import Skeleton
@@ -81,7 +82,11 @@ def test_masks_take_every_crowd_and_tell_who_has_no_keypoints(tmp_path):
     assert crowd[50, [55, 90]].all() and not crowd[50, [20, 70]].any()
 
 
-@pytest.mark.parametrize("outline", [[[1, 2]], {"counts": [4], "size": [2, 2]}, 5])
+SIZE = [160, 200]
+UNDECODABLE = [[[1, 2]], {"counts": [4], "size": [2, 2]}, 5, {"counts": [40, 9], "size": SIZE}, {"counts": "X19", "size": SIZE}]
+
+
+@pytest.mark.parametrize("outline", UNDECODABLE)
 def test_an_outline_that_cannot_be_decoded_is_counted_and_the_box_masked(run, tmp_path, outline):
     annotations, images = write_coco(tmp_path, [person(10, 10), person(100, 60, 40, visible=0, segmentation=outline)])
     command = ("data/coco_masks_hdf5.py", "--annotations", annotations, "--images", images, "--workers", 1)
@@ -98,6 +103,25 @@ def test_an_outline_that_cannot_be_decoded_is_counted_and_the_box_masked(run, tm
     assert (status, err.count("\n")) == (2, 1)
     assert f"error: annotation file {annotations}: annotation 2: its 'segmentation' " in err
     assert not (tmp_path / "out.h5").exists()
+
+
+def test_masks_are_those_of_each_outline_together(tmp_path):
+    """Polygons and runs, listed or packed as COCO does, of which some are empty, in two people at the same pixel."""
+    rng = np.random.default_rng(0)
+    polygons = [[rng.uniform(-20, 220, 16).tolist() for _ in range(3)] for _ in range(6)]
+    columns = [[0, 0, 0, 9 * 160, 0, 0, 191 * 160], [5 * 160, 4 * 160, 0, 0, 191 * 160]]
+    blocks = (rng.random((20, 25)) < 0.1).repeat(8, 0).repeat(8, 1)
+    packed = coco_mask.encode(np.asfortranarray(blocks, np.uint8))
+    listed = [{"size": [160, 200], "counts": counts} for counts in columns]
+    everybody = [*listed, *polygons, {**packed, "counts": packed["counts"].decode()}]
+    expected = blocks.copy()
+    expected[:, :9] = True
+    for outline in polygons:
+        expected |= coco_mask.decode(coco_mask.frPyObjects(outline, 160, 200)).any(2)
+    build(tmp_path, [person(10, 10, segmentation=outline) for outline in everybody])
+    people, unlabelled, crowd = (unpack_mask(bits, 160, 200) == 255 for bits in read_back(tmp_path).masks(0))
+    assert np.array_equal(people, expected)
+    assert not unlabelled.any() and not crowd.any()
 
 
 def test_somebody_without_keypoints_may_have_neither_outline_nor_box(tmp_path):

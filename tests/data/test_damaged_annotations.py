@@ -12,7 +12,7 @@ from people import SKELETON, person, read_back, write_coco
 
 from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
-from data.formats.coco import outline_mask
+from data.formats.coco import outline_runs, runs_mask
 
 BUILD = "data/coco_masks_hdf5.py"
 NAN = float("nan")
@@ -203,7 +203,7 @@ def test_outlines_of_any_numbers_end_in_a_mask_or_an_error():
     for _ in range(3000):
         outline = rle() if rng.random() < 0.5 else [polygon() for _ in range(rng.randrange(4))]
         try:
-            mask = outline_mask({"id": 1, "segmentation": outline}, 16, 20)
+            mask = runs_mask(outline_runs({"id": 1, "segmentation": outline}, 16, 20), 16, 20)
         except UserError:
             continue
         assert (mask.shape, mask.dtype) == ((16, 20), bool)
