@@ -62,50 +62,49 @@ class Built:
 
 @dataclass(frozen=True)
 class Job:
-    """An image that somebody is in. place: where it is; order (D,): where each keypoint stands in the file."""
+    """An image that somebody is in. place: where it is; joints (P, D, 3), boxes (P, 4), areas (P,): the people's."""
 
     source: Path  # annotation file
     image: dict
     people: list[dict]
     place: Place
-    order: np.ndarray
+    joints: np.ndarray
+    boxes: np.ndarray
+    areas: np.ndarray
 
 
-def image_record(
-    image: dict, annotations: list[dict], place: Place, order: np.ndarray, masks: bool, box_masks: bool = True
-) -> tuple[ImageRecord | None, list[str]]:
+def image_record(job: Job, masks: bool, box_masks: bool = True) -> tuple[ImageRecord | None, list[str]]:
     """One image's record and what is wrong with its people's outlines; None and why where the image cannot be used.
 
-    order (D,): where each keypoint stands in the file. masks: whether there are any; box_masks: of people without outlines too.
+    masks: whether there are any; box_masks: of people without outlines too.
     """
-    path = place.path
+    image, path = job.image, job.place.path
     try:
-        data = place.read()
+        data = job.place.read()
         height, width = check_image(data, path)
     except UserError as error:
         return None, [str(error)]
     described = image.get("width", width), image.get("height", height)  # own files may leave them out
     if (width, height) != described:
         return None, [f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"]
-    joints = np.stack([annotated_joints(a, order) for a in annotations])
-    for annotation, points in zip(annotations, joints):
-        points = points[points[:, 2] != UNLABELLED, :2]
-        if len(points) and not ((points >= 0) & (points <= (width, height))).all(1).any() and not annotation.get("iscrowd"):
-            return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {annotation['id']} lies in it"]
-    crowd = np.array([bool(a.get("iscrowd")) for a in annotations])
-    boxes, areas = zip(*(box_and_area(a, order) for a in annotations))
-    unlabelled = (joints[..., 2] == UNLABELLED).all(1)
-    given = annotations, np.array(boxes), unlabelled, crowd, height, width
+    crowd = np.array([bool(person.get("iscrowd")) for person in job.people])
+    points, labelled = job.joints[..., :2], job.joints[..., 2] != UNLABELLED
+    inside = labelled & ((points >= 0) & (points <= (width, height))).all(2)
+    astray = labelled.any(1) & ~inside.any(1) & ~crowd
+    if astray.any():
+        person = job.people[astray.argmax()]
+        return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {person['id']} lies in it"]
+    given = job.people, job.boxes, ~labelled.any(1), crowd, height, width
     packed, boxed = people_masks(*given, box_masks) if masks else ({}, [])
     return ImageRecord(
         image_id=image["id"],
         size=(height, width),
         file=np.frombuffer(data, np.uint8),
         masks=packed,
-        joints=joints,
-        boxes=np.array(boxes, np.float32),
-        areas=np.array(areas, np.float32),
-        tracks=np.array([person_track(a) for a in annotations], np.int64),
+        joints=job.joints,
+        boxes=job.boxes.astype(np.float32),
+        areas=job.areas.astype(np.float32),
+        tracks=np.array([person_track(person) for person in job.people], np.int64),
         crowd=crowd,
     ), boxed
 
@@ -177,7 +176,7 @@ def build_hdf5(
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
         writer = PeopleFileWriter(file, names, has_masks, outlines)
         with Progress(len(jobs), "images", "image") as progress:
-            work = [(job.image, job.people, job.place, job.order, has_masks, box_masks) for job in jobs]
+            work = ((job, has_masks, box_masks) for job in jobs)
             for job, (record, complaints) in zip(jobs, in_processes(image_record, work, workers)):
                 named = complaints if record is None else [f"annotation file {job.source}: {complaint}" for complaint in complaints]
                 if named and strict:
@@ -205,20 +204,21 @@ def _jobs_of(path: Path, pictures: Pictures, skeleton: Skeleton, repairs: Repair
     wanted, keypoints = [], 0
     for _, image in sorted(coco.imgs.items()):
         people = coco.loadAnns(coco.getAnnIds(image["id"], catIds=[category]))
-        with naming_file(path):
-            for person in people:  # better now than after an hour of images
-                box, _ = box_and_area(person, order)
-                joints = annotated_joints(person, order)
+        if not people:
+            continue
+        with naming_file(path):  # better now than after an hour of images
+            boxes, areas = zip(*(box_and_area(person, order) for person in people))
+            joints = [annotated_joints(person, order) for person in people]
+            for person, points, box in zip(people, joints, boxes):
                 if not person.get("iscrowd"):
-                    check_in_pixels(person, joints, box)
-                    keypoints += int((joints[:, 2] != UNLABELLED).sum())
-        if people:
-            wanted.append((image, people))
+                    check_in_pixels(person, points, box)
+                    keypoints += int((points[:, 2] != UNLABELLED).sum())
+        wanted.append((image, people, np.stack(joints)[:, order >= 0], np.array(boxes), np.array(areas)))
     if not wanted:
         raise UserError(f"annotation file {path}: no image has a person in it, who would be of category {category}")
     if not keypoints:
         raise UserError(f"annotation file {path}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
-    places = found_pictures([image for image, _ in wanted], path, pictures, repairs)
+    places = found_pictures([image for image, *_ in wanted], path, pictures, repairs)
     if all(place.size < 0 for place in places):
         raise UserError(f"image folder {pictures}: has none of the images of {path}, such as {wanted[0][0]['file_name']}")
     lift = 0
@@ -226,7 +226,7 @@ def _jobs_of(path: Path, pictures: Pictures, skeleton: Skeleton, repairs: Repair
         lift = 10 ** len(str(max(used) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {lift}, to be others than those before", file=sys.stderr)
     found = zip(wanted, places)
-    jobs = [Job(path, {**image, "id": image["id"] + lift}, people, place, order[order >= 0]) for (image, people), place in found]
+    jobs = [Job(path, {**image, "id": image["id"] + lift}, people, place, *arrays) for (image, people, *arrays), place in found]
     names = [name for name, place in zip(skeleton.dataset, order) if place >= 0]
     used.update(image_id + lift for image_id in coco.imgs)
     return jobs, names
