@@ -3,11 +3,11 @@
 Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. Which
 samples are made of it is each system's own affair (`data/samples`). What is inside, for N images with a person in them and P people:
 
-    images/file     (N,) bytes of each image
+    images/bytes    (B,) of each image its own file, then packed masks of people, people without keypoints and crowd regions, which are
+                    empty where there is nobody, and not there at all where the data set has no outlines
+    images/ends     (N, 4) where these end; (N, 1) without masks
     images/id       (N,)                                 images/size    (N, 2) height, width, upright
     images/first    (N + 1,) where each image's people begin in people/*
-    images/people, images/unlabelled, images/crowd       (N,) packed masks of people, people without keypoints, crowd regions; empty
-                    where there is none; not there at all where the data set has no outlines
     people/joints   (P, D, 3) x, y, v of the keypoints that the data set labels
     people/box      (P, 4) x, y, width, height           people/area    (P,) pixels squared
     people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a region of many
@@ -31,8 +31,9 @@ from config.load import check_overlap
 from config.skeleton import UNLABELLED
 from data.images import decode_image
 
-FORMAT_VERSION = 2
-GROWTH = 1024  # images, of a file that is written
+FORMAT_VERSION = 3
+CHUNK = 2**16  # bytes that are read from the disk together, and kept a mebibyte of
+GROWTH = 2**26  # bytes that a file that is written has room for beyond what it holds
 MASKS = ("people", "unlabelled", "crowd")
 MASK_LEVEL = 3  # of zlib's compression: a file grows by 0.3%, and packing takes a third of the usual 6's time
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
@@ -71,28 +72,29 @@ class PeopleFileWriter:
     def __init__(self, file: h5py.File, keypoints: list[str], has_masks: bool, outlines: bool):
         self.file = file
         file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
-        names = ("file", *MASKS) if has_masks else ("file",)
-        self.blobs = {name: file.create_dataset(f"images/{name}", (0,), h5py.vlen_dtype(np.uint8), maxshape=(None,)) for name in names}
-        self.room = 0  # images that the blobs can take
+        self.parts = ("file", *MASKS) if has_masks else ("file",)
+        self.bytes = file.create_dataset("images/bytes", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,))
+        self.ends = [0]  # of each part of each image
         self.records: list[ImageRecord] = []  # without their bytes
 
     def add(self, record: ImageRecord) -> None:
         """Append one image."""
-        number = len(self.records)
-        if number == self.room:
-            self._make_room(number + GROWTH)
-        for name, values in {"file": record.file, **record.masks}.items():
-            if len(values):  # else it is empty as it is
-                self.blobs[name][number] = values
+        parts = [record.file, *(record.masks[name] for name in self.parts[1:])]
+        first = self.ends[-1]
+        self.ends += (first + np.cumsum(list(map(len, parts)))).tolist()
+        if self.ends[-1] > len(self.bytes):
+            self.bytes.resize((self.ends[-1] + GROWTH,))  # what is not written takes no place
+        self.bytes[first : self.ends[-1]] = np.concatenate(parts)
         nothing = np.zeros(0, np.uint8)
         self.records.append(ImageRecord(**{**vars(record), "file": nothing, "masks": {}}))
 
     def finish(self) -> None:
         """Write what remains; only now is the file a whole one."""
         records = self.records
-        self._make_room(len(records))
+        self.bytes.resize((self.ends[-1],))
         arrays = {
             "images/id": np.array([record.image_id for record in records], np.int64),
+            "images/ends": np.array(self.ends[1:]).reshape(len(records), len(self.parts)),
             "images/size": np.array([record.size for record in records], np.int32),
             "images/first": np.cumsum([0] + [len(record.joints) for record in records]),
             "people/joints": np.concatenate([record.joints for record in records]),
@@ -105,11 +107,6 @@ class PeopleFileWriter:
             self.file.create_dataset(name, data=values, compression="gzip")
         self.file.attrs["complete"] = True
 
-    def _make_room(self, images: int) -> None:
-        self.room = images
-        for blobs in self.blobs.values():
-            blobs.resize((images,))
-
 
 class PeopleFile:
     """Images and people of a file, in a skeleton's order. `labelled` (K,) bool: the keypoints that its data set labels.
@@ -120,12 +117,14 @@ class PeopleFile:
 
     def __init__(self, path: str | Path, skeleton: Skeleton):
         self.path, self.skeleton = existing_file(path, "training file"), skeleton
-        self._opened: dict[str, h5py.Dataset] = {}  # looking a data set up takes longer than reading of it
+        self._bytes: h5py.Dataset | None = None  # each process opens its own: an open HDF5 file does not survive a fork
+        self._read: tuple[int, list[np.ndarray]] | None = None  # the image that was read last, and its parts
         with self._open() as file:
             names = list(file.attrs["keypoints"])
             self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labelled ones
             self.outlines = bool(file.attrs["outlines"])
             self.image_ids: np.ndarray = file["images/id"][:]
+            self._ends: np.ndarray = file["images/ends"][:]
             self.sizes: np.ndarray = file["images/size"][:]
             self.first: np.ndarray = file["images/first"][:]
             self.boxes: np.ndarray = file["people/box"][:]
@@ -170,15 +169,15 @@ class PeopleFile:
 
     def file_bytes(self, number: int) -> np.ndarray:
         """An image's own file (n,) uint8, as it was put in."""
-        return self._blobs()["file"][number]
+        return self._parts(number)[0]
 
     def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Where an image shows people, people without keypoints, and crowd regions: packed bits for `unpack_mask`."""
         height, width = self.sizes[number]
-        blobs = self._blobs()
-        if MASKS[0] in blobs:
+        packed = self._parts(number)[1:]
+        if packed:
             with self._named(number):
-                return tuple(_inflated(blobs[name][number], height * width) for name in MASKS)
+                return tuple(_inflated(mask, height * width) for mask in packed)
         rows = slice(*self.first[number : number + 2])
         crowd, labelled = self.crowd[rows], self.num_labelled[rows] > 0
         kinds = (~crowd, ~crowd & ~labelled, crowd)
@@ -195,12 +194,13 @@ class PeopleFile:
         except (OSError, ValueError, zlib.error, cv2.error) as error:
             raise BrokenImage(f"image {name}: cannot be read, damaged ({error})", number) from error
 
-    def _blobs(self) -> dict[str, h5py.Dataset]:
-        """What there is bytes of for each image."""
-        if not self._opened:  # each process opens its own: an open HDF5 file does not survive a fork
-            images = self._open()["images"]
-            self._opened = {name: images[name] for name in ("file", *MASKS) if name in images}
-        return self._opened
+    def _parts(self, number: int) -> list[np.ndarray]:
+        """An image's file, and its packed masks where there are any: they lie together, and are read at once."""
+        if self._read is None or self._read[0] != number:
+            self._bytes = self._bytes or self._open()["images/bytes"]
+            ends, first = self._ends[number], self._ends[number - 1, -1] if number else 0
+            self._read = number, np.split(self._bytes[first : ends[-1]], ends[:-1] - first)
+        return self._read[1]
 
     def _open(self) -> h5py.File:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -132,3 +134,15 @@ def crowd_file(annotations: Path, path: Path) -> Path:
 def drawn_sample(samples: Samples, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
     """A sample's image (3, H, W) float32 and its targets, as the network and the loss get them, in a batch of one."""
     return tuple(tensor[0] for tensor in batch_on(CPU, collate([samples.sample(index, rng)]), config))
+
+
+def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Replace an image's file (part 0) or one of its packed masks in a people file by what a function makes of its bytes."""
+    with h5py.File(path, "r+") as file:
+        ends = file["images/ends"][:]
+        parts = np.split(file["images/bytes"][:], ends.ravel()[:-1])
+        place = number * ends.shape[1] + part
+        parts[place] = change(parts[place])
+        for name, values in (("bytes", np.concatenate(parts)), ("ends", np.cumsum([len(p) for p in parts]).reshape(ends.shape))):
+            del file["images"][name]
+            file["images"][name] = values

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny_system
 import yaml
-from people import NAMES, SKELETON, read_back, write_coco
+from people import NAMES, SKELETON, damage, read_back, write_coco
 from places import ROOT
 
 from config import load_config
@@ -238,9 +238,8 @@ def test_a_file_of_unknown_keypoints_asks_for_its_skeleton(fails, hdf5, tmp_path
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(run, faulty, tmp_path):
-    with h5py.File(tmp_path / "out.h5", "r+") as file:
-        for number in range(7):
-            file["images/file"][number] = np.zeros(9, np.uint8)
+    for number in range(7):
+        damage(tmp_path / "out.h5", number, 0, np.zeros_like)
     ended = run(SCRIPT, tmp_path / "out.h5", "--output", tmp_path / "sheet.png")
     assert ended.status == 2
     assert "cannot be decoded" in ended.err.splitlines()[-1]

@@ -33,14 +33,14 @@ def test_files_that_cannot_be_read(tmp_path):
         read_back(tmp_path)
 
 
-@pytest.mark.parametrize("version", [1, 99])
+@pytest.mark.parametrize("version", [1, 2, 99])
 def test_other_format_versions_are_refused_with_the_command_that_rebuilds(tmp_path, version):
     build(tmp_path, [person(10, 10)])
     with h5py.File(tmp_path / "out.h5", "r+") as file:
         file.attrs["version"] = version
     with pytest.raises(UserError) as error:
         read_back(tmp_path)
-    assert f"out.h5: format version {version}, this code reads 2" in str(error.value)
+    assert f"out.h5: format version {version}, this code reads 3" in str(error.value)
     assert str(error.value).endswith(
         f"build it again: python data/coco_masks_hdf5.py --annotations A.json --images DIR --output {tmp_path / 'out.h5'}"
     )

@@ -68,7 +68,7 @@ def test_pictures_in_a_zip_file(two, tmp_path, inside, workers):
     shutil.rmtree(images)
     built = build_hdf5(annotations, path, tmp_path / "out.h5", SKELETON, workers=workers, strict=True)
     assert (built.images, built.left_out, built.repairs.found) == (2, [], {})
-    assert [read_back(tmp_path)._images()["file"][n].tobytes() for n in range(2)] == whole
+    assert [read_back(tmp_path).file_bytes(n).tobytes() for n in range(2)] == whole
 
 
 def test_a_name_with_the_zip_files_own(two, tmp_path):

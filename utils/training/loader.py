@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from traceback import clear_frames
 from types import TracebackType
 
@@ -19,7 +20,10 @@ from config import Config, UserError
 from data.samples import collate
 from utils.distributed import World
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 GRACE = 20  # seconds
+POOL = 64  # blocks
+KEPT = 2**25  # bytes, the most that glibc takes for this
 AHEAD = 4  # batches that each process has ready: one large photograph must not keep the device waiting
 
 
@@ -27,15 +31,22 @@ class EpochBatches:
     """Batches of items of a `TrainingSet` for one process, shuffled by seed and epoch: what is left of the epoch after `taken` samples.
 
     sizes: samples of each training file. weights: of each file, its share of an epoch; None: every sample once. accumulate: batches of
-    an optimizer step.
+    an optimizer step. block: see `shuffled`.
     Every process draws the same order and takes its own share, so that a run goes on with the same samples in another number of
     processes. What does not fill a step everywhere is left for another epoch; a data set smaller than one step is repeated to fill it.
     """
 
     def __init__(
-        self, sizes: Sequence[int], weights: Sequence[float] | None, batch_size: int, world: World, seed: int, accumulate: int = 1
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float] | None,
+        batch_size: int,
+        world: World,
+        seed: int,
+        accumulate: int = 1,
+        block: int | None = None,
     ):
-        self.sizes, self.weights, self.world, self.seed = sizes, weights, world, seed
+        self.sizes, self.weights, self.world, self.seed, self.block = sizes, weights, world, seed, block
         self.shape = (accumulate, world.size, batch_size)  # of a step
         self.epoch = self.taken = 0
 
@@ -48,7 +59,7 @@ class EpochBatches:
 
     def steps(self) -> np.ndarray:
         """(steps, batches of a step, processes, samples of a batch) numbers of the samples that are left."""
-        order = epoch_order(np.random.default_rng([self.seed, self.epoch]), self.sizes, self.weights)[self.taken :]
+        order = epoch_order(np.random.default_rng([self.seed, self.epoch]), self.sizes, self.weights, self.block)[self.taken :]
         return np.resize(order, (self._steps, *self.shape))
 
     @property
@@ -57,20 +68,37 @@ class EpochBatches:
         return max(left, 0 if self.taken else 1)
 
 
-def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequence[float] | None) -> np.ndarray:
+def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequence[float] | None, block: int | None = None) -> np.ndarray:
     """(N,) numbers of an epoch's samples, N = sum(sizes), in the order of their turn; see `data.samples.TrainingSet` for the numbers.
 
     With weights each file gets its share of the N: some of its samples, none twice, or all of them several times, drawn anew each time.
+    block: see `shuffled`.
     """
     total = sum(sizes)
     if weights is None:
-        return rng.permutation(total)
+        return shuffled(rng, np.arange(total), block)
     ends = np.rint(np.cumsum(weights) / np.sum(weights) * total).astype(int)
     parts = []
     for first, size, count in zip(np.cumsum(sizes) - sizes, sizes, np.diff(ends, prepend=0)):
         draws = range(-(-count // size))
-        parts.append(np.concatenate([first + rng.permutation(size) + total * draw for draw in draws] or [np.zeros(0, int)])[:count])
-    return rng.permutation(np.concatenate(parts))
+        numbers = [shuffled(rng, first + np.arange(size) + total * draw, block) for draw in draws]
+        parts.append(np.concatenate(numbers or [np.zeros(0, int)])[:count])
+    if block is None:
+        return rng.permutation(np.concatenate(parts))
+    # Each file's samples stay in their turn, and are spread evenly over the epoch
+    turns = np.concatenate([(np.arange(len(part)) + rng.random()) / max(1, len(part)) for part in parts])
+    return np.concatenate(parts)[np.argsort(turns, kind="stable")]
+
+
+def shuffled(rng: np.random.Generator, numbers: np.ndarray, block: int | None) -> np.ndarray:
+    """In any order. block: neighbours that stay near each other, since a slow disk reads them at once: so many make a block, and POOL
+    blocks from all over the file are mixed at a time; None: all numbers are."""
+    if block is None:
+        return rng.permutation(numbers)
+    blocks = np.array_split(numbers, range(block, len(numbers), block))
+    order = rng.permutation(len(blocks))
+    pools = [np.concatenate([blocks[n] for n in order[start : start + POOL]]) for start in range(0, len(order), POOL)]
+    return np.concatenate([rng.permutation(pool) for pool in pools])
 
 
 def build_loader(dataset: Dataset, batches: Iterable[list[tuple[int, int]]], config: Config, world: World, stays: bool) -> DataLoader:
@@ -105,6 +133,15 @@ def _quiet_worker(_: int) -> None:
     sys.excepthook = _silent_about_the_trainer
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep what is freed: each image's memory would come from the kernel anew, page by page, a fifth of all time."""
+    with suppress(OSError, AttributeError):  # glibc's; others do as they do
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(parameter, KEPT)
 
 
 def _silent_about_the_trainer(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -35,7 +35,7 @@ def build_loaders(config: Config, world: World) -> tuple[DataLoader, DataLoader]
     train_set = TrainingSet(config.data.train_files, config, samples, augment=True)
     val_set = TrainingSet(config.data.val_files, config, samples, augment=False)
     weights, size = config.data.train_weights, settings.batch_size
-    batches = EpochBatches(train_set.sizes, weights, size, world, settings.seed, settings.accumulate)
+    batches = EpochBatches(train_set.sizes, weights, size, world, settings.seed, settings.accumulate, config.data.shuffle_block)
     val_batches = [[(0, n) for n in range(i, min(i + size, len(val_set)))] for i in range(0, len(val_set), size)][world.rank :: world.size]
     return build_loader(train_set, batches, config, world, stays=True), build_loader(val_set, val_batches, config, world, stays=False)
 
