@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from runs import ALONE
+from torch.utils.data import Dataset
 
+from config import load_config
 from utils.distributed import World
 from utils.training import loader
-from utils.training.loader import EpochBatches, epoch_order
+from utils.training.loader import EpochBatches, begin_epoch, build_loader, epoch_order
+from utils.training.prepare import build_loaders
 
 
 def test_batches_take_every_sample_once_and_differ_by_epoch():
@@ -62,3 +67,59 @@ def test_loader_processes_say_nothing_about_a_trainer_that_is_gone(capsys):
     assert capsys.readouterr().err == ""
     loader._silent_about_the_trainer(ValueError, ValueError("a real fault"), None)
     assert "a real fault" in capsys.readouterr().err
+
+
+# Slow disks
+
+
+def test_blocks_are_read_together_and_mixed():
+    """Each sample once; of any 64 blocks' worth of an epoch no sample is of another block; and there is no order left in it."""
+    order = epoch_order(np.random.default_rng(0), [2000, 1000], None, block=10)
+    assert sorted(order.tolist()) == list(range(3000))
+    pools = [order[start : start + 640] for start in range(0, 2560, 640)]
+    assert all(len(set((pool // 10).tolist())) == 64 for pool in pools)
+    assert all(abs(np.corrcoef(pool, np.arange(len(pool)))[0, 1]) < 0.15 and np.ptp(pool) > 2000 for pool in pools)
+    assert (np.abs(np.diff(order)) == 1).mean() < 0.02
+    assert not np.array_equal(order, epoch_order(np.random.default_rng(1), [2000, 1000], None, block=10))
+
+
+def test_blocks_keep_the_shares_of_files_all_through_an_epoch():
+    order = epoch_order(np.random.default_rng(0), [9000, 1000], [1, 1], block=10)
+    small = order % 10000 >= 9000
+    assert np.bincount(order[small] % 10000 - 9000).tolist() == [5] * 1000
+    assert all(0.45 < some.mean() < 0.55 for some in np.array_split(small, 20))
+
+
+def test_the_configured_block_is_taken(tiny):
+    config = load_config(tiny, ("data.shuffle_block=2", "train.batch_size=1"))
+    (blocks, plain), seen = (build_loaders(c, ALONE)[0] for c in (config, load_config(tiny, ("train.batch_size=1",)))), []
+    for loader_of in (blocks, plain):
+        seen.append([number for ((_, number),) in loader_of.batch_sampler])
+    assert sorted(seen[0]) == sorted(seen[1]) and seen[0] != seen[1]
+
+
+# Processes
+
+
+class Who(Dataset):
+    """Says which item was asked of which process."""
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        return (torch.tensor([*item, os.getpid()]),)
+
+
+def test_processes_stay_for_the_next_epoch_and_know_which_it_is(tiny):
+    config = load_config(tiny, ("data.workers=2",))
+    batches = EpochBatches([8], None, 2, ALONE, seed=0)
+    stays, leaves = (build_loader(Who(), batches, config, ALONE, stays=stays) for stays in (True, False))
+    for loader_of, same in ((stays, True), (leaves, False)):
+        asked = []
+        for epoch in (4, 5):
+            begin_epoch(loader_of, epoch)
+            asked.append(torch.cat([rows for (rows,) in loader_of]))
+        for epoch, rows in zip((4, 5), asked):
+            assert set(rows[:, 0].tolist()) == {epoch}
+            assert sorted(rows[:, 1].tolist()) == list(range(8))
+        first, second = (set(rows[:, 2].tolist()) for rows in asked)
+        assert len(first) == len(second) == 2
+        assert (first == second) == same
