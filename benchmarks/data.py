@@ -222,14 +222,15 @@ def processes() -> list[int]:
 
 
 def memory() -> float:
-    """MiB of all processes, what they share counted once; NaN where the system does not say."""
+    """MiB that all processes hold, what they share counted once, without the files of their libraries: these are shared with others that
+    come and go. NaN where the system does not say."""
     total = 0
     for process in processes():
         try:
             lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
         except OSError:
             return np.nan
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        total += sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return total / 1024
 
 

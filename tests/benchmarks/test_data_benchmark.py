@@ -64,7 +64,7 @@ def test_loaders_and_training(measured):
     for row in loaders[1:]:
         median, best, _, _, _, *memories, sent = numbers(row)
         assert 0 < median <= best
-        assert all(not 0 < mebibytes < 100 for mebibytes in memories)
+        assert all(not 0 <= mebibytes < 50 for mebibytes in memories)
         assert sent == pytest.approx(2 * (64 * 64 * 3 + 2 * 16 * 16) / 1000, abs=3)  # and joints
     assert all(rate > 0 and 0 <= share <= most <= 100 for rate, share, most in map(numbers, training[1:]))
 
@@ -121,7 +121,8 @@ def test_a_small_set_is_repeated_otherwise_augmented(hdf5, tiny):
 
 
 def test_processes_end_with_their_row(hdf5, tiny):
-    assert memory() > 100 or memory() != memory()
+    before, held = memory(), torch.ones(2**24)
+    assert memory() != memory() or memory() - before == pytest.approx(held.nbytes / 2**20, abs=8)
     assert loading(hdf5, load_config(tiny), 2, 8, 2)[0] == "2"
     assert multiprocessing.active_children() == []
 
