@@ -70,7 +70,7 @@ class DekrSamples:
         labelled = joints[..., 2:]
         joints[..., :2] = (joints[..., :2] @ to_maps[:, :2].T + to_maps[:, 2]) * labelled
         if a.flip:
-            image, mask = np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
+            image, mask = cv2.flip(image, 1), np.ascontiguousarray(mask[:, ::-1])
             joints[..., :1] = (mask.shape[1] - 1 - joints[..., :1]) * labelled
             joints[:, :-1] = joints[:, skeleton.flip_keypoints]
         return image, mask, joints, sizes * (side / (min(photograph.shape[:2]) * a.scale)) ** 2
