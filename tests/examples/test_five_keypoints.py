@@ -115,6 +115,9 @@ def test_the_pages_annotation_file_is_enough(run, images, tmp_path):
     assert len(commands) > 10
     for python, script, *words in commands:
         assert python == "python"
+        if script == "-m":
+            module, *words = words
+            script = f"{module.replace('.', '/')}/__main__.py"
         source = (ROOT / script).read_text() if script != "train.py" else (ROOT / "utils/training/command_line.py").read_text()
         assert all(f'"{word}"' in source for word in words if word.startswith("--")), script
         assert all((ROOT / word).exists() for word in words if word.startswith(("examples/", "config/"))), script
