@@ -140,12 +140,13 @@ class PeopleFile:
             )
         check_overlap(names, skeleton, f"training file {path}")
         # In the skeleton's own data set's order
-        self._joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
-        self._joints[..., 2] = UNLABELLED
+        joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
+        joints[..., 2] = UNLABELLED
         places = list(skeleton.dataset)
         for name in self.keypoints:
-            self._joints[:, places.index(name)] = annotated[:, names.index(name)]
-        self.num_labelled: np.ndarray = (self._joints[..., 2] != UNLABELLED).sum(1)  # (P,) keypoints of each person
+            joints[:, places.index(name)] = annotated[:, names.index(name)]
+        self.num_labelled: np.ndarray = (joints[..., 2] != UNLABELLED).sum(1)  # (P,) keypoints of each person
+        self._joints = skeleton.from_dataset(joints)
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -157,7 +158,7 @@ class PeopleFile:
 
     def joints(self, rows: np.ndarray) -> np.ndarray:
         """(P, K, 3) x, y in image pixels, v of some people, in the skeleton's order."""
-        return self.skeleton.from_dataset(self._joints[rows])
+        return self._joints[rows]
 
     def image(self, number: int) -> np.ndarray:
         """An image as (H, W, 3) uint8 BGR."""

@@ -80,11 +80,22 @@ def _warp_four(four: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bord
     return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), cv2.extractChannel(warped, 3)
 
 
-def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 to (height, width) uint8 by the affine, bilinear, 0 around it. size: height, width."""
-    if not mask.any():
-        return np.zeros(size, np.uint8)
-    return cv2.warpAffine(mask, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+def warp_mask(mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], stride: int) -> np.ndarray:
+    """(H, W) uint8 to (height / stride, width / stride) uint8 by the affine, bilinear, 0 around it; then `at_map_size`.
+
+    size: height, width. Only what the mask reaches is computed: a crop mostly shows a small part of a photograph, often nothing of a mask.
+    """
+    x, y, width, height = cv2.boundingRect(mask)
+    corners = np.array([(column, row) for column in (x - 1, x + width) for row in (y - 1, y + height)]) @ matrix[:, :2].T + matrix[:, 2]
+    most = np.array(size[::-1]) // stride
+    left, top = np.floor(corners.min(0) / stride).clip(0, most).astype(int)
+    right, bottom = np.ceil((corners.max(0) + 1) / stride).clip(0, most).astype(int)
+    warped = np.zeros(most[::-1], np.uint8)
+    if width and left < right and top < bottom:
+        shifted = matrix - [[0, 0, stride * left], [0, 0, stride * top]]
+        part = cv2.warpAffine(mask, shifted, (stride * (right - left), stride * (bottom - top)), flags=cv2.INTER_LINEAR)
+        warped[top:bottom, left:right] = at_map_size(part, stride)
+    return warped
 
 
 def at_map_size(mask: np.ndarray, stride: int) -> np.ndarray:

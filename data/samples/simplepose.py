@@ -66,8 +66,8 @@ class SimplePoseSamples:
         photograph = self.people.image(number)
         left_out, everyone = (unpack_mask(bits, *photograph.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
         image, everyone = warp_image_and_mask(photograph, everyone, matrix, size, IMAGE_BORDER)
-        left_out, everyone = (at_map_size(mask, stride) for mask in (warp_mask(left_out, matrix, size), everyone))
-        return jitter_hsv(image, *a.hsv), joints, 255 - left_out, everyone
+        miss = 255 - warp_mask(left_out, matrix, size, stride)
+        return jitter_hsv(image, *a.hsv), joints, miss, at_map_size(everyone, stride)
 
     def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""

@@ -1,5 +1,6 @@
 """Augmentation moves image, masks and joints together."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from data.transforms import (
     jitter_hsv,
     transform_joints,
     warp_image,
+    warp_image_and_mask,
     warp_mask,
 )
 
@@ -32,7 +34,7 @@ def test_image_mask_and_joints_move_together(flip, degree):
     ys, xs = np.nonzero((warped == 255).all(2))
     assert abs(xs.mean() - x) < 0.5
     assert abs(ys.mean() - y) < 0.5
-    small = at_map_size(warp_mask(mask, matrix, (512, 512)), 4)
+    small = warp_mask(mask, matrix, (512, 512), 4)
     ys, xs = np.nonzero(small > 0.5)
     assert abs(4 * xs.mean() + 1.5 - x) < 2
     assert abs(4 * ys.mean() + 1.5 - y) < 2
@@ -94,3 +96,21 @@ def test_hue_turns_round_and_value_stops():
     assert jitter_hsv(red, -60, 0, 0)[0, 0].tolist() == [250, 0, 0]
     assert jitter_hsv(red, 0, 0, 40)[0, 0].tolist() == [0, 0, 255]
     assert jitter_hsv(red, 0, 0, 0) is red
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_only_what_a_mask_reaches_is_computed_and_that_is_all_there_is(seed):
+    """As OpenCV warps all of it; alone as well as with its image, whatever is cut off, nothing of it in the crop included."""
+    rng = np.random.default_rng(seed)
+    image, mask = rng.integers(0, 256, (90, 120, 3), np.uint8), np.zeros((90, 120), np.uint8)
+    for _ in range(seed):
+        y, x = rng.integers(0, (80, 110))
+        mask[y : y + rng.integers(1, 30), x : x + rng.integers(1, 40)] = 255
+    for _ in range(8):
+        centre, scale = rng.uniform(-20, 140, 2), rng.uniform(0.05, 1.5)
+        matrix = affine_matrix(centre, scale, bool(rng.random() < 0.5), rng.uniform(-180, 180), (0, 0), 1.0, CONFIG)
+        expected = cv2.warpAffine(mask, matrix, (64, 48))
+        assert np.array_equal(warp_mask(mask, matrix, (48, 64), 4), at_map_size(expected, 4))
+        together = warp_image_and_mask(image, mask, matrix, (48, 64), IMAGE_BORDER)
+        assert np.array_equal(together[0], warp_image(image, matrix, (48, 64), IMAGE_BORDER))
+        assert np.array_equal(together[1], expected)
