@@ -3,10 +3,11 @@
     python benchmarks/training.py [--config C] [--batch-size N] [--precisions float32 bfloat16 ...] [--no-compile] [--steps N] [--rounds N]
         [key=value ...]
 
-The step is the trainer's, from a batch that lies on the device to changed weights: samples of drawn people, network, loss, gradients,
-optimizer; not in it are the reading of samples and the dropping of bad batches. Each variant runs in a process of its own, whose peak
-memory is told (on a CPU with that of Python and PyTorch, which the last line tells). They take turns of some steps, and a variant's speed
-is the median of its turns. Beside it stands the speed at which matrices are multiplied in the same numbers, in the same turns.
+The step is the trainer's, from a batch that lies in memory to changed weights: samples of drawn people sent to the device, their targets
+drawn there, network, loss, gradients, optimizer; not in it are the reading of samples and the dropping of bad batches. Each variant runs in
+a process of its own, whose peak memory is told (on a CPU with that of Python and PyTorch, which the last line tells). They take turns of
+some steps, and a variant's speed is the median of its turns. Beside it stands the speed at which matrices are multiplied in the same
+numbers, in the same turns.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class DataConfig(Section):
     val: PeopleFiles = None
     input_size: tuple[Count, Count] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
     workers: Annotated[int, Field(ge=0)] = 4  # loader processes per training process
-    shuffle_block: Count | None = None  # neighbours read together, for a slow disk, such as 256; null: any after any
+    shuffle_block: Count | None = None  # of neighbours, 64 of them mixed at a time, for files larger than memory; null: all
     max_broken: Annotated[int, Field(ge=0)] = 100  # images of all training files that turn out to be damaged before training stops
 
     @model_validator(mode="after")

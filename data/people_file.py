@@ -200,7 +200,8 @@ class PeopleFile:
         if self._read is None or self._read[0] != number:
             self._bytes = self._bytes or self._open()["images/bytes"]
             ends, first = self._ends[number], self._ends[number - 1, -1] if number else 0
-            self._read = number, np.split(self._bytes[first : ends[-1]], ends[:-1] - first)
+            with self._named(number):
+                self._read = number, np.split(self._bytes[first : ends[-1]], ends[:-1] - first)
         return self._read[1]
 
     def _open(self) -> h5py.File:

@@ -4,7 +4,8 @@ What a sample is, each system says in a file of its own name here, as a class wi
 
     __len__()               how many samples there are
     sample(index, rng)      one of them as a tuple of tensors, the image (H, W, 3) uint8 BGR first, then what its targets are drawn from
-                            (data/targets); augmented by `rng`, unless that is None
+                            (data/targets); augmented by `rng`, unless that is None. Tensors as long as there are people may differ in
+                            length, and zeros in them must mean nobody: see `collate`
     image_id(index)         the image that it is cut from, by its number in the annotation file
 """
 
@@ -41,7 +42,7 @@ def collate(samples: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     columns = []
     for tensors in zip(*samples):
         lengths = [len(tensor) for tensor in tensors]
-        if len(set(lengths)) > 1:
+        if columns and len(set(lengths)) > 1:  # never the images
             longest = max(lengths)
             tensors = [torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])]) for tensor in tensors]
         columns.append(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import multiprocessing
 
@@ -13,6 +14,7 @@ from benchmarks.data import STAGES, differences, largest_difference, loading, me
 from benchmarks.data_stages import REST, OpenCvAlone, Stopwatch, one_pass
 from config import load_config
 from data.samples import TrainingSet, samples_of
+from data.targets import targets_of
 from utils.training.loader import begin_epoch
 
 SCRIPT = "benchmarks/data.py"
@@ -129,9 +131,18 @@ def test_processes_end_with_their_row(hdf5, tiny):
     assert multiprocessing.active_children() == []
 
 
-def test_targets_of_all_systems_are_compared(hdf5, tiny):
+def test_targets_of_all_systems_are_compared(hdf5, tiny, monkeypatch):
     rows = tables("\n\n" + "\n".join(differences(hdf5, load_config(tiny), torch.device("cpu"), 3)))[0]
     assert rows[1:] == [[system, "0.0e+00"] for system in ("simplepose", "dekr", "simple_baselines")]
+    turns = itertools.count()
+
+    def further_each_time(config, device, *annotated):
+        turn = next(turns)
+        return tuple(target + 2.0 * turn for target in targets_of(config)(config, device, *annotated))
+
+    monkeypatch.setattr("benchmarks.data.targets_of", lambda config: further_each_time)
+    rows = tables("\n\n" + "\n".join(differences(hdf5, load_config(tiny), torch.device("cpu"), 3)))[0]
+    assert [difference for _, difference in rows[1:]] == ["2.0e+00"] * 3
     assert largest_difference(torch.tensor([True, False]), torch.tensor([True, True])) == 1
 
 

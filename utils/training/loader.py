@@ -91,8 +91,8 @@ def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequenc
 
 
 def shuffled(rng: np.random.Generator, numbers: np.ndarray, block: int | None) -> np.ndarray:
-    """In any order. block: neighbours that stay near each other, since a slow disk reads them at once: so many make a block, and POOL
-    blocks from all over the file are mixed at a time; None: all numbers are."""
+    """In any order. block: so many neighbours stay together, and POOL such blocks from all over the file are mixed at a time, which the
+    system's file cache can hold where it cannot hold the whole file; None: all numbers are mixed."""
     if block is None:
         return rng.permutation(numbers)
     blocks = np.array_split(numbers, range(block, len(numbers), block))
@@ -113,15 +113,26 @@ def build_loader(dataset: Dataset, batches: Iterable[list[tuple[int, int]]], con
         persistent_workers=stays and workers > 0,
         pin_memory=world.device.type == "cuda",
         worker_init_fn=_quiet_worker,
-        generator=torch.Generator(),  # of the workers' seeds, see `begin_epoch`; the common one is left alone
+        generator=torch.Generator().manual_seed(config.train.seed),  # of the workers' seeds; the common one is left alone
     )
+
+
+@contextmanager
+def ending(loader: DataLoader) -> Iterator[None]:
+    """With this end the processes of a loader that stay, whoever still holds it, such as an error's traceback."""
+    try:
+        yield
+    finally:
+        iterator = loader._iterator  # PyTorch has no other way
+        if iterator is not None and loader.num_workers:
+            iterator._shutdown_workers()
+            loader._iterator = None
 
 
 def begin_epoch(loader: DataLoader, epoch: int, taken: int = 0) -> None:
     """Have a loader of `EpochBatches` give an epoch, counted from 0, but for so many of its samples."""
     loader.batch_sampler.epoch = epoch
     loader.batch_sampler.taken = taken
-    loader.generator.manual_seed(loader.batch_sampler.seed + epoch)
 
 
 def _quiet_worker(_: int) -> None:
@@ -158,7 +169,7 @@ def worker_errors_in_a_line() -> Iterator[None]:
     except (UserError, OSError) as error:
         if "in DataLoader worker process" not in str(error):
             raise
-        clear_frames(error.__traceback__)  # they hold the loader, whose processes would outlive it
+        clear_frames(error.__traceback__)  # they hold a validation's loader, whose processes would outlive it
         raise UserError(str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):

@@ -16,8 +16,13 @@ from utils.device import as_images
 def batch_on(device: torch.device, batch: Sequence[Tensor], config: Config) -> tuple[Tensor, ...]:
     """What the loader sent: images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, drawn there."""
     pixels, *annotated = batch
+    return images_on(device, pixels, config), *targets_of(config)(config, device, *annotated)
+
+
+def images_on(device: torch.device, pixels: Tensor, config: Config) -> Tensor:
+    """Pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], in the network's memory format."""
     images = as_images(pixels, device)
-    return images if config.train.channels_last else images.contiguous(), *targets_of(config)(config, device, *annotated)
+    return images if config.train.channels_last else images.contiguous()
 
 
 class TrainingStep(nn.Module):

@@ -16,7 +16,6 @@ from config import Config, UserError
 from config.files import write_json
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
-from utils.device import as_images
 from utils.distributed import World
 from utils.systems import pose_system
 from utils.training.acceptance import Acceptance, RunningStatistics
@@ -24,12 +23,12 @@ from utils.training.averaging import cycle_ends, refresh_statistics
 from utils.training.curves import loss_values, memory_peak
 from utils.training.frozen import train_mode
 from utils.training.interrupts import Interrupts
-from utils.training.loader import begin_epoch, worker_errors_in_a_line
+from utils.training.loader import begin_epoch, ending, worker_errors_in_a_line
 from utils.training.optimizer import learning_rate
 from utils.training.prepare import build_loaders, build_run, open_run
 from utils.training.run_folder import AVERAGES, BEST, DROPPED, checkpoint_to_resume
 from utils.training.state import Dropped, Run, keep
-from utils.training.step import batch_on
+from utils.training.step import batch_on, images_on
 from utils.training.validation import find_people, validate
 
 
@@ -57,7 +56,7 @@ def train(
         f"{output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
         f" {len(val_loader.dataset)} validation samples, {batch} on {world.device}, {todo}"
     )
-    with _ended_in_words(run, train_loader), worker_errors_in_a_line():
+    with _ended_in_words(run, train_loader), worker_errors_in_a_line(), ending(train_loader):
         for epoch in range(run.epoch, settings.epochs):
             begin_epoch(train_loader, epoch, run.taken)
             train_loss = train_one_epoch(run, train_loader, epoch)
@@ -265,7 +264,7 @@ def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) 
     average = run.averages["swa"].module
     train_mode(average, average)
     device, dtype = run.world.device, run.world.bare(run.step).dtype
-    refresh_statistics(average, (as_images(pixels, device).to(dtype) for pixels, *_ in train_loader), run.world)
+    refresh_statistics(average, (images_on(device, pixels, run.config).to(dtype) for pixels, *_ in train_loader), run.world)
     loss = validate(run, val_loader, run.epoch, pose_system(run.config), average)
     if run.world.is_main:
         save_average(run, "swa")

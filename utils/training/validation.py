@@ -20,7 +20,8 @@ from utils.training.step import TrainingStep, batch_on
 def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseSystem, average: nn.Module | None = None) -> float:
     """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard.
 
-    The same to the last bit, however the batches are shared out. average: a network of the same kind in the place of the run's.
+    The same to the last bit, however the batches are shared out; on a GPU with `train.deterministic`.
+    average: a network of the same kind in the place of the run's.
     """
     spread, world = run.step, run.world
     if average is not None:

@@ -1,5 +1,6 @@
 """Images that a people file holds and that turn out to be damaged in training: named once, counted, another sample in their place."""
 
+import multiprocessing
 import re
 
 import h5py
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader
 from config import UserError, load_config
 from data.samples import TrainingSet, collate
 from data.samples.simplepose import SimplePoseSamples
+from utils.distributed import World
+from utils.training.trainer import train
 
 KINDS = {
     "no picture": np.zeros_like,
@@ -98,3 +101,14 @@ def test_training_goes_on(run, tiny, hdf5, tmp_path):
     assert (status, err.count("cannot be decoded")) == (0, 1), err
     status, _, err = run(*command, "--output", tmp_path / "other", "data.max_broken=0")
     assert (status, err.count("more than data.max_broken=0")) == (2, 1), err
+
+
+def test_loader_processes_end_with_the_error_that_one_of_them_met(tiny, hdf5, tmp_path):
+    """Also as long as somebody holds the error."""
+    broken = tmp_path / "broken.h5"
+    broken.write_bytes(hdf5.read_bytes())
+    damage_part(broken, 2, 0, np.zeros_like)
+    config = load_config(tiny, (f"data.train={broken}", "data.workers=2", "data.max_broken=0"))
+    with pytest.raises(UserError, match="more than data.max_broken=0") as held:
+        train(config, tmp_path / "run", World("none", torch.device("cpu")))
+    assert multiprocessing.active_children() == [], held

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
@@ -47,6 +48,17 @@ def assert_same_run(folder: Path, other: Path) -> None:
     assert [one[key] for key in ("epoch", "taken", "steps", "best")] == [two[key] for key in ("epoch", "taken", "steps", "best")]
     assert points(folder) == points(other)
     assert losses((folder / "train.log").read_text())[-1:] == losses((other / "train.log").read_text())[-1:]
+
+
+def test_loader_processes_that_stay_read_what_the_trainer_would(tiny, straight, tmp_path):
+    """From within an epoch, over the next ones, and once more for the average; and end with it."""
+    config = load_config(tiny, (*OFTEN, "data.workers=2"))
+    stopped_after(7, lambda: trainer.train(config, tmp_path, ALONE))
+    assert multiprocessing.active_children() == []
+    trainer.train(config, tmp_path, ALONE, "auto")
+    assert multiprocessing.active_children() == []
+    assert same(weights(tmp_path), weights(straight))
+    assert points(tmp_path) == points(straight)
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5, 8])
