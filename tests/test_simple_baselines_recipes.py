@@ -166,7 +166,7 @@ def test_a_data_set_with_the_other_ones_skeleton(train, evaluate, mpii):
 
 def test_a_published_file_needs_its_recipe(run, evaluate, checkpoint, annotations, images, tmp_path):
     """Its tensors do not say what they were trained for."""
-    path, weights = tmp_path / "pose_resnet.pth.tar", torch.load(checkpoint)["weights"]
+    path, weights = tmp_path / "pose_resnet.pth.tar", torch.load(checkpoint, weights_only=True)["weights"]
     torch.save({f"module.{name.removeprefix('trunk.')}": tensor for name, tensor in weights.items()}, path)
     assert f"checkpoint {path}: holds no configuration and is no published one that is known; give one with --config" in evaluate(
         checkpoint=path
