@@ -1,63 +1,71 @@
-"""Painting figures, and any other thing, into a picture and into a buffer that tells what is hidden by what."""
+"""Painting figures into a picture and into a buffer that tells what is hidden by what."""
 
 from __future__ import annotations
-
-import math
 
 import cv2
 import numpy as np
 
-from data.drawn.figure import Figure, Part
+from data.drawn.body import NOBODY
+from data.drawn.figure import Figure
+from data.drawn.raster import Surface, rasterised
+from data.drawn.shade import Light, albedo, lit
 
 PERSON_STEP = 32  # ids: part label + PERSON_STEP * (person's number from 1); 0 is no person
+FINE_BELOW = 150  # pixels of stature: smaller figures are painted at twice the size
 Placed = tuple[Figure, float, np.ndarray]  # figure, pixels per stature, pelvis in pixels
 
 
-def paint_person(image: np.ndarray, ids: np.ndarray, person: Placed, number: int, light: float) -> int:
-    """Draw all parts of a person as `paint` does; how many pixels the person has, before anything covers them, at least 1."""
-    figure, stature, origin = person
-    for part in figure.parts:
-        paint(image, ids, part, number * PERSON_STEP + part.label, stature, origin, light)
-    return max(np.count_nonzero(ids // PERSON_STEP == number), 1)
+def paint_person(image: np.ndarray, ids: np.ndarray, person: Placed, number: int, light: Light) -> int:
+    """Draw a person into the image (H, W, 3) uint8 and into `ids` (H, W) int32; how many pixels the person has before anything covers them.
 
-
-def paint(image: np.ndarray, ids: np.ndarray, part: Part, number: int, scale: float, origin: np.ndarray, light: float) -> None:
-    """Draw a part into the image (H, W, 3) uint8 and its `number` into `ids` (H, W) int32.
-
-    `scale` is pixels per stature, `origin` (2,) the pelvis in pixels, `light` in [-1, 1] says from which side it shines.
+    number: from 1; what the person holds or sits on covers as something that is no person. Below 0: all pixels have this id.
     """
-    sixteenths = np.round((part.outline * scale + origin) * 16).astype(np.int32)
-    left, top, width, height = cv2.boundingRect(sixteenths)
-    x0, x1 = max(left // 16 - 1, 0), min((left + width) // 16 + 2, image.shape[1])
-    y0, y1 = max(top // 16 - 1, 0), min((top + height) // 16 + 2, image.shape[0])
+    figure, stature, origin = person
+    height, width = image.shape[:2]
+    box = figure.extent() * stature + np.tile(origin, 2)
+    x0, y0 = np.maximum(np.floor(box[:2]).astype(int) - 2, 0)
+    x1, y1 = np.minimum(np.ceil(box[2:]).astype(int) + 3, [width, height])
     if x0 >= x1 or y0 >= y1:
-        return
-    cv2.fillPoly(ids, [sixteenths], number, cv2.LINE_8, 4)
-    if part.radius * scale < 1.5:  # nothing to shade, or too thin to see it
-        cv2.fillPoly(image, [sixteenths], part.cloth.colour.tolist(), cv2.LINE_AA, 4)
-        return
-    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.fillPoly(mask, [sixteenths - np.array([16 * x0, 16 * y0], np.int32)], 255, cv2.LINE_AA, 4)
-    alpha = mask * np.float32(1 / 255)
-    (ax, ay), (dx, dy) = (part.axis[0] * scale + origin).tolist(), (part.axis[1] - part.axis[0]).tolist()
-    length = max(math.hypot(dx, dy), 1e-6)
-    dx, dy = dx / length, dy / length
-    x, y = np.arange(x0 - ax, x1 - ax - 0.5, dtype=np.float32), np.arange(y0 - ay, y1 - ay - 0.5, dtype=np.float32)[:, None]
-    across = np.minimum(np.maximum((y * dx - x * dy) / (part.radius * scale), -1.1), 1.1)
-    brightest = max(part.cloth.colour.max(), part.cloth.second.max(), 1.0)
-    shade = np.minimum(1.05 - across * (0.4 * across + 0.16 * light), 255 / float(brightest))
-    colour = part.cloth.colour
-    if part.cloth.pattern != "plain":
-        colour = np.where(_pattern(part, x, y, (dx, dy), scale)[..., None], part.cloth.second, colour)
+        return 1
+    fine = 2 if stature < FINE_BELOW else 1
+    points = (figure.points * stature + origin - [x0, y0]) * fine
+    rows, columns = (int(y1 - y0) * fine, int(x1 - x0) * fine)
+    surface = rasterised(points, figure.depth, figure.mesh.triangles, rows, columns)
+    if not len(surface.rows):
+        return 1
+    colour = np.zeros((rows, columns, 4), np.float32)
+    colour[surface.rows, surface.columns, :3] = np.clip(_shaded(figure, surface, (rows, columns), fine * stature, light), 0, 255)
+    colour[surface.rows, surface.columns, 3] = 1
+    labels = np.full((rows, columns), -1, np.int32)
+    labels[surface.rows, surface.columns] = figure.mesh.label[surface.triangle]
+    if fine > 1:
+        colour = cv2.resize(colour, (columns // fine, rows // fine), interpolation=cv2.INTER_AREA)
+        labels = labels[fine // 2 :: fine, fine // 2 :: fine]
+    else:
+        colour = cv2.GaussianBlur(colour, (3, 3), 0.55)
     target = image[y0:y1, x0:x1]
-    target[:] = target * (1 - alpha)[..., None] + colour * (shade * alpha)[..., None]
+    target[:] = target * (1 - colour[..., 3:]) + colour[..., :3] + 0.5
+    there, below = labels >= 0, ids[y0:y1, x0:x1]
+    below[there] = number if number < 0 else np.where(labels == NOBODY, 0, number * PERSON_STEP + labels)[there]
+    return max(int(np.count_nonzero(labels > 0)), 1)
 
 
-def _pattern(part: Part, x: np.ndarray, y: np.ndarray, axis: tuple[float, float], scale: float) -> np.ndarray:
-    """(h, w) bool: where the second colour shows. Stripes run across the part, bars along it."""
-    period, (dx, dy) = max(part.cloth.period * scale, 4.0), axis
-    stripes = np.mod((x * dx + y * dy) / period, 1) < 0.45
-    if part.cloth.pattern == "stripes":
-        return stripes
-    bars = np.mod((y * dx - x * dy) / period + 0.25, 1) < 0.5
-    return bars if part.cloth.pattern == "bars" else stripes ^ bars
+def _shaded(figure: Figure, surface: Surface, size: tuple[int, int], stature: float, light: Light) -> np.ndarray:
+    """(N, 3) BGR of the pixels seen; size (rows, columns) of the canvas, stature in its pixels."""
+    mesh, corners = figure.mesh, figure.mesh.triangles[surface.triangle]
+    normals_uv = sum(surface.weights[:, i : i + 1] * figure.attributes[corners[:, i]] for i in range(3))
+    material, label = mesh.material[surface.triangle], mesh.label[surface.triangle]
+    colour = albedo(figure.looks, material, label, normals_uv[:, 3:])
+    return lit(colour, normals_uv[:, :3], material, _shadow(surface, size, stature, light), light)
+
+
+def _shadow(surface: Surface, size: tuple[int, int], stature: float, light: Light) -> np.ndarray:
+    """(N,) how much of the light is kept off by what is nearer to the viewer around a pixel, more so towards the light."""
+    depth = np.full(size, surface.depth.min() - 0.05, np.float32)
+    depth[surface.rows, surface.columns] = surface.depth
+    reach = max(int(0.028 * stature), 1)
+    shift = np.rint(light.direction[:2] * reach).astype(int)
+    around = cv2.blur(depth, (2 * reach + 1, 2 * reach + 1))
+    rows, columns = np.clip(surface.rows + shift[1], 0, size[0] - 1), np.clip(surface.columns + shift[0], 0, size[1] - 1)
+    near, cast = around[surface.rows, surface.columns] - surface.depth, around[rows, columns] - surface.depth
+    return np.clip(near * 7, 0, 0.45) + np.clip((cast - 0.015) * 7, 0, 0.5)

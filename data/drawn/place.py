@@ -1,11 +1,19 @@
-"""The place that people are drawn into: its background, things that stand about, and the camera's part in the picture."""
+"""The place that people are drawn into: rooms, streets, fields, courts and clutter, or a photograph."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
 
-from data.drawn.figure import SKIN, Cloth, Part, random_colour, random_colours
+from config.errors import UserError
+from config.files import existing_folder
+from data.drawn.looks import random_colour, random_colours
+from data.images import IMAGE_SUFFIXES, read_image
+
+SIZE_OF_DETAIL = 256  # pixels of picture height for which there are as many details as the numbers below say
 
 
 def noise(rng: np.random.Generator, height: int, width: int, most: int) -> np.ndarray:
@@ -18,50 +26,273 @@ def added(image: np.ndarray, layer: np.ndarray, gain: float = 1.0, brightness: f
     return cv2.addWeighted(image, gain, layer, 1.0, brightness - 128)
 
 
-def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8: a wall or sky over a floor, with blotches, grain, panels and lines; muted, so that people stand out."""
-    horizon = int(height * rng.uniform(0.35, 0.85))
-    colours = random_colours(rng, 2, (5, 110), (80, 235))
-    steps = np.linspace(0.8, 1.15, height)[:, None] if rng.random() < 0.5 else np.ones((height, 1))
-    rows = np.where(np.arange(height)[:, None] < horizon, colours[0], colours[1]) * steps
-    image = np.repeat(np.clip(rows, 0, 255).astype(np.uint8)[:, None], width, 1)
-    blotches = rng.normal(0, rng.uniform(2, 14), (7, 9, 1)) + rng.normal(0, rng.uniform(1, 5), (7, 9, 3))
-    image = added(image, cv2.resize(np.clip(blotches + 128, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC))
-    grain = cv2.resize(noise(rng, height // 2, width // 2, int(rng.integers(18))), (width, height))
-    image = added(image, cv2.merge([grain] * 3))
-    if rng.random() < 0.4:  # floor boards or tiles in rough perspective
-        line = (colours[1] * 0.75).tolist()
-        for x in range(-width, 2 * width, int(width * rng.uniform(0.1, 0.25))):
-            cv2.line(image, (width // 2 + (x - width // 2) // 3, horizon), (x, height), line, 1, cv2.LINE_AA)
-    for _ in range(rng.integers(0, 6)):  # furniture, windows, doors
-        x, y, w, h = (rng.uniform([-0.1, -0.1, 0.08, 0.08], [0.9, 0.8, 0.35, 0.5]) * [width, height, width, height]).astype(int).tolist()
-        colour = random_colour(rng, (5, 140), (40, 235))
-        cv2.rectangle(image, (x, y), (x + w, y + h), colour.tolist(), -1)
-        if rng.random() < 0.6:
-            cv2.rectangle(image, (x, y), (x + w, y + h), (colour * 0.6).tolist(), int(rng.integers(1, 4)), cv2.LINE_AA)
+def background(rng: np.random.Generator, height: int, width: int, horizon: float | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 of a place of a random kind; horizon: the row of the eye level, wherever it is."""
+    horizon = height * rng.uniform(0.3, 0.75) if horizon is None else horizon
+    level = int(np.clip(horizon, 0.08 * height, 0.8 * height))
+    kind: Callable = _KINDS[rng.choice(len(_KINDS), p=[0.3, 0.2, 0.22, 0.12, 0.16])]
+    image = np.empty((height, width, 3), np.uint8)
+    kind(rng, image, level)
+    return textured(rng, image)
+
+
+def textured(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Blotches of light and grain of several sizes over an image; some places are out of focus."""
+    height, width = image.shape[:2]
+    for cells, strength in ((6, rng.uniform(4, 20)), (24, rng.uniform(1, 7))):
+        grid = rng.normal(128, strength, (cells, cells + 2, 1)) + rng.normal(0, 0.25 * strength, (cells, cells + 2, 3))
+        image = added(image, cv2.resize(np.clip(grid, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC))
+    fine = cv2.resize(noise(rng, height // 2, width // 2, int(rng.integers(3, 20))), (width, height))
+    image = added(image, cv2.merge([fine] * 3))
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), max(rng.uniform(0.4, 1.8) ** 2 * height / SIZE_OF_DETAIL, 0.3))
     return image
 
 
-def clutter(rng: np.random.Generator, width: float, height: float) -> tuple[Part, np.ndarray]:
-    """A thing that is no person: a pole or bough like a limb, a ball or balloon like a head, a box. Sizes are in picture heights."""
-    kind = rng.choice(["limb", "ball", "box"], p=[0.5, 0.3, 0.2])
-    angle, length = rng.uniform(0, np.pi), rng.uniform(0.1, 0.35)
-    end = length * np.array([np.cos(angle), np.sin(angle)])
-    radius = rng.uniform(0.012, 0.035) if kind == "limb" else rng.uniform(0.025, 0.07)
-    turns = np.linspace(0, 2 * np.pi, 20, endpoint=False)
-    ring = radius * np.stack([np.cos(turns), np.sin(turns) * rng.uniform(0.7, 1.3)], 1)
-    if kind == "limb":
-        outline = cv2.convexHull(np.concatenate([ring, ring * rng.uniform(0.5, 1) + end]).astype(np.float32))[:, 0]
-    else:
-        outline = ring if kind == "ball" else ring[[2, 7, 12, 17]] * rng.uniform(0.7, 1.8, 2)
-    colour = SKIN[rng.integers(len(SKIN))] if rng.random() < 0.15 else random_colour(rng, (10, 200), (40, 240))
-    cloth = Cloth(colour, colour * 0.6, str(rng.choice(["plain", "stripes", "checks"], p=[0.7, 0.2, 0.1])), 0.05)
-    return Part(0, outline, np.stack([0 * end, end]), radius * 1.3, 0.0, cloth), rng.uniform([0, 0], [width, height])
+def _gradient(image: np.ndarray, top: int, bottom: int, first: np.ndarray, last: np.ndarray) -> None:
+    if bottom > top:
+        rows = np.linspace(0, 1, bottom - top)[:, None]
+        image[top:bottom] = np.clip(first * (1 - rows) + last * rows, 0, 255)[:, None]
 
 
-def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Blur, noise and exposure of a camera."""
-    if rng.random() < 0.4:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9))
-    grain = cv2.merge([noise(rng, *image.shape[:2], int(rng.integers(13)))] * 3)
-    return added(image, grain, rng.uniform(0.8, 1.15), rng.uniform(-8, 12))
+def _quad(image: np.ndarray, corners: np.ndarray, colour: np.ndarray) -> None:
+    cv2.fillPoly(image, [np.rint(corners).astype(np.int32)], np.asarray(colour).tolist(), cv2.LINE_AA)
+
+
+def _rectangle(image: np.ndarray, x: float, y: float, w: float, h: float, colour: np.ndarray, line: int = -1) -> None:
+    cv2.rectangle(image, (int(x), int(y)), (int(x + w), int(y + h)), np.asarray(colour).tolist(), line)
+
+
+def _muted(rng: np.random.Generator, count: int) -> np.ndarray:
+    """(N, 3) BGR as walls and streets have them; warm more than cold."""
+    colours = random_colours(rng, count, (5, 90), (60, 235))
+    return np.clip(colours * rng.choice([[0.9, 1.0, 1.06], [1.04, 1.0, 0.95]], count), 0, 255)
+
+
+def _floor(rng: np.random.Generator, image: np.ndarray, level: int, colour: np.ndarray) -> None:
+    """From the level down: planks or tiles in perspective, or plain."""
+    height, width = image.shape[:2]
+    _gradient(image, level, height, colour * 0.82, colour * 1.08)
+    kind = rng.random()
+    if kind < 0.6:
+        line, middle, spread = (colour * rng.uniform(0.6, 0.9)).tolist(), width * rng.uniform(0.2, 0.8), rng.uniform(2.5, 6)
+        for x in np.arange(-3, 4, rng.uniform(0.08, 0.3)) * width:
+            start = (int(middle + (x - middle) / spread), level)
+            cv2.line(image, start, (int(x), height), line, 1, cv2.LINE_AA)
+        if kind < 0.35:
+            for step in 1 / np.linspace(0.12, 1, 9):
+                y = int(level + (height - level) / step)
+                cv2.line(image, (0, y), (width, y), line, 1, cv2.LINE_AA)
+
+
+def _box_of_furniture(rng: np.random.Generator, image: np.ndarray, x: float, floor: float, w: float, h: float, colour: np.ndarray) -> None:
+    """Front, side and top of a cupboard, a table, a sofa, with doors, drawers or shelves."""
+    aside, up = 0.25 * w * rng.choice([-1, 1]), 0.12 * w
+    edge = x if aside < 0 else x + w
+    _quad(image, np.array([[edge, floor - h], [edge + aside, floor - h - up], [edge + aside, floor - up], [edge, floor]]), colour * 0.65)
+    _quad(image, np.array([[x, floor - h], [x + w, floor - h], [x + w + aside, floor - h - up], [x + aside, floor - h - up]]),
+          np.minimum(colour * 1.2, 255))  # fmt: skip
+    _rectangle(image, x, floor - h, w, h, colour)
+    rows, columns = rng.integers(1, 5, 2)
+    shelf = rng.random() < 0.35
+    for r in range(rows):
+        for c in range(columns):
+            cell = (x + w * (c + 0.08) / columns, floor - h + h * (r + 0.08) / rows, 0.84 * w / columns, 0.84 * h / rows)
+            _rectangle(image, *cell, colour * (0.45 if shelf else 0.85), -1 if shelf else 1)
+            if shelf:
+                many = int(rng.integers(2, 8))
+                for i, book in enumerate(random_colours(rng, many, (20, 200), (40, 220))):
+                    tall = cell[3] * rng.uniform(0.5, 0.95)
+                    _rectangle(image, cell[0] + cell[2] * i / many, cell[1] + cell[3] - tall, cell[2] / many - 1, tall, book)
+
+
+def _room(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    height, width = image.shape[:2]
+    wall, floor = _muted(rng, 2)
+    foot = int(min(level + height * rng.uniform(0.08, 0.3), 0.95 * height))  # where the wall ends
+    image[:] = 0
+    _gradient(image, 0, foot, wall * rng.uniform(0.8, 1.1), wall)
+    corner = rng.random()
+    if corner < 0.5:  # a second wall
+        x, slope = width * rng.uniform(0.1, 0.9), height * rng.uniform(0, 0.2)
+        side = 0 if rng.random() < 0.5 else width
+        _quad(image, np.array([[x, 0], [side, 0], [side, foot + slope], [x, foot]]), wall * rng.uniform(0.7, 0.92))
+    if rng.random() < 0.25:
+        for x in range(0, width, int(rng.integers(5, 22))):
+            cv2.line(image, (x, 0), (x, foot), (wall * 0.9).tolist(), int(rng.integers(1, 4)))
+    _floor(rng, image, foot, floor)
+    cv2.line(image, (0, foot), (width, foot), (wall * 0.6).tolist(), int(rng.integers(1, 4)))
+    for _ in range(rng.integers(0, 4)):  # windows, doors, pictures
+        w, h = width * rng.uniform(0.08, 0.3), height * rng.uniform(0.12, 0.4)
+        x, y = rng.uniform(-0.1, 0.95) * width, rng.uniform(-0.05, 0.5) * foot
+        _rectangle(image, x, y, w, h, _muted(rng, 1)[0] * 0.8)
+        inner = random_colours(rng, 2, (0, 120), (90, 255))
+        _rectangle(image, x + 3, y + 3, w - 6, h - 6, inner[0])
+        if rng.random() < 0.5:
+            _rectangle(image, x + 3, y + 3 + 0.5 * h, w - 6, 0.5 * h - 6, inner[1])
+            _rectangle(image, x + 0.48 * w, y, 0.04 * w, h, wall * 0.7)
+    for _ in range(rng.integers(0, 5)):
+        w, h = width * rng.uniform(0.08, 0.35), height * rng.uniform(0.1, 0.5)
+        floor_at = foot + rng.uniform(0.02, 0.25) * height
+        _box_of_furniture(rng, image, rng.uniform(-0.15, 0.95) * width, floor_at, w, h, _muted(rng, 1)[0] * rng.uniform(0.4, 1))
+
+
+def _sky(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    height, width = image.shape[:2]
+    blue = np.array([235, 190, 140]) * rng.uniform(0.65, 1.08) if rng.random() < 0.6 else np.array([232, 228, 224]) * rng.uniform(0.6, 1.1)
+    _gradient(image, 0, max(level, 1), blue * rng.uniform(0.75, 1.0), blue * 0.35 + 160)
+    if rng.random() < 0.5 and level > 4:
+        clouds = cv2.resize(rng.normal(0, 1, (6, 5)).astype(np.float32), (width, level), interpolation=cv2.INTER_CUBIC)
+        share = np.clip(clouds * 0.5 - 0.1, 0, 0.8)[..., None]
+        image[:level] = image[:level] * (1 - share) + 240 * share
+
+
+def _foliage(rng: np.random.Generator, image: np.ndarray, x: float, y: float, size: float, colour: np.ndarray, count: int) -> None:
+    """A cloud of leaves around a point, light above and dark below."""
+    spots = rng.normal(0, 0.42, (count, 2))
+    shades = np.clip(1 - 0.35 * spots[:, 1] + rng.normal(0, 0.2, count), 0.35, 1.7)
+    radii = np.maximum(size * rng.uniform(0.04, 0.2, count), 1).astype(int)
+    for (dx, dy), shade, radius in zip(spots * size + [x, y], shades, radii.tolist()):
+        cv2.circle(image, (int(dx), int(dy)), radius, np.clip(colour * shade, 0, 255).tolist(), -1)
+
+
+def _green(rng: np.random.Generator) -> np.ndarray:
+    return np.array([rng.uniform(20, 60), rng.uniform(65, 125), rng.uniform(45, 105)])
+
+
+def _street(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    height, width = image.shape[:2]
+    _sky(rng, image, height)
+    x = -0.1 * width
+    while x < width:  # houses
+        w, top = width * rng.uniform(0.12, 0.45), level * rng.uniform(-0.3, 0.7)
+        colour = _muted(rng, 1)[0] * rng.uniform(0.5, 1)
+        _rectangle(image, x, top, w, height, colour)
+        rows, columns = int(rng.integers(2, 9)), int(rng.integers(2, 7))
+        pane = random_colour(rng, (0, 90), (25, 230))
+        if rng.random() < 0.85:
+            for r in range(rows):
+                for c in range(columns):
+                    at = x + w * (c + 0.25) / columns, top + (level - top) * (r + 0.25) / rows
+                    _rectangle(image, *at, 0.5 * w / columns, 0.55 * (level - top) / rows, pane * rng.uniform(0.7, 1.1))
+        x += w * rng.uniform(0.8, 1.15)
+    ground = np.full(3, rng.uniform(70, 190)) + rng.normal(0, 8, 3)
+    _floor(rng, image, min(level + int(0.05 * height), height - 1), ground)
+    for _ in range(rng.integers(0, 4)):  # cars
+        w = width * rng.uniform(0.1, 0.4)
+        x, foot, colour = rng.uniform(-0.2, 0.9) * width, level + height * rng.uniform(0.06, 0.2), random_colour(rng, (0, 230), (25, 235))
+        h = 0.36 * w
+        _rectangle(image, x, foot - 0.7 * h, w, 0.5 * h, colour)
+        _quad(image, np.array([[x + 0.15 * w, foot - 0.7 * h], [x + 0.28 * w, foot - 1.1 * h], [x + 0.72 * w, foot - 1.1 * h],
+                               [x + 0.88 * w, foot - 0.7 * h]]), colour * 0.45)  # fmt: skip
+        for wheel in (0.22, 0.78):
+            cv2.circle(image, (int(x + wheel * w), int(foot - 0.2 * h)), max(int(0.2 * h), 1), (28, 28, 28), -1, cv2.LINE_AA)
+    for _ in range(rng.integers(0, 3)):
+        size = height * rng.uniform(0.15, 0.4)
+        x, y = rng.uniform(0, 1) * width, level - 0.8 * size
+        _rectangle(image, x, y, max(0.06 * size, 1), 1.1 * size, (45, 60, 75))
+        _foliage(rng, image, x, y, size, _green(rng), 40)
+    for _ in range(rng.integers(0, 4)):
+        x = rng.uniform(0, 1) * width
+        _rectangle(
+            image, x, level - height * rng.uniform(0.2, 0.8), max(0.008 * width, 1), height * rng.uniform(0.5, 1), _muted(rng, 1)[0] * 0.6
+        )
+
+
+def _field(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    height, width = image.shape[:2]
+    _sky(rng, image, height)
+    if rng.random() < 0.5:  # hills
+        edge = np.cumsum(rng.normal(0, 1, 9))
+        hills = level - height * 0.06 * (2 + np.interp(np.linspace(0, 8, width), range(9), edge - edge.min()))
+        outline = np.concatenate([np.stack([np.arange(width), hills], 1), [[width, height], [0, height]]])
+        _quad(image, outline, random_colour(rng, (20, 110), (70, 190)))
+    ground = [_green(rng) * 1.25, np.array([150, 185, 205]), np.array([228, 226, 222]), np.array([150, 125, 95]), np.array([95, 120, 140])]
+    colour = ground[rng.choice(5, p=[0.5, 0.15, 0.1, 0.1, 0.15])] * rng.uniform(0.75, 1.1)
+    _gradient(image, level, height, colour * 0.9, colour * rng.uniform(0.75, 1.1))
+    for _ in range(rng.integers(0, 9)):  # trees and bushes
+        size = height * rng.uniform(0.05, 0.35)
+        _foliage(rng, image, rng.uniform(0, 1) * width, level - rng.uniform(0, 0.6) * size, size, _green(rng) * rng.uniform(0.5, 1), 45)
+    deep = height - level
+    if deep > 8:  # grass, waves, footprints: the nearer, the coarser
+        for share, cells in ((0.35, 90), (1.0, 40)):
+            part = image[level : level + int(share * deep)]
+            grid = np.clip(rng.normal(128, rng.uniform(5, 17), (max(int(cells * 0.6), 2), cells)), 0, 255).astype(np.uint8)
+            layer = cv2.resize(grid, (width, len(part)), interpolation=cv2.INTER_LINEAR)
+            part[:] = added(part, cv2.merge([layer] * 3))
+
+
+def _court(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    """A playing field with lines, boards and rows of spectators."""
+    height, width = image.shape[:2]
+    ground = random_colour(rng, (60, 190), (70, 200))
+    foot = int(min(level + rng.uniform(0, 0.2) * height, 0.9 * height))
+    _gradient(image, 0, foot, random_colour(rng, (0, 90), (15, 120)), random_colour(rng, (0, 120), (25, 150)))
+    if rng.random() < 0.7:
+        size = height * rng.uniform(0.012, 0.035)
+        for y in np.arange(0.1 * height, foot - 2 * size, 2.6 * size):
+            colours = random_colours(rng, int(width / (2.2 * size)) + 1, (0, 190), (30, 235))
+            for i, colour in enumerate(colours):
+                if rng.random() < 0.8:
+                    x = 2.2 * size * i + rng.normal(0, 0.4 * size)
+                    _rectangle(image, x - 0.8 * size, y + 0.8 * size, 1.6 * size, 1.8 * size, colour)
+                    cv2.circle(image, (int(x), int(y)), max(int(0.6 * size), 1), (110, 140, 185), -1)
+    board = height * rng.uniform(0.03, 0.1)
+    for x in np.arange(0, width, width * rng.uniform(0.1, 0.4)):
+        colour = random_colour(rng, (0, 230), (30, 235))
+        _rectangle(image, x, foot - board, width, board, colour)
+        for i in range(rng.integers(0, 7)):
+            _rectangle(image, x + (0.6 + 0.8 * i) * board, foot - 0.75 * board, 0.4 * board, 0.5 * board, 255 - colour)
+    _gradient(image, foot, height, ground * 0.85, ground * 1.1)
+    for _ in range(rng.integers(1, 6)):
+        ends = (
+            rng.uniform([-0.3, 0, -0.3, 0], [1.3, 1, 1.3, 1]) * [width, height - foot, width, height - foot] + [0, foot, 0, foot]
+        ).astype(int)
+        cv2.line(image, tuple(ends[:2].tolist()), tuple(ends[2:].tolist()), (235, 238, 240), int(rng.integers(1, 4)), cv2.LINE_AA)
+
+
+def _jumble(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
+    """Shapes of all sizes over each other, as edges lie in photographs of anything."""
+    height, width = image.shape[:2]
+    palette = np.concatenate([_muted(rng, 5), random_colours(rng, 3, (40, 220), (20, 240))])
+    image[:] = palette[0]
+    sizes = np.sort(np.clip(0.05 / rng.random(int(rng.integers(30, 130))) ** 0.7, 0, 0.6))[::-1] * height
+    for size in sizes:
+        x, y = rng.uniform([0, 0], [width, height])
+        colour = np.clip(palette[rng.integers(len(palette))] * rng.uniform(0.6, 1.2) + rng.normal(0, 10, 3), 0, 255).tolist()
+        kind = rng.random()
+        if kind < 0.35:
+            axes = (max(int(size * rng.uniform(0.3, 1)), 1), max(int(size * 0.6), 1))
+            cv2.ellipse(image, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA)
+        elif kind < 0.75:
+            corners = size * rng.uniform(0.5, 1.2, 4)[:, None] * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * [rng.uniform(0.3, 1), 1]
+            turn = rng.choice([0, rng.uniform(0, 3)])
+            spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+            _quad(image, corners @ spin + [x, y], colour)
+        else:
+            end = (int(x + rng.normal(0, 3 * size)), int(y + rng.normal(0, 3 * size)))
+            cv2.line(image, (int(x), int(y)), end, colour, max(int(0.2 * size), 1), cv2.LINE_AA)
+
+
+_KINDS = (_room, _street, _field, _court, _jumble)
+
+
+# Photographs
+
+
+def photographs(folder: Path) -> list[Path]:
+    """The pictures in a folder and those below it, in order. Raises UserError where there are none."""
+    paths = sorted(path for path in existing_folder(folder, "backgrounds").rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not paths:
+        raise UserError(f"backgrounds {folder}: no pictures in this folder or below it")
+    return paths
+
+
+def photograph(rng: np.random.Generator, path: Path, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8: a part of a photograph, as large as fits or smaller, turned over sideways now and then."""
+    image = read_image(path)
+    scale = min(image.shape[0] / height, image.shape[1] / width) * rng.uniform(0.6, 1)
+    h, w = max(int(height * scale), 1), max(int(width * scale), 1)
+    y, x = rng.integers(image.shape[0] - h + 1), rng.integers(image.shape[1] - w + 1)
+    part = cv2.resize(image[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR)
+    return part[:, ::-1].copy() if rng.random() < 0.5 else part

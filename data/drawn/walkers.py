@@ -9,9 +9,13 @@ import cv2
 import numpy as np
 
 from data.drawn.annotate import annotate_tracks
-from data.drawn.figure import SIDES, Looks, Pose, build_figure, random_looks
+from data.drawn.figure import build_figure
+from data.drawn.looks import Looks, random_looks
 from data.drawn.paint import Placed, paint_person
 from data.drawn.place import added, noise
+from data.drawn.poses import random_build
+from data.drawn.shade import light_from
+from data.drawn.skeleton import SIDES, Build, Pose
 
 CYCLE = 0.9  # statures walked in two steps
 SHARPNESS = 0.97  # of the turn at the end of the way; 1: within a frame
@@ -23,7 +27,7 @@ class Walker:
     """Lengths in pixels, angles in radians."""
 
     looks: Looks
-    build: np.ndarray  # (4,) as build_figure has it
+    build: Build
     stature: float
     feet: float  # y of the ground under them
     left: float  # ends of the way
@@ -45,8 +49,8 @@ def random_walkers(rng: np.random.Generator, count: int, place: np.ndarray) -> l
         stature = min(height, 0.9 * width) * (0.62 + 0.14 * nearness) * rng.uniform(0.95, 1.05)
         walkers.append(
             Walker(
-                looks=random_looks(rng, colour),
-                build=rng.uniform([0.9, 0.85, 0.94, 0.94], [1.12, 1.15, 1.06, 1.06]),
+                looks=_unlike(rng, colour, [walker.looks for walker in walkers]),
+                build=random_build(rng),
                 stature=stature,
                 feet=height * (0.84 + 0.12 * nearness),
                 left=0.3 * stature,
@@ -61,6 +65,13 @@ def random_walkers(rng: np.random.Generator, count: int, place: np.ndarray) -> l
     return walkers
 
 
+def _unlike(rng: np.random.Generator, background: np.ndarray, others: list[Looks]) -> Looks:
+    """Somebody whose shirt is told from the others' and from the background (3,)."""
+    taken = np.array([background, *(looks.top.colour for looks in others)])
+    candidates = [random_looks(rng, background) for _ in range(4)]
+    return max(candidates, key=lambda looks: np.abs(taken - looks.top.colour).sum(1).min())
+
+
 def walk(walker: Walker, frame: int) -> tuple[Pose, float]:
     """The pose of a walker in a frame, and x of the pelvis in pixels."""
     reach = (walker.right - walker.left) / 2
@@ -73,19 +84,20 @@ def walk(walker: Walker, frame: int) -> tuple[Pose, float]:
     arms, legs = {}, {}
     for side, turn in zip(SIDES, (0, np.pi)):
         swing, forwards = stride * np.sin(phase + turn), max(0.0, float(np.cos(phase + turn)))
-        legs[side] = np.array([0.03, swing, 0.03, swing - 0.12 - 1.6 * stride * forwards])
-        arms[side] = np.array([0.12, -0.9 * swing, 0.08, 0.3 - 0.9 * swing])
-    return Pose(arms, legs, lean=0.05, sway=0.0, yaw=walker.facing * pace, head=np.zeros(3), tilt=0.0), float(x)
+        legs[side] = np.array([swing, 0.04, 0.1, 0.12 + 1.6 * stride * forwards, 0.1 * swing])
+        arms[side] = np.array([-0.9 * swing, 0.14, -0.15, 0.3])
+    return Pose(arms, legs, lean=0.05, yaw=walker.facing * pace), float(x)
 
 
 def draw_frame(place: np.ndarray, walkers: list[Walker], frame: int, light: float) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """A frame (H, W, 3) uint8 BGR of the walkers, from far to near, in an empty place (H, W, 3); `annotate_tracks` of it."""
+    shine = light_from(light)
     image, ids, people = place.copy(), np.zeros(place.shape[:2], np.int32), []
     for number, walker in enumerate(walkers, start=1):
         pose, x = walk(walker, frame)
         figure = build_figure(pose, walker.looks, walker.build)
         person: Placed = figure, walker.stature, np.array([x, walker.feet - figure.extent()[3] * walker.stature])
-        paint_person(image, ids, person, number, light)
+        paint_person(image, ids, person, number, shine)
         people.append(person)
     grain = cv2.merge([noise(np.random.default_rng(frame), *ids.shape, GRAIN)] * 3)
     return added(image, grain), annotate_tracks(people, ids)

@@ -18,7 +18,10 @@ from config.errors import UserError
 from config.load import load_skeleton
 from data import synthetic
 from data.drawn.annotate import polygons, run_lengths
-from data.drawn.figure import KEYPOINTS, build_figure, random_looks, random_pose
+from data.drawn.figure import KEYPOINTS, build_figure
+from data.drawn.looks import random_looks
+from data.drawn.poses import random_pose
+from data.drawn.skeleton import Build
 from data.synthetic import SKELETON, draw_picture, write_synthetic
 
 COUNT, SIZE = 80, (256, 320)
@@ -167,12 +170,7 @@ def test_the_mirrored_pose_gives_the_mirrored_keypoints_with_names_exchanged():
     swap = [KEYPOINTS.index(name.replace("left", "?").replace("right", "left").replace("?", "right")) for name in KEYPOINTS]
     for _ in range(20):
         pose, looks = random_pose(rng), random_looks(rng, np.full(3, 128.0))
-        figure = build_figure(pose, looks, np.ones(4))
-        pose.arms = {"left": pose.arms["right"], "right": pose.arms["left"]}
-        pose.legs = {"left": pose.legs["right"], "right": pose.legs["left"]}
-        pose.sway, pose.yaw, pose.tilt = -pose.sway, -pose.yaw, -pose.tilt
-        pose.head = pose.head * [-1, 1, -1]
-        mirrored = build_figure(pose, looks, np.ones(4))
+        figure, mirrored = build_figure(pose, looks, Build()), build_figure(pose.mirrored(), looks, Build())
         assert np.allclose(mirrored.keypoints[swap] * [-1, 1], figure.keypoints, atol=1e-9)
 
 

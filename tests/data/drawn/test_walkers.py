@@ -44,7 +44,7 @@ def test_frames_are_a_folder_and_a_video(video):
     for entry in entries:
         frame, (there, of_video) = cv2.imread(str(video / "images" / entry["file_name"])), capture.read()
         assert there and frame.shape == of_video.shape == (*SIZE, 3) == (entry["height"], entry["width"], 3)
-        assert np.abs(frame.astype(int) - of_video).mean() < 4
+        assert np.abs(frame.astype(int) - of_video).mean() < 5
     assert not capture.read()[0]
 
 
@@ -78,9 +78,8 @@ def test_people_cross_and_hide_each_other(people):
         hidden += sum(int((joints[:, 2] == 1).sum()) for joints in of_person.values())
     assert crossings >= 5
     assert 0.05 < hidden / sum(len(of_person) * 17 for of_person in people.values()) < 0.5
-    nearest = np.concatenate([joints[TRUNK, 2] for joints in people[PEOPLE].values()])
-    farthest = np.concatenate([joints[TRUNK, 2] for joints in people[1].values()])
-    assert (nearest == 2).mean() > (farthest == 2).mean() + 0.1, "who is nearer hides, and is not hidden"
+    covered = [np.mean([(joints[TRUNK, 2] == 1).all() for joints in people[track].values()]) for track in (1, PEOPLE)]
+    assert covered[0] > 0.03 and covered[1] == 0, "who is nearer hides, and is not hidden"
 
 
 def test_each_looks_the_same_in_every_frame_and_nobody_like_another(video, people):
