@@ -54,7 +54,7 @@ def labelled_keypoints(rng: np.random.Generator, person: Placed, number: int, id
     height, width = ids.shape
     points = np.round(figure.keypoints * stature + origin, 1)
     keypoints = np.zeros((len(points), 3))
-    reach = max(1, round(0.012 * stature))
+    reach = int(np.clip(round(0.012 * stature), 1, 3))
     guessed = rng.random(len(points)) < 1.6 * unhidden - 0.25
     for k, (x, y) in enumerate(points):
         if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
@@ -72,6 +72,14 @@ def person_annotation(outlines: list[list[float]], keypoints: np.ndarray, size: 
     return annotation_of(outlines, coco_mask.merge(coco_mask.frPyObjects(outlines, *size)), keypoints, crowd=False)
 
 
+def _hidden_beside(outlines: list[list[float]], keypoints: np.ndarray, size: tuple[int, int]) -> None:
+    """Change keypoints (17, 3) that are seen in specks too small for an outline to hidden ones."""
+    mask = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(outlines, *size)))
+    near = cv2.dilate(mask, np.ones((7, 7), np.uint8))
+    columns, rows = np.round(keypoints[:, :2]).astype(int).T
+    keypoints[(keypoints[:, 2] == 2) & (near[rows, columns] == 0), 2] = 1
+
+
 def annotate(rng: np.random.Generator, people: list[Placed], painted: list[int], ids: np.ndarray) -> list[dict[str, Any]]:
     """`painted[i]` is how many pixels person i had when painted, before anything covered them."""
     annotations = []
@@ -83,6 +91,7 @@ def annotate(rng: np.random.Generator, people: list[Placed], painted: list[int],
             continue
         unhidden = np.count_nonzero(mask) / before
         keypoints = labelled_keypoints(rng, person, number, ids, unhidden)
+        _hidden_beside(outlines, keypoints, ids.shape)
         if person[1] < 0.16 * min(ids.shape) or unhidden < 0.15 or (keypoints[:, 2] == 2).sum() < 2:
             keypoints[:] = 0  # too small or too hidden for an annotator
         annotations.append(person_annotation(outlines, keypoints, ids.shape))

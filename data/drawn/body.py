@@ -15,14 +15,14 @@ NOBODY = 0  # label of what is no part of the body
 COVER, SKIRT = 15, 16  # hair and hats, which hide ears; what hangs round the legs, through which knees are told
 
 # Place along the limb, half width in statures
-ARM = np.array([[-0.12, 0.012], [-0.05, 0.024], [0.05, 0.03], [0.25, 0.028], [0.5, 0.0265], [0.75, 0.0245], [1, 0.0215], [1.15, 0.0235],
+ARM = np.array([[-0.12, 0.008], [-0.05, 0.02], [0.05, 0.0285], [0.25, 0.028], [0.5, 0.0265], [0.75, 0.0245], [1, 0.0215], [1.15, 0.0235],
                 [1.3, 0.023], [1.6, 0.0185], [1.9, 0.0145], [2, 0.014]])  # fmt: skip
 LEG = np.array([[-0.2, 0.03], [-0.08, 0.05], [0.1, 0.056], [0.3, 0.052], [0.6, 0.043], [0.85, 0.036], [1, 0.034], [1.12, 0.032],
                 [1.3, 0.035], [1.5, 0.032], [1.75, 0.023], [1.92, 0.0195], [2.04, 0.019]])  # fmt: skip
 ARM_PLACES = np.array([-0.12, -0.06, 0.03, 0.2, 0.45, 0.7, 0.88, 1, 1.12, 1.3, 1.6, 1.85, 1.99])
 LEG_PLACES = np.array([-0.2, -0.1, 0.05, 0.3, 0.6, 0.84, 0.94, 1.06, 1.16, 1.35, 1.6, 1.85, 2.04])
 # Height from pelvis (0) to chest (1), half width, half depth, how far its middle is before the spine
-TRUNK_RINGS = np.array([[1.13, 0.026, 0.026, 0.0], [1.07, 0.05, 0.034, -0.006], [1.0, 0.083, 0.046, -0.008], [0.92, 0.096, 0.058, -0.004],
+TRUNK_RINGS = np.array([[1.13, 0.026, 0.026, 0.0], [1.07, 0.056, 0.036, -0.006], [1.0, 0.09, 0.047, -0.008], [0.92, 0.096, 0.058, -0.004],
                         [0.8, 0.095, 0.067, 0.002], [0.68, 0.088, 0.066, 0.004], [0.52, 0.08, 0.059, 0.005], [0.38, 0.079, 0.057, 0.004],
                         [0.22, 0.088, 0.062, 0.0], [0.05, 0.096, 0.068, -0.007], [-0.1, 0.094, 0.068, -0.011],
                         [-0.22, 0.07, 0.05, -0.008], [-0.28, 0.03, 0.03, 0.0]])  # fmt: skip
@@ -99,14 +99,14 @@ def arm_tubes(bones: Skeleton, build: Build, looks: Looks, side: str, closed: bo
 def leg_tubes(bones: Skeleton, build: Build, looks: Looks, side: str) -> list[Tube]:
     """A leg and its shoe."""
     j, thigh, foot = bones.joints, bones.frames[f"{side}_thigh"], bones.frames[f"{side}_foot"]
-    dressed = looks.legs > 0
-    edge = looks.legs if dressed else min(looks.socks, 2.0)
-    wear = (BOTTOM, SKIN if looks.legs < looks.socks else SOCK) if dressed else (SKIN, SOCK)
-    slack = 0.004 * looks.slack if dressed else 0.0
+    dressed = looks.legs > 0 or looks.skirt > 0
+    edge = looks.legs or 0.55 * min(looks.skirt, 1.0)  # under a skirt too, which does not close round every pose
+    wear = (BOTTOM, SKIN if edge < looks.socks else SOCK)
+    slack = 0.004 * looks.slack * dressed
     widths = _limb_widths(LEG, LEG_PLACES, edge, build.girth, slack, 0.0025 * looks.slack * dressed)
     joints = j[f"{side}_hip"], j[f"{side}_knee"], j[f"{side}_ankle"]
     leg = _limb(joints, thigh[0], LEG_PLACES, widths, edge, wear, (LABELS[f"{side}_thigh"], LABELS[f"{side}_shin"]))
-    if dressed and looks.socks < 1.85:
+    if looks.socks < 1.85:
         low = leg.along > np.interp(looks.socks, [0, 1, 2], [0, 0.236, 0.468]) * build.legs
         leg.material[low & (leg.material == SKIN)] = SOCK
     ankle = j[f"{side}_ankle"]

@@ -24,7 +24,7 @@ def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         layer = added(layer, cv2.merge([noise(rng, height, width, int(grain) // 2) for _ in range(3)]))
     image = added(image, layer)
     cast = rng.normal(0, 0.16 if strong == "cast" else 0.035, 3)
-    gain = np.exp(cast - cast.mean() + rng.normal(0, 0.09)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
+    gain = np.exp(cast - cast.mean() + rng.normal(0.07, 0.09)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
     gamma, lift = np.exp(rng.normal(0, 0.13)), rng.uniform(30, 70) if strong == "hazy" else max(rng.normal(0, 5), 0)
     levels = np.arange(256)[:, None] / 255
     curve = lift + (255 - lift) * np.clip(levels**gamma * gain, 0, 1) if strong != "hazy" else lift + 0.7 * 255 * levels * gain

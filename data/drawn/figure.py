@@ -15,7 +15,7 @@ from data.drawn.looks import Looks, random_looks
 from data.drawn.mesh import Mesh, mesh_of
 from data.drawn.poses import random_build, random_pose
 from data.drawn.skeleton import SIDES, Build, Pose, about_x, skeleton
-from data.drawn.things import things_of
+from data.drawn.things import random_thing, things_of
 
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -72,13 +72,21 @@ def build_figure(pose: Pose, looks: Looks, build: Build, view: View = View()) ->
     tubes = head + trunk_tubes(bones, build, looks) + things
     for side in SIDES:
         tubes += arm_tubes(bones, build, looks, side, side in gripping) + leg_tubes(bones, build, looks, side)
-    mesh = mesh_of(tubes)
-    seen = _projected(mesh.points, view)
-    attributes = np.concatenate([mesh.normals @ about_x(-view.elevation), mesh.uv], 1).astype(np.float32)
     joints = np.concatenate([face, [bones.joints[name] for name in KEYPOINTS[5:]]])
     keypoints = _projected(joints, view)
     labels = _labels(bones.frames["head"] @ about_x(-view.elevation), keypoints[:, 2], bool(looks.skirt or looks.coat))
-    return Figure(mesh, seen[:, :2], seen[:, 2], attributes, looks, keypoints[:, :2], labels, pose.kind)
+    return _figure(mesh_of(tubes), looks, view, keypoints[:, :2], labels, pose.kind)
+
+
+def _figure(mesh: Mesh, looks: Looks, view: View, keypoints: np.ndarray, labels: list[tuple[int, ...]], kind: str) -> Figure:
+    seen = _projected(mesh.points, view)
+    attributes = np.concatenate([mesh.normals @ about_x(-view.elevation), mesh.uv], 1).astype(np.float32)
+    return Figure(mesh, seen[:, :2], seen[:, 2], attributes, looks, keypoints, labels, kind)
+
+
+def thing_figure(rng: np.random.Generator, background: np.ndarray, view: View) -> Figure:
+    """Something that is no person, and has no keypoints."""
+    return _figure(mesh_of(random_thing(rng)), random_looks(rng, background), view, np.zeros((0, 2)), [], "thing")
 
 
 def _labels(head: np.ndarray, depth: np.ndarray, skirt: bool) -> list[tuple[int, ...]]:

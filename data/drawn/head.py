@@ -92,9 +92,8 @@ def _hat(kind: str, centre: np.ndarray, frame: np.ndarray, half: np.ndarray) -> 
     low = {"cap": -0.32, "beanie": -0.25, "helmet": -0.1, "brim": -0.35}[kind]
     size = 1.2 if kind == "helmet" else 1.09
     turns = np.linspace(0, np.pi / 2, 8)
-    crown = np.stack(
-        [1 - np.cos(turns), np.sin(turns) ** (0.6 if kind == "brim" else 0.8), np.sin(turns) ** (0.6 if kind == "brim" else 0.8)], 1
-    )
+    wide = np.sin(turns) ** (0.6 if kind == "brim" else 0.8)
+    crown = np.stack([1 - np.cos(turns), wide, wide], 1)
     top = centre - (1.12 if kind != "helmet" else 1.2) * h * frame[1] - 0.08 * d * frame[2]
     bottom = centre + low * h * frame[1] - 0.06 * d * frame[2]
     tubes = [tube(top, bottom, frame[0], crown * [1, size * w, size * d], HAT, COVER)]

@@ -82,12 +82,12 @@ def random_colour(rng: np.random.Generator, saturation: tuple[float, float], val
 
 def _cloth_colours(rng: np.random.Generator, count: int) -> np.ndarray:
     """(N, 3) colours as clothes have them: as often white, grey, black and navy as bright."""
-    grey = np.repeat(rng.choice([22, 32, 45, 75, 120, 170, 215, 238], (count, 1)), 3, 1) + rng.normal(0, 5, (count, 3))
+    grey = np.repeat(rng.choice([26, 42, 65, 95, 135, 175, 212, 236], (count, 1)), 3, 1) + rng.normal(0, 5, (count, 3))
     navy = random_colours(rng, count, (70, 200), (25, 90))
     navy[:, 2] *= 0.6
-    pale, bright = random_colours(rng, count, (10, 90), (130, 245)), random_colours(rng, count, (90, 240), (70, 235))
-    kind = rng.choice(4, (count, 1), p=[0.34, 0.18, 0.2, 0.28])
-    return np.clip(np.select([kind == k for k in range(4)], [grey, navy, pale, bright]), 12, 245).astype(np.float32)
+    pale, bright = random_colours(rng, count, (10, 90), (130, 245)), random_colours(rng, count, (70, 205), (80, 225))
+    kind = rng.choice(4, (count, 1), p=[0.34, 0.16, 0.24, 0.26])
+    return np.clip(np.select([kind == k for k in range(4)], [grey, navy, pale, bright]) * [0.97, 0.95, 1.04], 14, 245).astype(np.float32)
 
 
 def _apart(rng: np.random.Generator, colours: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
@@ -105,7 +105,7 @@ def random_cloth(rng: np.random.Generator, others: list[np.ndarray], shares: tup
         np.asarray(second, np.float32),
         str(rng.choice(PATTERNS, p=shares)),
         float(rng.uniform(0.014, 0.06)),
-        float(rng.uniform(0.12, 0.42)),
+        float(rng.uniform(0.1, 0.34)),
         int(rng.integers(256)),
     )
 
@@ -117,9 +117,10 @@ def random_looks(rng: np.random.Generator, background: np.ndarray) -> Looks:
     dark = tone > 4.5
     hair = HAIR_TONES[int(rng.choice(3 if dark and rng.random() < 0.85 else len(HAIR_TONES)))] * rng.uniform(0.8, 1.15)
     top = random_cloth(rng, [background, skin], (0.5, 0.11, 0.04, 0.07, 0.03, 0.06, 0.14, 0.05))
-    trousers = random_cloth(rng, [background, top.colour], (0.8, 0.02, 0.04, 0.05, 0.02, 0.07, 0.0, 0.0))
+    trousers = random_cloth(rng, [background, top.colour], (0.84, 0.02, 0.04, 0.05, 0.02, 0.03, 0.0, 0.0))
     if rng.random() < 0.3:  # jeans
-        trousers = Cloth(np.array([118, 88, 62]) * rng.uniform(0.45, 1.5), trousers.second, "noise", 0.03, trousers.folds, trousers.shift)
+        colour = np.array([118, 90, 66], np.float32) * rng.uniform(0.45, 1.5)
+        trousers = Cloth(colour, colour * 1.3 + 12, "noise", 0.03, trousers.folds, trousers.shift)
     outfit = rng.choice(["casual", "sport", "suit", "dress", "coat", "jacket"], p=[0.5, 0.16, 0.07, 0.1, 0.06, 0.11])
     worn: dict = {
         "sleeves": float(

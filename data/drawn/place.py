@@ -30,7 +30,7 @@ def background(rng: np.random.Generator, height: int, width: int, horizon: float
     """(H, W, 3) uint8 of a place of a random kind; horizon: the row of the eye level, wherever it is."""
     horizon = height * rng.uniform(0.3, 0.75) if horizon is None else horizon
     level = int(np.clip(horizon, 0.08 * height, 0.8 * height))
-    kind: Callable = _KINDS[rng.choice(len(_KINDS), p=[0.3, 0.2, 0.22, 0.12, 0.16])]
+    kind: Callable = _KINDS[rng.choice(len(_KINDS), p=[0.34, 0.22, 0.24, 0.12, 0.08])]
     image = np.empty((height, width, 3), np.uint8)
     kind(rng, image, level)
     return textured(rng, image)
@@ -39,10 +39,10 @@ def background(rng: np.random.Generator, height: int, width: int, horizon: float
 def textured(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Blotches of light and grain of several sizes over an image; some places are out of focus."""
     height, width = image.shape[:2]
-    for cells, strength in ((6, rng.uniform(4, 20)), (24, rng.uniform(1, 7))):
-        grid = rng.normal(128, strength, (cells, cells + 2, 1)) + rng.normal(0, 0.25 * strength, (cells, cells + 2, 3))
+    for cells, strength in ((5, rng.uniform(3, 11)), (24, rng.uniform(1, 5))):
+        grid = rng.normal(128, strength, (cells, cells + 2, 1)) + rng.normal(0, 0.12 * strength, (cells, cells + 2, 3))
         image = added(image, cv2.resize(np.clip(grid, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC))
-    fine = cv2.resize(noise(rng, height // 2, width // 2, int(rng.integers(3, 20))), (width, height))
+    fine = cv2.resize(noise(rng, height // 2, width // 2, int(rng.integers(2, 13))), (width, height))
     image = added(image, cv2.merge([fine] * 3))
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), max(rng.uniform(0.4, 1.8) ** 2 * height / SIZE_OF_DETAIL, 0.3))
@@ -64,9 +64,11 @@ def _rectangle(image: np.ndarray, x: float, y: float, w: float, h: float, colour
 
 
 def _muted(rng: np.random.Generator, count: int) -> np.ndarray:
-    """(N, 3) BGR as walls and streets have them; warm more than cold."""
-    colours = random_colours(rng, count, (5, 90), (60, 235))
-    return np.clip(colours * rng.choice([[0.9, 1.0, 1.06], [1.04, 1.0, 0.95]], count), 0, 255)
+    """(N, 3) BGR as walls, floors and houses have them: from brown to beige, grey, and now and then of any hue."""
+    tint = np.array([[0.8, 0.95, 1.08], [0.66, 0.85, 1.08], [1, 1, 1], [1.06, 1.0, 0.92]])[rng.choice(4, count, p=[0.4, 0.2, 0.3, 0.1])]
+    muted = tint * rng.uniform(60, 235, (count, 1)) + rng.normal(0, 5, (count, 3))
+    any_hue = rng.random((count, 1)) < 0.18
+    return np.clip(np.where(any_hue, random_colours(rng, count, (20, 110), (75, 240)), muted), 0, 255)
 
 
 def _floor(rng: np.random.Generator, image: np.ndarray, level: int, colour: np.ndarray) -> None:
@@ -147,13 +149,22 @@ def _sky(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
         image[:level] = image[:level] * (1 - share) + 240 * share
 
 
-def _foliage(rng: np.random.Generator, image: np.ndarray, x: float, y: float, size: float, colour: np.ndarray, count: int) -> None:
-    """A cloud of leaves around a point, light above and dark below."""
-    spots = rng.normal(0, 0.42, (count, 2))
-    shades = np.clip(1 - 0.35 * spots[:, 1] + rng.normal(0, 0.2, count), 0.35, 1.7)
-    radii = np.maximum(size * rng.uniform(0.04, 0.2, count), 1).astype(int)
-    for (dx, dy), shade, radius in zip(spots * size + [x, y], shades, radii.tolist()):
-        cv2.circle(image, (int(dx), int(dy)), radius, np.clip(colour * shade, 0, 255).tolist(), -1)
+def _foliage(rng: np.random.Generator, image: np.ndarray, x: float, y: float, size: float, colour: np.ndarray) -> None:
+    """The crown of a tree or a bush around a point, `size` in pixels across: leaves light above and dark below, with holes."""
+    side = max(int(1.3 * size), 6)
+    x0, y0 = int(x - side / 2), int(y - side / 2)
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x0 + side, image.shape[1]), min(y0 + side, image.shape[0])
+    if left >= right or top >= bottom:
+        return
+    coarse, fine = (cv2.resize(rng.normal(0, 1, (n, n)).astype(np.float32), (side, side)) for n in (6, max(side // 3, 4)))
+    at = np.linspace(-1, 1, side, dtype=np.float32)
+    inside = 0.75 - (at**2 + at[:, None] ** 2) + 0.3 * coarse + 0.22 * fine
+    shade = 1 - 0.3 * at[:, None] + 0.22 * fine + 0.2 * coarse
+    alpha = np.clip(inside * 6, 0, 1)[..., None]
+    paint = np.clip(np.asarray(colour, np.float32) * np.clip(shade, 0.25, 1.9)[..., None], 0, 255)
+    cut = slice(top - y0, bottom - y0), slice(left - x0, right - x0)
+    target = image[top:bottom, left:right]
+    target[:] = target * (1 - alpha[cut]) + paint[cut] * alpha[cut]
 
 
 def _green(rng: np.random.Generator) -> np.ndarray:
@@ -188,10 +199,10 @@ def _street(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
         for wheel in (0.22, 0.78):
             cv2.circle(image, (int(x + wheel * w), int(foot - 0.2 * h)), max(int(0.2 * h), 1), (28, 28, 28), -1, cv2.LINE_AA)
     for _ in range(rng.integers(0, 3)):
-        size = height * rng.uniform(0.15, 0.4)
+        size = height * rng.uniform(0.25, 0.6)
         x, y = rng.uniform(0, 1) * width, level - 0.8 * size
         _rectangle(image, x, y, max(0.06 * size, 1), 1.1 * size, (45, 60, 75))
-        _foliage(rng, image, x, y, size, _green(rng), 40)
+        _foliage(rng, image, x, y, size, _green(rng))
     for _ in range(rng.integers(0, 4)):
         x = rng.uniform(0, 1) * width
         _rectangle(
@@ -210,9 +221,9 @@ def _field(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
     ground = [_green(rng) * 1.25, np.array([150, 185, 205]), np.array([228, 226, 222]), np.array([150, 125, 95]), np.array([95, 120, 140])]
     colour = ground[rng.choice(5, p=[0.5, 0.15, 0.1, 0.1, 0.15])] * rng.uniform(0.75, 1.1)
     _gradient(image, level, height, colour * 0.9, colour * rng.uniform(0.75, 1.1))
-    for _ in range(rng.integers(0, 9)):  # trees and bushes
-        size = height * rng.uniform(0.05, 0.35)
-        _foliage(rng, image, rng.uniform(0, 1) * width, level - rng.uniform(0, 0.6) * size, size, _green(rng) * rng.uniform(0.5, 1), 45)
+    for _ in range(rng.integers(0, 11)):  # trees and bushes
+        size = height * rng.uniform(0.1, 0.6)
+        _foliage(rng, image, rng.uniform(0, 1) * width, level - rng.uniform(0.1, 0.5) * size, size, _green(rng) * rng.uniform(0.5, 1))
     deep = height - level
     if deep > 8:  # grass, waves, footprints: the nearer, the coarser
         for share, cells in ((0.35, 90), (1.0, 40)):
@@ -225,9 +236,9 @@ def _field(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
 def _court(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
     """A playing field with lines, boards and rows of spectators."""
     height, width = image.shape[:2]
-    ground = random_colour(rng, (60, 190), (70, 200))
+    ground = random_colour(rng, (40, 150), (90, 210)) if rng.random() < 0.6 else _green(rng) * 1.3
     foot = int(min(level + rng.uniform(0, 0.2) * height, 0.9 * height))
-    _gradient(image, 0, foot, random_colour(rng, (0, 90), (15, 120)), random_colour(rng, (0, 120), (25, 150)))
+    _gradient(image, 0, foot, *_muted(rng, 2) * 0.6)
     if rng.random() < 0.7:
         size = height * rng.uniform(0.012, 0.035)
         for y in np.arange(0.1 * height, foot - 2 * size, 2.6 * size):
@@ -254,7 +265,7 @@ def _court(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
 def _jumble(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
     """Shapes of all sizes over each other, as edges lie in photographs of anything."""
     height, width = image.shape[:2]
-    palette = np.concatenate([_muted(rng, 5), random_colours(rng, 3, (40, 220), (20, 240))])
+    palette = np.concatenate([_muted(rng, 6), random_colours(rng, 2, (40, 160), (20, 240))])
     image[:] = palette[0]
     sizes = np.sort(np.clip(0.05 / rng.random(int(rng.integers(30, 130))) ** 0.7, 0, 0.6))[::-1] * height
     for size in sizes:

@@ -11,11 +11,11 @@ import numpy as np
 
 from data.drawn.annotate import CROWD, annotate
 from data.drawn.effects import photographed
-from data.drawn.figure import Figure, View, random_figure
+from data.drawn.figure import Figure, View, random_figure, thing_figure
 from data.drawn.front import cast_shadow, put_before
 from data.drawn.paint import Placed, paint_person
 from data.drawn.place import background, photograph
-from data.drawn.shade import Light, random_light
+from data.drawn.shade import Light, matched, random_light
 
 PEOPLE = (0.42, 0.28, 0.13, 0.07, 0.04, 0.03, 0.02, 0.01)  # shares of pictures with 1, 2, ... people
 SHOTS = {"whole": 0.62, "half": 0.13, "far": 0.09, "group": 0.16}
@@ -106,18 +106,30 @@ def place_people(rng: np.random.Generator, image: np.ndarray, shot: Shot) -> lis
         origin = _position(rng, box, feet, image.shape[:2], taken, shot.group)
         taken.append(box + np.tile(origin, 2))
         placed.append((figure, float(stature), origin))
-    order = sorted(range(len(placed)), key=lambda i: shot.feet(placed[i][1]))
-    return [placed[i] for i in order]
+    return sorted(placed, key=lambda person: person[1])
 
 
-def _paint_crowd(rng: np.random.Generator, image: np.ndarray, ids: np.ndarray, light: Light) -> None:
+def place_things(rng: np.random.Generator, image: np.ndarray, shot: Shot) -> list[Placed]:
+    """What stands about among the people; some of it nearer than they are."""
+    height, width = image.shape[:2]
+    placed, colour = [], np.array(cv2.mean(image)[:3])
+    for _ in range(rng.choice(4, p=[0.45, 0.32, 0.15, 0.08])):
+        stature = min(float(shot.statures.max()) * rng.uniform(0.35, 1.1), 1.1 * height)
+        figure = thing_figure(rng, colour, shot.view(stature))
+        origin = np.array([rng.uniform(-0.05, 1.05) * width, shot.feet(stature) - figure.extent()[3] * stature])
+        placed.append((figure, stature, origin))
+    return placed
+
+
+def _paint_crowd(rng: np.random.Generator, image: np.ndarray, ids: np.ndarray, shot: Shot, light: Light) -> None:
     """A group of tiny people, all under the id CROWD."""
     height, width = image.shape[:2]
-    stature, x, y = min(height, width) * rng.uniform(0.08, 0.13), rng.uniform(0.05, 0.7) * width, rng.uniform(0.25, 0.6) * height
+    stature, x = min(height, width) * rng.uniform(0.08, 0.13), rng.uniform(0.05, 0.7) * width
+    y = float(np.clip(shot.feet(stature) - 0.5 * stature, 0.2 * height, 0.7 * height))
     colour = np.array(cv2.mean(image)[:3])
     figures = [random_figure(rng, colour) for _ in range(3)]
     for i in range(rng.integers(6, 13)):
-        origin = np.array([x + i * 0.4 * stature + rng.uniform(-4, 4), y + rng.uniform(-0.2, 0.2) * stature])
+        origin = np.array([x + i * 0.4 * stature + rng.uniform(-4, 4), y + rng.uniform(-0.08, 0.08) * stature])
         paint_person(image, ids, (figures[i % 3], stature * rng.uniform(0.85, 1.1), origin), CROWD, light)
 
 
@@ -135,15 +147,19 @@ def draw_picture(
         image = background(rng, height, width, shot.horizon)
     ids = np.zeros((height, width), np.int32)
     if rng.random() < 0.07:
-        _paint_crowd(rng, image, ids, light)
-    people = place_people(rng, image, shot)
-    for person in people:
+        _paint_crowd(rng, image, ids, shot, matched(light, image))
+    light = matched(light, image)
+    people, things = place_people(rng, image, shot), place_things(rng, image, shot)
+    for item in things + people:
         if rng.random() < 0.75:
-            cast_shadow(image, person, light, shot.view(person[1]).elevation)
-    painted = []
-    for number, person in enumerate(people, start=1):
-        painted.append(paint_person(image, ids, person, number, light))
-        if rng.random() < 0.05:
+            cast_shadow(image, item, light, shot.view(item[1]).elevation)
+    painted: list[int] = []
+    for item in sorted(people + things, key=lambda item: item[1]):  # who is nearer is larger
+        if item[0].kind == "thing":
+            paint_person(image, ids, item, 0, light)
+            continue
+        painted.append(paint_person(image, ids, item, len(painted) + 1, light))
+        if rng.random() < 0.04:
             put_before(rng, image, ids)
     if rng.random() < 0.1:
         put_before(rng, image, ids)

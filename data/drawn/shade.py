@@ -8,7 +8,7 @@ from functools import cache
 import cv2
 import numpy as np
 
-from data.drawn.body import SKIRT, TRUNK
+from data.drawn.body import LABELS, SKIRT, TRUNK
 from data.drawn.head import painted_head
 from data.drawn.looks import BOTTOM, CLOTH, FACE, HAIR, MATERIALS, METAL, SHOE, SKIN, THING, TOP, Cloth, Looks
 
@@ -35,7 +35,14 @@ def light_from(aside: float, above: float = 0.6, front: float = 0.6, ambient: fl
 def random_light(rng: np.random.Generator) -> Light:
     """From the side mostly; hard outdoors, soft under clouds and in rooms; now and then from behind."""
     front = rng.uniform(0.2, 1.2) if rng.random() < 0.85 else rng.uniform(-0.6, 0.2)
-    return light_from(rng.uniform(-1.2, 1.2), rng.uniform(0.2, 1.2), front, rng.uniform(0.35, 0.85), rng.normal(0, 0.06))
+    return light_from(rng.uniform(-1.2, 1.2), rng.uniform(0.2, 1.2), front, rng.uniform(0.42, 0.88), rng.normal(0, 0.05))
+
+
+def matched(light: Light, image: np.ndarray) -> Light:
+    """The light, dimmed and tinted half as much as the picture (H, W, 3) is against a grey one."""
+    mean = np.array(cv2.mean(image)[:3]) + 20
+    gain = np.clip(mean.mean() / 135, 0.4, 1.5) ** 0.45 * (mean / mean.mean()) ** 0.3
+    return Light(light.direction, light.ambient * gain, light.sun * gain)
 
 
 def smooth_noise(rng: np.random.Generator, cells: int, side: int = SIDE) -> np.ndarray:
@@ -108,6 +115,10 @@ def albedo(looks: Looks, material: np.ndarray, label: np.ndarray, uv: np.ndarray
         if len(at):
             stretch = 0.25 if kind == HAIR else 1.0
             colour[at] *= (1 + strength * _looked_up(noise, u[at], stretch * v[at], looks.top.shift, 1.5))[:, None]
+    at = np.flatnonzero((label == LABELS["left_hand"]) | (label == LABELS["right_hand"]))
+    if len(at):  # lines between the fingers
+        aside = np.sin(angle[at])
+        colour[at[(np.abs(aside - np.rint(2 * aside) / 2) < 0.07) & (np.abs(aside) < 0.7) & (v[at] > 0.058)]] *= 0.72
     at = np.flatnonzero(material == FACE)
     if len(at):
         around = _looked_up(noise, 0.06 * angle[at], 0.03 * v[at], looks.top.shift, 2.0)

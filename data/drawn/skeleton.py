@@ -109,7 +109,7 @@ def skeleton(pose: Pose, build: Build) -> Skeleton:
         lower = about_x(elbow) @ upper
         at = joints["chest"] + side * SHOULDER * build.shoulders * (1 - 0.1 * raised) * chest[0] - 0.035 * raised * chest[1]
         frames[f"{name}_upper_arm"], frames[f"{name}_forearm"] = upper, lower
-        joints[f"{name}_shoulder"] = at + 0.014 * chest[1]
+        joints[f"{name}_shoulder"] = at + 0.02 * chest[1]
         joints[f"{name}_elbow"] = joints[f"{name}_shoulder"] + UPPER_ARM * build.arms * upper[1]
         joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + FOREARM * build.arms * lower[1]
         joints[f"{name}_hand"] = joints[f"{name}_wrist"] + HAND * build.arms * lower[1]

@@ -1,13 +1,13 @@
-"""What people sit on, hold and carry, as tubes."""
+"""What people sit on, hold and carry, and what stands about by itself, as tubes."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from data.drawn.body import NOBODY
-from data.drawn.looks import METAL, THING, Looks
+from data.drawn.looks import BOTTOM, HAIR, METAL, SHOE, THING, TOP, Looks
 from data.drawn.mesh import Tube, ball, box, tube
-from data.drawn.skeleton import Pose, Skeleton, about_y
+from data.drawn.skeleton import Pose, Skeleton, about_y, about_z
 
 THIN = np.array([[0, 1.0, 1.0], [1, 1.0, 1.0]])
 
@@ -80,3 +80,91 @@ def _board(bones: Skeleton) -> list[Tube]:
     across = np.cross(along, foot[1])
     profile = np.array([[0, 0.03, 0.006], [0.1, 0.05, 0.008], [0.9, 0.05, 0.008], [1, 0.03, 0.006]])
     return [tube(middle - 0.26 * along, middle + 0.26 * along, across, profile, THING, NOBODY)]
+
+
+# What stands about. Its lowest point is at y = 0; sizes are in statures of people
+
+
+def random_thing(rng: np.random.Generator) -> list[Tube]:
+    """A piece of furniture, an animal, a plant, a ball, a bag: what is shaded as people are, and is none."""
+    make = rng.choice([_table, _stool, _animal, _plant, _pillar, _heap], p=[0.2, 0.13, 0.25, 0.15, 0.12, 0.15])
+    return make(rng, about_y(rng.uniform(0, 2 * np.pi)))
+
+
+def _legs(frame: np.ndarray, width: float, depth: float, top: float, thick: float, material: int) -> list[Tube]:
+    """Four, from the height `top` down."""
+    corners = [x * width * frame[0] + z * depth * frame[2] for x in (-1, 1) for z in (-1, 1)]
+    return [tube(at - [0, top, 0], at, frame[0], THIN * [1, thick, thick], material, NOBODY) for at in corners]
+
+
+def _table(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    top, width, depth = rng.uniform(0.25, 0.5), rng.uniform(0.2, 0.6), rng.uniform(0.15, 0.35)
+    plate = box(np.array([0, -top, 0]), width * frame[0], np.array([0, 0.015, 0]), depth * frame[2], THING, NOBODY)
+    return [plate, *_legs(frame, 0.85 * width, 0.8 * depth, top, 0.015, int(rng.choice([THING, METAL])))]
+
+
+def _stool(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    top, down = rng.uniform(0.2, 0.4), np.array([0, 1.0, 0])
+    seat = box(-top * down, 0.12 * frame[0], 0.015 * down, 0.12 * frame[2], THING, NOBODY)
+    back = box(-(top + 0.17) * down - 0.11 * frame[2], 0.12 * frame[0], rng.uniform(0.05, 0.15) * down, 0.01 * frame[2], TOP, NOBODY)
+    return [seat, back, *_legs(frame, 0.11, 0.11, top, 0.01, METAL)]
+
+
+def _animal(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    """On four legs, from a cat to a horse."""
+    long, high = rng.uniform(0.12, 0.75), rng.uniform(0.5, 0.8)
+    thick, fur, up = long * rng.uniform(0.16, 0.26), int(rng.choice([HAIR, THING, BOTTOM])), np.array([0, -1.0, 0])
+    back, front = (high * long * up + end * 0.45 * long * frame[2] for end in (-1, 1))
+    body = np.array([[0, 0.6, 0.6], [0.1, 0.9, 0.95], [0.5, 0.85, 0.9], [0.85, 0.95, 1.1], [1, 0.6, 0.6]]) * [1, thick, thick]
+    head = front + 0.35 * long * up + 0.22 * long * frame[2]
+    nose = head + 0.3 * long * frame[2] - rng.uniform(0, 0.15) * long * up
+    neck = np.array([[0, 0.7, 0.7], [1, 0.45, 0.45]]) * [1, thick, thick]
+    skull = np.array([[0, 0.4, 0.4], [0.35, 0.6, 0.6], [0.8, 0.3, 0.3], [1, 0.2, 0.2]]) * [1, thick, thick]
+    tail = back - 0.3 * long * frame[2] + rng.uniform(-0.4, 0.3) * long * up
+    tubes = [
+        tube(back - 0.06 * long * frame[2], front + 0.06 * long * frame[2], frame[0], body, fur, NOBODY),
+        tube(front, head, frame[0], neck, fur, NOBODY),
+        tube(head - 0.08 * long * frame[2], nose, frame[0], skull, fur, NOBODY),
+        tube(back, tail, frame[0], np.array([[0, 0.2, 0.2], [1, 0.1, 0.1]]) * [1, thick, thick], fur, NOBODY),
+    ]
+    leg = np.array([[0, 0.45, 0.5], [0.5, 0.25, 0.28], [0.9, 0.18, 0.2], [1, 0.2, 0.26]]) * [1, thick, thick]
+    for z in (-0.42, 0.42):
+        for x in (-1, 1):
+            hip = high * long * up + z * long * frame[2] + x * 0.5 * thick * frame[0]
+            foot = hip - high * long * up + rng.normal(0, 0.08) * long * frame[2]
+            tubes.append(tube(hip, foot * [1, 0, 1], frame[0], leg, fur, NOBODY))
+    return tubes
+
+
+def _plant(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    high, wide = rng.uniform(0.1, 0.25), rng.uniform(0.05, 0.12)
+    pot = np.array([[0, 1.1, 1.1], [0.15, 1.0, 1.0], [1, 0.75, 0.75]]) * [1, wide, wide]
+    tubes = [tube(np.array([0, -high, 0]), np.zeros(3), frame[0], pot, THING, NOBODY)]
+    for _ in range(rng.integers(4, 9)):
+        tip = np.array([rng.normal(0, 0.16), -high - rng.uniform(0.15, 0.6), rng.normal(0, 0.16)])
+        leaf = np.array([[0, 0.008, 0.004], [0.6, 0.03, 0.006], [1, 0.002, 0.002]])
+        tubes.append(tube(np.array([0, -high, 0]), tip, frame[0], leaf, BOTTOM, NOBODY, bow=0.3 * tip * [1, 0, 1]))
+    return tubes
+
+
+def _pillar(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    """A bollard, a hydrant, a lamp post, a bin."""
+    high, wide = rng.choice([rng.uniform(0.3, 0.7), rng.uniform(1.5, 2.5)]), rng.uniform(0.02, 0.13)
+    profile = np.array([[0, 0.5, 0.5], [0.08, 1, 1], [0.12, 0.85, 0.85], [0.95, 0.9, 0.9], [1, 1.1, 1.1]]) * [1, wide, wide]
+    tubes = [tube(np.array([0, -high, 0]), np.zeros(3), frame[0], profile, THING, NOBODY, float(rng.choice([0.25, 1.0])))]
+    if rng.random() < 0.5:
+        tubes.append(ball(np.array([0, -high - 0.6 * wide, 0]), 1.1 * wide, frame, TOP, NOBODY))
+    return tubes
+
+
+def _heap(rng: np.random.Generator, frame: np.ndarray) -> list[Tube]:
+    """Cushions, bags, balls and sticks, as thick as limbs are."""
+    tubes = []
+    for _ in range(rng.integers(2, 7)):
+        turn = about_z(rng.uniform(0, np.pi)) @ frame
+        long, thick = rng.uniform(0.1, 0.45), rng.uniform(0.015, 0.08)
+        middle = np.array([rng.normal(0, 0.18), -rng.uniform(0.04, 0.3), rng.normal(0, 0.12)])
+        profile = np.array([[0, 0.5, 0.5], [0.15, 1, 1], [0.85, rng.uniform(0.6, 1), 0.8], [1, 0.4, 0.4]]) * [1, thick, thick]
+        start = middle - long / 2 * turn[1]
+        tubes.append(tube(start, middle + long / 2 * turn[1], turn[0], profile, int(rng.choice([THING, TOP, BOTTOM, SHOE])), NOBODY))
+    return tubes
