@@ -82,24 +82,27 @@ def random_colour(rng: np.random.Generator, saturation: tuple[float, float], val
 
 def _cloth_colours(rng: np.random.Generator, count: int) -> np.ndarray:
     """(N, 3) colours as clothes have them: as often white, grey, black and navy as bright."""
-    grey = np.repeat(rng.choice([26, 42, 65, 95, 135, 175, 212, 236], (count, 1)), 3, 1) + rng.normal(0, 5, (count, 3))
-    navy = random_colours(rng, count, (70, 200), (25, 90))
-    navy[:, 2] *= 0.6
-    pale, bright = random_colours(rng, count, (10, 90), (130, 245)), random_colours(rng, count, (70, 205), (80, 225))
-    kind = rng.choice(4, (count, 1), p=[0.34, 0.16, 0.24, 0.26])
-    return np.clip(np.select([kind == k for k in range(4)], [grey, navy, pale, bright]) * [0.97, 0.95, 1.04], 14, 245).astype(np.float32)
+    kind = rng.choice(4, count, p=[0.34, 0.16, 0.24, 0.26])  # grey, navy, pale, bright
+    low = np.array([[0, 0, 0], [100, 70, 25], [0, 10, 130], [0, 70, 80]])[kind]
+    high = np.array([[180, 14, 255], [120, 200, 90], [180, 90, 245], [180, 205, 225]])[kind]
+    hsv = rng.uniform(low, high)
+    greys = rng.choice([26, 42, 65, 95, 135, 175, 212, 236], count) + rng.normal(0, 5, count)
+    hsv[:, 2] = np.where(kind == 0, greys, hsv[:, 2])
+    colours = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8)[None], cv2.COLOR_HSV2BGR)[0]
+    return np.clip(colours * [0.97, 0.95, 1.04], 14, 245).astype(np.float32)
 
 
-def _apart(rng: np.random.Generator, colours: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
-    """One of the colours, mostly the one that differs most from the others."""
+def _unlike(rng: np.random.Generator, colours: np.ndarray, others: list[np.ndarray]) -> np.ndarray:
+    """One of the colours (N, 3), mostly the one that differs most from the others (3,)."""
     apart = np.abs(colours[:, None] - np.stack(others)).sum(2).min(1)
     return colours[apart.argmax() if rng.random() < 0.75 else 0]
 
 
 def random_cloth(rng: np.random.Generator, others: list[np.ndarray], shares: tuple[float, ...]) -> Cloth:
     """A cloth that differs from the other colours (3,) mostly; shares of PATTERNS."""
-    colour = _apart(rng, _cloth_colours(rng, 3), others)
-    second = _cloth_colours(rng, 1)[0] if rng.random() < 0.5 else colour + (255 - colour) * 0.55 if colour.mean() < 130 else colour * 0.5
+    colours = _cloth_colours(rng, 4)
+    colour = _unlike(rng, colours[1:], others)
+    second = colours[0] if rng.random() < 0.5 else colour + (255 - colour) * 0.55 if colour.mean() < 130 else colour * 0.5
     return Cloth(
         colour,
         np.asarray(second, np.float32),
@@ -122,6 +125,7 @@ def random_looks(rng: np.random.Generator, background: np.ndarray) -> Looks:
         colour = np.array([118, 90, 66], np.float32) * rng.uniform(0.45, 1.5)
         trousers = Cloth(colour, colour * 1.3 + 12, "noise", 0.03, trousers.folds, trousers.shift)
     outfit = rng.choice(["casual", "sport", "suit", "dress", "coat", "jacket"], p=[0.5, 0.16, 0.07, 0.1, 0.06, 0.11])
+    spare = _cloth_colours(rng, 4)
     worn: dict = {
         "sleeves": float(
             rng.choice([rng.uniform(0, 0.2), rng.uniform(0.4, 0.85), rng.uniform(1.1, 1.7), 1.93], p=[0.13, 0.44, 0.06, 0.37])
@@ -146,17 +150,17 @@ def random_looks(rng: np.random.Generator, background: np.ndarray) -> Looks:
         hair=np.asarray(hair, np.float32),
         top=top,
         bottom=trousers,
-        shoes=random_colour(rng, (0, 60), (10, 70)) if rng.random() < 0.55 else _cloth_colours(rng, 1)[0],
-        under=np.full(3, 232.0) if rng.random() < 0.5 else _cloth_colours(rng, 1)[0],
+        shoes=random_colour(rng, (0, 60), (10, 70)) if rng.random() < 0.55 else spare[0],
+        under=np.full(3, 232.0) if rng.random() < 0.5 else spare[1],
         slack=float(rng.uniform(0.5, 1.7)),
         hair_kind=str(rng.choice(HAIR_KINDS, p=kinds)),
         fringe=float(rng.uniform(-0.68, -0.3)),
         beard=float(rng.choice([0, rng.uniform(0.3, 1)], p=[0.8, 0.2])),
         glasses=int(rng.choice(3, p=[0.8, 0.12, 0.08])),
         hat=str(rng.choice(["", "cap", "beanie", "helmet", "brim"], p=[0.76, 0.11, 0.04, 0.06, 0.03])),
-        hat_colour=_cloth_colours(rng, 1)[0],
+        hat_colour=spare[2],
         held=str(rng.choice(HELD, p=[0.72, 0.07, 0.04, 0.05, 0.04, 0.03, 0.05])),
-        thing=_cloth_colours(rng, 1)[0],
+        thing=spare[3],
         lips=float(rng.uniform(0.1, 0.6)),
         **worn,
     )

@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 
 RINGS, COLUMNS = 16, 17  # the last column is the first once more
+THIN_BELOW = 0.013  # statures: the net of a thinner tube is always coarse
 EVEN = np.linspace(0, 1, RINGS - 2)
 ANGLES = np.linspace(-np.pi, np.pi, COLUMNS)  # 0 is the front
 
@@ -34,7 +35,7 @@ class Tube:
 
 @dataclass(frozen=True)
 class Mesh:
-    """points, normals (V, 3); uv (V, 3): angle round the tube, place along it and radius; triangles (T, 3); material, label, tube (T,)."""
+    """points, normals (V, 3); uv (V, 3): angle round the tube, place along it and radius; triangles (T, 3); material, label (T,)."""
 
     points: np.ndarray
     normals: np.ndarray
@@ -42,7 +43,6 @@ class Mesh:
     triangles: np.ndarray
     material: np.ndarray
     label: np.ndarray
-    tube: np.ndarray
 
 
 def tube(
@@ -89,16 +89,31 @@ def ball(centre: np.ndarray, radius: float, frame: np.ndarray, material: int, la
 
 
 @cache
-def _grid_triangles(count: int) -> np.ndarray:
-    """(T, 3) of `count` tubes; seen from outside their corners run clockwise in the picture."""
-    corner = np.arange(RINGS * COLUMNS).reshape(RINGS, COLUMNS)
-    a, b, c, d = corner[:-1, :-1].ravel(), corner[:-1, 1:].ravel(), corner[1:, :-1].ravel(), corner[1:, 1:].ravel()
-    one = np.stack([np.stack([a, b, c], 1), np.stack([b, d, c], 1)], 1).reshape(-1, 3).astype(np.int32)
-    return (one + RINGS * COLUMNS * np.arange(count, dtype=np.int32)[:, None, None]).reshape(-1, 3)
+def _grid(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 3) triangles of one tube, of every ring and column or every second, and (T,) the ring above each.
+
+    Seen from outside their corners run clockwise in the picture.
+    """
+    rings, columns = np.unique(np.append(np.arange(0, RINGS, step), RINGS - 1)), np.arange(0, COLUMNS, step)
+    corner = rings[:, None] * COLUMNS + columns
+    a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, :-1], corner[1:, 1:]
+    triangles = np.stack([a, b, c, b, d, c], -1).reshape(-1, 3).astype(np.int32)
+    return triangles, np.repeat(rings[:-1], 2 * (len(columns) - 1))
 
 
-def mesh_of(tubes: list[Tube]) -> Mesh:
-    """One net of all tubes."""
+def _triangles(tubes: list[Tube], coarse: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(T, 3) of all tubes, each coarse or not (B,), and their material and label (T,)."""
+    material, label = (np.array([getattr(t, name) for t in tubes]) for name in ("material", "label"))
+    parts = []
+    for step, which in ((1, np.flatnonzero(~coarse)), (2, np.flatnonzero(coarse))):
+        base, ring = _grid(step)
+        triangles = base + (RINGS * COLUMNS * which.astype(np.int32))[:, None, None]
+        parts.append((triangles.reshape(-1, 3), material[which][:, ring].ravel(), label[which][:, ring].ravel()))
+    return tuple(np.concatenate(part) for part in zip(*parts))
+
+
+def mesh_of(tubes: list[Tube], coarse: bool = False) -> Mesh:
+    """One net of all tubes; coarse: with a quarter of the triangles, for small figures."""
     stacked = np.array([[t.centres, t.across, t.deep] for t in tubes])  # (B, 3, K, 3)
     square = np.array([t.square for t in tubes])[:, None, None, None]
     sin, cos = np.sin(ANGLES)[:, None], np.cos(ANGLES)[:, None]
@@ -120,7 +135,5 @@ def mesh_of(tubes: list[Tube]) -> Mesh:
     shape = points.shape[:3]
     along = np.array([t.along for t in tubes])[..., None]
     uv = np.stack([np.broadcast_to(v, shape) for v in (ANGLES, along, radius)], -1)
-    per_ring = 2 * (COLUMNS - 1)
-    material, label = (np.repeat(np.array([getattr(t, name)[:-1] for t in tubes]).ravel(), per_ring) for name in ("material", "label"))
-    owner = np.repeat(np.arange(len(tubes)), per_ring * (RINGS - 1))
-    return Mesh(points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 3), _grid_triangles(len(tubes)), material, label, owner)
+    triangles, material, label = _triangles(tubes, (radius[:, 0, 0] < THIN_BELOW) | coarse)
+    return Mesh(points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 3), triangles, material, label)

@@ -11,7 +11,7 @@ from data.drawn.raster import Surface, rasterised
 from data.drawn.shade import Light, albedo, lit
 
 PERSON_STEP = 32  # ids: part label + PERSON_STEP * (person's number from 1); 0 is no person
-FINE_BELOW = 150  # pixels of stature: smaller figures are painted at twice the size
+FINE_BELOW = 120  # pixels of stature: smaller figures are painted at twice the size
 Placed = tuple[Figure, float, np.ndarray]  # figure, pixels per stature, pelvis in pixels
 
 
