@@ -16,6 +16,7 @@ SKIN_TONES = np.array([[172, 194, 232], [160, 187, 228], [150, 180, 225], [136, 
                        [55, 78, 126], [42, 58, 98]], np.float32)  # fmt: skip
 HAIR_TONES = np.array([[22, 22, 26], [28, 34, 46], [34, 48, 72], [45, 70, 110], [80, 130, 170], [120, 180, 215], [40, 70, 150],
                        [165, 168, 172], [215, 215, 218]], np.float32)  # fmt: skip
+HAIR_SHARES = (0.14, 0.15, 0.18, 0.17, 0.1, 0.09, 0.05, 0.07, 0.05)
 HAIR_KINDS = ("bald", "short", "buzz", "bob", "long", "tail", "bun", "afro")
 PATTERNS = ("plain", "stripes", "bars", "checks", "dots", "noise", "print", "halves")
 HELD = ("", "bag", "ball", "racket", "phone", "stick", "backpack")
@@ -108,7 +109,7 @@ def random_cloth(rng: np.random.Generator, others: list[np.ndarray], shares: tup
         np.asarray(second, np.float32),
         str(rng.choice(PATTERNS, p=shares)),
         float(rng.uniform(0.014, 0.06)),
-        float(rng.uniform(0.1, 0.34)),
+        float(rng.uniform(0.06, 0.27)),
         int(rng.integers(256)),
     )
 
@@ -118,12 +119,14 @@ def random_looks(rng: np.random.Generator, background: np.ndarray) -> Looks:
     tone = float(np.clip(rng.normal(2.6, 2.3), 0, len(SKIN_TONES) - 1.01))
     skin = SKIN_TONES[int(tone)] * (1 - tone % 1) + SKIN_TONES[int(tone) + 1] * (tone % 1) + rng.normal(0, 4, 3)
     dark = tone > 4.5
-    hair = HAIR_TONES[int(rng.choice(3 if dark and rng.random() < 0.85 else len(HAIR_TONES)))] * rng.uniform(0.8, 1.15)
+    hair = HAIR_TONES[rng.integers(3) if dark and rng.random() < 0.85 else rng.choice(len(HAIR_TONES), p=HAIR_SHARES)] * rng.uniform(
+        0.8, 1.15
+    )
     top = random_cloth(rng, [background, skin], (0.5, 0.11, 0.04, 0.07, 0.03, 0.06, 0.14, 0.05))
     trousers = random_cloth(rng, [background, top.colour], (0.84, 0.02, 0.04, 0.05, 0.02, 0.03, 0.0, 0.0))
     if rng.random() < 0.3:  # jeans
         colour = np.array([118, 90, 66], np.float32) * rng.uniform(0.45, 1.5)
-        trousers = Cloth(colour, colour * 1.3 + 12, "noise", 0.03, trousers.folds, trousers.shift)
+        trousers = Cloth(colour, colour * 1.18 + 6, "noise", 0.03, trousers.folds, trousers.shift)
     outfit = rng.choice(["casual", "sport", "suit", "dress", "coat", "jacket"], p=[0.5, 0.16, 0.07, 0.1, 0.06, 0.11])
     spare = _cloth_colours(rng, 4)
     worn: dict = {

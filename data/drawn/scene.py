@@ -77,7 +77,7 @@ def _position(
         if group and taken:
             other = taken[rng.integers(len(taken))]
             x = (other[0] + other[2]) / 2 + rng.choice([-1, 1]) * rng.uniform(0.45, 1.0) * wide - wide / 2
-        elif attempt == 0 and rng.random() < 0.16:  # cut by the frame
+        elif attempt == 0 and rng.random() < 0.1:  # cut by the frame
             x = rng.choice([-rng.uniform(0.15, 0.5) * wide, width - rng.uniform(0.5, 0.85) * wide])
             places.append((-1.0, x))
         overlap = sum(max(min(x + wide, b[2]) - max(x, b[0]), 0) / min(wide, b[2] - b[0]) for b in taken)

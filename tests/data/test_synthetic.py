@@ -75,6 +75,11 @@ def test_files_and_images_match(written, coco):
     assert coco.cats[1]["skeleton"] == SKELETON
 
 
+def test_seed_and_workers_at_the_default_size(written, tmp_path):
+    again = write_synthetic(tmp_path, 4, seed=3, size=SIZE, workers=2)
+    assert files(again.parent / "images").items() < files(written.parent / "images").items()
+
+
 def test_keypoints_are_those_of_the_coco_skeleton():
     assert tuple(load_skeleton("coco").dataset) == KEYPOINTS
 
@@ -188,6 +193,36 @@ def test_bad_arguments_are_named(tmp_path, arguments):
     with pytest.raises(UserError, match=next(iter(arguments))):
         write_synthetic(tmp_path / "out", **{"count": 1, "seed": 0, **arguments})
     assert not (tmp_path / "out").exists()
+
+
+def write_pictures(folder: Path, colours: list[int]) -> Path:
+    folder.mkdir()
+    for i, colour in enumerate(colours):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((90, 120, 3), colour, np.uint8))
+    return folder
+
+
+def test_people_are_drawn_into_photographs(tmp_path):
+    folder = write_pictures(tmp_path / "places", [255])
+    path = write_synthetic(tmp_path / "out", 6, seed=2, size=(96, 128), backgrounds=folder)
+    medians = [np.median(cv2.imread(str(picture))) for picture in sorted((path.parent / "images").iterdir())]
+    assert np.median(medians) > 200, "most of a picture is the white place"
+    assert len(COCO(str(path)).anns) >= 6
+
+
+def test_photographs_give_the_same_bytes_with_any_number_of_workers(tmp_path):
+    folder = write_pictures(tmp_path / "places", [40, 120, 200])
+    one, two = (write_synthetic(tmp_path / str(n), 5, seed=2, size=(96, 128), workers=n, backgrounds=folder) for n in (1, 2))
+    assert files(one.parent) == files(two.parent)
+
+
+def test_bad_backgrounds_are_named(tmp_path):
+    empty, broken = write_pictures(tmp_path / "empty", []), write_pictures(tmp_path / "broken", [])
+    (broken / "a.jpg").write_bytes(b"no picture")
+    for folder, words in ((tmp_path / "none", "not found"), (empty, "no pictures"), (broken, "a.jpg")):
+        with pytest.raises(UserError, match=words) as error:
+            write_synthetic(tmp_path / "out", 1, seed=2, size=(96, 128), backgrounds=folder)
+        assert "\n" not in str(error.value)
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
