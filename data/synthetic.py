@@ -6,7 +6,7 @@
 
 writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed and on i alone. With --video they are the
 frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
-track_id.
+track_id. With --backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import numpy as np
 from data.drawn.place import added, noise
 
 
-def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+def photographed(rng: np.random.Generator, image: np.ndarray, contrast: float = 1.0) -> np.ndarray:
     """Exposure, colour cast, blur and noise; one picture in five has something strong: dark, grey, grainy, shaken."""
     height, width = image.shape[:2]
     pixel = height / 256
@@ -23,12 +23,11 @@ def photographed(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     if rng.random() < 0.4:  # of the colours too
         layer = added(layer, cv2.merge([noise(rng, height, width, int(grain) // 2) for _ in range(3)]))
     image = added(image, layer)
-    cast = rng.normal(0, 0.16 if strong == "cast" else 0.035, 3)
+    cast = rng.normal(0, 0.11 if strong == "cast" else 0.035, 3)
     gain = np.exp(cast - cast.mean() + rng.normal(0.04, 0.08)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
     gamma, lift = np.exp(rng.normal(0, 0.13)), rng.uniform(30, 70) if strong == "hazy" else max(rng.normal(0, 5), 0)
     levels = np.arange(256)[:, None] / 255
-    contrast = rng.normal(1.07, 0.12)
-    levels = np.clip(0.47 + (levels**gamma - 0.47) * contrast, 0, 1)
+    levels = np.clip(0.47 + (levels**gamma - 0.47) * contrast * rng.normal(1, 0.12), 0, 1)
     curve = lift + (255 - lift) * np.clip(levels * gain, 0, 1) if strong != "hazy" else lift + 0.7 * 255 * levels
     image = cv2.LUT(image, np.clip(curve, 0, 255).astype(np.uint8)[:, None])
     if strong == "grey":

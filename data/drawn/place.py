@@ -11,6 +11,7 @@ import numpy as np
 from config.errors import UserError
 from config.files import existing_folder
 from data.drawn.looks import random_colour, random_colours
+from data.drawn.shade import SIDE, noise_banks
 from data.images import IMAGE_SUFFIXES, read_image
 
 SIZE_OF_DETAIL = 256  # pixels of picture height for which there are as many details as the numbers below say
@@ -37,16 +38,75 @@ def background(rng: np.random.Generator, height: int, width: int, horizon: float
 
 
 def textured(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Blotches of light and grain of several sizes over an image; some places are out of focus."""
+    """Blotches of light, dirt and grain of all sizes over an image; some places are out of focus."""
     height, width = image.shape[:2]
-    for cells, strength in ((5, rng.uniform(3, 11)), (24, rng.uniform(1, 5))):
-        grid = rng.normal(128, strength, (cells, cells + 2, 1)) + rng.normal(0, 0.12 * strength, (cells, cells + 2, 3))
-        image = added(image, cv2.resize(np.clip(grid, 0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC))
-    fine = cv2.resize(noise(rng, height // 2, width // 2, int(rng.integers(2, 13))), (width, height))
-    image = added(image, cv2.merge([fine] * 3))
-    if rng.random() < 0.5:
+    grid = rng.normal(128, rng.uniform(2, 9), (4, 5)).clip(0, 255).astype(np.uint8)
+    light = cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC)
+    rough = cv2.resize(_rough(rng, rng.uniform(2, 12)), (width, height))
+    image = added(image, cv2.merge([cv2.addWeighted(light, 1, rough, 1, -128)] * 3))
+    if rng.random() < 0.45:
         image = cv2.GaussianBlur(image, (0, 0), max(rng.uniform(0.4, 1.8) ** 2 * height / SIZE_OF_DETAIL, 0.3))
     return image
+
+
+def _rough(rng: np.random.Generator, strength: float) -> np.ndarray:
+    """(h, w) uint8 about 128: a part of a bank of noise of all sizes, squeezed or stretched at random."""
+    bank = noise_banks()[0]
+    h, w = rng.integers(SIDE // 3, SIDE, 2, endpoint=True)
+    y, x = rng.integers(SIDE - h + 1), rng.integers(SIDE - w + 1)
+    part = bank[y : y + h, x : x + w][:: rng.choice([-1, 1]), :: rng.choice([-1, 1])]
+    return cv2.convertScaleAbs(part, alpha=1.6 * strength, beta=128)
+
+
+def _cells(rng: np.random.Generator, height: int, width: int, strength: float) -> np.ndarray:
+    """(H, W) uint8 about 128: bricks, tiles, planks or panels, each of its own brightness, with joints."""
+    rows, columns = int(rng.integers(4, 24)), int(rng.integers(2, 20))
+    shades = rng.normal(128, strength, (rows, columns))
+    large = cv2.resize(shades.clip(0, 255).astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:  # every second row is shifted by half a brick
+        for r in range(1, rows, 2):
+            part = slice(r * height // rows, (r + 1) * height // rows)
+            large[part] = np.roll(large[part], width // columns // 2, 1)
+    joint = int(np.clip(128 - rng.uniform(5, 45), 0, 255))
+    for r in range(rows):
+        cv2.line(large, (0, r * height // rows), (width, r * height // rows), joint, 1)
+    for c in range(columns * (rng.random() < 0.6)):
+        cv2.line(large, (c * width // columns, 0), (c * width // columns, height), joint, 1)
+    return large
+
+
+def _ground_texture(rng: np.random.Generator, image: np.ndarray, level: int, strength: float, paved: bool) -> None:
+    """Texture of what lies flat, from the level down: the nearer, the coarser."""
+    height, width = image.shape[:2]
+    deep = height - level
+    if deep < 6:
+        return
+    side = SIDE
+    texture = _cells(rng, side, side, strength) if paved else cv2.resize(_rough(rng, strength), (side, side))
+    near, far = rng.uniform(0.7, 2.2) * width, rng.uniform(5, 14) * width  # how much of the ground a row shows
+    middle, scale = rng.uniform(0.3, 0.7) * width, side / width / (rng.uniform(0.8, 2.0) if paved else rng.uniform(0.25, 0.7))
+    corners = np.array([[-far / 2, 0], [far / 2, 0], [near / 2, 3 * width], [-near / 2, 3 * width]]) * scale + side / 2
+    seen = np.array([[middle - width, 0], [middle + width, 0], [middle + width, deep], [middle - width, deep]])
+    way = cv2.getPerspectiveTransform(corners.astype(np.float32), seen.astype(np.float32))
+    layer = cv2.warpPerspective(texture, way, (width, deep), borderMode=cv2.BORDER_WRAP)
+    image[level:] = added(image[level:], cv2.merge([layer] * 3))
+
+
+def _clutter(rng: np.random.Generator, image: np.ndarray, x: float, y: float, w: float, h: float, palette: np.ndarray) -> None:
+    """Small things of many shapes and colours in a part of the image, as on a shelf, a stall, a desk."""
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = max(int(x), 0), max(int(y), 0), min(int(x + w), width), min(int(y + h), height)
+    if x1 - x0 < 6 or y1 - y0 < 6:
+        return
+    part = image[y0:y1, x0:x1]
+    count = int(rng.integers(12, 45))
+    at, size = rng.uniform(0, 1, (count, 2)) * [x1 - x0, y1 - y0], height * rng.uniform(0.01, 0.05, (count, 2))
+    colours = np.clip(palette[rng.integers(len(palette), size=count)] * rng.uniform(0.4, 1.3, (count, 1)), 0, 255)
+    for (px, py), (sx, sy), colour, kind in zip(at, size, colours.tolist(), rng.random(count)):
+        if kind < 0.6:
+            cv2.rectangle(part, (int(px - sx), int(py - sy)), (int(px + sx), int(py + sy)), colour, -1)
+        else:
+            cv2.ellipse(part, (int(px), int(py)), (int(sx) + 1, int(sy) + 1), 180 * kind, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _gradient(image: np.ndarray, top: int, bottom: int, first: np.ndarray, last: np.ndarray) -> None:
@@ -75,16 +135,8 @@ def _floor(rng: np.random.Generator, image: np.ndarray, level: int, colour: np.n
     """From the level down: planks or tiles in perspective, or plain."""
     height, width = image.shape[:2]
     _gradient(image, level, height, colour * 0.82, colour * 1.08)
-    kind = rng.random()
-    if kind < 0.6:
-        line, middle, spread = (colour * rng.uniform(0.6, 0.9)).tolist(), width * rng.uniform(0.2, 0.8), rng.uniform(2.5, 6)
-        for x in np.arange(-3, 4, rng.uniform(0.08, 0.3)) * width:
-            start = (int(middle + (x - middle) / spread), level)
-            cv2.line(image, start, (int(x), height), line, 1, cv2.LINE_AA)
-        if kind < 0.35:
-            for step in 1 / np.linspace(0.12, 1, 9):
-                y = int(level + (height - level) / step)
-                cv2.line(image, (0, y), (width, y), line, 1, cv2.LINE_AA)
+    if rng.random() < 0.8:
+        _ground_texture(rng, image, level, rng.uniform(3, 16), rng.random() < 0.7)
 
 
 def _box_of_furniture(rng: np.random.Generator, image: np.ndarray, x: float, floor: float, w: float, h: float, colour: np.ndarray) -> None:
@@ -119,9 +171,8 @@ def _room(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
         x, slope = width * rng.uniform(0.1, 0.9), height * rng.uniform(0, 0.2)
         side = 0 if rng.random() < 0.5 else width
         _quad(image, np.array([[x, 0], [side, 0], [side, foot + slope], [x, foot]]), wall * rng.uniform(0.7, 0.92))
-    if rng.random() < 0.25:
-        for x in range(0, width, int(rng.integers(5, 22))):
-            cv2.line(image, (x, 0), (x, foot), (wall * 0.9).tolist(), int(rng.integers(1, 4)))
+    if rng.random() < 0.35 and foot > 10:
+        image[:foot] = added(image[:foot], cv2.merge([_cells(rng, foot, width, rng.uniform(1, 14))] * 3))
     _floor(rng, image, foot, floor)
     cv2.line(image, (0, foot), (width, foot), (wall * 0.6).tolist(), int(rng.integers(1, 4)))
     for _ in range(rng.integers(0, 4)):  # windows, doors, pictures
@@ -136,7 +187,13 @@ def _room(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
     for _ in range(rng.integers(0, 5)):
         w, h = width * rng.uniform(0.08, 0.35), height * rng.uniform(0.1, 0.5)
         floor_at = foot + rng.uniform(0.02, 0.25) * height
-        _box_of_furniture(rng, image, rng.uniform(-0.15, 0.95) * width, floor_at, w, h, _muted(rng, 1)[0] * rng.uniform(0.4, 1))
+        x = rng.uniform(-0.15, 0.95) * width
+        _box_of_furniture(rng, image, x, floor_at, w, h, _muted(rng, 1)[0] * rng.uniform(0.4, 1))
+        if rng.random() < 0.5:
+            _clutter(rng, image, x, floor_at - h - 0.12 * height, w, 0.13 * height, random_colours(rng, 5, (0, 200), (20, 250)))
+    if rng.random() < 0.3:
+        x, y, w, h = rng.uniform([-0.1, 0, 0.2, 0.1], [0.7, 0.5, 0.7, 0.4]) * [width, height, width, height]
+        _clutter(rng, image, x, y, w, h, random_colours(rng, 6, (0, 170), (20, 250)))
 
 
 def _sky(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
@@ -189,6 +246,9 @@ def _street(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
         x += w * rng.uniform(0.8, 1.15)
     ground = np.full(3, rng.uniform(70, 190)) + rng.normal(0, 8, 3)
     _floor(rng, image, min(level + int(0.05 * height), height - 1), ground)
+    if rng.random() < 0.5:
+        x, w = rng.uniform(-0.1, 0.8) * width, rng.uniform(0.2, 0.8) * width
+        _clutter(rng, image, x, level - 0.1 * height, w, 0.17 * height, _muted(rng, 8))
     for _ in range(rng.integers(0, 4)):  # cars
         w = width * rng.uniform(0.1, 0.4)
         x, foot, colour = rng.uniform(-0.2, 0.9) * width, level + height * rng.uniform(0.06, 0.2), random_colour(rng, (0, 230), (25, 235))
@@ -224,13 +284,7 @@ def _field(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
     for _ in range(rng.integers(0, 11)):  # trees and bushes
         size = height * rng.uniform(0.1, 0.6)
         _foliage(rng, image, rng.uniform(0, 1) * width, level - rng.uniform(0.1, 0.5) * size, size, _green(rng) * rng.uniform(0.5, 1))
-    deep = height - level
-    if deep > 8:  # grass, waves, footprints: the nearer, the coarser
-        for share, cells in ((0.35, 90), (1.0, 40)):
-            part = image[level : level + int(share * deep)]
-            grid = np.clip(rng.normal(128, rng.uniform(5, 17), (max(int(cells * 0.6), 2), cells)), 0, 255).astype(np.uint8)
-            layer = cv2.resize(grid, (width, len(part)), interpolation=cv2.INTER_LINEAR)
-            part[:] = added(part, cv2.merge([layer] * 3))
+    _ground_texture(rng, image, level, rng.uniform(6, 22), paved=False)
 
 
 def _court(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
@@ -255,6 +309,7 @@ def _court(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
         for i in range(rng.integers(0, 7)):
             _rectangle(image, x + (0.6 + 0.8 * i) * board, foot - 0.75 * board, 0.4 * board, 0.5 * board, 255 - colour)
     _gradient(image, foot, height, ground * 0.85, ground * 1.1)
+    _ground_texture(rng, image, foot, rng.uniform(2, 10), paved=rng.random() < 0.15)
     for _ in range(rng.integers(1, 6)):
         ends = (
             rng.uniform([-0.3, 0, -0.3, 0], [1.3, 1, 1.3, 1]) * [width, height - foot, width, height - foot] + [0, foot, 0, foot]

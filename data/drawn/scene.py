@@ -165,4 +165,4 @@ def draw_picture(
     if rng.random() < 0.1:
         put_before(rng, image, ids)
     annotations = annotate(rng, people, painted, ids)
-    return photographed(rng, image), annotations
+    return photographed(rng, image, 1.02 if backgrounds else 1.18), annotations

@@ -58,7 +58,7 @@ def smooth_noise(rng: np.random.Generator, cells: int, side: int = SIDE) -> np.n
 def noise_banks() -> tuple[np.ndarray, np.ndarray]:
     """(SIDE, SIDE) each within 1: noise of many sizes, and folds with light on one side."""
     rng = np.random.default_rng(0)
-    noise = sum(smooth_noise(rng, cells) / cells**0.5 for cells in (8, 16, 32, 64, 128))
+    noise = sum(smooth_noise(rng, cells) / cells**0.25 for cells in (8, 16, 32, 64, 128))
     hills = smooth_noise(rng, 8) + 0.7 * smooth_noise(rng, 16) + 0.25 * smooth_noise(rng, 32)
     hills = -np.abs(hills)  # valleys are round and ridges sharp
     folds = hills - np.roll(hills, (3, 4), (0, 1))
