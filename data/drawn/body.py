@@ -131,7 +131,7 @@ def _spine(bones: Skeleton, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 def trunk_tubes(bones: Skeleton, build: Build, looks: Looks) -> list[Tube]:
     """Trunk and neck, and what hangs from the waist."""
-    hem = 0.02 if looks.coat or looks.skirt else 0.1
+    hem = 0.02 if looks.skirt else -0.24 if looks.coat else 0.1  # under a coat there is coat wherever a leg is not
     t = np.concatenate([TRUNK_RINGS[:, 0], [hem + 0.004, hem - 0.004]])
     t = np.sort(t)[::-1]
     t = np.concatenate([t[:1] + 0.01, t])
@@ -178,7 +178,7 @@ def _hanging(bones: Skeleton, build: Build, looks: Looks) -> list[Tube]:
         hip, knee, ankle = j[f"{side}_hip"], j[f"{side}_knee"], j[f"{side}_ankle"]
         legs.append(hip + np.minimum(s, 1)[:, None] * (knee - hip) + np.maximum(s - 1, 0)[:, None] * (ankle - knee))
     left, right = legs
-    radius = np.interp(s, LEG[:, 0], LEG[:, 1]) * build.girth + 0.01 + 0.022 * s * looks.slack
+    radius = np.interp(s, LEG[:, 0], LEG[:, 1]) * build.girth + 0.015 + 0.022 * s * looks.slack
     waist = (np.interp(s, [0, 0.3], [1, 0]) * 0.22)[:, None] * (j["waist"] * 2)
     centres = (left + right) / 2 + waist
     way = np.gradient(centres, axis=0)

@@ -34,7 +34,7 @@ class View:
 
     elevation: float = 0.06
     distance: float = 5.0
-    coarse: bool = False  # for small figures
+    stature: float = 250.0  # in pixels, from which follows how fine the net must be
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def build_figure(pose: Pose, looks: Looks, build: Build, view: View = View()) ->
     joints = np.concatenate([face, [bones.joints[name] for name in KEYPOINTS[5:]]])
     keypoints = _projected(joints, view)
     labels = _labels(bones.frames["head"] @ about_x(-view.elevation), keypoints[:, 2], bool(looks.skirt or looks.coat))
-    return _figure(mesh_of(tubes, view.coarse), looks, view, keypoints[:, :2], labels, pose.kind)
+    return _figure(mesh_of(tubes, view.stature), looks, view, keypoints[:, :2], labels, pose.kind)
 
 
 def _figure(mesh: Mesh, looks: Looks, view: View, keypoints: np.ndarray, labels: list[tuple[int, ...]], kind: str) -> Figure:
@@ -88,7 +88,7 @@ def _figure(mesh: Mesh, looks: Looks, view: View, keypoints: np.ndarray, labels:
 
 def thing_figure(rng: np.random.Generator, background: np.ndarray, view: View) -> Figure:
     """Something that is no person, and has no keypoints."""
-    return _figure(mesh_of(random_thing(rng), view.coarse), random_looks(rng, background), view, np.zeros((0, 2)), [], "thing")
+    return _figure(mesh_of(random_thing(rng), view.stature), random_looks(rng, background), view, np.zeros((0, 2)), [], "thing")
 
 
 def _labels(head: np.ndarray, depth: np.ndarray, skirt: bool) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 RINGS, COLUMNS = 16, 17  # the last column is the first once more
-THIN_BELOW = 0.013  # statures: the net of a thinner tube is always coarse
+THIN_BELOW = 8  # pixels: the net of a thinner tube has every second ring and column only
 EVEN = np.linspace(0, 1, RINGS - 2)
 ANGLES = np.linspace(-np.pi, np.pi, COLUMNS)  # 0 is the front
 
@@ -112,8 +112,8 @@ def _triangles(tubes: list[Tube], coarse: np.ndarray) -> tuple[np.ndarray, np.nd
     return tuple(np.concatenate(part) for part in zip(*parts))
 
 
-def mesh_of(tubes: list[Tube], coarse: bool = False) -> Mesh:
-    """One net of all tubes; coarse: with a quarter of the triangles, for small figures."""
+def mesh_of(tubes: list[Tube], stature: float) -> Mesh:
+    """One net of all tubes; what is thin at so many pixels of stature has a quarter of the triangles."""
     stacked = np.array([[t.centres, t.across, t.deep] for t in tubes])  # (B, 3, K, 3)
     square = np.array([t.square for t in tubes])[:, None, None, None]
     sin, cos = np.sin(ANGLES)[:, None], np.cos(ANGLES)[:, None]
@@ -135,5 +135,5 @@ def mesh_of(tubes: list[Tube], coarse: bool = False) -> Mesh:
     shape = points.shape[:3]
     along = np.array([t.along for t in tubes])[..., None]
     uv = np.stack([np.broadcast_to(v, shape) for v in (ANGLES, along, radius)], -1)
-    triangles, material, label = _triangles(tubes, (radius[:, 0, 0] < THIN_BELOW) | coarse)
+    triangles, material, label = _triangles(tubes, radius[:, 0, 0] * stature < THIN_BELOW)
     return Mesh(points.reshape(-1, 3), normals.reshape(-1, 3), uv.reshape(-1, 3), triangles, material, label)

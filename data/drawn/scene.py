@@ -18,7 +18,6 @@ from data.drawn.place import background, photograph
 from data.drawn.shade import Light, matched, random_light
 
 PEOPLE = (0.42, 0.28, 0.13, 0.07, 0.04, 0.03, 0.02, 0.01)  # shares of pictures with 1, 2, ... people
-COARSE_BELOW = 100  # pixels of stature
 SHOTS = {"whole": 0.62, "half": 0.13, "far": 0.09, "group": 0.16}
 
 
@@ -38,7 +37,7 @@ class Shot:
 
     def view(self, stature: float) -> View:
         distance = self.focal / stature
-        return View(float(np.arctan((self.eye - 0.55) / distance)), max(distance, 1.7), stature < COARSE_BELOW)
+        return View(float(np.arctan((self.eye - 0.55) / distance)), max(distance, 1.7), stature)
 
 
 def random_shot(rng: np.random.Generator, height: int, width: int) -> Shot:
@@ -128,10 +127,10 @@ def _paint_crowd(rng: np.random.Generator, image: np.ndarray, ids: np.ndarray, s
     stature, x = min(height, width) * rng.uniform(0.08, 0.13), rng.uniform(0.05, 0.7) * width
     y = float(np.clip(shot.feet(stature) - 0.5 * stature, 0.2 * height, 0.7 * height))
     colour = np.array(cv2.mean(image)[:3])
-    figures = [random_figure(rng, colour, shot.view(stature)) for _ in range(3)]
+    figures = [random_figure(rng, colour, shot.view(stature)) for _ in range(2)]
     for i in range(rng.integers(6, 13)):
         origin = np.array([x + i * 0.4 * stature + rng.uniform(-4, 4), y + rng.uniform(-0.08, 0.08) * stature])
-        paint_person(image, ids, (figures[i % 3], stature * rng.uniform(0.85, 1.1), origin), CROWD, light)
+        paint_person(image, ids, (figures[i % 2], stature * rng.uniform(0.85, 1.1), origin), CROWD, light)
 
 
 def draw_picture(
