@@ -73,7 +73,7 @@ def cast_shadow(image: np.ndarray, person: Placed, light: Light, elevation: floa
     y = (points[:, 2] - above * slope[2]) * tilt * stature + feet - 0.01 * stature
     soft = float(np.clip(light.ambient.mean() - 0.35, 0, 0.5)) * 2  # under clouds only what is near the ground keeps light off
     near = above < 1.2 - soft
-    step = max(int(0.016 * stature), 1)
+    step = max(int(0.022 * stature), 1)
     reach = 3 * step
     x, y = x[near], y[near]
     x0, y0 = max(int(x.min()) - reach, 0), max(int(y.min()) - reach, 0)
@@ -84,7 +84,7 @@ def cast_shadow(image: np.ndarray, person: Placed, light: Light, elevation: floa
     rows, columns = ((y - y0) // step).astype(int), ((x - x0) // step).astype(int)
     inside = (rows >= 0) & (columns >= 0) & (rows < mask.shape[0]) & (columns < mask.shape[1])
     mask[rows[inside], columns[inside]] = 1
-    mask = cv2.blur(cv2.dilate(mask, np.ones((2, 3), np.uint8)), (3, 3))
+    mask = cv2.blur(cv2.dilate(mask, np.ones((3, 3), np.uint8)), (3, 3))
     mask = cv2.resize(mask, (x1 - x0, y1 - y0))
     target = image[y0:y1, x0:x1]
     target[:] = target * (1 - (0.55 - 0.3 * soft) * mask)[..., None]

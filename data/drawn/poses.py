@@ -11,6 +11,7 @@ KINDS = {"stand": 0.21, "walk": 0.14, "run": 0.055, "raise": 0.05, "wave": 0.075
          "folded": 0.025, "sit": 0.035, "sit on a chair": 0.05, "crouch": 0.025, "kneel": 0.015, "bend": 0.025, "swing": 0.025,
          "jump": 0.015, "board": 0.015, "lie": 0.012, "hands on the ground": 0.006}  # fmt: skip
 KINDS["free"] = 1 - sum(KINDS.values())
+Rng = np.random.Generator
 TRIES = 4  # of a pose whose hands would be inside the body
 
 
@@ -53,7 +54,8 @@ def random_pose(rng: np.random.Generator) -> Pose:
     return pose
 
 
-def _posed(rng: np.random.Generator, kind: str) -> Pose:
+def _posed(rng: Rng, kind: str) -> Pose:
+    """Somebody who stands, shaped into the kind; what shapes has degrees, and two sides in random order."""
     arms = _both(rng, [2, 9, -10, 16], [9, 5, 18, 12])
     legs = _both(rng, [1, 4, 8, 4, 0], [4, 3, 8, 4, 2])
     body = dict(zip(("lean", "sway", "twist"), rng.normal([3, 0, 0], [4, 3, 7])))
@@ -77,7 +79,7 @@ def _in_radians(rng: np.random.Generator, pose: Pose) -> Pose:
     return pose
 
 
-def _stand(rng, pose, first, second) -> None:
+def _stand(rng: Rng, pose: Pose, first: str, second: str) -> None:
     if rng.random() < 0.4:  # the weight on one leg
         pose.legs[first] += [rng.uniform(4, 18), rng.uniform(0, 8), 6, rng.uniform(8, 26), 0]
         pose.sway += rng.normal(0, 4)
@@ -91,7 +93,7 @@ def _stand(rng, pose, first, second) -> None:
             pose.arms[side] = rng.normal([18, 8, -50, 62], [6, 5, 8, 10])
 
 
-def _walk(rng, pose, first, second) -> None:
+def _walk(rng: Rng, pose: Pose, first: str, second: str) -> None:
     step, lift = rng.uniform(12, 32), rng.uniform(5, 55)
     pose.legs[first] += [step, 0, -5, rng.uniform(0, 14), 8]
     pose.legs[second] += [-0.7 * step, 0, -5, lift, -18]
@@ -100,7 +102,7 @@ def _walk(rng, pose, first, second) -> None:
     _turned_aside(rng, pose, 0.3)
 
 
-def _run(rng, pose, first, second) -> None:
+def _run(rng: Rng, pose: Pose, first: str, second: str) -> None:
     reach = rng.uniform(0.5, 1)
     pose.legs[first] += [65 * reach, 0, -8, 75 * reach + rng.normal(0, 12), 0]
     pose.legs[second] += [-22 * reach, 0, -8, rng.uniform(10, 95), -25]
@@ -110,29 +112,29 @@ def _run(rng, pose, first, second) -> None:
     _turned_aside(rng, pose, 0.45)
 
 
-def _turned_aside(rng, pose, share: float) -> None:
+def _turned_aside(rng: Rng, pose: Pose, share: float) -> None:
     if rng.random() < share:
         pose.yaw = rng.choice([-1, 1]) * rng.uniform(35, 110)
 
 
-def _raise(rng, pose, first, second) -> None:
+def _raise(rng: Rng, pose: Pose, first: str, second: str) -> None:
     high = rng.uniform(0, 1)
     for side in SIDES:
         pose.arms[side] = rng.normal([10 + 60 * high, 105 + 35 * high, -10, 25], [15, 15, 25, 22])
 
 
-def _wave(rng, pose, first, second) -> None:
+def _wave(rng: Rng, pose: Pose, first: str, second: str) -> None:
     pose.arms[first] = rng.normal([20, 105, -20, 45], [30, 26, 40, 32])
     if rng.random() < 0.3:
         pose.arms[second] = rng.normal([-5, 40, -60, 80], [10, 7, 12, 12])
 
 
-def _akimbo(rng, pose, first, second) -> None:
+def _akimbo(rng: Rng, pose: Pose, first: str, second: str) -> None:
     for side in (first, second) if rng.random() < 0.65 else (first,):
         pose.arms[side] = rng.normal([-14, 44, -62, 84], [6, 6, 8, 9])
 
 
-def _hold(rng, pose, first, second) -> None:
+def _hold(rng: Rng, pose: Pose, first: str, second: str) -> None:
     """Forearms before the body: eating, reading, at the telephone."""
     for side in (first, second) if rng.random() < 0.6 else (first,):
         pose.arms[side] = rng.normal([18, 8, -28, 88], [14, 8, 16, 20])
@@ -141,19 +143,19 @@ def _hold(rng, pose, first, second) -> None:
     pose.head[1] += rng.uniform(0, 22)
 
 
-def _reach(rng, pose, first, second) -> None:
+def _reach(rng: Rng, pose: Pose, first: str, second: str) -> None:
     for side in (first, second) if rng.random() < 0.45 else (first,):
         pose.arms[side] = rng.normal([68, 14, -10, 22], [24, 14, 20, 18])
     pose.lean += rng.uniform(-2, 18)
     pose.twist += rng.normal(0, 12)
 
 
-def _folded(rng, pose, first, second) -> None:
+def _folded(rng: Rng, pose: Pose, first: str, second: str) -> None:
     for side in SIDES:
         pose.arms[side] = rng.normal([26, 6, -62, 98], [5, 4, 5, 6])
 
 
-def _sit(rng, pose, first, second) -> None:
+def _sit(rng: Rng, pose: Pose, first: str, second: str) -> None:
     apart = rng.uniform(2, 20)
     for side in SIDES:
         thigh = rng.uniform(76, 98)
@@ -170,7 +172,7 @@ def _sit(rng, pose, first, second) -> None:
         pose.arms[first] = rng.normal([50, 20, -20, 110], [20, 20, 20, 20])
 
 
-def _crouch(rng, pose, first, second) -> None:
+def _crouch(rng: Rng, pose: Pose, first: str, second: str) -> None:
     thigh, deep = rng.uniform(60, 110), rng.uniform(0, 15)
     for side in SIDES:
         pose.legs[side] = np.array([thigh + rng.normal(0, 6), rng.uniform(6, 30), 12, thigh + 25 + deep, 0])
@@ -180,7 +182,7 @@ def _crouch(rng, pose, first, second) -> None:
     _turned_aside(rng, pose, 0.5)
 
 
-def _kneel(rng, pose, first, second) -> None:
+def _kneel(rng: Rng, pose: Pose, first: str, second: str) -> None:
     pose.legs[first] = rng.normal([88, 10, 0, 92, 0], [8, 5, 5, 8, 3])
     pose.legs[second] = rng.normal([2, 6, 0, 92, -40], [8, 4, 5, 8, 5])
     if rng.random() < 0.4:
@@ -191,7 +193,7 @@ def _kneel(rng, pose, first, second) -> None:
     _turned_aside(rng, pose, 0.6)
 
 
-def _bend(rng, pose, first, second) -> None:
+def _bend(rng: Rng, pose: Pose, first: str, second: str) -> None:
     pose.lean = rng.uniform(35, 95)
     for side in SIDES:
         pose.arms[side] = rng.normal([pose.lean + 8, 8, 0, 14], [16, 8, 12, 12])
@@ -200,7 +202,7 @@ def _bend(rng, pose, first, second) -> None:
     _turned_aside(rng, pose, 0.7)
 
 
-def _swing(rng, pose, first, second) -> None:
+def _swing(rng: Rng, pose: Pose, first: str, second: str) -> None:
     """A racket, a bat, a throw, a kick."""
     if rng.random() < 0.5:
         pose.arms[first] = rng.normal([60, 70, 10, 45], [50, 35, 35, 30])
@@ -216,14 +218,14 @@ def _swing(rng, pose, first, second) -> None:
     pose.sway += rng.normal(0, 10)
 
 
-def _jump(rng, pose, first, second) -> None:
+def _jump(rng: Rng, pose: Pose, first: str, second: str) -> None:
     for side in SIDES:
         pose.legs[side] = rng.normal([42, 20, 10, 65, -25], [26, 12, 10, 30, 10])
         pose.arms[side] = rng.normal([55, 70, 0, 30], [40, 30, 25, 22])
     pose.tilt = rng.normal(0, 14)
 
 
-def _board(rng, pose, first, second) -> None:
+def _board(rng: Rng, pose: Pose, first: str, second: str) -> None:
     low = rng.uniform(15, 60)
     for side in SIDES:
         pose.legs[side] = np.array([low, 22, 18, 1.7 * low, 0]) + rng.normal(0, 4, 5)
@@ -233,7 +235,7 @@ def _board(rng, pose, first, second) -> None:
     pose.tilt = rng.normal(0, 9)
 
 
-def _lie(rng, pose, first, second) -> None:
+def _lie(rng: Rng, pose: Pose, first: str, second: str) -> None:
     pose.pitch = rng.choice([-1, 1]) * rng.uniform(80, 100)
     pose.yaw = rng.choice([-90, 90]) + rng.normal(0, 28)
     for side in SIDES:
@@ -241,7 +243,7 @@ def _lie(rng, pose, first, second) -> None:
         pose.arms[side] = rng.normal([30, 40, 0, 40], [40, 35, 20, 35])
 
 
-def _hands_on_the_ground(rng, pose, first, second) -> None:
+def _hands_on_the_ground(rng: Rng, pose: Pose, first: str, second: str) -> None:
     if rng.random() < 0.6:  # on hands and knees, or press-ups
         down, knee = 90, rng.choice([3, 85])
         pose.lean, pose.pitch = 0, -75 if knee < 10 else 0
@@ -259,7 +261,7 @@ def _hands_on_the_ground(rng, pose, first, second) -> None:
             pose.legs[side] += rng.normal([5, 12, 0, 15, -25], [18, 14, 6, 18, 6])
 
 
-def _free(rng, pose, first, second) -> None:
+def _free(rng: Rng, pose: Pose, first: str, second: str) -> None:
     """Anything that the joints allow, but near the middle."""
     for side in SIDES:
         share = rng.beta(2, 2, 4)

@@ -14,7 +14,8 @@ THIN = np.array([[0, 1.0, 1.0], [1, 1.0, 1.0]])
 
 def things_of(bones: Skeleton, looks: Looks, pose: Pose) -> tuple[list[Tube], tuple[str, ...]]:
     """Tubes, and the sides whose hands grip one of them."""
-    tubes = _seat(bones, pose) if pose.kind == "sit on a chair" else _board(bones) if pose.kind == "board" else []
+    below = {"sit on a chair": _seat, "sit": _bench, "board": _board}.get(pose.kind)
+    tubes = below(bones, pose) if below else []
     if not looks.held or pose.kind == "hands on the ground":
         return tubes, ()
     if looks.held == "backpack":
@@ -70,7 +71,16 @@ def _seat(bones: Skeleton, pose: Pose) -> list[Tube]:
     return tubes
 
 
-def _board(bones: Skeleton) -> list[Tube]:
+def _bench(bones: Skeleton, pose: Pose) -> list[Tube]:
+    """A bench, a wall or a box below the pelvis, down to the feet."""
+    turn, down = about_y(pose.yaw), np.array([0.0, 1.0, 0.0])
+    top = bones.joints["pelvis"] + 0.065 * down + 0.02 * turn[2]
+    deep = max(max(bones.joints["left_toe"][1], bones.joints["right_toe"][1]) - top[1], 0.05) / 2
+    wide = 0.16 + 0.5 * abs(np.sin(7 * pose.sway))  # as anything that differs from person to person
+    return [box(top + deep * down, wide * turn[0], deep * down, 0.15 * turn[2], THING, NOBODY)]
+
+
+def _board(bones: Skeleton, pose: Pose) -> list[Tube]:
     """A board below both feet."""
     heels = bones.joints["left_ankle"], bones.joints["right_ankle"]
     middle = (heels[0] + heels[1]) / 2 + [0, 0.05, 0]
