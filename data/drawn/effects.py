@@ -24,14 +24,16 @@ def photographed(rng: np.random.Generator, image: np.ndarray, contrast: float = 
         layer = added(layer, cv2.merge([noise(rng, height, width, int(grain) // 2) for _ in range(3)]))
     image = added(image, layer)
     cast = rng.normal(0, 0.11 if strong == "cast" else 0.035, 3)
-    gain = np.exp(cast - cast.mean() + rng.normal(0.04, 0.08)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
+    gain = np.exp(cast - cast.mean() + rng.normal(0.09, 0.08)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
     gamma, lift = np.exp(rng.normal(0, 0.13)), rng.uniform(30, 70) if strong == "hazy" else max(rng.normal(0, 5), 0)
     levels = np.arange(256)[:, None] / 255
     levels = np.clip(0.47 + (levels**gamma - 0.47) * contrast * rng.normal(1, 0.12), 0, 1)
     curve = lift + (255 - lift) * np.clip(levels * gain, 0, 1) if strong != "hazy" else lift + 0.7 * 255 * levels
     image = cv2.LUT(image, np.clip(curve, 0, 255).astype(np.uint8)[:, None])
+    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    pale = float(rng.uniform(0, 0.35))
+    image = cv2.addWeighted(image, 1 - pale, cv2.merge([grey] * 3), pale, 0)
     if strong == "grey":
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         tone = np.array([0.85, 0.97, 1.1]) if rng.random() < 0.3 else np.ones(3)
         image = np.clip(grey[..., None] * tone, 0, 255).astype(np.uint8)
     if rng.random() < 0.15:  # darker corners

@@ -17,6 +17,7 @@ from data.drawn.paint import Placed, paint_person
 from data.drawn.place import background, photograph
 from data.drawn.shade import Light, matched, random_light
 
+CONTRAST = 1.34  # with which drawn places are as bright and dark as photographs
 PEOPLE = (0.42, 0.28, 0.13, 0.07, 0.04, 0.03, 0.02, 0.01)  # shares of pictures with 1, 2, ... people
 SHOTS = {"whole": 0.62, "half": 0.13, "far": 0.09, "group": 0.16}
 
@@ -164,4 +165,4 @@ def draw_picture(
     if rng.random() < 0.1:
         put_before(rng, image, ids)
     annotations = annotate(rng, people, painted, ids)
-    return photographed(rng, image, 1.02 if backgrounds else 1.18), annotations
+    return photographed(rng, image, 1.02 if backgrounds else CONTRAST), annotations
