@@ -27,7 +27,8 @@ def photographed(rng: np.random.Generator, image: np.ndarray, contrast: float = 
     gain = np.exp(cast - cast.mean() + rng.normal(0.09, 0.08)) * (rng.uniform(0.3, 0.55) if strong == "dark" else 1)
     gamma, lift = np.exp(rng.normal(0, 0.13)), rng.uniform(30, 70) if strong == "hazy" else max(rng.normal(0, 5), 0)
     levels = np.arange(256)[:, None] / 255
-    levels = np.clip(0.47 + (levels**gamma - 0.47) * contrast * rng.normal(1, 0.12), 0, 1)
+    steeper = np.clip(contrast * rng.normal(1, 0.12) - 1, -0.4, 0.7)  # in the middle, and flatter in lights and shadows
+    levels = levels**gamma - steeper * np.sin(2 * np.pi * levels**gamma) / (2 * np.pi)
     curve = lift + (255 - lift) * np.clip(levels * gain, 0, 1) if strong != "hazy" else lift + 0.7 * 255 * levels
     image = cv2.LUT(image, np.clip(curve, 0, 255).astype(np.uint8)[:, None])
     grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)

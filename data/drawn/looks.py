@@ -90,7 +90,7 @@ def _cloth_colours(rng: np.random.Generator, count: int) -> np.ndarray:
     greys = rng.choice([26, 42, 65, 95, 135, 175, 212, 236], count) + rng.normal(0, 5, count)
     hsv[:, 2] = np.where(kind == 0, greys, hsv[:, 2])
     colours = cv2.cvtColor(np.clip(hsv, 0, 255).astype(np.uint8)[None], cv2.COLOR_HSV2BGR)[0]
-    return np.clip(colours * [0.97, 0.95, 1.04], 14, 245).astype(np.float32)
+    return np.clip(colours * [0.97, 0.95, 1.04], 20, 245).astype(np.float32)
 
 
 def _unlike(rng: np.random.Generator, colours: np.ndarray, others: list[np.ndarray]) -> np.ndarray:

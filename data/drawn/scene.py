@@ -17,7 +17,7 @@ from data.drawn.paint import Placed, paint_person
 from data.drawn.place import background, photograph
 from data.drawn.shade import Light, matched, random_light
 
-CONTRAST = 1.34  # with which drawn places are as bright and dark as photographs
+CONTRAST = 1.4  # with which drawn places are as bright and dark as photographs
 PEOPLE = (0.42, 0.28, 0.13, 0.07, 0.04, 0.03, 0.02, 0.01)  # shares of pictures with 1, 2, ... people
 SHOTS = {"whole": 0.62, "half": 0.13, "far": 0.09, "group": 0.16}
 
