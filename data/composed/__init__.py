@@ -1,0 +1,1 @@
+"""Pictures put together from people cut out of photographs."""

@@ -1,0 +1,149 @@
+"""The people of annotated photographs who can be cut out, and the parts of these photographs that show nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from config.errors import UserError
+from config.load import load_skeleton
+from data.formats.coco import box_and_area, file_keypoints, has_outline, image_files, keypoint_category, load_coco, naming_file
+
+HEAD, SHOULDERS, ELBOWS, WRISTS, HIPS, KNEES, ANKLES = slice(0, 5), [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]  # COCO's order
+BODY = slice(5, 17)
+# What each bone measures in lengths of an upright torso seen from the front; whichever are foreshortened, some bones are not
+BONES = [(5, 11, 1.0), (6, 12, 1.0), (5, 6, 0.72), (11, 13, 0.9), (12, 14, 0.9), (13, 15, 0.85), (14, 16, 0.85), (5, 7, 0.62), (6, 8, 0.62),
+         (7, 9, 0.55), (8, 10, 0.55)]  # fmt: skip
+LONGEST_BONE = 1.75  # times what the others say
+
+
+@dataclass(frozen=True, eq=False)  # each is itself alone, and can be looked up as such
+class Person:
+    """Somebody in a photograph. keypoints (17, 3): x, y, v of a file, in COCO's order; others (O, 17, 3): everybody else's there."""
+
+    image: Path
+    keypoints: np.ndarray
+    others: np.ndarray
+    outline: dict | None  # the annotation, where it has one
+
+    @property
+    def unit(self) -> float:
+        """Length of the torso in pixels, had it been seen from the front; of wrong labels, a few do not matter."""
+        return float(np.percentile(self._bones, 70))
+
+    @property
+    def credible(self) -> bool:
+        """Whether no bone is far longer than the others say."""
+        return bool(self._bones.max() < LONGEST_BONE * self.unit)
+
+    @property
+    def _bones(self) -> np.ndarray:
+        """(B,) the length of a torso in pixels, as each bone tells it."""
+        a, b, length = zip(*BONES)
+        return np.linalg.norm(self.keypoints[list(a), :2] - self.keypoints[list(b), :2], axis=1) / length
+
+    @property
+    def uprightness(self) -> float:
+        """1 where the shoulders are right above the hips, -1 right below."""
+        spine = self.keypoints[HIPS, :2].mean(0) - self.keypoints[SHOULDERS, :2].mean(0)
+        return float(spine[1] / max(np.linalg.norm(spine), 1e-6))
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A picture and where it shows somebody, or may: boxes (B, 4) x, y, width, height, of crowds too."""
+
+    image: Path
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sources:
+    """All that pictures are put together from. labelled (K,): places in COCO's order of the keypoints that the files label."""
+
+    people: list[Person]
+    sizes: np.ndarray  # (P,) `Person.unit` of each
+    upright: np.ndarray  # (P,) `Person.uprightness` of each
+    photographs: list[Photograph]
+    labelled: np.ndarray
+    names: list[str]  # of the labelled keypoints
+
+
+@lru_cache(maxsize=1)  # each process reads them once
+def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...], least_unit: float = 12.0) -> Sources:
+    """Read annotation files and find their images; people with a shorter `unit` than this many pixels are left out.
+
+    Raises UserError where a file or an image is missing, the files label different keypoints or not all from shoulders to ankles, or
+    nobody can be used.
+    """
+    if len(folders) not in (1, len(annotations)):
+        raise UserError(f"--images: {len(folders)} for {len(annotations)} annotation files; expected one for all, or one for each")
+    people: list[Person] = []
+    photographs: list[Photograph] = []
+    labelled: np.ndarray | None = None
+    for path, folder in zip(annotations, folders if len(folders) == len(annotations) else folders * len(annotations)):
+        there, of_file, places = _read_file(path, folder)
+        if labelled is not None and not np.array_equal(labelled, places):
+            raise UserError(f"annotation file {path}: labels other keypoints than {annotations[0]}; compose pictures of each")
+        labelled = places
+        people += [person for person in of_file if person.unit >= least_unit and person.credible]
+        photographs += there
+    if not people:
+        raise UserError(
+            f"annotation file {annotations[0]}: nobody in it is labelled from shoulders to ankles and large enough to be cut out"
+        )
+    names = list(load_skeleton("coco").dataset)
+    sizes, upright = np.array([person.unit for person in people]), np.array([person.uprightness for person in people])
+    return Sources(people, sizes, upright, photographs, labelled, [names[k] for k in labelled])
+
+
+def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person], np.ndarray]:
+    """The photographs of one annotation file, its people with a whole body, and the keypoints that it labels."""
+    coco = load_coco(path)
+    category, order = keypoint_category(coco, load_skeleton("coco"), path)
+    if (order[BODY] < 0).any():
+        raise UserError(f"annotation file {path}: does not label everything from shoulders to ankles, which people are cut out by")
+    photographs, people = [], []
+    for image_id, image in image_files(coco, path, folder).items():
+        of_image = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+        with naming_file(path):
+            boxes = np.array([box_and_area(annotation, order)[0] for annotation in of_image]).reshape(-1, 4)
+            single = [annotation for annotation in of_image if not annotation.get("iscrowd")]
+            points = np.array([file_keypoints(annotation, order) for annotation in single]).reshape(-1, len(order), 3)
+        photographs.append(Photograph(image, boxes))
+        for number in np.flatnonzero((points[:, BODY, 2] > 0).all(1)).tolist():
+            outline = single[number] if has_outline(single[number]) else None
+            people.append(Person(image, points[number], np.delete(points, number, 0), outline))
+    return photographs, people, np.flatnonzero(order >= 0)
+
+
+def free_part(height: int, width: int, boxes: np.ndarray, grown: float = 0.12, cells: int = 24) -> tuple[int, int, int, int]:
+    """x0, y0, x1, y1 of the largest rectangle of an image, in cells of a grid, that no box (B, 4) reaches, grown by a part of its size."""
+    taken = np.zeros((cells, cells), bool)
+    steps = np.array([width, height, width, height]) / cells
+    for x, y, w, h in np.asarray(boxes).tolist():
+        margin = grown * max(w, h)
+        x0, y0, x1, y1 = np.array([x - margin, y - margin, x + w + margin, y + h + margin]) / steps
+        taken[max(int(y0), 0) : max(int(np.ceil(y1)), 0), max(int(x0), 0) : max(int(np.ceil(x1)), 0)] = True
+    best, found = 0, (0, 0, 0, 0)
+    for left in range(cells):
+        blocked = np.zeros(cells, bool)
+        for right in range(left, cells):
+            blocked |= taken[:, right]
+            edges = np.flatnonzero(np.concatenate([[True], blocked, [True]]))
+            runs = np.diff(edges) - 1
+            longest = int(runs.argmax())
+            if runs[longest] * (right + 1 - left) > best:
+                best = int(runs[longest]) * (right + 1 - left)
+                found = left, int(edges[longest]), right + 1, int(edges[longest] + runs[longest])
+    return tuple(int(v) for v in np.array(found) * steps)
+
+
+def reach(people: Sequence[np.ndarray]) -> np.ndarray:
+    """(4,) x0, y0, x1, y1 around labelled keypoints (17, 3) of some people."""
+    points = np.concatenate([keypoints[keypoints[:, 2] > 0, :2] for keypoints in people])
+    return np.concatenate([points.min(0), points.max(0)])

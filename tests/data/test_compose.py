@@ -1,0 +1,269 @@
+"""Composed pictures: people cut out by their keypoints, put before others' backgrounds, and annotated as they can be seen there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from places import ROOT, SHARED
+from pycocotools.coco import COCO
+
+from config.errors import UserError
+from config.load import load_skeleton
+from data import compose
+from data.coco_masks_hdf5 import build_hdf5
+from data.compose import write_composed
+from data.composed.backdrop import covered, free_piece
+from data.composed.cutout import cut_out
+from data.composed.people import free_part, read_sources
+from data.composed.scene import Canvas, Shown, annotate, moved
+from data.people_file import PeopleFile
+from data.synthetic import write_synthetic
+
+NAMES = list(load_skeleton("coco").dataset)
+BODY = NAMES[5:]
+COUNT = 14
+PHOTOS = SHARED / "data" / "photos"
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Path:
+    """Drawn people's annotation file."""
+    return write_synthetic(tmp_path_factory.mktemp("drawn"), 40, seed=5)
+
+
+@pytest.fixture(scope="module")
+def sources(drawn) -> Path:
+    """The same people as photographs have them that label no faces and no outlines."""
+    content = json.loads(drawn.read_text())
+    content["categories"][0]["keypoints"] = BODY
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][15:]
+        if not annotation["iscrowd"]:
+            del annotation["segmentation"]
+    path = drawn.with_name("body.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def walls(tmp_path_factory) -> Path:
+    """A folder of backgrounds, grey walls."""
+    folder = tmp_path_factory.mktemp("walls")
+    for shade in (90, 160):
+        cv2.imwrite(str(folder / f"{shade}.png"), np.full((90, 120, 3), shade, np.uint8))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def written(sources, walls, tmp_path_factory) -> Path:
+    return composed(sources, tmp_path_factory.mktemp("composed"), COUNT, backgrounds=walls)
+
+
+def composed(sources: Path, output: Path, count: int, seed: int = 3, **options) -> Path:
+    return write_composed([sources], [sources.parent / "images"], output, count, seed, **{"longest": 200, **options})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_people_are_cut_out_by_their_keypoints(drawn, sources):
+    """Nearly as their outlines say, which were not given."""
+    images = (drawn.parent / "images",)
+    known = {p.keypoints[5:].tobytes(): p for p in read_sources((drawn,), images).people}
+    shares, used = [], 0
+    for person in read_sources((sources,), images).people:
+        outline = known[person.keypoints[5:].tobytes()].outline
+        found, true = cut_out(person), cut_out(replace(person, outline=outline))
+        if found is not None:
+            used += 1
+            shares.append(np.minimum(found.mask, true.mask).sum() / np.maximum(found.mask, true.mask).sum())
+    assert used >= 20 and used > 0.5 * len(known)
+    assert np.median(shares) > 0.75 and np.percentile(shares, 10) > 0.55
+
+
+def test_same_seed_same_bytes_with_any_number_of_workers(sources, walls, tmp_path):
+    """And with fewer pictures the same ones, so that nothing depends on who was cut out before."""
+    one = composed(sources, tmp_path / "one", 4, backgrounds=walls)
+    two = composed(sources, tmp_path / "two", 4, backgrounds=walls, workers=2)
+    fewer = composed(sources, tmp_path / "fewer", 2, backgrounds=walls)
+    other = composed(sources, tmp_path / "other", 2, seed=4, backgrounds=walls)
+    assert files(one.parent) == files(two.parent)
+    one, fewer, other = (files(path.parent / "images") for path in (one, fewer, other))
+    assert fewer.items() < one.items()
+    assert all(fewer[name] != other[name] for name in fewer)
+
+
+def test_annotations_are_of_what_is_to_be_seen(written):
+    coco = COCO(str(written))
+    assert sorted(coco.imgs) == list(range(1, COUNT + 1))
+    assert coco.cats[1]["keypoints"] == BODY
+    people = 0
+    for image in coco.imgs.values():
+        size = image["height"], image["width"]
+        assert cv2.imread(str(written.parent / "images" / image["file_name"])).shape == (*size, 3)
+        for person in coco.imgToAnns[image["id"]]:
+            mask = coco.annToMask(person)
+            assert mask.sum() == person["area"] > 0 and not person["iscrowd"]
+            near = cv2.dilate(mask, np.ones((9, 9), np.uint8))
+            points = np.reshape(person["keypoints"], (-1, 3))
+            assert len(points) == len(BODY) and (points[:, 2] > 0).sum() == person["num_keypoints"]
+            for x, y, v in points[points[:, 2] > 0]:
+                assert 0 <= x < size[1] and 0 <= y < size[0]
+                assert v == 1 or near[round(y), round(x)]
+            people += person["num_keypoints"] > 0
+    assert people > COUNT
+
+
+def test_nobody_else_is_in_the_picture(written):
+    """Away from the annotated people there are grey walls, and things that are as grey, or drawn ones."""
+    coco, grey = COCO(str(written)), 0
+    for image in coco.imgs.values():
+        picture = cv2.imread(str(written.parent / "images" / image["file_name"])).astype(int)
+        people = sum((coco.annToMask(person) for person in coco.imgToAnns[image["id"]]), np.zeros(picture.shape[:2], np.uint8))
+        elsewhere = picture[cv2.dilate(people, np.ones((15, 15), np.uint8)) == 0]
+        grey += np.percentile(np.ptp(elsewhere, axis=1), 99.5) < 20
+    assert grey >= 0.7 * COUNT
+
+
+def test_people_file_knows_what_is_not_labelled(written, tmp_path):
+    """The keypoints of the face are not taught; that nobody is elsewhere, is."""
+    skeleton = load_skeleton("coco")
+    build_hdf5(written, written.parent / "images", tmp_path / "out.h5", skeleton, workers=1)
+    people = PeopleFile(tmp_path / "out.h5", skeleton)
+    assert people.outlines and not people.crowd.any()
+    assert set(people.keypoints) == set(BODY)
+
+
+def shown_from(mask: np.ndarray, number: int) -> Shown:
+    """Somebody whose keypoint k lies in column 10 + 5 k of row 20."""
+    keypoints = np.array([[10 + 5 * k, 20, 2] for k in range(17)], float)
+    return Shown(number, keypoints, int(mask.sum()))
+
+
+@pytest.mark.parametrize(("covered_from", "hidden"), [(70, 1), (36, 0)], ids=["partly", "mostly"])
+def test_covered_keypoints_are_labelled_hidden_or_not_at_all(covered_from, hidden):
+    owners = np.zeros((40, 100), np.int32)
+    owners[10:30, 5:95] = 1
+    before = owners == 1
+    owners[:, covered_from:] = 2
+    points = np.reshape(annotate(shown_from(before, 1), owners, np.arange(17))["keypoints"], (17, 3))
+    away = points[:, 0] >= covered_from + 5
+    assert set(points[[10 + 5 * k < covered_from for k in range(17)], 2]) == {2}
+    assert set(points[[10 + 5 * k > covered_from + 5 for k in range(17)], 2]) == {hidden} and away.any() == bool(hidden)
+
+
+def test_who_is_next_to_hidden_has_no_keypoints_and_who_is_hidden_no_annotation():
+    owners = np.zeros((40, 100), np.int32)
+    owners[10:30, 5:95] = 1
+    person = shown_from(owners == 1, 1)
+    owners[:, 11:] = 2
+    assert annotate(person, owners, np.arange(17))["num_keypoints"] == 0
+    owners[:] = 2
+    assert annotate(person, owners, np.arange(17)) is None
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 1.7])
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_keypoints_move_with_the_pixels(scale, mirror):
+    """And trade places where the person is mirrored."""
+    image, mask, keypoints = np.zeros((80, 60, 3), np.uint8), np.full((80, 60), 255, np.uint8), np.zeros((17, 3))
+    image[46:55, 16:25] = 255
+    keypoints[9] = 20, 50, 2
+    matrix = np.array([[mirror * scale, 0, 70 + mirror * 5], [0, scale, 12]])
+    canvas = Canvas(np.zeros((160, 200, 3), np.uint8))
+    canvas.paste(image, mask, matrix, 1, np.random.default_rng(0), 0)
+    grey = canvas.image[..., 0] / canvas.image[..., 0].sum()
+    middle = grey.sum(0) @ np.arange(200), grey.sum(1) @ np.arange(160)
+    points = moved(keypoints, matrix)
+    k = 9 if mirror > 0 else 10
+    assert points[k, 2] == 2
+    assert points[k, :2] == pytest.approx(middle, abs=0.1)
+
+
+def test_pixels_belong_to_the_last_who_was_pasted():
+    canvas, mask = Canvas(np.zeros((50, 60, 3), np.uint8)), np.full((20, 20), 255, np.uint8)
+    for number, x in ((1, 10), (2, 20), (0, 35)):
+        image = np.full((20, 20, 3), 50 * (number + 1), np.uint8)
+        pixels = canvas.paste(image, mask, np.array([[1.0, 0, x], [0, 1, 10]]), number, np.random.default_rng(0), 0)
+        assert pixels == 400
+    assert canvas.owners[20, [5, 12, 22, 32, 40, 58]].tolist() == [0, 1, 2, 2, 0, 0]
+    assert canvas.image[20, [5, 12, 22, 40], 0].tolist() == [0, 100, 150, 50]
+    assert canvas.paste(image, mask, np.array([[1.0, 0, 200], [0, 1, 10]]), 3, np.random.default_rng(0), 0) == 0
+
+
+def test_free_part_is_the_largest_outside_of_all_boxes():
+    assert free_part(240, 480, np.zeros((0, 4))) == (0, 0, 480, 240)
+    x0, y0, x1, y1 = free_part(240, 480, np.array([[300, 100, 50, 100], [20, 150, 40, 90]]))
+    assert x1 <= 300 - 12 and y0 == 0 and x0 <= 80 and (x1 - x0) * (y1 - y0) > 200 * 130
+    assert free_part(240, 480, np.array([[0, 0, 480, 240]])) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(30, 40), (200, 90), (400, 500)])
+def test_a_piece_fills_a_picture(size):
+    piece = np.random.default_rng(0).integers(100, 200, (*size, 3), np.uint8)
+    for seed in range(5):
+        filled = covered(np.random.default_rng(seed), piece, 150, 220)
+        assert filled.shape == (150, 220, 3) and filled.min() > 60
+
+
+def test_parts_of_the_photographs_are_backgrounds(sources, tmp_path):
+    """Not where a crowd is: there people may be whom nobody labelled."""
+    photographs = read_sources((sources,), (sources.parent / "images",)).photographs
+    assert sum(len(photograph.boxes) for photograph in photographs) == len(json.loads(sources.read_text())["annotations"])
+    pieces = [free_piece(np.random.default_rng(seed), photographs) for seed in range(8)]
+    assert sum(piece is not None and min(piece.shape[:2]) >= 40 for piece in pieces) >= 6
+    assert free_piece(np.random.default_rng(0), [replace(p, boxes=np.array([[0, 0, 320, 256]])) for p in photographs]) is None
+    composed(sources, tmp_path, 2, longest=128)
+
+
+def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, tmp_path, monkeypatch):
+    composed(sources, tmp_path, 1, backgrounds=walls)
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compose, "composed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        composed(sources, tmp_path, 1, backgrounds=walls)
+    assert not (tmp_path / "annotations.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"count": 0}, "--count 0"), ({"backgrounds": ROOT / "config"}, "holds no picture"), ({"longest": 20}, "--longest")],
+)
+def test_bad_arguments_are_named(sources, tmp_path, options, words):
+    with pytest.raises(UserError, match=words):
+        composed(sources, tmp_path / "out", **{"count": 1, **options})
+    assert not (tmp_path / "out").exists()
+
+
+def test_people_without_legs_cannot_be_cut_out(sources, tmp_path):
+    content = json.loads(sources.read_text())
+    content["categories"][0]["keypoints"] = BODY[:-2]
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][:-6]
+    (tmp_path / "knees.json").write_text(json.dumps(content))
+    command = [sys.executable, "data/compose.py", "--annotations", str(tmp_path / "knees.json"), "--images", str(sources.parent / "images")]
+    command += ["--output", str(tmp_path / "out"), "--count", "1", "--seed", "1"]
+    failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 2 and failed.stderr.count("\n") == 1 and "from shoulders to ankles" in failed.stderr
+
+
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="the photographs of people are not there")
+def test_most_people_of_real_photographs_can_be_cut_out():
+    sources = read_sources((PHOTOS / "mpii_photos" / "annotations.json",), (PHOTOS / "mpii_photos" / "images",))
+    people = [sources.people[i] for i in range(0, len(sources.people), len(sources.people) // 24)]
+    found = [cutout for cutout in map(cut_out, people) if cutout is not None]
+    assert len(found) > 0.6 * len(people)
+    for cutout in found:
+        assert all(cutout.mask[round(y), round(x)] > 60 for x, y, _ in cutout.keypoints[5:]), "everybody's joints are in what is cut out"
+        assert 0.05 < (cutout.mask > 127).mean() < 0.7
