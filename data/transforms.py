@@ -1,17 +1,52 @@
-"""Augmentation: one affine takes image, masks and joints at once; then a colour jitter (paper section 4.1)."""
+"""Augmentation: one affine takes image, masks and joints at once; then a colour jitter (paper section 4.1).
+
+What photographs are like beyond that, from occlusion to JPEG's traces, is drawn as a `Look`, after everything else: without it, the rest
+is drawn as ever.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from config import Skeleton
+from config.skeleton import UNLABELLED
 from config.systems.simplepose import AugmentationConfig, SimplePoseConfig
 
 IMAGE_BORDER = (124, 127, 127)  # BGR around the photograph
+
+
+GRAIN, GRAIN_SPREAD = 2**21, 30  # bytes of noise that all samples take theirs from, and its standard deviation
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Something in front of the main person."""
+
+    joint: float  # 0..1: which of the person's labelled joints is in its middle
+    sides: tuple[float, float]  # width, height, in heights of the person's box
+    corner: tuple[float, float]  # 0..1: x, y of the part of the picture that it shows, unless somebody is there
+    colour: tuple[int, int, int] | None  # BGR, in place of a part of the picture
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is drawn by chance of how a sample looks; the defaults change nothing."""
+
+    patch: Patch | None = None
+    gamma: float = 1.0
+    contrast: float = 1.0
+    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of B, G, R
+    grey: bool = False
+    blur: float = 0.0  # standard deviation, input pixels
+    motion: tuple[float, float] = (0.0, 0.0)  # length in input pixels, direction in degrees
+    noise: float = 0.0  # standard deviation, of 255
+    grain: float = 0.0  # 0..1: which part of all noise
+    jpeg: int = 0  # quality; 0: not compressed
 
 
 @dataclass(frozen=True)
@@ -23,6 +58,7 @@ class Augmentation:
     shift: tuple[int, int] = (0, 0)  # dx, dy, input pixels
     scale: float = 1.0
     hsv: tuple[int, int, int] = (0, 0, 0)  # hue, saturation, value; OpenCV's 8-bit units
+    look: Look = Look()
 
 
 def draw_augmentation(rng: np.random.Generator, settings: AugmentationConfig) -> Augmentation:
@@ -34,7 +70,43 @@ def draw_augmentation(rng: np.random.Generator, settings: AugmentationConfig) ->
     flip = rng.random() < a.flip_probability
     jitter = rng.random() < a.hsv_probability
     hsv = tuple(int(rng.integers(low, high, endpoint=True)) if jitter else 0 for low, high in (a.hue, a.saturation, a.value))
-    return Augmentation(bool(flip), degree, (int(dx), int(dy)), scale, hsv)
+    if _happens(rng, a.wide_scale_probability):
+        scale = _log_uniform(rng, *a.wide_scale)
+    return Augmentation(bool(flip), degree, (int(dx), int(dy)), scale, hsv, draw_look(rng, a))
+
+
+def draw_look(rng: np.random.Generator, settings: AugmentationConfig) -> Look:
+    """Draw how one sample looks."""
+    a, look = settings, {}
+    if _happens(rng, a.occlusion_probability):
+        joint, *corner = rng.random(3).tolist()
+        colour = tuple(rng.integers(256, size=3).tolist()) if rng.random() < 0.5 else None
+        look["patch"] = Patch(joint, tuple(rng.uniform(*a.occlusion, 2).tolist()), tuple(corner), colour)
+    if _happens(rng, a.gamma_probability):
+        look["gamma"] = _log_uniform(rng, *a.gamma)
+    if _happens(rng, a.contrast_probability):
+        look["contrast"] = _log_uniform(rng, *a.contrast)
+    if _happens(rng, a.cast_probability):
+        look["cast"] = tuple(rng.uniform(1 - a.cast, 1 + a.cast, 3).tolist())
+    look["grey"] = _happens(rng, a.grey_probability)
+    if _happens(rng, a.blur_probability):
+        look["blur"] = rng.uniform(*a.blur)
+    if _happens(rng, a.motion_probability):
+        look["motion"] = rng.uniform(*a.motion), rng.uniform(0, 180)
+    if _happens(rng, a.noise_probability):
+        look.update(noise=rng.uniform(*a.noise), grain=rng.random())
+    if _happens(rng, a.jpeg_probability):
+        look["jpeg"] = int(rng.integers(*a.jpeg, endpoint=True))
+    return Look(**look)
+
+
+def _happens(rng: np.random.Generator, probability: float) -> bool:
+    """What never happens draws nothing."""
+    return probability > 0 and bool(rng.random() < probability)
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
 
 
 def affine_matrix(
@@ -118,3 +190,78 @@ def jitter_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.n
     tables = [(steps + hue) % 180, np.clip(steps + saturation, 0, 255), np.clip(steps + value, 0, 255)]
     hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV)
     return cv2.cvtColor(cv2.LUT(hsv, np.stack(tables, 1).astype(np.uint8)[None]), cv2.COLOR_HSV2BGR)
+
+
+# How a sample looks
+
+
+def occlude(image: np.ndarray, everyone: np.ndarray, joints: np.ndarray, height: float, patch: Patch) -> None:
+    """Put a patch over a person in the image (H, W, 3) uint8 and out of the mask of everyone (H, W), both in place.
+
+    joints (K, 3): the person's, v 1 or 0 where labelled, input pixels. height: of its box, input pixels.
+    """
+    rows, columns = image.shape[:2]
+    points = joints[(joints[:, 2] != UNLABELLED) & (joints[:, :2] >= 0).all(1) & (joints[:, :2] < (columns, rows)).all(1), :2]
+    if not len(points):
+        return
+    x, y = points[int(patch.joint * len(points))].tolist()
+    w, h = (min(max(round(side * height), 2), most) for side, most in zip(patch.sides, (columns, rows)))
+    x0, y0 = round(x - w / 2), round(y - h / 2)
+    place = slice(max(y0, 0), min(y0 + h, rows)), slice(max(x0, 0), min(x0 + w, columns))
+    h, w = image[place].shape[:2]
+    left, top = int(patch.corner[0] * (columns - w + 1)), int(patch.corner[1] * (rows - h + 1))
+    source = slice(top, top + h), slice(left, left + w)
+    colour = patch.colour
+    if colour is None and everyone[source].any():
+        colour = image[source].mean((0, 1))
+    image[place] = image[source].copy() if colour is None else colour
+    everyone[place] = 0
+
+
+def changed_look(image: np.ndarray, look: Look) -> np.ndarray:
+    """(H, W, 3) uint8 BGR as a look has it, but for its patch; the image itself where it changes nothing."""
+    if (look.gamma, look.contrast, *look.cast) != (1.0,) * 5:
+        image = changed_tones(image, look.gamma, look.contrast, look.cast)
+    if look.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    if look.blur:
+        image = cv2.GaussianBlur(image, (0, 0), look.blur)
+    if look.motion[0] > 1:
+        image = cv2.filter2D(image, -1, streak(*look.motion))
+    if look.noise:
+        image = noisy(image, look.noise, look.grain)
+    if look.jpeg:
+        image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, look.jpeg])[1], cv2.IMREAD_COLOR)
+    return image
+
+
+def changed_tones(image: np.ndarray, gamma: float, contrast: float, cast: tuple[float, float, float]) -> np.ndarray:
+    """(H, W, 3) uint8 with brightness to the power of gamma, spread about its mean, and a factor for each of B, G and R."""
+    curve = (np.arange(256) / 255) ** gamma * 255
+    middle = curve[round(sum(cv2.mean(image)[:3]) / 3)]
+    tables = (middle + (curve - middle) * contrast)[:, None] * cast
+    return cv2.LUT(image, np.clip(np.round(tables), 0, 255).astype(np.uint8)[None])
+
+
+def streak(length: float, degrees: float) -> np.ndarray:
+    """(k, k) float32, the kernel of a motion so many pixels long; its sum is 1."""
+    angle, reach = math.radians(degrees), (length - 1) / 2
+    places = np.arange(-math.ceil(reach), math.ceil(reach) + 1)
+    steps = np.linspace(-reach, reach, 4 * len(places))[:, None]
+    rows, columns = (np.maximum(1 - np.abs(places - steps * along), 0) for along in (-math.sin(angle), math.cos(angle)))
+    return (rows.T @ columns / len(steps)).astype(np.float32)
+
+
+def noisy(image: np.ndarray, spread: float, grain: float) -> np.ndarray:
+    """(H, W, 3) uint8 with Gaussian noise of that standard deviation; grain, 0..1, says which."""
+    bank = _noise_bank()
+    places = int(grain * (len(bank) - 1)) % max(len(bank) - image.size, 1)
+    noise = np.resize(bank[places : places + image.size], image.shape)
+    share = spread / GRAIN_SPREAD
+    return cv2.addWeighted(image, 1.0, noise, share, -128 * share)
+
+
+@lru_cache(maxsize=1)
+def _noise_bank() -> np.ndarray:
+    """(GRAIN,) uint8 around 128: drawing new noise for each sample would take more time than all the rest."""
+    return np.clip(np.random.default_rng(0).normal(128, GRAIN_SPREAD, GRAIN), 0, 255).round().astype(np.uint8)

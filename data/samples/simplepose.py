@@ -16,8 +16,10 @@ from data.transforms import (
     Augmentation,
     affine_matrix,
     at_map_size,
+    changed_look,
     draw_augmentation,
     jitter_hsv,
+    occlude,
     transform_joints,
     warp_image_and_mask,
     warp_mask,
@@ -66,8 +68,10 @@ class SimplePoseSamples:
         photograph = self.people.image(number)
         left_out, everyone = (unpack_mask(bits, *photograph.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
         image, everyone = warp_image_and_mask(photograph, everyone, matrix, size, IMAGE_BORDER)
+        if a.look.patch is not None:
+            occlude(image, everyone, joints[0], config.augmentation.person_size * size[0] * a.scale, a.look.patch)
         miss = 255 - warp_mask(left_out, matrix, size, stride)
-        return jitter_hsv(image, *a.hsv), joints, miss, at_map_size(everyone, stride)
+        return changed_look(jitter_hsv(image, *a.hsv), a.look), joints, miss, at_map_size(everyone, stride)
 
     def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""

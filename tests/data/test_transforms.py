@@ -5,20 +5,28 @@ import numpy as np
 import pytest
 
 from config import load_config
+from config.skeleton import UNLABELLED
 from data.transforms import (
     IMAGE_BORDER,
     Augmentation,
+    Look,
+    Patch,
     affine_matrix,
     at_map_size,
+    changed_look,
     draw_augmentation,
     jitter_hsv,
+    occlude,
+    streak,
     transform_joints,
     warp_image,
     warp_image_and_mask,
     warp_mask,
 )
 
-CONFIG = load_config("config/simplepose_coco_512.yaml")
+RECIPE = "config/simplepose_coco_512.yaml"
+CONFIG = load_config(RECIPE)
+BEYOND = ("wide_scale", "occlusion", "gamma", "contrast", "cast", "grey", "blur", "motion", "noise", "jpeg")  # the paper
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -114,3 +122,148 @@ def test_only_what_a_mask_reaches_is_computed_and_that_is_all_there_is(seed):
         together = warp_image_and_mask(image, mask, matrix, (48, 64), IMAGE_BORDER)
         assert np.array_equal(together[0], warp_image(image, matrix, (48, 64), IMAGE_BORDER))
         assert np.array_equal(together[1], expected)
+
+
+# What photographs are like beyond the paper
+
+
+def draws(probability: float, keys: tuple[str, ...] = BEYOND) -> list[Augmentation]:
+    config = load_config(RECIPE, [f"augmentation.{key}_probability={probability}" for key in keys])
+    return [draw_augmentation(np.random.default_rng([1, i]), config.augmentation) for i in range(1500)]
+
+
+def noise_image(low: int = 0, high: int = 256) -> np.ndarray:
+    return np.random.default_rng(3).integers(low, high, (96, 128, 3), np.uint8)
+
+
+def test_nothing_of_it_is_on_and_all_else_is_drawn_as_without_it():
+    """The published recipe's draws, number for number."""
+    plain, varied = draws(0), draws(1)
+    assert all(draw.look == Look() for draw in plain)
+    for key in ("flip", "degree", "shift", "hsv"):
+        assert [getattr(draw, key) for draw in plain] == [getattr(draw, key) for draw in varied]
+    first = np.random.default_rng([1, 0])
+    assert plain[0].degree == first.uniform(-40, 40)
+    assert [draw.scale for draw in draws(1, BEYOND[1:])] == [draw.scale for draw in plain]
+
+
+def test_each_is_drawn_as_often_and_as_much_as_it_says():
+    found = draws(0.3)
+    kinds = {
+        "patch": lambda look: look.patch is not None,
+        "gamma": lambda look: look.gamma != 1,
+        "contrast": lambda look: look.contrast != 1,
+        "cast": lambda look: look.cast != (1, 1, 1),
+        "grey": lambda look: look.grey,
+        "blur": lambda look: look.blur,
+        "motion": lambda look: look.motion[0],
+        "noise": lambda look: look.noise,
+        "jpeg": lambda look: look.jpeg,
+    }
+    for name, there in kinds.items():
+        assert 0.25 < np.mean([bool(there(draw.look)) for draw in found]) < 0.35, name
+    looks = [draw.look for draw in draws(1)]
+    for name, low, high in (("gamma", 0.6, 1.7), ("contrast", 0.6, 1.5), ("blur", 0.5, 2), ("noise", 2, 12), ("jpeg", 20, 70)):
+        values = np.array([getattr(look, name) for look in looks])
+        edge = 0.05 * (high - low)
+        assert low <= values.min() < low + edge and high - edge < values.max() <= high, name
+    scales = np.array([draw.scale for draw in draws(1)])
+    assert 0.25 <= scales.min() < 0.26 and 1.95 < scales.max() <= 2
+    assert np.median(scales) == pytest.approx(0.25 * 8**0.5, rel=0.1), "as many above as below the middle of the logarithms"
+
+
+def test_no_look_is_the_same_image():
+    image = noise_image()
+    assert changed_look(image, Look()) is image
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        Look(gamma=0.7), Look(contrast=1.4), Look(cast=(1.2, 1, 0.8)), Look(grey=True), Look(blur=1.5), Look(motion=(7, 30)),
+        Look(noise=9, grain=0.4), Look(jpeg=20),
+    ],
+    ids=lambda look: next(key for key, value in vars(look).items() if value != getattr(Look(), key)),
+)  # fmt: skip
+def test_a_look_changes_a_copy(look):
+    image = noise_image()
+    before = image.copy()
+    changed = changed_look(image, look)
+    assert np.array_equal(image, before)
+    assert changed.shape == image.shape and changed.dtype == np.uint8
+    assert np.abs(changed.astype(int) - image).mean() > 2
+
+
+def test_tones():
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0], image[1] = 64, 192
+    assert (changed_look(image, Look(gamma=0.5))[:, 0, 0] == np.round((np.array([64, 192]) / 255) ** 0.5 * 255)).all()
+    assert changed_look(image, Look(contrast=1.5))[:, 0, 0].tolist() == [32, 224]
+    assert changed_look(image, Look(contrast=3.0))[:, 0, 0].tolist() == [0, 255], "values stop, and do not start again"
+    assert changed_look(image, Look(cast=(0.5, 1.0, 1.25)))[1, 0].tolist() == [96, 192, 240]
+    assert np.ptp(changed_look(noise_image(), Look(grey=True)), axis=2).max() == 0
+
+
+def test_noise_is_as_strong_as_it_says_and_another_each_time():
+    flat = np.full((96, 128, 3), 120, np.uint8)
+    one, two, again = (changed_look(flat, Look(noise=10, grain=grain)).astype(float) - 120 for grain in (0.2, 0.7, 0.2))
+    assert one.std() == pytest.approx(10, rel=0.05) and abs(one.mean()) < 0.3
+    assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.05
+    assert np.array_equal(one, again)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (900, 1100)])
+def test_noise_for_any_size(shape):
+    assert changed_look(np.full((*shape, 3), 9, np.uint8), Look(noise=5, grain=1.0)).shape == (*shape, 3)
+
+
+@pytest.mark.parametrize(("degrees", "axis"), [(0, 1), (90, 0)])
+def test_motion_blurs_along_its_direction_alone(degrees, axis):
+    kernel = streak(7, degrees)
+    assert kernel.sum() == pytest.approx(1)
+    rows, columns = np.nonzero(kernel > 0.02)
+    assert (np.ptp(rows), np.ptp(columns))[axis] == 6 and (np.ptp(rows), np.ptp(columns))[1 - axis] == 0
+    slanting = streak(9, 45) > 0.05
+    assert slanting.sum() in (5, 6, 7) and np.trace(slanting[::-1]) == slanting.sum(), "counted as angles are, against the clock"
+
+
+def crowd_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An image with one person of two labelled joints in its left half, the mask, the joints."""
+    everyone, joints = np.zeros((96, 128), np.uint8), np.full((18, 3), 0, np.float32)
+    everyone[20:80, 10:50] = 255
+    joints[:, 2] = UNLABELLED
+    joints[3], joints[7] = (20, 30, 1), (40, 60, 0)
+    return noise_image(), everyone, joints
+
+
+@pytest.mark.parametrize(("joint", "middle"), [(0.1, (20, 30)), (0.9, (40, 60))])
+def test_a_patch_is_on_a_joint_and_as_large_as_it_says(joint, middle):
+    image, everyone, joints = crowd_scene()
+    before, labelled = image.copy(), joints.copy()
+    occlude(image, everyone, joints, 60, Patch(joint, (0.2, 0.3), (0.5, 0.5), (0, 0, 255)))
+    ys, xs = np.nonzero((image == (0, 0, 255)).all(2))
+    assert (np.ptp(xs) + 1, np.ptp(ys) + 1) == (12, 18)
+    assert (xs.mean() + 0.5, ys.mean() + 0.5) == middle
+    assert not everyone[ys, xs].any() and (everyone > 0).sum() == 60 * 40 - 12 * 18, "what is in front is nobody's"
+    assert np.array_equal(np.argwhere((image != before).any(2)), np.argwhere((image == (0, 0, 255)).all(2)))
+    assert np.array_equal(joints, labelled)
+
+
+def test_a_patch_shows_another_part_of_the_picture_but_nobody():
+    image, everyone, joints = crowd_scene()
+    before = image.copy()
+    occlude(image, everyone, joints, 60, Patch(0.1, (0.2, 0.2), (0.999, 0.0), None))
+    assert np.array_equal(image[24:36, 14:26], before[0:12, 116:128])
+    image, everyone, joints = crowd_scene()
+    occlude(image, everyone, joints, 60, Patch(0.1, (0.2, 0.2), (0.2, 0.5), None))
+    assert np.ptp(image[24:36, 14:26].reshape(-1, 3), axis=0).max() == 0
+
+
+def test_a_patch_needs_a_joint_in_the_picture_and_may_be_as_large_as_that():
+    image, everyone, joints = crowd_scene()
+    before = image.copy()
+    occlude(image, everyone, joints, 1000, Patch(0.1, (0.5, 0.5), (0.0, 0.0), (1, 2, 3)))
+    assert (image[:70] == (1, 2, 3)).all(2).any()
+    joints[[3, 7], 0] = -5
+    occlude(before, everyone, joints, 60, Patch(0.1, (0.5, 0.5), (0.0, 0.0), (1, 2, 3)))
+    assert not (before == (1, 2, 3)).all(2).any()

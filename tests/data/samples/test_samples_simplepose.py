@@ -9,7 +9,7 @@ from config import load_config
 from config.systems.simplepose import SimplePoseConfig
 from data.samples.simplepose import SimplePoseSamples, loss_masks
 from data.targets import render_targets
-from data.transforms import Augmentation
+from data.transforms import Augmentation, Look, Patch
 from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
@@ -103,6 +103,21 @@ def test_colours_are_jittered(tmp_path):
 def test_everything_else_is_augmented_too(tmp_path, setting):
     more = ["scale_probability=1"] if "scale" in setting else []
     assert np.abs(drawn_with(tmp_path, setting, *more) - drawn_with(tmp_path)).max() > 12
+
+
+@pytest.mark.parametrize("key", ["wide_scale", "occlusion", "gamma", "contrast", "cast", "grey", "blur", "motion", "noise", "jpeg"])
+def test_what_the_paper_has_not_can_be_switched_on(tmp_path, key):
+    assert np.abs(drawn_with(tmp_path, f"{key}_probability=1") - drawn_with(tmp_path)).max() > 4
+
+
+def test_what_is_covered_stays_labelled_and_is_nobodys_pixels(tmp_path):
+    build(tmp_path, [person(40, 40, 100)])
+    found = samples(tmp_path, load_config(RECIPE, ["data.input_size=[128, 128]"]))
+    patch = Patch(0.5, (0.6, 0.6), (0.0, 0.0), (255, 0, 255))
+    plain, covered = (found.crop(0, Augmentation(look=look)) for look in (Look(), Look(patch=patch)))
+    assert (covered[0] == (255, 0, 255)).all(2).sum() > 20**2
+    assert np.array_equal(covered[1], plain[1]) and np.array_equal(covered[2], plain[2])
+    assert covered[3].sum() < 0.85 * plain[3].sum()
 
 
 def test_outside_the_picture_loss_counts_and_nobody_is(tmp_path):
