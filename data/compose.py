@@ -54,8 +54,9 @@ def composed(
     width, height = np.round(shape / shape.max() * longest).astype(int).tolist()
     image, people = compose(rng, _finder(sources), _pieces(sources, backgrounds), sources.labelled, height, width)
     name = f"{index:012d}.jpg"
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     with written_whole(folder / name) as path:
-        cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+        path.write_bytes(encoded.tobytes())
     return {"id": index, "file_name": name, "height": height, "width": width}, [{"image_id": index, **person} for person in people]
 
 
@@ -112,6 +113,10 @@ def write_composed(
     sources = read_sources(*given)  # what is wrong with them is told before anything is written
     if backgrounds is not None:
         background_files(backgrounds)
+    elif all(free_piece(np.random.default_rng(draw), sources.photographs) is None for draw in range(4)):
+        print(
+            "the photographs show people or crowds everywhere: backgrounds are drawn; better give some with --backgrounds", file=sys.stderr
+        )
     (output_folder(output) / "annotations.json").unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on
     jobs = ((index, seed, longest, given, backgrounds, output_folder(output / "images")) for index in range(1, count + 1))
     images: list[dict[str, Any]] = []

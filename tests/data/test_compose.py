@@ -220,8 +220,20 @@ def test_parts_of_the_photographs_are_backgrounds(sources, tmp_path):
     assert sum(len(photograph.boxes) for photograph in photographs) == len(json.loads(sources.read_text())["annotations"])
     pieces = [free_piece(np.random.default_rng(seed), photographs) for seed in range(8)]
     assert sum(piece is not None and min(piece.shape[:2]) >= 40 for piece in pieces) >= 6
-    assert free_piece(np.random.default_rng(0), [replace(p, boxes=np.array([[0, 0, 320, 256]])) for p in photographs]) is None
-    composed(sources, tmp_path, 2, longest=128)
+    assert composed(sources, tmp_path, 2, longest=128).is_file()
+
+
+def test_where_crowds_are_everywhere_backgrounds_are_drawn(sources, tmp_path, capsys):
+    """Which is said, as --backgrounds would be better."""
+    content = json.loads(sources.read_text())
+    for image in content["images"]:
+        crowd = {"id": 1000 + image["id"], "image_id": image["id"], "category_id": 1, "iscrowd": 1, "bbox": [0, 0, 320, 256]}
+        content["annotations"].append(crowd)
+    crowded = sources.with_name("crowded.json")
+    crowded.write_text(json.dumps(content))
+    assert free_piece(np.random.default_rng(0), read_sources((crowded,), (sources.parent / "images",)).photographs) is None
+    assert composed(crowded, tmp_path, 2, longest=128).is_file()
+    assert "--backgrounds" in capsys.readouterr().err
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, tmp_path, monkeypatch):
