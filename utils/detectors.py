@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models import detection, get_model, list_models
 
 from config import UserError
 from utils.checkpoint import config_for, read_checkpoint
@@ -69,10 +68,19 @@ def boxes_around(keypoints: np.ndarray, scores: np.ndarray, least_score: float) 
     return np.concatenate([corner - margin, end - corner + 2 * margin, scores[chosen, None]], 1)
 
 
+def torchvision_names() -> list[str]:
+    """Of all its detection networks. It is imported only when asked for: that takes longer than to find people in a picture."""
+    from torchvision.models import detection, list_models
+
+    return list_models(module=detection)
+
+
 def torchvision_network(name: str, path: str | Path) -> nn.Module:
     """A detection network by its name in torchvision, with the weights of a file. Raises UserError where one is not the other's."""
-    if name not in list_models(module=detection):
-        raise UserError(f"detector {name}: torchvision has none of that name; it has {', '.join(list_models(module=detection))}")
+    from torchvision.models import get_model
+
+    if name not in torchvision_names():
+        raise UserError(f"detector {name}: torchvision has none of that name; it has {', '.join(torchvision_names())}")
     content = read_checkpoint(path)
     weights = content.get("model", content)  # as torchvision's own trainer writes them, or the weights alone
     network = get_model(name, weights=None, weights_backbone=None)
@@ -90,10 +98,9 @@ def load_detector(
     """name: a checkpoint of a pose system that finds people by itself, or with `weights` a torchvision detector's name."""
     if weights is not None:
         return TorchvisionDetector(str(name), weights, least_score, device)
-    if str(name) in list_models(module=detection):
-        raise UserError(f"detector {name}: give its weights, a file, with --detector-weights")
     if not Path(name).is_file():
-        raise UserError(f"detector {name}: not found; give {HOW}")
+        known = str(name) in torchvision_names()
+        raise UserError(f"detector {name}: " + ("give its weights, a file, with --detector-weights" if known else f"not found; give {HOW}"))
     return PoseDetector(name, least_score, device)
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from config import Skeleton
 from config.schema import TrackingConfig
@@ -85,6 +84,8 @@ def colour_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
 def matched(similarity: np.ndarray, allowed: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns (M,) of the pairs of a similarity (T, P) in 0 to 1 where `allowed` (T, P), none of them twice."""
     if method == "hungarian":
+        from scipy.optimize import linear_sum_assignment  # slow to import, and most pictures are not tracked
+
         # a pair that is not allowed is worth nothing, so it is in the answer only where nothing else is left
         rows, columns = linear_sum_assignment(np.where(allowed, similarity, 0), maximize=True)
         keep = allowed[rows, columns]

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
-from scipy.io import loadmat
 
 from config import UserError
 from config.files import existing_file
@@ -224,6 +223,8 @@ def annotated_truth(annotations: list[dict]) -> PckhTruth | None:
 
 
 def _read_mat(path: str | Path, what: str, **options: bool) -> dict[str, Any]:
+    from scipy.io import loadmat  # slow to import, and few files are Matlab's
+
     path = existing_file(path, what)
     try:
         return loadmat(path, appendmat=False, **options)
