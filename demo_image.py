@@ -35,7 +35,9 @@ def main() -> None:
         "--input", required=True, help="an image, a folder of them, a pattern such as '*.jpg', a video, or a camera's number"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="ours, the published format or an exported .onnx; default: the configuration's own best"
+        "--checkpoint",
+        type=Path,
+        help="ours, .safetensors, a published one or an exported .onnx; default: the configuration's own best",
     )
     parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")

@@ -26,7 +26,7 @@ BATCH_SIZE = 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help="ours, the published format, or an exported .onnx")
+    parser.add_argument("--checkpoint", type=Path, help="ours, .safetensors, the published format, or an exported .onnx")
     parser.add_argument("--detections", type=Path, metavar="FILE", help="COCO's JSON of people found, in a checkpoint's place")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose or MPII file; one without annotations: no figures")
     parser.add_argument("--images", type=Path, help="folder of the images")

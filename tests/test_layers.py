@@ -11,7 +11,7 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.streaming", "utils.onnx_network"},
+    {"utils.device", "utils.streaming", "utils.onnx_network", "utils.safetensors_file"},
     {"utils.distributed", "utils.checkpoint", "utils.journal", "utils.assignment", "utils.pictures", "utils.interchange"},
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},

@@ -19,6 +19,7 @@ from models import build_model, download_backbone, published_recipe, tensor_name
 from models.names import joined
 from utils.device import default_device
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
+from utils.safetensors_file import is_safetensors, read_safetensors
 
 SHOWN = 3  # names in a message
 DOWNLOAD = "timm"  # in the place of a file of backbone weights
@@ -43,6 +44,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     path = existing_file(path, "checkpoint")
     if path.suffix.lower() in EXPORTED:
         raise UserError(f"checkpoint {path}: an exported network's weights cannot be taken; name the checkpoint that it was made from")
+    if is_safetensors(path):
+        return read_safetensors(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
@@ -103,8 +106,8 @@ def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | Non
 def load_network(config: Config, checkpoint: str | Path | None, device: str | None) -> nn.Module:
     """The configured network on a device, not in training: what decoders take.
 
-    checkpoint: ours or the published format, whose weights it has; an exported `.onnx`, which ONNX Runtime runs in its place; None leaves
-    the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there is one.
+    checkpoint: ours, as `.pth` or `.safetensors`, or the published format, whose weights it has; an exported `.onnx`, which ONNX Runtime
+    runs in its place; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there is one.
     """
     place = default_device(device)
     if checkpoint is not None and is_onnx(checkpoint):

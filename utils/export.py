@@ -1,6 +1,6 @@
-"""A trained network as one file that runs without this project: ONNX, or a program of PyTorch's own.
+"""A trained network as one file: ONNX or a program of PyTorch's own, which run without this project, or safetensors, its weights.
 
-python -m utils.export --checkpoint F --output model.onnx|model.pt2
+python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safetensors [--half]
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from config.load import with_overrides
 from config.progress import Progress
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
+from utils import safetensors_file
 from utils.checkpoint import config_for, load_weights
-from utils.onnx_network import CONFIG, IMAGES, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
+from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
 from utils.systems import pose_system
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 OPSET = 17
 # Of a PyTorch program: a map of one pixel is another program to its tracer, which wants an upper limit in some versions
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
-ACCEPTED = 1e-3  # largest difference from PyTorch's answer, of its largest value
+ACCEPTED, ACCEPTED_HALF = 1e-3, 1e-2  # largest difference from PyTorch's answer, of its largest value; with weights in float16
 BATCHES = (1, 3)  # images that are run together in the check
 SEED = 0
 
@@ -51,10 +52,9 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         return f"{self.largest:.1e} in {self.name} of up to {self.of:.1e}"
 
-    @property
-    def accepted(self) -> bool:
-        """Not where either is no number."""
-        return self.largest <= ACCEPTED * self.of < float("inf")
+    def within(self, part: float) -> bool:
+        """Whether it is at most this part of the largest value. Not where either is no number."""
+        return self.largest <= part * self.of < float("inf")
 
 
 class Answer(nn.Module):
@@ -74,26 +74,29 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(WRITERS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("--half", action="store_true", help=f"{safetensors_file.SUFFIX}: weights in float16, half as large a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    check_output(options.output)
-    export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output)
+    check_output(options.output, options.half)
+    export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output, options.half)
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, half: bool = False) -> None:
     """Raise UserError where it cannot be written in any case, before anything is computed."""
     if path.suffix.lower() not in WRITERS:
         raise UserError(f"--output {path}: unknown ending; known: {', '.join(WRITERS)}")
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file")
+    if half and not safetensors_file.is_safetensors(path):
+        raise UserError(f"--half: not for {path.suffix.lower()}, only for {safetensors_file.SUFFIX}")
     if path.suffix.lower() == SUFFIX:
         required(*ONNX_PACKAGES)
 
 
-def export(config: Config, checkpoint: Path | None, output: Path) -> list[Difference]:
+def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> list[Difference]:
     """Write a checkpoint's network to a file, which computes on a CPU what the network computes; see `WRITERS` for the endings.
 
-    Raises UserError, and writes nothing, where the two differ by more than is accepted.
+    half: with weights in float16. Raises UserError, and writes nothing, where the two differ by more than is accepted.
     """
     config = with_overrides(config, ["inference.precision=float32"])  # that of the file
     names, multiple = pose_system(config).answers, input_multiple(config)
@@ -103,8 +106,8 @@ def export(config: Config, checkpoint: Path | None, output: Path) -> list[Differ
     network = Answer(network).eval().requires_grad_(False)
     write, run = WRITERS[output.suffix.lower()]
     with written_whole(output) as partial:
-        write(network, partial, config)
-        differences = checked(network, run(partial, config), names, check_sizes(config))
+        write(network, partial, config, metadata(config, output.stem), **({"half": True} if half else {}))
+        differences = checked(network, run(partial, config), names, check_sizes(config), ACCEPTED_HALF if half else ACCEPTED)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
     print(f"largest difference from PyTorch: {'; '.join(map(str, differences))}")
@@ -139,11 +142,15 @@ def photographs(count: int, size: tuple[int, int]) -> Tensor:
 
 @torch.no_grad()
 def checked(
-    network: Callable[[Tensor], Answers], exported: Callable[[Tensor], Answers], names: Sequence[str], sizes: Sequence[tuple[int, int]]
+    network: Callable[[Tensor], Answers],
+    exported: Callable[[Tensor], Answers],
+    names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    accepted: float,
 ) -> list[Difference]:
     """Of each answer the largest difference between the two, at these sizes (height, width) and several sizes of batch.
 
-    Raises UserError where that is more than is accepted.
+    Raises UserError where that is more than the accepted part of the largest value.
     """
     largest, of = np.zeros(len(names)), np.zeros(len(names))
     with Progress(len(sizes) * len(BATCHES), "check", "batch") as progress:
@@ -153,19 +160,19 @@ def checked(
             of = np.maximum(of, [ours.abs().amax().item() for ours, _ in pairs])
             progress.advance()
         differences = [Difference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
-        for wrong in (difference for difference in differences if not difference.accepted):
+        for wrong in (difference for difference in differences if not difference.within(accepted)):
             raise UserError(f"nothing was written: what was exported differs from PyTorch {torch.__version__} by {wrong}")
     return differences
 
 
-def metadata(config: Config) -> Metadata:
+def metadata(config: Config, name: str) -> Metadata:
     """What an exported file says of itself."""
     skeleton = json.dumps(config.skeleton.model_dump(mode="json"))
-    return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, VERSION: PROJECT_VERSION}
+    return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, NAME: name, VERSION: PROJECT_VERSION}
 
 
-def write_onnx(network: Answer, path: Path, config: Config) -> None:
-    """As ONNX, with `metadata` among the model's own.
+def write_onnx(network: Answer, path: Path, config: Config, about: Metadata) -> None:
+    """As ONNX, with what it says of itself among the model's own.
 
     By PyTorch's exporter that traces a run (dynamo=False): from 2.6 on it writes all of our networks, in a second. The newer one fails for
     some of them in 2.6, and takes half a minute.
@@ -181,12 +188,12 @@ def write_onnx(network: Answer, path: Path, config: Config) -> None:
         warnings.simplefilter("ignore")  # what a trace cannot follow would show in the check
         torch.onnx.export(network, (_example(config),), path, dynamo=False, opset_version=OPSET, **names)
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, metadata(config))
+    onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
 
 
-def write_program(network: Answer, path: Path, config: Config) -> None:
-    """As `torch.export.load` reads it, with `metadata` as extra files."""
+def write_program(network: Answer, path: Path, config: Config, about: Metadata) -> None:
+    """As `torch.export.load` reads it, with what it says of itself as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
         dynamic |= {axis: multiple * Dim(side, min=LEAST_MULTIPLES) for axis, side in ((2, "height"), (3, "width"))}
@@ -194,7 +201,13 @@ def write_program(network: Answer, path: Path, config: Config) -> None:
         program = torch.export.export(network, (_example(config),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # where the code lies on this machine is nobody's business
-    torch.export.save(program, path, extra_files=metadata(config))
+    torch.export.save(program, path, extra_files=about)
+
+
+def write_weights(network: Answer, path: Path, config: Config, about: Metadata, half: bool = False) -> None:
+    """As `utils.checkpoint` reads it: all of the network's weights, those too that only training needs."""
+    said = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
+    safetensors_file.write_safetensors(path, network.network.state_dict(), said, half)
 
 
 def _example(config: Config) -> Tensor:
@@ -210,8 +223,18 @@ def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
     return torch.export.load(path).module()
 
 
+def run_weights(path: Path, config: Config) -> Callable[[Tensor], Answers]:
+    network = build_model(config)
+    load_weights(network, path)
+    return Answer(network).eval()
+
+
 # By the file's ending: how it is written, and how it is run
-WRITERS = {SUFFIX: (write_onnx, run_onnx), ".pt2": (write_program, run_program)}
+WRITERS = {
+    SUFFIX: (write_onnx, run_onnx),
+    ".pt2": (write_program, run_program),
+    safetensors_file.SUFFIX: (write_weights, run_weights),
+}
 
 
 if __name__ == "__main__":

@@ -28,9 +28,9 @@ Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they 
 class PoseEstimator:
     """A network with its weights on a device; call it with a photograph, `batch` with several, `stream` with any number.
 
-    checkpoint: ours or the published format, or an exported .onnx; None leaves the freshly drawn weights. device: such as "cuda:0"; None
-    takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and they are not
-    given.
+    checkpoint: ours, .safetensors, the published format, or an exported .onnx; None leaves the freshly drawn weights. device: such as
+    "cuda:0"; None takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and
+    they are not given.
 
     `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (the answers, until
     they are there), "assignment" (from them to people). Two threads work at a time, so that their sum may exceed the time on the clock.

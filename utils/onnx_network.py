@@ -19,7 +19,8 @@ from config.load import changed_keys
 
 SUFFIX = ".onnx"
 IMAGES = "images"  # the input's name
-CONFIG, SKELETON, VERSION = "simplepose.config", "simplepose.skeleton", "simplepose.version"  # in the file's metadata
+CONFIG, SKELETON = "simplepose.config", "simplepose.skeleton"  # in the file's metadata
+NAME, VERSION = "simplepose.name", "simplepose.version"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 

@@ -1,0 +1,53 @@
+"""Networks as `.safetensors`, tensors and text without any code; `utils.export` writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from config import UserError
+from config.files import existing_file
+
+SUFFIX = ".safetensors"
+# The one entry of the metadata, JSON: the format keeps several in no order, and the same network is to be the same bytes
+ENTRY = "simplepose"
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file is named as such."""
+    return Path(path).suffix.lower() == SUFFIX
+
+
+def read_safetensors(path: str | Path) -> dict[str, Any]:
+    """A checkpoint's dictionary: "weights", numbers as float32, and what the file says of itself, such as "config" and "name".
+
+    Raises UserError where it is missing, cut short or damaged; a file of another origin holds weights alone.
+    """
+    path = existing_file(path, "checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            names = file.keys()
+            weights = {name: file.get_tensor(name) for name in names}
+    except Exception as error:  # each of the library's errors is a class of its own
+        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or no file of safetensors") from error
+    if not isinstance(about, Mapping):
+        raise UserError(f"checkpoint {path}: what it says of itself is a {type(about).__name__}, not a dictionary")
+    return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
+
+
+def write_safetensors(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any], half: bool = False) -> None:
+    """Weights by their names with `about`, which JSON can hold.
+
+    half: in float16, but for those of one axis, biases and batch norms: they are few, and variances may be too large or too small for it.
+    """
+    kept = {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in weights.items()}
+    alone = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
+    path.write_bytes(save(alone, {ENTRY: json.dumps(about, sort_keys=True)}))
