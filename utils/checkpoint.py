@@ -172,7 +172,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
     weights, ours = _tensors(content, path), tensor_names(model).ours
-    used = [(ours(name), value) for name, value in weights.items() if ours(name) is not None]
+    used = [(name, value) for name, value in ((ours(name), value) for name, value in weights.items()) if name is not None]
     named = dict(used)
     if len(named) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
