@@ -19,7 +19,7 @@ from models import build_model, download_backbone, published_recipe, tensor_name
 from models.names import joined
 from utils.device import default_device
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
-from utils.safetensors_file import is_safetensors, read_safetensors
+from utils.safetensors_file import is_safetensors, read_about, read_safetensors
 
 SHOWN = 3  # names in a message
 DOWNLOAD = "timm"  # in the place of a file of backbone weights
@@ -94,8 +94,11 @@ def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides
 
 
 def _content(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's dictionary; of an exported network the configuration alone."""
-    return {"config": onnx_config(path)} if is_onnx(path) else read_checkpoint(path)
+    """A checkpoint's dictionary; where the configuration can be had alone, that."""
+    if is_onnx(path):
+        return {"config": onnx_config(path)}
+    about = read_about(path) if is_safetensors(path) else {}
+    return about if "config" in about else read_checkpoint(path)
 
 
 def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | None:

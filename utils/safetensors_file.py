@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +31,20 @@ def read_safetensors(path: str | Path) -> dict[str, Any]:
 
     Raises UserError where it is missing, cut short or damaged; a file of another origin holds weights alone.
     """
-    path = existing_file(path, "checkpoint")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
-            names = file.keys()
-            weights = {name: file.get_tensor(name) for name in names}
-    except Exception as error:  # each of the library's errors is a class of its own
-        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or no file of safetensors") from error
+    with _opened(path) as file:
+        names = file.keys()
+        weights = {name: file.get_tensor(name) for name in names}
+    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    return {**read_about(path), "weights": weights}
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """What a file says of itself, without its weights. Raises UserError as `read_safetensors`."""
+    with _opened(path) as file:
+        about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
     if not isinstance(about, Mapping):
         raise UserError(f"checkpoint {path}: what it says of itself is a {type(about).__name__}, not a dictionary")
-    return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
+    return dict(about)
 
 
 def write_safetensors(path: Path, weights: Mapping[str, Tensor], about: Mapping[str, Any], half: bool = False) -> None:
@@ -51,3 +55,13 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], about: Mapping[
     kept = {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in weights.items()}
     alone = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
     path.write_bytes(save(alone, {ENTRY: json.dumps(about, sort_keys=True)}))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    path = existing_file(path, "checkpoint")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except Exception as error:  # each of the library's errors is a class of its own
+        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or no file of safetensors") from error
