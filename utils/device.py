@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,3 +34,14 @@ def in_precision(precision: str, device: torch.device) -> torch.autocast:
     half = precision != "float32"
     # No cache of converted weights: each is used once, and threads would share it
     return torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half, cache_enabled=False)
+
+
+@contextmanager
+def in_one_thread() -> Iterator[None]:
+    """Within, PyTorch computes in one thread: of many small steps, where several would wait for each other, and in vain on a busy core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

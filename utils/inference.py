@@ -17,6 +17,7 @@ import torch
 from config import Config, UserError
 from models.folding import fold_norms
 from utils.checkpoint import load_network
+from utils.device import in_one_thread
 from utils.streaming import batches_alike, in_order
 from utils.systems import People, pose_system
 
@@ -44,11 +45,13 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         self.config, self.detector = config, detector
-        self.network = load_network(config, checkpoint, device).to(memory_format=torch.channels_last)
+        self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
         on_cpu = self.device.type == "cpu"
-        if on_cpu:
-            fold_norms(self.network)
+        with in_one_thread():
+            self.network.to(memory_format=torch.channels_last)
+            if on_cpu:
+                fold_norms(self.network)
         self.decoder = pose_system(config).decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = min(WORKERS, torch.get_num_threads()) if on_cpu else WORKERS

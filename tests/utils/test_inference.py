@@ -132,6 +132,20 @@ def test_a_worker_leaves_others_their_threads(estimator, images):
         torch.set_num_threads(1)
 
 
+def test_a_network_is_read_in_one_thread_and_run_in_all(tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("utils.inference.fold_norms", lambda network: seen.append(torch.get_num_threads()))
+    config = load_config(tiny)
+    torch.set_num_threads(3)
+    try:
+        PoseEstimator(config, device="cpu")
+        with pytest.raises(UserError):
+            PoseEstimator(config, tmp_path / "nowhere.pth", "cpu")
+        assert (seen, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_what_is_no_photograph_in_a_stream_is_refused(estimator):
     with pytest.raises(UserError, match=r"expected \(H, W, 3\) uint8, BGR"):
         list(estimator.stream([np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)]))
