@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from config.files import existing_file, written_whole
 from config.load import parse_config, with_overrides
 from models import build_model, download_backbone, published_recipe, tensor_names
 from models.names import joined
+from models.undrawn import Undrawn
 from utils.device import default_device, in_one_thread
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
 from utils.safetensors_file import is_safetensors, read_about, read_safetensors
@@ -119,7 +121,8 @@ def load_network(config: Config, checkpoint: str | Path | None, device: str | No
             raise UserError(f"device {device!r}: the installed onnxruntime has none; leave it out, or pip install onnxruntime-gpu")
         return network.eval()
     with in_one_thread():
-        network = build_model(config)
+        with nullcontext() if checkpoint is None else Undrawn():
+            network = build_model(config)
         if checkpoint is not None:
             load_weights(network, checkpoint)
     return network.to(place).eval()

@@ -1,0 +1,33 @@
+"""Networks that are filled from a file are built without drawing weights first, and are the file's all the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from places import ROOT
+
+from config import load_config
+from models import build_model
+from models.undrawn import Undrawn
+from utils.checkpoint import load_network, save_checkpoint
+
+
+@pytest.mark.parametrize("name", ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"])
+def test_a_loaded_network_is_the_files(name, tmp_path):
+    config = load_config(ROOT / "config" / f"{name}.yaml")
+    network = build_model(config).eval()
+    save_checkpoint(tmp_path / "network.pth", weights=network.state_dict())
+    loaded = load_network(config, tmp_path / "network.pth", "cpu")
+    for kind in ("named_parameters", "named_buffers"):  # those too that no file holds
+        ours, theirs = dict(getattr(loaded, kind)()), dict(getattr(network, kind)())
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_it_ends_with_its_block():
+    config = load_config(ROOT / "config" / "quickstart.yaml")
+    generator = torch.get_rng_state()
+    with Undrawn():
+        build_model(config)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert 0.0005 < build_model(config).front.stem.conv.weight.std() < 0.002
