@@ -16,6 +16,7 @@ from config.files import write_json
 from data.formats.posetrack import posetrack_answer
 from data.images import encode_image
 from utils.checkpoint import config_for
+from utils.default_network import named_or_default
 from utils.demo.inputs import Frames, find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import Wanted, look_at
@@ -24,7 +25,6 @@ from utils.inference import PoseEstimator
 from utils.pictures.sheet import Sheet
 from utils.pictures.window import Window
 
-RUNS, QUICKSTART = Path("runs"), "quickstart"
 MIN_SCORE = 0.3
 SHEET_FRAMES = 24  # of a video, at most
 
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--checkpoint",
         type=Path,
-        help="ours, .safetensors, a published one or an exported .onnx; default: the configuration's own best",
+        help="ours, .safetensors, a published one or an exported .onnx; default: the network that comes with the project",
     )
     parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     at_least(1, batch_size=options.batch_size)
-    checkpoint = options.checkpoint or default_checkpoint(options.config)
+    checkpoint = named_or_default(options.checkpoint, options.config)
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # a wrong ending is told now, not after all pictures
     config = config_for(checkpoint, options.config, options.overrides)
@@ -85,16 +85,6 @@ def main() -> None:
     finally:
         if sheet is not None:
             sheet.write(options.sheet)
-
-
-def default_checkpoint(config: str | None) -> Path:
-    """The checkpoint that is used where none is named, and says so: the best of the configuration's own run, or of the quickstart's."""
-    path = RUNS / (Path(config).stem if config else QUICKSTART) / "best.pth"
-    if not path.exists():
-        how = f"'python train.py --config {config}'" if config else "'make quickstart'"
-        raise UserError(f"checkpoint {path}: not found; train one with {how}, or name one with --checkpoint")
-    print(f"checkpoint: {path}")
-    return path
 
 
 if __name__ == "__main__":

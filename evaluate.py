@@ -15,6 +15,7 @@ from config.errors import at_least, run_script
 from config.files import output_folder
 from config.load import load_skeleton
 from utils.checkpoint import config_for
+from utils.default_network import named_or_default
 from utils.evaluation import load_task
 from utils.evaluation.coco import CocoTask
 from utils.evaluation.evaluate import evaluate, report
@@ -26,13 +27,13 @@ BATCH_SIZE = 4
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help="ours, .safetensors, the published format, or an exported .onnx")
+    parser.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
     parser.add_argument("--detections", type=Path, metavar="FILE", help="COCO's JSON of people found, in a checkpoint's place")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose or MPII file; one without annotations: no figures")
     parser.add_argument("--images", type=Path, help="folder of the images")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
-    parser.add_argument("--output", type=Path, help="folder for what is written; default: evaluation/ beside the checkpoint or detections")
+    parser.add_argument("--output", type=Path, help="folder; default: evaluation/ beside the checkpoint or detections, else below runs/")
     parser.add_argument("--save-images", type=int, metavar="N", help="write the N worst images, annotated and found side by side")
     parser.add_argument("--scales", nargs="+", metavar="SCALE", help="scale search, such as 0.5 1 1.5 2 3")
     parser.add_argument("--no-flip", action="store_true", help="do not average with the mirror image")
@@ -54,10 +55,10 @@ def main() -> None:
 
 
 def run_network(options: argparse.Namespace, share: Share) -> None:
-    """Evaluate a checkpoint: this process's share of the images, the first one everything."""
-    for name in ("checkpoint", "images"):
-        if getattr(options, name) is None:
-            raise UserError(f"--{name} is missing: a network is evaluated with --checkpoint and --images, people found with --detections")
+    """Evaluate a checkpoint, or the network that comes with the project: this process's share of the images, the first one everything."""
+    if options.images is None:
+        raise UserError("--images is missing: a network is evaluated with --images, people found with --detections")
+    checkpoint = named_or_default(options.checkpoint, options.config, share.is_first)
     overrides = list(options.overrides)
     if options.scales:
         # argparse hands everything up to the next option to --scales: overrides at the command's end too
@@ -65,14 +66,14 @@ def run_network(options: argparse.Namespace, share: Share) -> None:
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     if options.no_flip:
         overrides.append("inference.flip=false")
-    config = config_for(options.checkpoint, options.config, overrides)
+    config = config_for(checkpoint, options.config, overrides)
     task = load_task(options.annotations, options.images, config.skeleton, options.limit, options.head_boxes)
     task.take_worst(options.save_images)
     task.method = config.system
-    estimator = PoseEstimator(config, options.checkpoint, share.device(options.device))
+    estimator = PoseEstimator(config, checkpoint, share.device(options.device))
     use_boxes(options.boxes, task, estimator)
-    output = options.output or options.checkpoint.parent / "evaluation"
-    evaluate(task, estimator, options.checkpoint, output, options.batch_size, options.boxes, share)
+    output = options.output or (checkpoint.parent if options.checkpoint else Path("runs")) / "evaluation"
+    evaluate(task, estimator, checkpoint, output, options.batch_size, options.boxes, share)
 
 
 def run_detections(options: argparse.Namespace) -> None:

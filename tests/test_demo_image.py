@@ -203,11 +203,6 @@ def test_the_input_is_not_overwritten(fails, trained, copy_of, images):
         assert "would be overwritten" in fails("demo_image.py", *checkpoint, "--input", path, "--output", folder / ".." / folder.name)
 
 
-def test_without_a_checkpoint_it_says_how_to_get_one(fails, images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert "'make quickstart'" in fails("demo_image.py", "--input", images)
-
-
 def test_broken_pictures_do_not_stop_the_others(run, two_people, trained, copy_of, images, tmp_path):
     folder, demo = copy_of(images), tmp_path / "demo"
     for number in (3, 5):

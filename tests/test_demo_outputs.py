@@ -158,15 +158,6 @@ def test_it_says_where_the_time_went(demo, images, clip):
     assert "tracking" in demo(clip, "--track", "--limit", 2).out.splitlines()[-1]
 
 
-def test_without_a_checkpoint_it_says_which_one_it_takes(run, one_person, trained, images, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "runs" / "quickstart").mkdir(parents=True)
-    (tmp_path / "runs" / "quickstart" / "best.pth").write_bytes((trained / "best.pth").read_bytes())
-    ended = run("demo_image.py", "--input", images, "--limit", 1)
-    assert (ended.status, ended.out.splitlines()[0]) == (0, "checkpoint: runs/quickstart/best.pth")
-    assert (tmp_path / "runs" / "demo" / "000000000001.jpg").exists()
-
-
 # Maps
 
 

@@ -283,7 +283,6 @@ def test_options_that_do_not_go_together(fails, refused, trained, annotations, f
     (tmp_path / "info.json").write_text(json.dumps({"images": read(annotations)["images"]}))
     without = refused("--save-images", 2, "--images", images, annotations=tmp_path / "info.json")
     assert f"--save-images: {tmp_path / 'info.json'} has no annotations" in without
-    assert "--checkpoint is missing" in fails("evaluate.py", "--annotations", annotations, "--images", images)
     assert "--images is missing" in fails("evaluate.py", "--annotations", annotations, "--checkpoint", trained / "last.pth")
     assert "nowhere.json: not found" in fails("evaluate.py", "--annotations", annotations, "--detections", tmp_path / "nowhere.json")
     assert "lists no image" in refused(annotations=_empty(tmp_path))

@@ -16,7 +16,8 @@ import torch
 
 from config import Config, UserError
 from models.folding import fold_norms
-from utils.checkpoint import load_network
+from utils.checkpoint import config_for, load_network
+from utils.default_network import named_or_default
 from utils.device import in_one_thread
 from utils.streaming import batches_alike, in_order
 from utils.systems import People, pose_system
@@ -29,9 +30,10 @@ Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they 
 class PoseEstimator:
     """A network with its weights on a device; call it with a photograph, `batch` with several, `stream` with any number.
 
-    checkpoint: ours, .safetensors, the published format, or an exported .onnx; None leaves the freshly drawn weights. device: such as
-    "cuda:0"; None takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them and
-    they are not given.
+    config: None takes the checkpoint's own. checkpoint: ours, .safetensors, the published format, or an exported .onnx; without both it is
+    the network that comes with the project, and a line says so; with a configuration None leaves the freshly drawn weights. device: such
+    as "cuda:0"; None takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them
+    and they are not given.
 
     `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (the answers, until
     they are there), "assignment" (from them to people). Two threads work at a time, so that their sum may exceed the time on the clock.
@@ -39,11 +41,14 @@ class PoseEstimator:
 
     def __init__(
         self,
-        config: Config,
+        config: Config | None = None,
         checkpoint: str | Path | None = None,
         device: str | None = None,
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
+        if config is None:
+            checkpoint = checkpoint or named_or_default(None, None)
+            config = config_for(checkpoint)
         self.config, self.detector = config, detector
         self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
