@@ -6,17 +6,24 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from config.schema import SwaConfig, TrainConfig
 from utils.distributed import World
 
 
 class ExponentialAverage(AveragedModel):
-    """PyTorch's, without its copy of the number of updates to the device, for which every step would wait there."""
+    """PyTorch's, without its copy of the number of updates to the device, for which every step would wait there, and of shorter memory at
+    first: with the full one a fresh network's weights and batch-norm statistics would be a part of it for thousands of steps.
+    """
 
     def __init__(self, network: nn.Module, decay: float):
-        super().__init__(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+        super().__init__(network, use_buffers=True)
+        self.decay = decay
+
+    def decay_now(self) -> float:
+        """Of the next update, a step: that of an average over about a ninth of the steps until then, until `decay` is reached."""
+        return min(self.decay, (1 + int(self.n_averaged)) / (10 + int(self.n_averaged)))
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
@@ -24,7 +31,8 @@ class ExponentialAverage(AveragedModel):
             super().update_parameters(model)
             return
         pairs = [*zip(self.module.parameters(), model.parameters()), *zip(self.module.buffers(), model.buffers())]
-        self.multi_avg_fn(*zip(*(pair for pair in pairs if pair[0].is_floating_point())), self.n_averaged)
+        averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
+        torch._foreach_lerp_(averages, values, 1 - self.decay_now())
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         if counters:
             torch._foreach_copy_(*zip(*counters))

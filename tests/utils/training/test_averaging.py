@@ -37,18 +37,34 @@ def test_statistics_are_those_of_all_batches():
 def test_the_exponential_average_is_pytorchs():
     """To the last bit, but for the number of batches that a batch norm has seen, which PyTorch's rounds down at each step."""
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    own, pytorchs = ExponentialAverage(network, 0.9), AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
-    for _ in range(4):
+    own, pytorchs = ExponentialAverage(network, 0.25), AveragedModel(network, use_buffers=True)
+    for decay in (0.0, 2 / 11, 3 / 12, 0.25, 0.25):
         network(torch.rand(2, 3, 5, 5))
         with torch.no_grad():
             network[0].weight += torch.rand_like(network[0].weight)
         own.update_parameters(network)
+        pytorchs.multi_avg_fn = get_ema_multi_avg_fn(decay)
         pytorchs.update_parameters(network)
     state, other = own.state_dict(), pytorchs.state_dict()
-    assert state.pop("module.1.num_batches_tracked") == 4
+    assert state.pop("module.1.num_batches_tracked") == 5
     del other["module.1.num_batches_tracked"]
     assert same(state, other)
     assert own.n_averaged.device.type == "cpu" and not torch.equal(state["module.0.weight"], network[0].weight)
+
+
+def test_a_short_trainings_exponential_average_has_forgotten_its_start():
+    network = nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1))
+    average = ExponentialAverage(network, 0.9999)
+    for _ in range(200):
+        nn.init.constant_(network[1].running_var, 0.01)  # of a fresh network: 1
+        average.update_parameters(network)
+    nn.init.constant_(network[1].running_var, 1)
+    start = ExponentialAverage(network, 0.9999)
+    start.update_parameters(network)
+    for _ in range(200):
+        nn.init.constant_(network[1].running_var, 0.01)
+        start.update_parameters(network)
+    assert torch.allclose(start.module[1].running_var, average.module[1].running_var, atol=1e-6)
 
 
 def test_averaged_weights(train):
