@@ -8,8 +8,10 @@ CONFIG ?= config/quickstart.yaml
 DETECTOR ?=
 RUN := runs/$(basename $(notdir $(CONFIG)))
 DRAWN := runs/quickstart/data
+# A folder of photographs, in which the network that comes with the project finds people before any training.
+PHOTOS ?= $(wildcard ../shared/data/media)
 
-.PHONY: setup quickstart test lint
+.PHONY: setup quickstart quickstart-photos quickstart-train test lint
 
 # Made anew only when the requirements change.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
@@ -22,8 +24,18 @@ $(READY):
 
 setup: $(READY)
 
+quickstart: quickstart-photos
+	@$(MAKE) --no-print-directory quickstart-train
+
+quickstart-photos: setup
+ifeq ($(PHOTOS),)
+	@echo "to see people found in photographs first: make quickstart PHOTOS=folder"
+else
+	$(BIN)/python demo_image.py --input "$(PHOTOS)" --output runs/quickstart/photos --sheet runs/quickstart/photos.png
+endif
+
 # A run that was interrupted goes on where it was; `rm -r runs/quickstart` starts anew.
-quickstart: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
+quickstart-train: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
 	$(BIN)/python train.py --config $(CONFIG) --output $(RUN) --resume auto
 	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
 		--annotations $(DRAWN)/val/annotations.json --images $(DRAWN)/val/images
