@@ -101,7 +101,8 @@ def details_of(scenes: Sequence[Scene], labelled: Labelled, precision: np.ndarra
 def _figures(judged: Judged) -> dict[str, float]:
     precision = judged.precision()
     at = {"AP": precision, "AP50": precision[THRESHOLDS == 0.5], "AP75": precision[[5]]}
-    return {"people": judged.people, **{name: average_precision(rows) for name, rows in at.items()}}
+    found = float(judged.recall()[THRESHOLDS == 0.5][0])
+    return {"people": judged.people, **{name: average_precision(rows) for name, rows in at.items()}, "found": found}
 
 
 def _size_name(low: float, high: float) -> str:

@@ -101,6 +101,10 @@ class Judged:
         precision = np.c_[precision, np.zeros(len(precision))]
         return np.stack([at[np.searchsorted(recall, RECALLS)] for at, recall in zip(precision, right / self.people)])
 
+    def recall(self) -> np.ndarray:
+        """(T,) the share of the people to be found who are; 0 where there is nobody to find."""
+        return self.right.sum(1) / max(self.people, 1)
+
 
 def judge(
     scenes: Sequence[Scene], sigmas: np.ndarray, thresholds: np.ndarray = THRESHOLDS, size: tuple[float, float] = EVERY_SIZE

@@ -177,5 +177,6 @@ def test_details_count_every_error():
         assert (figures["AP"] < 1) == spoilt, name
     assert details["keypoints"]["left_ankle"]["people"] == 8
     assert details["sizes"]["64-96 px"]["people"] == 16
+    assert details["sizes"]["64-96 px"]["found"] == 0.5  # at an OKS of 0.5
     assert sum(size["people"] for size in details["sizes"].values()) == 16
     assert details["precision"]["OKS 0.5"] == pytest.approx([0.5] * 51 + [0] * 50)

@@ -1,0 +1,83 @@
+"""The labels that the default network's photographs get: they fit the photographs, and go to the right people."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from config.load import load_skeleton
+from data.formats.coco import load_coco
+from examples.default_model.prepare import DATASETS, HERE, divided
+
+SCRIPT = "examples/default_model/prepare.py"
+FACE = [100, 50, 105, 45, 95, 45, None, None, 88, 47]  # nose, eyes, the right ear
+
+
+def person(number: int, x: float, keypoints: int = 12) -> dict:
+    box = [x, 0, 50, 100]
+    return {
+        "id": number,
+        "bbox": box,
+        "iscrowd": 0,
+        "num_keypoints": keypoints,
+        "keypoints": [x + 1, 2, 2] * keypoints + [0, 0, 0] * (12 - keypoints),
+    }
+
+
+def test_a_labelled_face_comes_before_the_body():
+    (whole,), rest = divided([person(7, 80, keypoints=10)], {"7": FACE})
+    assert rest == []
+    assert whole["num_keypoints"] == 14
+    keypoints = np.reshape(whole["keypoints"], (17, 3))
+    assert keypoints[:5].tolist() == [[100, 50, 2], [105, 45, 2], [95, 45, 2], [0, 0, 0], [88, 47, 2]]
+    assert keypoints[5:].ravel().tolist() == person(7, 80, keypoints=10)["keypoints"]
+
+
+@pytest.mark.parametrize("x, stays", [(49, False), (51, True)])
+def test_whose_box_holds_a_face_without_labels_is_taught_without(x, stays):
+    with_face, rest = divided([person(1, 0), person(2, x)], {"1": FACE})
+    assert [one["id"] for one in with_face] == ([1] if stays else [])
+    assert [one["id"] for one in rest] == ([2] if stays else [1, 2])
+
+
+def test_photographs_become_two_annotation_files_and_backgrounds(run, shared, tmp_path):
+    """A few of the photographs, and labels of all of them."""
+    photos, chosen = tmp_path / "photos", {}
+    labels, backgrounds = (json.loads((HERE / name).read_text()) for name in ("faces.json", "backgrounds.json"))
+    for dataset in DATASETS:
+        source = shared / "data" / "photos" / dataset
+        content = json.loads((source / "annotations.json").read_text())
+        crowds = {one["image_id"] for one in content["annotations"] if one["iscrowd"]}
+        assert crowds == {one["id"] for one in content["images"]}
+        (photos / dataset / "images").mkdir(parents=True)
+        (photos / dataset / "annotations.json").write_text(json.dumps(content))
+        for name in backgrounds[dataset]:
+            (photos / dataset / "images" / name).symlink_to(source / "images" / name)
+        chosen[dataset] = {str(one["id"]): one for one in content["annotations"]}
+        for number, places in labels[dataset].items():  # each face near its own shoulders
+            points = np.array([value for value in places if value is not None]).reshape(-1, 2)
+            x, y, width, height = chosen[dataset][number]["bbox"]
+            assert np.all(np.abs(points - (x + width / 2, y + height / 2)) < 0.5 * np.array([width, height]) + 0.6 * max(width, height))
+    ended = run(SCRIPT, "--photos", photos, "--output", tmp_path / "out")
+    assert ended.status == 0, ended.err
+    faces, bodies = (load_coco(tmp_path / "out" / f"{name}.json") for name in ("faces", "bodies"))
+    names = list(load_skeleton("coco").dataset)
+    assert [coco.dataset["categories"][0]["keypoints"] for coco in (faces, bodies)] == [names, names[5:]]
+    people = [sum(not one["iscrowd"] for one in coco.dataset["annotations"]) for coco in (faces, bodies)]
+    assert people[0] > 1800 and sum(people) == sum(not one["iscrowd"] for dataset in chosen.values() for one in dataset.values())
+    for coco in (faces, bodies):  # what is outside of people's boxes is said to be a crowd, in each picture
+        assert {one["image_id"] for one in coco.dataset["annotations"] if one["iscrowd"]} == set(coco.getImgIds())
+    parts = list((tmp_path / "out" / "backgrounds").iterdir())
+    assert len(parts) == sum(map(len, backgrounds.values()))
+    assert all(min(cv2.imread(str(path)).shape[:2]) >= 40 for path in parts[:20])
+
+
+def test_missing_photographs_are_told_in_a_line(run, tmp_path):
+    ended = run(SCRIPT, "--photos", tmp_path / "none", "--output", tmp_path / "out")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and "none" in ended.err
+    (tmp_path / "some").mkdir()
+    ended = run(SCRIPT, "--photos", tmp_path / "some", "--output", tmp_path / "out")
+    assert ended.status == 2 and ended.err.count("\n") == 1 and "lsp_extended" in ended.err
