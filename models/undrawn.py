@@ -9,7 +9,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Undrawn(TorchFunctionMode):
-    """Within, `torch.nn.init` leaves tensors as they are, which hold anything: drawing the published network's takes two seconds."""
+    """Within, what `torch.nn.init` draws at random is not drawn, and tensors hold anything: the published network's takes two seconds."""
 
     def __torch_function__(self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping | None = None) -> Any:
         kwargs = kwargs or {}

@@ -100,7 +100,7 @@ def _content(path: str | Path) -> dict[str, Any]:
     if is_onnx(path):
         return {"config": onnx_config(path)}
     about = read_about(path) if is_safetensors(path) else {}
-    return about if "config" in about else read_checkpoint(path)
+    return about if isinstance(about.get("config"), Mapping) else read_checkpoint(path)
 
 
 def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | None:

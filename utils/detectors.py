@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from config import UserError
-from utils.checkpoint import config_for, read_checkpoint
+from utils.checkpoint import read_checkpoint
 from utils.device import default_device
 from utils.inference import PoseEstimator
 
@@ -51,7 +51,7 @@ class PoseDetector:
     """A pose system that finds people by itself: boxes around them, as `TorchvisionDetector` gives them."""
 
     def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        self.estimator, self.least_score = PoseEstimator(config_for(checkpoint), checkpoint, device), least_score
+        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device), least_score
         if self.estimator.needs_boxes:
             raise UserError(f"detector {checkpoint}: system {self.estimator.config.system!r} must be told where people are itself")
 
@@ -82,7 +82,9 @@ def torchvision_network(name: str, path: str | Path) -> nn.Module:
     if name not in torchvision_names():
         raise UserError(f"detector {name}: torchvision has none of that name; it has {', '.join(torchvision_names())}")
     content = read_checkpoint(path)
-    weights = content.get("model", content)  # as torchvision's own trainer writes them, or the weights alone
+    weights = content.get(
+        "model", content.get("weights", content)
+    )  # as torchvision's own trainer writes them, a .safetensors, or the weights alone
     network = get_model(name, weights=None, weights_backbone=None)
     try:
         network.load_state_dict(weights)

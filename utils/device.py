@@ -38,7 +38,10 @@ def in_precision(precision: str, device: torch.device) -> torch.autocast:
 
 @contextmanager
 def in_one_thread() -> Iterator[None]:
-    """Within, PyTorch computes in one thread: of many small steps, where several would wait for each other, and in vain on a busy core."""
+    """Within, PyTorch computes in one thread: of many small steps, where several would wait for each other, and in vain on a busy core.
+
+    The number is the process's: other threads that begin to compute meanwhile have one too.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

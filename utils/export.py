@@ -26,7 +26,7 @@ from config.progress import Progress
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
 from utils import safetensors_file
-from utils.checkpoint import config_for, load_weights
+from utils.checkpoint import config_for, load_network, load_weights
 from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
 from utils.systems import pose_system
 
@@ -106,7 +106,7 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     network = Answer(network).eval().requires_grad_(False)
     write, run = WRITERS[output.suffix.lower()]
     with written_whole(output) as partial:
-        write(network, partial, config, metadata(config, output.stem), **({"half": True} if half else {}))
+        write(network, partial, config, metadata(config, output.stem), half)
         differences = checked(network, run(partial, config), names, check_sizes(config), ACCEPTED_HALF if half else ACCEPTED)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
@@ -171,7 +171,7 @@ def metadata(config: Config, name: str) -> Metadata:
     return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, NAME: name, VERSION: PROJECT_VERSION}
 
 
-def write_onnx(network: Answer, path: Path, config: Config, about: Metadata) -> None:
+def write_onnx(network: Answer, path: Path, config: Config, about: Metadata, _: bool) -> None:
     """As ONNX, with what it says of itself among the model's own.
 
     By PyTorch's exporter that traces a run (dynamo=False): from 2.6 on it writes all of our networks, in a second. The newer one fails for
@@ -192,7 +192,7 @@ def write_onnx(network: Answer, path: Path, config: Config, about: Metadata) -> 
     onnx.save(model, path)
 
 
-def write_program(network: Answer, path: Path, config: Config, about: Metadata) -> None:
+def write_program(network: Answer, path: Path, config: Config, about: Metadata, _: bool) -> None:
     """As `torch.export.load` reads it, with what it says of itself as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
@@ -204,7 +204,7 @@ def write_program(network: Answer, path: Path, config: Config, about: Metadata) 
     torch.export.save(program, path, extra_files=about)
 
 
-def write_weights(network: Answer, path: Path, config: Config, about: Metadata, half: bool = False) -> None:
+def write_weights(network: Answer, path: Path, config: Config, about: Metadata, half: bool) -> None:
     """As `utils.checkpoint` reads it: all of the network's weights, those too that only training needs."""
     said = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
     safetensors_file.write_safetensors(path, network.network.state_dict(), said, half)
@@ -224,9 +224,7 @@ def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
 
 
 def run_weights(path: Path, config: Config) -> Callable[[Tensor], Answers]:
-    network = build_model(config)
-    load_weights(network, path)
-    return Answer(network).eval()
+    return Answer(load_network(config, path, "cpu"))
 
 
 # By the file's ending: how it is written, and how it is run

@@ -47,7 +47,7 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         if config is None:
-            checkpoint = checkpoint or named_or_default(None, None)
+            checkpoint = named_or_default(checkpoint)
             config = config_for(checkpoint)
         self.config, self.detector = config, detector
         self.network = load_network(config, checkpoint, device)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -51,10 +51,21 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], about: Mapping[
     """Weights by their names with `about`, which JSON can hold.
 
     half: in float16, but for those of one axis, biases and batch norms: they are few, and variances may be too large or too small for it.
+    Raises UserError where a number is too large for it.
     """
-    kept = {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in weights.items()}
+    kept = {
+        name: _halved(name, tensor) if half and tensor.ndim > 1 and tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }
     alone = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in kept.items()}
     path.write_bytes(save(alone, {ENTRY: json.dumps(about, sort_keys=True)}))
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    small = tensor.half()
+    if (small.isinf() & tensor.isfinite()).any():
+        raise UserError(f"nothing was written: {name} has numbers too large for float16; leave --half out")
+    return small
 
 
 @contextmanager
@@ -63,5 +74,5 @@ def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except Exception as error:  # each of the library's errors is a class of its own
+    except (SafetensorError, ValueError) as error:
         raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or no file of safetensors") from error

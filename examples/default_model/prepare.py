@@ -38,26 +38,28 @@ def overlaps(box: list[float], others: list[list[float]]) -> bool:
     return any(x < a + w and a < x + width and y < b + h and b < y + height for a, b, w, h in others)
 
 
-def divided(people: list[dict[str, Any]], faces: dict[str, list[float | None]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The people of one image with 17 keypoints and those with 12.
+def by_face_labels(people: list[dict[str, Any]], faces: dict[str, list[float | None]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The people of one image with 17 keypoints, and those with 12.
 
     faces: of an annotation's id the places of nose, eyes and ears, x, y, ..., pixels, None where there is nothing to see. Whose box meets
-    that of somebody without such labels stays with those: what is said about the one box would be wrong of the other's face.
+    that of somebody of the others is one of them: what is said about the one box would be wrong of the other.
     """
-    without = [person for person in people if str(person["id"]) not in faces]
-    with_face, rest = [], []
-    for person in people:
-        places = faces.get(str(person["id"]))
-        if places is None or overlaps(person["bbox"], [other["bbox"] for other in without]):
-            rest.append(person)
-        else:
-            face = [value for x, y in zip(places[::2], places[1::2]) for value in ((0, 0, 0) if x is None else (x, y, 2))]
-            keypoints = face + person["keypoints"]
-            with_face.append({**person, "keypoints": keypoints, "num_keypoints": int(np.count_nonzero(keypoints[2::3]))})
-    return with_face, rest
+    rest = [person for person in people if str(person["id"]) not in faces]
+    labelled = [person for person in people if str(person["id"]) in faces]
+    while met := [person for person in labelled if overlaps(person["bbox"], [other["bbox"] for other in rest])]:
+        rest += met
+        labelled = [person for person in labelled if person not in met]
+    return [with_face(person, faces[str(person["id"])]) for person in labelled], rest
 
 
-def divide(photos: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def with_face(person: dict[str, Any], places: list[float | None]) -> dict[str, Any]:
+    """Somebody's annotation with the face's keypoints before the 12."""
+    face = [value for x, y in zip(places[::2], places[1::2]) for value in ((0, 0, 0) if x is None else (x, y, 2))]
+    keypoints = face + person["keypoints"]
+    return {**person, "keypoints": keypoints, "num_keypoints": int(np.count_nonzero(keypoints[2::3]))}
+
+
+def annotation_files(photos: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The content of faces.json and of bodies.json: each image once, and crowd regions, in every file that has somebody of it."""
     labels, names = read_json(HERE / "faces.json", "labels of faces"), list(load_skeleton("coco").dataset)
     contents = [
@@ -70,7 +72,7 @@ def divide(photos: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             annotations = coco.loadAnns(coco.getAnnIds(imgIds=[number]))
             people = [person for person in annotations if not person["iscrowd"]]
             crowds = [person for person in annotations if person["iscrowd"]]
-            for content, some in zip(contents, divided(people, labels[dataset])):
+            for content, some in zip(contents, by_face_labels(people, labels[dataset])):
                 if some:
                     _add(content, {**coco.loadImgs([number])[0]}, dataset, some + crowds)
     return contents[0], contents[1]
@@ -91,7 +93,7 @@ def _add(content: dict[str, Any], image: dict[str, Any], dataset: str, annotatio
 
 
 def cut_backgrounds(photos: Path, folder: Path) -> int:
-    """Write the parts of photographs that show nobody as PNG; how many."""
+    """Write the parts of photographs that show nobody, x0, y0, x1, y1 in pixels, as PNG; how many."""
     count = 0
     for dataset, parts in read_json(HERE / "backgrounds.json", "list of backgrounds").items():
         for name, (x0, y0, x1, y1) in parts.items():
@@ -107,7 +109,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="folder to write to")
     options = parser.parse_args()
     photos, output = existing_folder(options.photos, "--photos"), output_folder(options.output)
-    for name, content in zip(("faces", "bodies"), divide(photos)):
+    for name, content in zip(("faces", "bodies"), annotation_files(photos)):
         write_json(output / f"{name}.json", content)
         people = sum(not annotation["iscrowd"] for annotation in content["annotations"])
         print(f"{output / name}.json: {len(content['images'])} images, {people} people")

@@ -10,7 +10,7 @@ import pytest
 
 from config.load import load_skeleton
 from data.formats.coco import load_coco
-from examples.default_model.prepare import DATASETS, HERE, divided
+from examples.default_model.prepare import DATASETS, HERE, by_face_labels
 
 SCRIPT = "examples/default_model/prepare.py"
 FACE = [100, 50, 105, 45, 95, 45, None, None, 88, 47]  # nose, eyes, the right ear
@@ -28,7 +28,7 @@ def person(number: int, x: float, keypoints: int = 12) -> dict:
 
 
 def test_a_labelled_face_comes_before_the_body():
-    (whole,), rest = divided([person(7, 80, keypoints=10)], {"7": FACE})
+    (whole,), rest = by_face_labels([person(7, 80, keypoints=10)], {"7": FACE})
     assert rest == []
     assert whole["num_keypoints"] == 14
     keypoints = np.reshape(whole["keypoints"], (17, 3))
@@ -38,14 +38,22 @@ def test_a_labelled_face_comes_before_the_body():
 
 @pytest.mark.parametrize("x, stays", [(49, False), (51, True)])
 def test_whose_box_holds_a_face_without_labels_is_taught_without(x, stays):
-    with_face, rest = divided([person(1, 0), person(2, x)], {"1": FACE})
+    with_face, rest = by_face_labels([person(1, 0), person(2, x)], {"1": FACE})
     assert [one["id"] for one in with_face] == ([1] if stays else [])
     assert [one["id"] for one in rest] == ([2] if stays else [1, 2])
 
 
+def test_boxes_that_meet_stay_together():
+    """The third meets the second, and that one the first, whose face has no labels."""
+    chain = [person(1, 0), person(2, 45), person(3, 90), person(4, 141)]
+    faces, rest = by_face_labels(chain, {"2": FACE, "3": FACE, "4": FACE})
+    assert [one["id"] for one in faces] == [4]
+    assert sorted(one["id"] for one in rest) == [1, 2, 3]
+
+
 def test_photographs_become_two_annotation_files_and_backgrounds(run, shared, tmp_path):
-    """A few of the photographs, and labels of all of them."""
-    photos, chosen = tmp_path / "photos", {}
+    """All of the annotations, and the photographs that have a part without people."""
+    photos, by_id = tmp_path / "photos", {}
     labels, backgrounds = (json.loads((HERE / name).read_text()) for name in ("faces.json", "backgrounds.json"))
     for dataset in DATASETS:
         source = shared / "data" / "photos" / dataset
@@ -56,10 +64,10 @@ def test_photographs_become_two_annotation_files_and_backgrounds(run, shared, tm
         (photos / dataset / "annotations.json").write_text(json.dumps(content))
         for name in backgrounds[dataset]:
             (photos / dataset / "images" / name).symlink_to(source / "images" / name)
-        chosen[dataset] = {str(one["id"]): one for one in content["annotations"]}
+        by_id[dataset] = {str(one["id"]): one for one in content["annotations"]}
         for number, places in labels[dataset].items():  # each face near its own shoulders
             points = np.array([value for value in places if value is not None]).reshape(-1, 2)
-            x, y, width, height = chosen[dataset][number]["bbox"]
+            x, y, width, height = by_id[dataset][number]["bbox"]
             assert np.all(np.abs(points - (x + width / 2, y + height / 2)) < 0.5 * np.array([width, height]) + 0.6 * max(width, height))
     ended = run(SCRIPT, "--photos", photos, "--output", tmp_path / "out")
     assert ended.status == 0, ended.err
@@ -67,7 +75,7 @@ def test_photographs_become_two_annotation_files_and_backgrounds(run, shared, tm
     names = list(load_skeleton("coco").dataset)
     assert [coco.dataset["categories"][0]["keypoints"] for coco in (faces, bodies)] == [names, names[5:]]
     people = [sum(not one["iscrowd"] for one in coco.dataset["annotations"]) for coco in (faces, bodies)]
-    assert people[0] > 1800 and sum(people) == sum(not one["iscrowd"] for dataset in chosen.values() for one in dataset.values())
+    assert people[0] > 1800 and sum(people) == sum(not one["iscrowd"] for dataset in by_id.values() for one in dataset.values())
     for coco in (faces, bodies):  # what is outside of people's boxes is said to be a crowd, in each picture
         assert {one["image_id"] for one in coco.dataset["annotations"] if one["iscrowd"]} == set(coco.getImgIds())
     parts = list((tmp_path / "out" / "backgrounds").iterdir())

@@ -18,6 +18,7 @@ from config import UserError, load_config
 from config.load import parse_config
 from data.images import read_image
 from models import build_model
+from utils.checkpoint import read_checkpoint
 from utils.inference import PoseEstimator
 from utils.systems import People
 
@@ -135,13 +136,14 @@ def test_a_worker_leaves_others_their_threads(estimator, images):
 def test_a_network_is_read_in_one_thread_and_run_in_all(tiny, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("utils.inference.fold_norms", lambda network: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("utils.checkpoint.read_checkpoint", lambda path: seen.append(torch.get_num_threads()) or read_checkpoint(path))
     config = load_config(tiny)
     torch.set_num_threads(3)
     try:
         PoseEstimator(config, device="cpu")
         with pytest.raises(UserError):
             PoseEstimator(config, tmp_path / "nowhere.pth", "cpu")
-        assert (seen, torch.get_num_threads()) == ([1], 3)
+        assert (seen, torch.get_num_threads()) == ([1, 1], 3)
     finally:
         torch.set_num_threads(1)
 

@@ -146,13 +146,15 @@ def test_a_file_of_another_network(fails, exported, images, tmp_path):
 
 def test_a_training_does_not_go_on_from_it(fails, exported, tiny, tmp_path):
     said = fails("train.py", "--config", tiny, "--output", tmp_path / "out", "--resume", exported("mine.safetensors"))
-    assert "start from it with --init" in said or "does not fit" in said
+    assert "start from it with --init" in said
 
 
 def test_nothing_is_written_where_float16_says_something_else(fails, checkpoint, tmp_path):
-    content = read_checkpoint(checkpoint)
-    content["weights"]["front.stem.conv.weight"] = content["weights"]["front.stem.conv.weight"] * 1e6
-    save_checkpoint(tmp_path / "large.pth", **content)
-    said = fails(EXPORT, "--checkpoint", tmp_path / "large.pth", "--output", tmp_path / "large.safetensors", "--half")
-    assert "nothing was written" in said
+    for name in ("front.stem.conv.weight", "stages.0.predictions.1.weight"):  # of a coarse scale, too, which only training needs
+        content = read_checkpoint(checkpoint)
+        content["weights"][name] = content["weights"][name] + 1e5
+        save_checkpoint(tmp_path / "large.pth", **content)
+        said = fails(EXPORT, "--checkpoint", tmp_path / "large.pth", "--output", tmp_path / "large.safetensors", "--half")
+        assert "nothing was written" in said and name in said
+        assert not (tmp_path / "large.safetensors").exists()
     assert "--half: not for .onnx" in fails(EXPORT, "--checkpoint", checkpoint, "--output", tmp_path / "model.onnx", "--half")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config.schema import SwaConfig, TrainConfig
 from utils.distributed import World
@@ -22,7 +22,7 @@ class ExponentialAverage(AveragedModel):
         self.decay = decay
 
     def decay_now(self) -> float:
-        """Of the next update, a step: that of an average over about a ninth of the steps until then, until `decay` is reached."""
+        """Of the next update, a step: as TensorFlow's ExponentialMovingAverage has it where it is told the number of updates."""
         return min(self.decay, (1 + int(self.n_averaged)) / (10 + int(self.n_averaged)))
 
     @torch.no_grad()
@@ -32,7 +32,7 @@ class ExponentialAverage(AveragedModel):
             return
         pairs = [*zip(self.module.parameters(), model.parameters()), *zip(self.module.buffers(), model.buffers())]
         averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
-        torch._foreach_lerp_(averages, values, 1 - self.decay_now())
+        get_ema_multi_avg_fn(self.decay_now())(averages, values, self.n_averaged)
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         if counters:
             torch._foreach_copy_(*zip(*counters))
