@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from needing_boxes import VALUES, registered, write_checkpoint
+from safetensors.torch import save_file
 from torchvision.models import get_model
 
 from config import UserError
@@ -78,10 +79,13 @@ def test_where_nobody_is_there_are_no_boxes(weights, pictures):
     assert [boxes.shape for boxes in TorchvisionDetector(NAME, weights, 1.0, "cpu")(pictures)] == [(0, 5)] * 2
 
 
-def test_files_of_torchvisions_trainer_are_read_too(network, pictures, weights, tmp_path):
+def test_files_of_torchvisions_trainer_and_safetensors_are_read_too(network, pictures, weights, tmp_path):
     torch.save({"model": network.state_dict(), "epoch": 3}, tmp_path / "trained.pth")
-    one, other = (load_detector(NAME, path, device="cpu")(pictures[:1])[0] for path in (weights, tmp_path / "trained.pth"))
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    paths = (weights, tmp_path / "trained.pth", tmp_path / "weights.safetensors")
+    one, other, third = (load_detector(NAME, path, device="cpu")(pictures[:1])[0] for path in paths)
     np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(one, third)
 
 
 def test_boxes_around_people():

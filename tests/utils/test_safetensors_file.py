@@ -144,8 +144,10 @@ def test_a_file_of_another_network(fails, exported, images, tmp_path):
         load_weights(build_model(config_for(path)), foreign)
 
 
-def test_a_training_does_not_go_on_from_it(fails, exported, tiny, tmp_path):
-    said = fails("train.py", "--config", tiny, "--output", tmp_path / "out", "--resume", exported("mine.safetensors"))
+def test_a_training_does_not_go_on_from_it(fails, run, trained, tiny, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    assert run(EXPORT, "--checkpoint", trained / "best.pth", "--output", path).status == 0
+    said = fails("train.py", "--config", tiny, "--output", tmp_path / "out", "--resume", path)
     assert "start from it with --init" in said
 
 
