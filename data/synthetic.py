@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Draw pictures of people with COCO annotations: a data set for trying everything out without COCO's 20 GB.
 
-    python data/synthetic.py --output DIR --count N --seed S
+    python data/synthetic.py --output DIR --count N --seed S [--backgrounds PHOTOGRAPHS]
     python data/synthetic.py --output DIR --video FRAMES --people P --seed S
 
-writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed and on i alone. With --video they are the
-frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
-track_id. With --backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be.
+writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed, on the photographs and on i alone. With
+--backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be. With --video they are
+the frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
+track_id.
 """
 
 from __future__ import annotations
@@ -142,6 +143,8 @@ def main() -> None:
     options = parser.parse_args()
     size = tuple(options.size)
     if options.video is not None:
+        if options.backgrounds is not None:
+            raise UserError("--backgrounds: only of pictures, --count; who walks through a --video does so in a drawn place")
         path = write_video(options.output, options.video, options.people, options.seed, size, options.workers)
         print(f"{options.video} frames: {path}")
     else:

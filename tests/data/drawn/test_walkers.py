@@ -125,6 +125,13 @@ def test_bad_arguments_are_named(tmp_path, fails, arguments):
     assert f"error: {next(iter(arguments))} " in message
 
 
+def test_a_video_in_photographs_is_refused(tmp_path, fails):
+    """Not drawn without a word in another place."""
+    options = ("--output", tmp_path / "out", "--video", 3, "--seed", 1, "--size", 64, 80, "--backgrounds", tmp_path)
+    assert "error: --backgrounds" in fails("data/synthetic.py", *options)
+    assert not (tmp_path / "out").exists()
+
+
 def test_script(run, tmp_path):
     ended = run("data/synthetic.py", "--output", tmp_path, "--video", 3, "--people", 2, "--seed", 1, "--size", 64, 80, "--workers", 1)
     assert (ended.status, ended.out) == (0, f"3 frames: {tmp_path / 'annotations.json'}\n")
