@@ -7,9 +7,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from data.composed.people import Photograph, free_part
+from data.composed.people import Photograph, free_part, whole_image
 from data.drawn.place import background
-from data.images import read_image
 
 Pieces = Callable[[np.random.Generator], np.ndarray | None]  # some part of a photograph without people, (h, w, 3) uint8 BGR
 DRAWN = 0.08  # of the pictures have a drawn background
@@ -19,14 +18,24 @@ TRIES = 6  # photographs that are looked at for a free part
 
 
 def free_piece(rng: np.random.Generator, photographs: list[Photograph]) -> np.ndarray | None:
-    """A part of one of the photographs outside of everybody's boxes; None where a few of them have none."""
+    """A part of one of the photographs outside of everybody's boxes; None where a few of them, tried by chance, have none."""
     for number in rng.integers(len(photographs), size=TRIES).tolist():
-        image, boxes = read_image(photographs[number].image), photographs[number].boxes
-        height, width = image.shape[:2]
-        x0, y0, x1, y1 = free_part(height, width, boxes)
-        if (x1 - x0) * (y1 - y0) >= LEAST_PART * height * width and min(x1 - x0, y1 - y0) >= LEAST_SIDE:
-            return image[y0:y1, x0:x1]
+        piece = largest_piece(photographs[number])
+        if piece is not None:
+            return piece
     return None
+
+
+def largest_piece(photograph: Photograph) -> np.ndarray | None:
+    """(h, w, 3) uint8 BGR, the largest part outside of everybody's boxes; None where that is too small, or the photograph damaged."""
+    image = whole_image(photograph.image)
+    if image is None:
+        return None
+    height, width = image.shape[:2]
+    x0, y0, x1, y1 = free_part(height, width, photograph.boxes)
+    if (x1 - x0) * (y1 - y0) < LEAST_PART * height * width or min(x1 - x0, y1 - y0) < LEAST_SIDE:
+        return None
+    return image[y0:y1, x0:x1]
 
 
 def covered(rng: np.random.Generator, piece: np.ndarray, height: int, width: int) -> np.ndarray:

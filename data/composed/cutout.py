@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 
 from config.errors import UserError
-from data.composed.people import ANKLES, HEAD, HIPS, SHOULDERS, WRISTS, Person, reach
+from data.composed.people import ANKLES, HEAD, HIPS, SHOULDERS, WRISTS, Person, reach, whole_image
 from data.formats.coco import outline_runs, runs_mask
-from data.images import read_image
 
 LONGEST = 160  # pixels of the part of a photograph that is looked at
 ROUNDS = 3  # of GrabCut
@@ -137,7 +136,9 @@ def _filled(mask: np.ndarray, most: float) -> np.ndarray:
 @lru_cache(maxsize=20_000)  # the same person is in several pictures; a few kilobytes each
 def _packed_mask(person: Person) -> tuple[bytes, tuple[int, int]] | None:
     """The mask of a person's region of the photograph at its reduced size, as packed bits, and that size; None: not to be used."""
-    image = read_image(person.image)
+    image = whole_image(person.image)
+    if image is None:
+        return None
     x0, y0, x1, y1 = _region(person, *image.shape[:2])
     crop = image[y0:y1, x0:x1]
     if min(crop.shape[:2]) < 16 or _outside(person.keypoints, image.shape) or not contrast(crop):
@@ -169,8 +170,13 @@ def _moved(keypoints: np.ndarray, x0: float, y0: float, scale: float) -> np.ndar
 
 
 def cut_out(person: Person) -> Cutout | None:
-    """The person with a mask whose edge is soft; None where there is no credible one. An annotated outline is taken as it is."""
-    image = read_image(person.image)
+    """The person with a mask whose edge is soft; None where there is no credible one, or the photograph is damaged.
+
+    An annotated outline is taken as it is.
+    """
+    image = whole_image(person.image)
+    if image is None:
+        return None
     height, width = image.shape[:2]
     x0, y0, x1, y1 = _region(person, height, width)
     if person.outline is not None:

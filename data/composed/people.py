@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from config.errors import UserError
 from config.load import load_skeleton
 from data.formats.coco import box_and_area, file_keypoints, has_outline, image_files, keypoint_category, load_coco, naming_file
+from data.images import image_or_error
 
 HEAD, SHOULDERS, ELBOWS, WRISTS, HIPS, KNEES, ANKLES = slice(0, 5), [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]  # COCO's order
 BODY = slice(5, 17)
@@ -119,6 +121,20 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
             outline = single[number] if has_outline(single[number]) else None
             people.append(Person(image, points[number], np.delete(points, number, 0), outline))
     return photographs, people, np.flatnonzero(order >= 0)
+
+
+def whole_image(path: Path) -> np.ndarray | None:
+    """A photograph (H, W, 3) uint8 BGR; None where it is damaged: one of thousands does not end a run. Each process says so once."""
+    image = image_or_error(path)
+    if isinstance(image, UserError):
+        _warn(str(image))
+        return None
+    return image
+
+
+@cache
+def _warn(error: str) -> None:
+    print(f"warning: {error}; left out", file=sys.stderr, flush=True)
 
 
 def free_part(height: int, width: int, boxes: np.ndarray, grown: float = 0.12, cells: int = 24) -> tuple[int, int, int, int]:

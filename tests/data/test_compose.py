@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -221,6 +222,22 @@ def test_parts_of_the_photographs_are_backgrounds(sources, tmp_path):
     pieces = [free_piece(np.random.default_rng(seed), photographs) for seed in range(8)]
     assert sum(piece is not None and min(piece.shape[:2]) >= 40 for piece in pieces) >= 6
     assert composed(sources, tmp_path, 2, longest=128).is_file()
+
+
+def test_a_damaged_photograph_is_left_out(sources, tmp_path, capsys):
+    """And named, once; a run goes on without it."""
+    images = shutil.copytree(sources.parent / "images", tmp_path / "images")
+    broken = sorted(images.iterdir())[0]
+    broken.write_bytes(broken.read_bytes()[:2000])
+    known = read_sources((sources,), (images,))
+    of_broken = [person for person in known.people if person.image == broken]
+    assert of_broken and all(cut_out(person) is None for person in of_broken)
+    alone = [photograph for photograph in known.photographs if photograph.image == broken]
+    assert free_piece(np.random.default_rng(0), alone) is None
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("warning: ") and broken.name in said
+    path = write_composed([sources], [images], tmp_path / "out", 6, seed=3, longest=128)
+    assert len(json.loads(path.read_text())["images"]) == 6
 
 
 def test_where_crowds_are_everywhere_backgrounds_are_drawn(sources, tmp_path, capsys):
