@@ -8,11 +8,22 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from config.errors import UserError
 from config.load import load_skeleton
-from data.formats.coco import box_and_area, file_keypoints, has_outline, image_files, keypoint_category, load_coco, naming_file
+from data.formats.coco import (
+    box_and_area,
+    file_keypoints,
+    has_outline,
+    image_files,
+    keypoint_category,
+    load_coco,
+    naming_file,
+    outline_runs,
+    runs_mask,
+)
 from data.images import image_or_error
 
 HEAD, SHOULDERS, ELBOWS, WRISTS, HIPS, KNEES, ANKLES = slice(0, 5), [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]  # COCO's order
@@ -21,6 +32,7 @@ BODY = slice(5, 17)
 BONES = [(5, 11, 1.0), (6, 12, 1.0), (5, 6, 0.72), (11, 13, 0.9), (12, 14, 0.9), (13, 15, 0.85), (14, 16, 0.85), (5, 7, 0.62), (6, 8, 0.62),
          (7, 9, 0.55), (8, 10, 0.55)]  # fmt: skip
 LONGEST_BONE = 1.75  # times what the others say
+EVERYWHERE = np.array([0, 0, 1e6, 1e6])  # a box, larger than any photograph
 
 
 @dataclass(frozen=True, eq=False)  # each is itself alone, and can be looked up as such
@@ -113,7 +125,7 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
     for image_id, image in image_files(coco, path, folder).items():
         of_image = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
         with naming_file(path):
-            boxes = np.array([box_and_area(annotation, order)[0] for annotation in of_image]).reshape(-1, 4)
+            boxes = np.array([_place(annotation, order, coco.imgs[image_id]) for annotation in of_image]).reshape(-1, 4)
             single = [annotation for annotation in of_image if not annotation.get("iscrowd")]
             points = np.array([file_keypoints(annotation, order) for annotation in single]).reshape(-1, len(order), 3)
         photographs.append(Photograph(image, boxes))
@@ -121,6 +133,23 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
             outline = single[number] if has_outline(single[number]) else None
             people.append(Person(image, points[number], np.delete(points, number, 0), outline))
     return photographs, people, np.flatnonzero(order >= 0)
+
+
+def _place(annotation: dict, order: np.ndarray, image: dict) -> np.ndarray:
+    """(4,) x, y, width, height of where somebody or a crowd is: the box, or the outline's; where it says neither, that may be anywhere.
+
+    image: its entry in the annotation file. Raises UserError where a labelled person has no box.
+    """
+    box = box_and_area(annotation, order)[0]
+    if (box[2:] > 0).all():
+        return box
+    size = image.get("height"), image.get("width")
+    if has_outline(annotation) and all(type(side) is int and side > 0 for side in size):
+        try:
+            box = np.array(cv2.boundingRect(runs_mask(outline_runs(annotation, *size), *size).view(np.uint8)))
+        except UserError:
+            return EVERYWHERE
+    return box if (box[2:] > 0).all() else EVERYWHERE
 
 
 def whole_image(path: Path) -> np.ndarray | None:

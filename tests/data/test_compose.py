@@ -20,7 +20,7 @@ from config.load import load_skeleton
 from data import compose
 from data.coco_masks_hdf5 import build_hdf5
 from data.compose import write_composed
-from data.composed.backdrop import covered, free_piece
+from data.composed.backdrop import covered, free_piece, largest_piece
 from data.composed.cutout import cut_out
 from data.composed.people import free_part, read_sources
 from data.composed.scene import Canvas, Shown, annotate, moved
@@ -222,6 +222,22 @@ def test_parts_of_the_photographs_are_backgrounds(sources, tmp_path):
     pieces = [free_piece(np.random.default_rng(seed), photographs) for seed in range(8)]
     assert sum(piece is not None and min(piece.shape[:2]) >= 40 for piece in pieces) >= 6
     assert composed(sources, tmp_path, 2, longest=128).is_file()
+
+
+@pytest.mark.parametrize("known", [{"segmentation": [[0, 0, 200, 0, 200, 256, 0, 256]]}, {}], ids=["outline", "nothing"])
+def test_a_crowd_without_a_box_is_no_background(drawn, tmp_path, known):
+    """Where its outline is, or, as nobody knows where it is, in all of the photograph."""
+    content = json.loads(drawn.read_text())
+    crowd = {"image_id": 1, "category_id": 1, "iscrowd": 1, **known}
+    kept = [annotation for annotation in content["annotations"] if annotation["image_id"] != 1]
+    (tmp_path / "crowd.json").write_text(json.dumps({**content, "annotations": [*kept, {"id": 10_000, **crowd}]}))
+    photograph = read_sources((tmp_path / "crowd.json",), (drawn.parent / "images",)).photographs[0]
+    piece = largest_piece(photograph)
+    if known:
+        assert photograph.boxes[0] == pytest.approx([0, 0, 200, 256], abs=1)
+        assert piece.shape[0] == 256 and 40 <= piece.shape[1] <= 120
+    else:
+        assert piece is None
 
 
 def test_a_damaged_photograph_is_left_out(sources, tmp_path, capsys):
