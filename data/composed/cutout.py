@@ -88,9 +88,9 @@ def _circle(middle: np.ndarray, radius: float) -> tuple[tuple[int, int], int]:
 
 
 def _region(person: Person, height: int, width: int) -> tuple[int, int, int, int]:
-    """x0, y0, x1, y1 of the part of the photograph that can show something of the person."""
+    """x0, y0, x1, y1 of the part of the photograph that can show something of the person; without any pixel where nothing can."""
     x0, y0, x1, y1 = reach([person.keypoints]) + ROOM * person.unit * np.array([-1, -1, 1, 1])
-    return max(int(x0), 0), max(int(y0), 0), min(int(np.ceil(x1)), width), min(int(np.ceil(y1)), height)
+    return max(int(x0), 0), max(int(y0), 0), max(min(int(np.ceil(x1)), width), 0), max(min(int(np.ceil(y1)), height), 0)
 
 
 def grab_mask(image: np.ndarray, keypoints: np.ndarray, others: np.ndarray, unit: float) -> np.ndarray | None:

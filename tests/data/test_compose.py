@@ -224,6 +224,18 @@ def test_parts_of_the_photographs_are_backgrounds(sources, tmp_path):
     assert composed(sources, tmp_path, 2, longest=128).is_file()
 
 
+@pytest.mark.parametrize("away", [(-1, 0), (0, -1), (1, 0), (0, 1)])
+def test_who_is_labelled_outside_of_the_photograph_cannot_be_cut_out(drawn, away):
+    """With an outline inside or without one."""
+    person = read_sources((drawn,), (drawn.parent / "images",)).people[0]
+    size = np.array(cv2.imread(str(person.image)).shape[1::-1])
+    labelled = person.keypoints[person.keypoints[:, 2] > 0, :2]
+    beyond = np.where(np.array(away) < 0, labelled.max(0), size - labelled.min(0)) + person.unit + 20
+    outside = replace(person, keypoints=person.keypoints + np.append(away * beyond, 0))
+    assert cut_out(person) is not None
+    assert cut_out(outside) is cut_out(replace(outside, outline=None)) is None
+
+
 @pytest.mark.parametrize("known", [{"segmentation": [[0, 0, 200, 0, 200, 256, 0, 256]]}, {}], ids=["outline", "nothing"])
 def test_a_crowd_without_a_box_is_no_background(drawn, tmp_path, known):
     """Where its outline is, or, as nobody knows where it is, in all of the photograph."""
