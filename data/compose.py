@@ -28,9 +28,9 @@ import numpy as np
 from config.errors import UserError, at_least, run_script
 from config.files import existing_folder, output_folder, write_json, written_whole
 from config.progress import track
-from data.composed.backdrop import Pieces, free_piece
+from data.composed.backdrop import Pieces, free_piece, largest_piece
 from data.composed.cutout import Cutout, cut_out
-from data.composed.people import Sources, read_sources
+from data.composed.people import Photograph, Sources, read_sources
 from data.composed.scene import ENLARGED, Find, compose
 from data.images import IMAGE_SUFFIXES, read_image
 from data.processes import in_processes
@@ -39,6 +39,7 @@ SHAPES = ((4, 3), (3, 4), (3, 2), (1, 1), (2, 3))  # width : height of the pictu
 SHARES = (0.5, 0.2, 0.12, 0.1, 0.08)  # of the pictures that have each
 QUALITY = 88  # of the JPEGs
 TRIES = 12  # people who are tried before one less is in the picture
+LOOKED_AT = 24  # photographs in which backgrounds are looked for, before it is said that there are none
 NOT_UPRIGHT = 0.3  # of the draws of people who do not stand that are taken: sports pictures have more of them than others
 LEAST_SIDE = 96
 Given = tuple[tuple[Path, ...], tuple[Path, ...]]  # annotation files and their folders of images
@@ -113,10 +114,8 @@ def write_composed(
     sources = read_sources(*given)  # what is wrong with them is told before anything is written
     if backgrounds is not None:
         background_files(backgrounds)
-    elif all(free_piece(np.random.default_rng(draw), sources.photographs) is None for draw in range(4)):
-        print(
-            "the photographs show people or crowds everywhere: backgrounds are drawn; better give some with --backgrounds", file=sys.stderr
-        )
+    else:
+        _warn_of_drawn(sources.photographs)
     (output_folder(output) / "annotations.json").unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on
     jobs = ((index, seed, longest, given, backgrounds, output_folder(output / "images")) for index in range(1, count + 1))
     images: list[dict[str, Any]] = []
@@ -128,6 +127,18 @@ def write_composed(
     content = {"info": {"description": f"people of other photographs, seed {seed}"}, "images": images, "annotations": people}
     write_json(output / "annotations.json", {**content, "categories": [category]})
     return output / "annotations.json"
+
+
+def _warn_of_drawn(photographs: list[Photograph]) -> None:
+    """Say where some of the photographs, from the first to the last, have no part without people."""
+    some = [photographs[i] for i in np.linspace(0, len(photographs) - 1, min(len(photographs), LOOKED_AT)).astype(int)]
+    if all(largest_piece(photograph) is None for photograph in some):
+        print(
+            f"warning: no part without people found in {len(some)} photographs; where there is none, backgrounds are drawn;"
+            " better give --backgrounds",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -278,7 +278,8 @@ def test_where_crowds_are_everywhere_backgrounds_are_drawn(sources, tmp_path, ca
     crowded.write_text(json.dumps(content))
     assert free_piece(np.random.default_rng(0), read_sources((crowded,), (sources.parent / "images",)).photographs) is None
     assert composed(crowded, tmp_path, 2, longest=128).is_file()
-    assert "--backgrounds" in capsys.readouterr().err
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 1 and "in 24 photographs" in said[0] and "--backgrounds" in said[0]
 
 
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, tmp_path, monkeypatch):
