@@ -19,20 +19,19 @@ if __name__ == "__main__":
 
 import argparse
 import os
-from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 
-from config.errors import UserError, at_least, run_script
-from config.files import existing_folder, output_folder, write_json, written_whole
+from config.errors import at_least, run_script
+from config.files import output_folder, write_json, written_whole
 from config.progress import track
 from data.composed.backdrop import Pieces, free_piece, largest_piece
 from data.composed.cutout import Cutout, cut_out
 from data.composed.people import Photograph, Sources, read_sources
 from data.composed.scene import ENLARGED, Find, compose
-from data.images import IMAGE_SUFFIXES, read_image
+from data.images import picture_files, read_image
 from data.processes import in_processes
 
 SHAPES = ((4, 3), (3, 4), (3, 2), (1, 1), (2, 3))  # width : height of the pictures
@@ -80,17 +79,8 @@ def _finder(sources: Sources) -> Find:
 def _pieces(sources: Sources, backgrounds: Path | None) -> Pieces:
     if backgrounds is None:
         return lambda rng: free_piece(rng, sources.photographs)
-    files = background_files(backgrounds)
+    files = picture_files(backgrounds, "--backgrounds")
     return lambda rng: read_image(files[rng.integers(len(files))])
-
-
-@lru_cache(maxsize=1)
-def background_files(folder: Path) -> list[Path]:
-    """The pictures of a folder. Raises UserError where there is none."""
-    files = sorted(path for path in existing_folder(folder, "--backgrounds").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not files:
-        raise UserError(f"--backgrounds {folder}: holds no picture")
-    return files
 
 
 def write_composed(
@@ -110,10 +100,12 @@ def write_composed(
     at_least(1, count=count, workers=workers)
     at_least(0, seed=seed)
     at_least(LEAST_SIDE, longest=longest)
+    for known in (read_sources, picture_files):
+        known.cache_clear()  # the files may have changed since another call
     given = tuple(map(Path, annotations)), tuple(map(Path, folders))
     sources = read_sources(*given)  # what is wrong with them is told before anything is written
     if backgrounds is not None:
-        background_files(backgrounds)
+        picture_files(backgrounds, "--backgrounds")
     else:
         _warn_of_drawn(sources.photographs)
     (output_folder(output) / "annotations.json").unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on

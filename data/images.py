@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from config import UserError
-from config.files import existing_file, written_whole
+from config.files import existing_file, existing_folder, written_whole
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -52,6 +53,16 @@ def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = r
         while running:
             yield running.pop(0).result()
             running += [pool.submit(read, path) for path in islice(waiting, 1)]
+
+
+@lru_cache(maxsize=1)  # each process lists a folder once; `picture_files.cache_clear()` where it may have changed
+def picture_files(folder: Path, option: str) -> tuple[Path, ...]:
+    """The pictures in a folder, which the option named, and in those below it, in order. Raises UserError where there are none."""
+    paths = existing_folder(folder, option).rglob("*")
+    pictures = tuple(sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()))
+    if not pictures:
+        raise UserError(f"{option} {folder}: no pictures in this folder or below it")
+    return pictures
 
 
 def check_image(data: bytes, name: str | Path) -> tuple[int, int]:

@@ -30,9 +30,10 @@ from config.errors import UserError, run_script
 from config.files import output_folder, write_json, written_whole
 from config.progress import track
 from data.drawn.figure import KEYPOINTS
-from data.drawn.place import background, photographs
+from data.drawn.place import background
 from data.drawn.scene import draw_picture
 from data.drawn.walkers import draw_frame, random_walkers
+from data.images import picture_files
 from data.processes import in_processes
 
 # COCO's own list: pairs of keypoint numbers, counted from 1.
@@ -43,12 +44,17 @@ FRAME_RATE, FRAME_QUALITY = 25, 92  # of videos: frames a second, JPEG
 
 
 def _draw_one(
-    index: int, seed: int, size: tuple[int, int], folder: Path, backgrounds: list[Path] | None = None
+    index: int, seed: int, size: tuple[int, int], folder: Path, backgrounds: Path | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write picture `index` (from 1); give back its image entry and its annotations, without their ids."""
     rng = np.random.default_rng([seed, index])
-    image, annotations = draw_picture(rng, *size, backgrounds)
+    image, annotations = draw_picture(rng, *size, _photographs(backgrounds))
     return _written(folder, f"{index:012d}.jpg", index, image, int(rng.integers(45, 96)), annotations)
+
+
+def _photographs(backgrounds: Path | None) -> tuple[Path, ...]:
+    """Of a folder, or none. Raises UserError where that is none, or without pictures."""
+    return picture_files(backgrounds, "--backgrounds") if backgrounds is not None else ()
 
 
 def _draw_walkers(frame: int, seed: int, people: int, size: tuple[int, int], folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -78,9 +84,10 @@ def write_synthetic(
     The annotation file comes last and whole: where it is, every picture it names is there.
     """
     _check(count=count, seed=seed, size=size, workers=workers)
-    pictures = photographs(backgrounds) if backgrounds else None
+    picture_files.cache_clear()
+    _photographs(backgrounds)  # what is wrong with them is told before anything is written
     folder = _image_folder(output)
-    jobs = ((index, seed, size, folder, pictures) for index in range(1, count + 1))
+    jobs = ((index, seed, size, folder, backgrounds) for index in range(1, count + 1))
     return _write_all(_draw_one, jobs, count, workers, output, f"drawn people, seed {seed}")
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from config.errors import UserError
-from config.files import existing_folder
 from data.drawn.looks import random_colour, random_colours
 from data.drawn.shade import SIDE, noise_banks
-from data.images import IMAGE_SUFFIXES, read_image
+from data.images import read_image
 
 SIZE_OF_DETAIL = 256  # pixels of picture height for which there are as many details as the numbers below say
 
@@ -341,17 +339,6 @@ def _jumble(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
 
 
 _KINDS = (_room, _street, _field, _court, _jumble)
-
-
-# Photographs
-
-
-def photographs(folder: Path) -> list[Path]:
-    """The pictures in a folder and those below it, in order. Raises UserError where there are none."""
-    paths = sorted(path for path in existing_folder(folder, "backgrounds").rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise UserError(f"backgrounds {folder}: no pictures in this folder or below it")
-    return paths
 
 
 def photograph(rng: np.random.Generator, path: Path, height: int, width: int) -> np.ndarray:

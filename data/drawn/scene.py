@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _paint_crowd(rng: np.random.Generator, image: np.ndarray, ids: np.ndarray, s
 
 
 def draw_picture(
-    rng: np.random.Generator, height: int, width: int, backgrounds: list[Path] | None = None
+    rng: np.random.Generator, height: int, width: int, backgrounds: Sequence[Path] | None = None
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """An image (H, W, 3) uint8 BGR and its COCO annotations, still without ids; backgrounds: photographs to draw the people into.
 

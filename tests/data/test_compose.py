@@ -282,6 +282,19 @@ def test_where_crowds_are_everywhere_backgrounds_are_drawn(sources, tmp_path, ca
     assert len(said) == 1 and "in 24 photographs" in said[0] and "--backgrounds" in said[0]
 
 
+def test_files_that_change_between_two_runs_are_read_again(sources, walls, tmp_path):
+    """In one process, too."""
+    folder, labels = shutil.copytree(walls, tmp_path / "walls"), shutil.copy(sources, tmp_path / "body.json")
+    given = [labels], [sources.parent / "images"], tmp_path / "out", 2, 3, folder, 128
+    first = files(write_composed(*given).parent)
+    for wall in folder.iterdir():
+        wall.rename(wall.with_name(f"other_{wall.name}"))
+    assert files(write_composed(*given).parent) == first
+    content = json.loads(labels.read_text())
+    labels.write_text(json.dumps({**content, "annotations": content["annotations"][::2]}))
+    assert files(write_composed(*given).parent) != first
+
+
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, tmp_path, monkeypatch):
     composed(sources, tmp_path, 1, backgrounds=walls)
 
@@ -296,7 +309,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, t
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"count": 0}, "--count 0"), ({"backgrounds": ROOT / "config"}, "holds no picture"), ({"longest": 20}, "--longest")],
+    [({"count": 0}, "--count 0"), ({"backgrounds": ROOT / "config"}, "no pictures"), ({"longest": 20}, "--longest")],
 )
 def test_bad_arguments_are_named(sources, tmp_path, options, words):
     with pytest.raises(UserError, match=words):

@@ -216,6 +216,16 @@ def test_photographs_give_the_same_bytes_with_any_number_of_workers(tmp_path):
     assert files(one.parent) == files(two.parent)
 
 
+def test_photographs_that_change_between_two_runs_are_listed_again(tmp_path):
+    """Those below the folder, too; what is only named like a picture is none."""
+    folder = write_pictures(tmp_path / "places", [40])
+    write_synthetic(tmp_path / "one", 1, seed=2, size=(64, 64), backgrounds=folder)
+    (folder / "below.png").mkdir()
+    (folder / "0.png").rename(folder / "below.png" / "1.png")
+    write_synthetic(tmp_path / "two", 1, seed=2, size=(64, 64), backgrounds=folder)
+    assert files(tmp_path / "one") == files(tmp_path / "two")
+
+
 def test_bad_backgrounds_are_named(tmp_path):
     empty, broken = write_pictures(tmp_path / "empty", []), write_pictures(tmp_path / "broken", [])
     (broken / "a.jpg").write_bytes(b"no picture")
