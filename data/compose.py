@@ -109,7 +109,8 @@ def write_composed(
     else:
         _warn_of_drawn(sources.photographs)
     (output_folder(output) / "annotations.json").unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on
-    jobs = ((index, seed, longest, given, backgrounds, output_folder(output / "images")) for index in range(1, count + 1))
+    pictures = output_folder(output / "images")
+    jobs = ((index, seed, longest, given, backgrounds, pictures) for index in range(1, count + 1))
     images: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
     for image, of_image in track(in_processes(composed, jobs, min(workers, count)), count, "composing", unit="pictures"):

@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from config.errors import UserError, run_script
+from config.errors import UserError, at_least, run_script
 from config.files import output_folder, write_json, written_whole
 from config.progress import track
 from data.drawn.figure import KEYPOINTS
@@ -83,7 +83,8 @@ def write_synthetic(
     backgrounds: a folder of photographs without people, to draw people into. Raises UserError where one cannot be read.
     The annotation file comes last and whole: where it is, every picture it names is there.
     """
-    _check(count=count, seed=seed, size=size, workers=workers)
+    at_least(1, count=count, workers=workers)
+    _check(seed, size)
     picture_files.cache_clear()
     _photographs(backgrounds)  # what is wrong with them is told before anything is written
     folder = _image_folder(output)
@@ -93,7 +94,8 @@ def write_synthetic(
 
 def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320), workers: int = 1) -> Path:
     """Write a video of `people` who walk, its frames and their annotations below `output`; the path of the annotation file."""
-    _check(video=frames, people=people, seed=seed, size=size, workers=workers)
+    at_least(1, video=frames, people=people, workers=workers)
+    _check(seed, size)
     folder = _image_folder(output)
     jobs = ((frame, seed, people, size, folder) for frame in range(frames))
     annotation_file = _write_all(_draw_walkers, jobs, frames, workers, output, f"{people} drawn people who walk, seed {seed}")
@@ -105,11 +107,9 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
     return annotation_file
 
 
-def _check(size: tuple[int, int], **values: int) -> None:
-    for name, value in {**values, "size": min(size)}.items():
-        least = {"seed": 0, "size": LEAST_SIDE}.get(name, 1)
-        if value < least:
-            raise UserError(f"{name} {value}: must be at least {least}")
+def _check(seed: int, size: tuple[int, int]) -> None:
+    at_least(0, seed=seed)
+    at_least(LEAST_SIDE, size=min(size))
 
 
 def _image_folder(output: Path) -> Path:

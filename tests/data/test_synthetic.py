@@ -254,4 +254,4 @@ def test_script(tmp_path):
     assert len(json.loads((tmp_path / "annotations.json").read_text())["images"]) == 3
     failed = subprocess.run([*command, "--count", "0"], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert failed.returncode == 2
-    assert failed.stderr == "error: count 0: must be at least 1\n"
+    assert failed.stderr == "error: --count 0: expected at least 1\n"

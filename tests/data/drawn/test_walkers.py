@@ -122,7 +122,7 @@ def test_bad_arguments_are_named(tmp_path, fails, arguments):
     size = [str(side) for side in given.pop("size")]
     flags = [text for name, value in given.items() for text in (f"--{name}", value)]
     message = fails("data/synthetic.py", "--output", tmp_path / "out", *flags, "--size", *size)
-    assert f"error: {next(iter(arguments))} " in message
+    assert f"error: --{next(iter(arguments))} " in message
 
 
 def test_a_video_in_photographs_is_refused(tmp_path, fails):
