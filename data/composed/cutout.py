@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from config.errors import UserError
-from data.composed.people import ANKLES, HEAD, HIPS, SHOULDERS, WRISTS, Person, reach, whole_image
+from data.composed.people import ANKLES, ELBOWS, HEAD, HIPS, KNEES, SHOULDERS, WRISTS, Person, reach, whole_image
 from data.formats.coco import outline_runs, runs_mask
 
 LONGEST = 160  # pixels of the part of a photograph that is looked at
@@ -49,8 +49,8 @@ def body_mask(size: tuple[int, int], keypoints: np.ndarray, unit: float, grown: 
     _capsule(mask, neck, head, 0.12 * grown * unit, 0.7 * HEAD_RADIUS * grown * unit)
     if grown >= USUAL:  # where exactly the head is nobody knows, nor hands and feet
         cv2.circle(mask, *_circle(head, HEAD_RADIUS * (0.4 + 0.6 * grown) * unit), 1, -1)
-        for ends, elbows, length in ((WRISTS, (7, 8), 0.17), (ANKLES, (13, 14), 0.12)):
-            for end, before in zip(ends, elbows):
+        for ends, joints, length in ((WRISTS, ELBOWS, 0.17), (ANKLES, KNEES, 0.12)):
+            for end, before in zip(ends, joints):
                 along = points[end] - points[before]
                 tip = points[end] + along / max(np.linalg.norm(along), 1e-6) * length * unit
                 _capsule(mask, points[end], tip, 0.09 * grown * unit, 0.09 * grown * unit)
@@ -89,7 +89,7 @@ def _circle(middle: np.ndarray, radius: float) -> tuple[tuple[int, int], int]:
 
 def _region(person: Person, height: int, width: int) -> tuple[int, int, int, int]:
     """x0, y0, x1, y1 of the part of the photograph that can show something of the person; without any pixel where nothing can."""
-    x0, y0, x1, y1 = reach([person.keypoints]) + ROOM * person.unit * np.array([-1, -1, 1, 1])
+    x0, y0, x1, y1 = reach(person.keypoints) + ROOM * person.unit * np.array([-1, -1, 1, 1])
     return max(int(x0), 0), max(int(y0), 0), max(min(int(np.ceil(x1)), width), 0), max(min(int(np.ceil(y1)), height), 0)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -31,6 +30,7 @@ BODY = slice(5, 17)
 # What each bone measures in lengths of an upright torso seen from the front; whichever are foreshortened, some bones are not
 BONES = [(5, 11, 1.0), (6, 12, 1.0), (5, 6, 0.72), (11, 13, 0.9), (12, 14, 0.9), (13, 15, 0.85), (14, 16, 0.85), (5, 7, 0.62), (6, 8, 0.62),
          (7, 9, 0.55), (8, 10, 0.55)]  # fmt: skip
+LEAST_UNIT = 12.0  # pixels of `Person.unit`: of who is smaller too little is to be seen
 LONGEST_BONE = 1.75  # times what the others say
 EVERYWHERE = np.array([0, 0, 1e6, 1e6])  # a box, larger than any photograph
 
@@ -88,8 +88,8 @@ class Sources:
 
 
 @lru_cache(maxsize=1)  # each process reads them once
-def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...], least_unit: float = 12.0) -> Sources:
-    """Read annotation files and find their images; people with a shorter `unit` than this many pixels are left out.
+def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...]) -> Sources:
+    """Read annotation files and find their images; people with a shorter `unit` than LEAST_UNIT are left out.
 
     Raises UserError where a file or an image is missing, the files label different keypoints or not all from shoulders to ankles, or
     nobody can be used.
@@ -104,7 +104,7 @@ def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...], least
         if labelled is not None and not np.array_equal(labelled, places):
             raise UserError(f"annotation file {path}: labels other keypoints than {annotations[0]}; compose pictures of each")
         labelled = places
-        people += [person for person in of_file if person.unit >= least_unit and person.credible]
+        people += [person for person in of_file if person.unit >= LEAST_UNIT and person.credible]
         photographs += there
     if not people:
         raise UserError(
@@ -188,7 +188,7 @@ def free_part(height: int, width: int, boxes: np.ndarray, grown: float = 0.12, c
     return tuple(int(v) for v in np.array(found) * steps)
 
 
-def reach(people: Sequence[np.ndarray]) -> np.ndarray:
-    """(4,) x0, y0, x1, y1 around labelled keypoints (17, 3) of some people."""
-    points = np.concatenate([keypoints[keypoints[:, 2] > 0, :2] for keypoints in people])
+def reach(keypoints: np.ndarray) -> np.ndarray:
+    """(4,) x0, y0, x1, y1 around those of the keypoints (17, 3) that are labelled."""
+    points = keypoints[keypoints[:, 2] > 0, :2]
     return np.concatenate([points.min(0), points.max(0)])

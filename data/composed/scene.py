@@ -42,7 +42,7 @@ class Canvas:
     def __init__(self, image: np.ndarray):
         self.image, self.owners = image.copy(), np.zeros(image.shape[:2], np.int32)
 
-    def paste(self, image: np.ndarray, mask: np.ndarray, matrix: np.ndarray, number: int, rng: np.random.Generator, adapt: float) -> int:
+    def paste(self, image: np.ndarray, mask: np.ndarray, matrix: np.ndarray, number: int, adapt: float) -> int:
         """Put an image (h, w, 3) under its mask (h, w) where the affine (2, 3) takes it; how many pixels it has in the picture.
 
         adapt: how much its colours become those of what is behind, 0..1.
@@ -94,7 +94,7 @@ def compose(
     shown = []
     for number, (cutout, matrix) in enumerate(placed(rng, find, height, width), start=1):
         keypoints = moved(cutout.keypoints, matrix)
-        pixels = canvas.paste(cutout.image, cutout.mask, matrix, number, rng, rng.uniform(0, 0.7))
+        pixels = canvas.paste(cutout.image, cutout.mask, matrix, number, rng.uniform(0, 0.7))
         shown.append(Shown(number, keypoints, pixels))
         if rng.random() < 0.12:  # something in front of this person
             size = rng.uniform(0.25, 0.7) * np.ptp(keypoints[BODY, :2], axis=0).max()
@@ -110,7 +110,7 @@ def put_thing(rng: np.random.Generator, canvas: Canvas, pieces: Pieces, size: fl
         return
     mask, texture = blob(rng, side), covered(rng, piece, side, side)
     matrix = np.array([[1.0, 0, middle[0] - side / 2], [0, 1, middle[1] - side / 2]])
-    canvas.paste(texture, mask, matrix, 0, rng, rng.uniform(0, 0.5))
+    canvas.paste(texture, mask, matrix, 0, rng.uniform(0, 0.5))
 
 
 # Where people are
@@ -131,7 +131,7 @@ def placed(rng: np.random.Generator, find: Find, height: int, width: int) -> lis
         if cutout is None:
             continue
         matrix = turned(rng, min(unit / cutout.unit, ENLARGED))
-        box = reach([moved(cutout.keypoints, matrix)])
+        box = reach(moved(cutout.keypoints, matrix))
         origin = position(rng, box, height, width, boxes)
         matrix[:, 2] += origin
         boxes.append(box + np.tile(origin, 2))

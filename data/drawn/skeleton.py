@@ -7,7 +7,7 @@ person's left, the way along the bone and the front of the body have come to; a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -49,19 +49,6 @@ class Pose:
     pitch: float = 0.0  # of the whole body, backwards: at pi / 2 it lies on its back
     tilt: float = 0.0  # of the whole figure in the picture
     kind: str = ""
-
-    def mirrored(self) -> Pose:
-        """The same pose with left and right exchanged."""
-        return replace(
-            self,
-            arms={"left": self.arms["right"], "right": self.arms["left"]},
-            legs={"left": self.legs["right"], "right": self.legs["left"]},
-            sway=-self.sway,
-            twist=-self.twist,
-            yaw=-self.yaw,
-            tilt=-self.tilt,
-            head=np.asarray(self.head) * [-1, 1, -1],
-        )
 
 
 def about_x(angle: float) -> np.ndarray:

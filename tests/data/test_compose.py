@@ -180,7 +180,7 @@ def test_keypoints_move_with_the_pixels(scale, mirror):
     keypoints[9] = 20, 50, 2
     matrix = np.array([[mirror * scale, 0, 70 + mirror * 5], [0, scale, 12]])
     canvas = Canvas(np.zeros((160, 200, 3), np.uint8))
-    canvas.paste(image, mask, matrix, 1, np.random.default_rng(0), 0)
+    canvas.paste(image, mask, matrix, 1, 0)
     grey = canvas.image[..., 0] / canvas.image[..., 0].sum()
     middle = grey.sum(0) @ np.arange(200), grey.sum(1) @ np.arange(160)
     points = moved(keypoints, matrix)
@@ -193,11 +193,11 @@ def test_pixels_belong_to_the_last_who_was_pasted():
     canvas, mask = Canvas(np.zeros((50, 60, 3), np.uint8)), np.full((20, 20), 255, np.uint8)
     for number, x in ((1, 10), (2, 20), (0, 35)):
         image = np.full((20, 20, 3), 50 * (number + 1), np.uint8)
-        pixels = canvas.paste(image, mask, np.array([[1.0, 0, x], [0, 1, 10]]), number, np.random.default_rng(0), 0)
+        pixels = canvas.paste(image, mask, np.array([[1.0, 0, x], [0, 1, 10]]), number, 0)
         assert pixels == 400
     assert canvas.owners[20, [5, 12, 22, 32, 40, 58]].tolist() == [0, 1, 2, 2, 0, 0]
     assert canvas.image[20, [5, 12, 22, 40], 0].tolist() == [0, 100, 150, 50]
-    assert canvas.paste(image, mask, np.array([[1.0, 0, 200], [0, 1, 10]]), 3, np.random.default_rng(0), 0) == 0
+    assert canvas.paste(image, mask, np.array([[1.0, 0, 200], [0, 1, 10]]), 3, 0) == 0
 
 
 def test_free_part_is_the_largest_outside_of_all_boxes():
