@@ -39,12 +39,13 @@ SHARES = (0.5, 0.2, 0.12, 0.1, 0.08)  # of the pictures that have each
 QUALITY = 88  # of the JPEGs
 TRIES = 12  # people who are tried before one less is in the picture
 LOOKED_AT = 24  # photographs in which backgrounds are looked for, before it is said that there are none
+UPRIGHT = 0.7  # `Person.uprightness` of people who stand, at least: they lean by 45 degrees at most
 NOT_UPRIGHT = 0.3  # of the draws of people who do not stand that are taken: sports pictures have more of them than others
-LEAST_SIDE = 96
+LEAST_LONGEST = 96  # pixels of the longest side
 Given = tuple[tuple[Path, ...], tuple[Path, ...]]  # annotation files and their folders of images
 
 
-def composed(
+def _compose_one(
     index: int, seed: int, longest: int, given: Given, backgrounds: Path | None, folder: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write picture `index` (from 1) into a folder; give back its image entry and its annotations, without their ids."""
@@ -67,7 +68,7 @@ def _finder(sources: Sources) -> Find:
         least = min(unit / ENLARGED, float(np.percentile(sources.sizes, 95)))
         fitting = np.flatnonzero(sources.sizes >= least)
         for number in rng.choice(fitting, TRIES).tolist():
-            if sources.upright[number] < 0.7 and rng.random() > NOT_UPRIGHT:
+            if sources.uprightness[number] < UPRIGHT and rng.random() > NOT_UPRIGHT:
                 continue
             if (cutout := cut_out(sources.people[number])) is not None:
                 return cutout
@@ -99,7 +100,7 @@ def write_composed(
     """
     at_least(1, count=count, workers=workers)
     at_least(0, seed=seed)
-    at_least(LEAST_SIDE, longest=longest)
+    at_least(LEAST_LONGEST, longest=longest)
     for known in (read_sources, picture_files):
         known.cache_clear()  # the files may have changed since another call
     given = tuple(map(Path, annotations)), tuple(map(Path, folders))
@@ -113,7 +114,7 @@ def write_composed(
     jobs = ((index, seed, longest, given, backgrounds, pictures) for index in range(1, count + 1))
     images: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
-    for image, of_image in track(in_processes(composed, jobs, min(workers, count)), count, "composing", unit="pictures"):
+    for image, of_image in track(in_processes(_compose_one, jobs, min(workers, count)), count, "composing", unit="pictures"):
         images.append(image)
         people += [{"id": len(people) + i, **annotation} for i, annotation in enumerate(of_image, start=1)]
     category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": sources.names, "skeleton": []}
@@ -149,9 +150,17 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=448, metavar="PIXELS", help="longest side of the pictures (448)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per core)")
     options = parser.parse_args()
-    folders, output, backgrounds = options.images, options.output, options.backgrounds
-    given = options.annotations, folders, output, options.count, options.seed, backgrounds, options.longest, options.workers
-    print(f"{options.count} pictures: {write_composed(*given)}")
+    path = write_composed(
+        options.annotations,
+        options.images,
+        options.output,
+        count=options.count,
+        seed=options.seed,
+        backgrounds=options.backgrounds,
+        longest=options.longest,
+        workers=options.workers,
+    )
+    print(f"{options.count} pictures: {path}")
 
 
 if __name__ == "__main__":

@@ -255,8 +255,8 @@ def streak(length: float, degrees: float) -> np.ndarray:
 def noisy(image: np.ndarray, spread: float, grain: float) -> np.ndarray:
     """(H, W, 3) uint8 with Gaussian noise of that standard deviation; grain, 0..1, says which."""
     bank = _noise_bank()
-    places = int(grain * (len(bank) - 1)) % max(len(bank) - image.size, 1)
-    noise = np.resize(bank[places : places + image.size], image.shape)
+    start = int(grain * (len(bank) - 1)) % max(len(bank) - image.size, 1)
+    noise = np.resize(bank[start : start + image.size], image.shape)
     share = spread / GRAIN_SPREAD
     return cv2.addWeighted(image, 1.0, noise, share, -128 * share)
 

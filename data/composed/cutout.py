@@ -145,8 +145,8 @@ def _packed_mask(person: Person) -> tuple[bytes, tuple[int, int]] | None:
         return None
     scale = min(LONGEST / max(crop.shape[:2]), 1.0)
     small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    moved = [_moved(points, x0, y0, scale) for points in (person.keypoints, person.others)]
-    mask = grab_mask(small, *moved, person.unit * scale)
+    in_part = [_in_part(points, x0, y0, scale) for points in (person.keypoints, person.others)]
+    mask = grab_mask(small, *in_part, person.unit * scale)
     return None if mask is None else (np.packbits(mask).tobytes(), mask.shape)
 
 
@@ -162,7 +162,7 @@ def contrast(image: np.ndarray) -> bool:
     return float(grey.std()) > 14 and float(grey.mean()) > 18
 
 
-def _moved(keypoints: np.ndarray, x0: float, y0: float, scale: float) -> np.ndarray:
+def _in_part(keypoints: np.ndarray, x0: float, y0: float, scale: float) -> np.ndarray:
     """(..., 17, 3) in pixels of a part that begins at x0, y0 and is scaled."""
     out = keypoints.astype(float)
     out[..., :2] = (out[..., :2] - [x0, y0] + 0.5) * scale - 0.5
@@ -179,9 +179,9 @@ def cut_out(person: Person) -> Cutout | None:
         return None
     height, width = image.shape[:2]
     x0, y0, x1, y1 = _region(person, height, width)
-    if person.outline is not None:
+    if person.annotation is not None:
         try:
-            mask = runs_mask(outline_runs(person.outline, height, width), height, width)[y0:y1, x0:x1].astype(np.float32)
+            mask = runs_mask(outline_runs(person.annotation, height, width), height, width)[y0:y1, x0:x1].astype(np.float32)
         except UserError:
             return None
         if not mask.any():
@@ -195,5 +195,5 @@ def cut_out(person: Person) -> Cutout | None:
         mask = cv2.resize(small.astype(np.float32), (x1 - x0, y1 - y0), interpolation=cv2.INTER_LINEAR)
     soft = cv2.GaussianBlur(mask, (0, 0), max(0.012 * person.unit, 0.6))
     soft = np.clip((soft - 0.4) * 2.5, 0, 1)  # a little inwards: at the edge colours are mixed
-    keypoints = _moved(person.keypoints, x0, y0, 1.0)
+    keypoints = _in_part(person.keypoints, x0, y0, 1.0)
     return Cutout(image[y0:y1, x0:x1], np.round(soft * 255).astype(np.uint8), keypoints, person.unit)

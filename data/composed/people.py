@@ -42,7 +42,7 @@ class Person:
     image: Path
     keypoints: np.ndarray
     others: np.ndarray
-    outline: dict | None  # the annotation, where it has one
+    annotation: dict | None  # where it has an outline
 
     @property
     def unit(self) -> float:
@@ -81,7 +81,7 @@ class Sources:
 
     people: list[Person]
     sizes: np.ndarray  # (P,) `Person.unit` of each
-    upright: np.ndarray  # (P,) `Person.uprightness` of each
+    uprightness: np.ndarray  # (P,) `Person.uprightness` of each
     photographs: list[Photograph]
     labelled: np.ndarray
     names: list[str]  # of the labelled keypoints
@@ -111,8 +111,8 @@ def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...]) -> So
             f"annotation file {annotations[0]}: nobody in it is labelled from shoulders to ankles and large enough to be cut out"
         )
     names = list(load_skeleton("coco").dataset)
-    sizes, upright = np.array([person.unit for person in people]), np.array([person.uprightness for person in people])
-    return Sources(people, sizes, upright, photographs, labelled, [names[k] for k in labelled])
+    sizes, uprightness = np.array([person.unit for person in people]), np.array([person.uprightness for person in people])
+    return Sources(people, sizes, uprightness, photographs, labelled, [names[k] for k in labelled])
 
 
 def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person], np.ndarray]:
@@ -130,8 +130,8 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
             points = np.array([file_keypoints(annotation, order) for annotation in single]).reshape(-1, len(order), 3)
         photographs.append(Photograph(image, boxes))
         for number in np.flatnonzero((points[:, BODY, 2] > 0).all(1)).tolist():
-            outline = single[number] if has_outline(single[number]) else None
-            people.append(Person(image, points[number], np.delete(points, number, 0), outline))
+            annotation = single[number] if has_outline(single[number]) else None
+            people.append(Person(image, points[number], np.delete(points, number, 0), annotation))
     return photographs, people, np.flatnonzero(order >= 0)
 
 

@@ -82,9 +82,9 @@ def _bench(bones: Skeleton, pose: Pose) -> list[Tube]:
 
 def _board(bones: Skeleton, pose: Pose) -> list[Tube]:
     """A board below both feet."""
-    heels = bones.joints["left_ankle"], bones.joints["right_ankle"]
-    middle = (heels[0] + heels[1]) / 2 + [0, 0.05, 0]
-    along = heels[0] - heels[1]
+    ankles = bones.joints["left_ankle"], bones.joints["right_ankle"]
+    middle = (ankles[0] + ankles[1]) / 2 + [0, 0.05, 0]
+    along = ankles[0] - ankles[1]
     along = along / max(np.linalg.norm(along), 1e-6)
     foot = bones.frames["left_foot"]
     across = np.cross(along, foot[1])

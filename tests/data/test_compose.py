@@ -81,8 +81,8 @@ def test_people_are_cut_out_by_their_keypoints(drawn, sources):
     known = {p.keypoints[5:].tobytes(): p for p in read_sources((drawn,), images).people}
     shares, used = [], 0
     for person in read_sources((sources,), images).people:
-        outline = known[person.keypoints[5:].tobytes()].outline
-        found, true = cut_out(person), cut_out(replace(person, outline=outline))
+        annotation = known[person.keypoints[5:].tobytes()].annotation
+        found, true = cut_out(person), cut_out(replace(person, annotation=annotation))
         if found is not None:
             used += 1
             shares.append(np.minimum(found.mask, true.mask).sum() / np.maximum(found.mask, true.mask).sum())
@@ -233,7 +233,7 @@ def test_who_is_labelled_outside_of_the_photograph_cannot_be_cut_out(drawn, away
     beyond = np.where(np.array(away) < 0, labelled.max(0), size - labelled.min(0)) + person.unit + 20
     outside = replace(person, keypoints=person.keypoints + np.append(away * beyond, 0))
     assert cut_out(person) is not None
-    assert cut_out(outside) is cut_out(replace(outside, outline=None)) is None
+    assert cut_out(outside) is cut_out(replace(outside, annotation=None)) is None
 
 
 @pytest.mark.parametrize("known", [{"segmentation": [[0, 0, 200, 0, 200, 256, 0, 256]]}, {}], ids=["outline", "nothing"])
@@ -301,7 +301,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(sources, walls, t
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(compose, "composed", interrupted)
+    monkeypatch.setattr(compose, "_compose_one", interrupted)
     with pytest.raises(KeyboardInterrupt):
         composed(sources, tmp_path, 1, backgrounds=walls)
     assert not (tmp_path / "annotations.json").exists()
