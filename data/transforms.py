@@ -27,9 +27,9 @@ GRAIN, GRAIN_SPREAD = 2**21, 30  # bytes of noise that all samples take theirs f
 class Patch:
     """Something in front of the main person."""
 
-    joint: float  # 0..1: which of the person's labelled joints is in its middle
+    joint: float  # [0, 1): which of the person's labelled joints is in its middle
     sides: tuple[float, float]  # width, height, in heights of the person's box
-    corner: tuple[float, float]  # 0..1: x, y of the part of the picture that it shows, unless somebody is there
+    corner: tuple[float, float]  # [0, 1): x, y of the part of the picture that it shows, unless somebody is there
     colour: tuple[int, int, int] | None  # BGR, in place of a part of the picture
 
 

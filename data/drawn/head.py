@@ -88,6 +88,7 @@ def _temples(ears: np.ndarray, frame: np.ndarray, half: np.ndarray) -> list[Tube
 
 
 def _hat(kind: str, centre: np.ndarray, frame: np.ndarray, half: np.ndarray) -> list[Tube]:
+    """On a head with this middle (3,), frame (3, 3) and half width, height and depth (3,)."""
     w, h, d = half
     low = {"cap": -0.32, "beanie": -0.25, "helmet": -0.1, "brim": -0.35}[kind]
     size = 1.2 if kind == "helmet" else 1.09

@@ -18,7 +18,8 @@ Placed = tuple[Figure, float, np.ndarray]  # figure, pixels per stature, pelvis 
 def paint_person(image: np.ndarray, ids: np.ndarray, person: Placed, number: int, light: Light) -> int:
     """Draw a person into the image (H, W, 3) uint8 and into `ids` (H, W) int32; how many pixels the person has before anything covers them.
 
-    number: from 1; what the person holds or sits on covers as something that is no person. Below 0: all pixels have this id.
+    number: from 1; what the person holds or sits on covers as something that is no person. Below 0: all pixels have this id. 0: of a
+    thing (`thing_figure`), all of which covers as no person.
     """
     figure, stature, origin = person
     height, width = image.shape[:2]

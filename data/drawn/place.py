@@ -108,12 +108,14 @@ def _clutter(rng: np.random.Generator, image: np.ndarray, x: float, y: float, w:
 
 
 def _gradient(image: np.ndarray, top: int, bottom: int, first: np.ndarray, last: np.ndarray) -> None:
+    """Fill the rows from top to bottom of an image (H, W, 3) with colours from the first (3,) to the last (3,), BGR."""
     if bottom > top:
         rows = np.linspace(0, 1, bottom - top)[:, None]
         image[top:bottom] = np.clip(first * (1 - rows) + last * rows, 0, 255)[:, None]
 
 
 def _quad(image: np.ndarray, corners: np.ndarray, colour: np.ndarray) -> None:
+    """Fill what is within corners (4, 2) x, y of an image (H, W, 3) with a colour (3,), BGR."""
     cv2.fillPoly(image, [np.rint(corners).astype(np.int32)], np.asarray(colour).tolist(), cv2.LINE_AA)
 
 

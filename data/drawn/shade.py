@@ -66,6 +66,7 @@ def noise_banks() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _looked_up(bank: np.ndarray, u: np.ndarray, v: np.ndarray, shift: int, fine: float = 1.0) -> np.ndarray:
+    """(N,) float32 of a bank (SIDE, SIDE) at u, v (N,) in statures; shift: which part of it, fine: how much smaller its grain is."""
     scale = PER_STATURE * fine
     rows, columns = (v * scale).astype(np.int32) + 7 * shift, (u * scale).astype(np.int32) + 13 * shift
     return bank[rows & (SIDE - 1), columns & (SIDE - 1)]

@@ -7,7 +7,7 @@ person's left, the way along the bone and the front of the body have come to; a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Pose:
     sway: float = 0.0  # of the trunk, to the person's left
     twist: float = 0.0  # of the chest against the pelvis, to the left
     yaw: float = 0.0  # 0 faces the viewer, pi shows the back
-    head: np.ndarray = (0.0, 0.0, 0.0)  # (3,) turn, nod, roll against the chest
+    head: np.ndarray = field(default_factory=lambda: np.zeros(3))  # (3,) turn, nod, roll against the chest
     pitch: float = 0.0  # of the whole body, backwards: at pi / 2 it lies on its back
     tilt: float = 0.0  # of the whole figure in the picture
     kind: str = ""

@@ -27,6 +27,7 @@ def things_of(bones: Skeleton, looks: Looks, pose: Pose) -> tuple[list[Tube], tu
 
 
 def _in_hand(kind: str, side: str, bones: Skeleton) -> list[Tube]:
+    """A ball, a phone, a bag, a stick or a racket in the hand of that side."""
     frame, wrist = bones.frames[f"{side}_forearm"], bones.joints[f"{side}_wrist"]
     grip = wrist + 0.055 * frame[1]
     if kind == "ball":
