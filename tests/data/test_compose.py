@@ -22,8 +22,8 @@ from data.coco_masks_hdf5 import build_hdf5
 from data.compose import write_composed
 from data.composed.backdrop import covered, free_piece, largest_piece
 from data.composed.cutout import cut_out
-from data.composed.people import free_part, read_sources
-from data.composed.scene import Canvas, Shown, annotate, moved
+from data.composed.people import Photograph, free_part, read_sources
+from data.composed.scene import Canvas, Shown, adapted, annotate, moved
 from data.people_file import PeopleFile
 from data.synthetic import write_synthetic
 
@@ -205,6 +205,25 @@ def test_free_part_is_the_largest_outside_of_all_boxes():
     x0, y0, x1, y1 = free_part(240, 480, np.array([[300, 100, 50, 100], [20, 150, 40, 90]]))
     assert x1 <= 300 - 12 and y0 == 0 and x0 <= 80 and (x1 - x0) * (y1 - y0) > 200 * 130
     assert free_part(240, 480, np.array([[0, 0, 480, 240]])) == (0, 0, 0, 0)
+
+
+def test_a_piece_of_a_photograph_shows_nothing_of_who_is_boxed(tmp_path):
+    """Not even where rows and columns could be taken for each other."""
+    image = np.full((150, 300, 3), 120, np.uint8)
+    image[60:140, 20:110] = 0, 0, 255
+    cv2.imwrite(str(tmp_path / "a.png"), image)
+    piece = free_piece(np.random.default_rng(0), [Photograph(tmp_path / "a.png", np.array([[20.0, 60, 90, 80]]))])
+    assert piece.shape[0] == 150 and piece.shape[1] > 150 and (piece == 120).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_colours_come_nearer_to_those_behind(share):
+    rng = np.random.default_rng(0)
+    image, behind = (rng.normal(level, 10, (40, 40, 3)).clip(0, 255).astype(np.uint8) for level in (90, 170))
+    mask = np.zeros((40, 40), bool)
+    mask[5:35, 5:35] = True
+    way = (adapted(image, mask, behind, share)[mask].mean() - image[mask].mean()) / (behind.mean() - image[mask].mean())
+    assert way == pytest.approx(0.35 * share, abs=0.05)
 
 
 @pytest.mark.parametrize("size", [(30, 40), (200, 90), (400, 500)])

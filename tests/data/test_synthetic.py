@@ -194,9 +194,9 @@ def test_the_mirrored_pose_gives_the_mirrored_keypoints_with_names_exchanged():
         assert np.allclose(mirrored.keypoints[swap] * [-1, 1], figure.keypoints, atol=1e-9)
 
 
-@pytest.mark.parametrize("size", [(64, 64), (200, 90), (480, 640)])
-def test_any_size(size):
-    image, annotations = draw_picture(np.random.default_rng(1), *size)
+@pytest.mark.parametrize(("size", "seed"), [*(((64, 64), seed) for seed in range(12)), ((200, 90), 1), ((480, 640), 1)])
+def test_any_size(size, seed):
+    image, annotations = draw_picture(np.random.default_rng(seed), *size)
     assert image.shape == (*size, 3) and image.dtype == np.uint8
     assert isinstance(annotations, list)
 
