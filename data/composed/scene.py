@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from data.composed.backdrop import Pieces, backdrop, blob, covered
+from data.composed.backdrop import Pieces, backdrop, blended, blob, covered
 from data.composed.cutout import Cutout
 from data.composed.people import BODY, reach
 from data.drawn.annotate import person_annotation, polygons
@@ -68,7 +68,7 @@ class Canvas:
         solid = share > 127
         if adapt > 0 and solid.sum() > 20:
             over = adapted(over, solid, under, adapt)
-        under[:] = np.round(under + (over.astype(np.float32) - under) * (share[..., None] * np.float32(1 / 255)))
+        under[:] = blended(under, over, share * np.float32(1 / 255))
         self.owners[y0:y1, x0:x1][solid] = number
         return int(solid.sum())
 

@@ -40,7 +40,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def _limb(
     ends: tuple[np.ndarray, np.ndarray, np.ndarray],
     hinge: np.ndarray,
-    places: np.ndarray,
+    s: np.ndarray,
     widths: np.ndarray,
     edge: float,
     wear: tuple[int, int],
@@ -48,13 +48,10 @@ def _limb(
 ) -> Tube:
     """From the first joint over the second to the third; what is worn (material) changes at the place `edge`.
 
-    widths (K,) at `places` (K,), to which the edge's two are added; hinge (3,) is the axis that the second joint bends about.
+    s (K,): the `_limb_places`, widths (K,) there; hinge (3,) is the axis that the second joint bends about.
     """
     first, second, third = ends
     upper, lower = second - first, third - second
-    s = np.concatenate([places, [edge - 0.012, edge]])
-    order = np.argsort(s, kind="stable")
-    s, widths = s[order], widths[order]
     s, widths = np.append(s, s[-1]), np.append(widths, 0)
     widths[0] = 0
     below = np.clip(s - 1, 0, None)[:, None]
@@ -68,9 +65,13 @@ def _limb(
     return Tube(centres, widths[:, None] * hinge, widths[:, None] * _unit(deep), length, material, label)
 
 
-def _limb_widths(table: np.ndarray, places: np.ndarray, edge: float, girth: float, slack: float, flare: float) -> np.ndarray:
-    """(K + 2,) half widths at `places` and at both sides of the edge; clothes stand off by `slack`, below by `flare` more."""
-    s = np.concatenate([places, [edge - 0.012, edge]])
+def _limb_places(places: np.ndarray, edge: float) -> np.ndarray:
+    """(K + 2,) the places (K,) along a limb and both sides of the edge, in order."""
+    return np.sort(np.concatenate([places, [edge - 0.012, edge]]))
+
+
+def _limb_widths(table: np.ndarray, s: np.ndarray, edge: float, girth: float, slack: float, flare: float) -> np.ndarray:
+    """(K,) half widths at the places s (K,); clothes, which end at the edge, stand off by `slack`, below by `flare` more."""
     dressed = s < edge - 0.006
     return np.interp(s, table[:, 0], table[:, 1]) * girth + dressed * (slack + flare * np.clip(s, 0, 2))
 
@@ -80,10 +81,11 @@ def arm_tubes(bones: Skeleton, build: Build, looks: Looks, side: str, closed: bo
     j, upper, lower = bones.joints, bones.frames[f"{side}_upper_arm"], bones.frames[f"{side}_forearm"]
     girth = build.girth**0.8
     edge = max(looks.sleeves, 0.02)
-    widths = _limb_widths(ARM, ARM_PLACES, edge, girth, 0.005 * looks.slack, 0.002 * looks.slack)
+    s = _limb_places(ARM_PLACES, edge)
+    widths = _limb_widths(ARM, s, edge, girth, 0.005 * looks.slack, 0.002 * looks.slack)
     joints = j[f"{side}_shoulder"], j[f"{side}_elbow"], j[f"{side}_wrist"]
     labels = LABELS[f"{side}_upper_arm"], LABELS[f"{side}_forearm"]
-    arm = _limb(joints, upper[0], ARM_PLACES, widths, edge, (TOP, SKIN), labels)
+    arm = _limb(joints, upper[0], s, widths, edge, (TOP, SKIN), labels)
     flat = _unit(lower[2] + 0.5 * SIDES[side] * lower[0])  # a hanging hand shows its back to the side
     wrist, size = j[f"{side}_wrist"], build.arms
     tips = j[f"{side}_hand"] + 0.012 * lower[2]
@@ -103,9 +105,10 @@ def leg_tubes(bones: Skeleton, build: Build, looks: Looks, side: str) -> list[Tu
     edge = looks.legs or 0.55 * min(looks.skirt, 1.0)  # under a skirt too, which does not close round every pose
     wear = (BOTTOM, SKIN if edge < looks.socks else SOCK)
     slack = 0.004 * looks.slack * dressed
-    widths = _limb_widths(LEG, LEG_PLACES, edge, build.girth, slack, 0.0025 * looks.slack * dressed)
+    s = _limb_places(LEG_PLACES, edge)
+    widths = _limb_widths(LEG, s, edge, build.girth, slack, 0.0025 * looks.slack * dressed)
     joints = j[f"{side}_hip"], j[f"{side}_knee"], j[f"{side}_ankle"]
-    leg = _limb(joints, thigh[0], LEG_PLACES, widths, edge, wear, (LABELS[f"{side}_thigh"], LABELS[f"{side}_shin"]))
+    leg = _limb(joints, thigh[0], s, widths, edge, wear, (LABELS[f"{side}_thigh"], LABELS[f"{side}_shin"]))
     if looks.socks < 1.85:
         low = leg.along > np.interp(looks.socks, [0, 1, 2], [0, 0.236, 0.468]) * build.legs
         leg.material[low & (leg.material == SKIN)] = SOCK
