@@ -25,7 +25,7 @@ from utils.inference import PoseEstimator
 from utils.pictures.sheet import Sheet
 from utils.pictures.window import Window
 
-MIN_SCORE = 0.3
+MIN_SCORE = 0.2
 SHEET_FRAMES = 24  # of a video, at most
 
 

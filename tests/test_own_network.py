@@ -36,4 +36,4 @@ def test_it_finds_people_in_photographs(shared):
     """Whom anybody would see."""
     estimator, photographs = PoseEstimator(device="cpu"), sorted((shared / "data" / "media").glob("*.jpg"))
     found = [estimator(read_image(path))[1] for path in photographs]
-    assert sum(len(scores) > 0 and scores.max() > 0.3 for scores in found) >= 0.8 * len(photographs) > 0
+    assert sum(len(scores) > 0 and scores.max() > 0.2 for scores in found) >= 0.8 * len(photographs) > 0
