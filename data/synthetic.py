@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Draw pictures of people with COCO annotations: a data set for trying everything out without COCO's 20 GB.
 
-    python data/synthetic.py --output DIR --count N --seed S [--backgrounds PHOTOGRAPHS]
+    python data/synthetic.py --output DIR --count N --seed S [--backgrounds PHOTOGRAPHS | --plain]
     python data/synthetic.py --output DIR --video FRAMES --people P --seed S
 
 writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed, on the photographs and on i alone. With
---backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be. With --video they are
+--backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be; with --plain they are few,
+whole, and turned to the viewer on a plain ground, so that a small network learns them in minutes. With --video they are
 the frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
 track_id.
 """
@@ -31,7 +32,7 @@ from config.files import output_folder, write_json, written_whole
 from config.progress import track
 from data.drawn.figure import KEYPOINTS
 from data.drawn.place import background
-from data.drawn.scene import draw_picture
+from data.drawn.scene import draw_picture, draw_plain_picture
 from data.drawn.walkers import draw_frame, random_walkers
 from data.images import picture_files
 from data.processes import in_processes
@@ -44,11 +45,11 @@ FRAME_RATE, FRAME_QUALITY = 25, 92  # of videos: frames a second, JPEG
 
 
 def _draw_one(
-    index: int, seed: int, size: tuple[int, int], folder: Path, backgrounds: Path | None = None
+    index: int, seed: int, size: tuple[int, int], folder: Path, backgrounds: Path | None = None, plain: bool = False
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Write picture `index` (from 1); give back its image entry and its annotations, without their ids."""
     rng = np.random.default_rng([seed, index])
-    image, annotations = draw_picture(rng, *size, _photographs(backgrounds))
+    image, annotations = draw_plain_picture(rng, *size) if plain else draw_picture(rng, *size, _photographs(backgrounds))
     return _written(folder, f"{index:012d}.jpg", index, image, int(rng.integers(45, 96)), annotations)
 
 
@@ -76,19 +77,28 @@ def _written(
 
 
 def write_synthetic(
-    output: Path, count: int, seed: int, size: tuple[int, int] = (256, 320), workers: int = 1, backgrounds: Path | None = None
+    output: Path,
+    count: int,
+    seed: int,
+    size: tuple[int, int] = (256, 320),
+    workers: int = 1,
+    backgrounds: Path | None = None,
+    plain: bool = False,
 ) -> Path:
     """Write `count` pictures of `size` (height, width) and their annotations below `output`; the path of the annotation file.
 
-    backgrounds: a folder of photographs without people, to draw people into. Raises UserError where one cannot be read.
+    backgrounds: a folder of photographs without people, to draw people into. plain: easy pictures. Raises UserError where a photograph
+    cannot be read, or where both are asked for.
     The annotation file comes last and whole: where it is, every picture it names is there.
     """
     at_least(1, count=count, workers=workers)
     _check(seed, size)
+    if plain and backgrounds is not None:
+        raise UserError("--plain: on a plain ground, not in photographs; leave --backgrounds out")
     picture_files.cache_clear()
     _photographs(backgrounds)  # what is wrong with them is told before anything is written
     folder = _image_folder(output)
-    jobs = ((index, seed, size, folder, backgrounds) for index in range(1, count + 1))
+    jobs = ((index, seed, size, folder, backgrounds, plain) for index in range(1, count + 1))
     return _write_all(_draw_one, jobs, count, workers, output, f"drawn people, seed {seed}")
 
 
@@ -146,16 +156,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed draws the same files")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 320), metavar=("H", "W"), help="height and width in pixels (256 320)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of photographs without people, to draw people into")
+    parser.add_argument("--plain", action="store_true", help="few people, whole and turned to the viewer, on a plain ground")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per core)")
     options = parser.parse_args()
     size = tuple(options.size)
     if options.video is not None:
-        if options.backgrounds is not None:
-            raise UserError("--backgrounds: only of pictures, --count; who walks through a --video does so in a drawn place")
+        for option, given in (("--backgrounds", options.backgrounds is not None), ("--plain", options.plain)):
+            if given:
+                raise UserError(f"{option}: only of pictures, --count; who walks through a --video does so in a drawn place")
         path = write_video(options.output, options.video, options.people, options.seed, size, options.workers)
         print(f"{options.video} frames: {path}")
     else:
-        path = write_synthetic(options.output, options.count, options.seed, size, options.workers, options.backgrounds)
+        path = write_synthetic(options.output, options.count, options.seed, size, options.workers, options.backgrounds, options.plain)
         print(f"{options.count} pictures: {path}")
 
 

@@ -13,7 +13,7 @@ from data.drawn.body import HEAD, LABELS, SKIRT, TRUNK, arm_tubes, leg_tubes, tr
 from data.drawn.head import DIRECTIONS, head_tubes
 from data.drawn.looks import Looks, random_looks
 from data.drawn.mesh import Mesh, mesh_of
-from data.drawn.poses import random_build, random_pose
+from data.drawn.poses import plain_pose, random_build, random_pose
 from data.drawn.skeleton import SIDES, Build, Pose, about_x, skeleton
 from data.drawn.things import random_thing, things_of
 
@@ -108,7 +108,7 @@ def _labels(head: np.ndarray, depth: np.ndarray, skirt: bool) -> list[tuple[int,
     return labels
 
 
-def random_figure(rng: np.random.Generator, background: np.ndarray, view: View = View()) -> Figure:
-    """A person of random build, pose and clothes, to stand before the colour `background` (3,)."""
-    pose, build = random_pose(rng), random_build(rng)
+def random_figure(rng: np.random.Generator, background: np.ndarray, view: View = View(), plain: bool = False) -> Figure:
+    """A person of random build, pose and clothes, to stand before the colour `background` (3,). plain: in an easy pose."""
+    pose, build = plain_pose(rng) if plain else random_pose(rng), random_build(rng)
     return build_figure(pose, random_looks(rng, background), build, view)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from data.drawn.skeleton import ARM_LIMITS, LEG_LIMITS, SIDES, Build, Pose, skeleton, through_the_body
@@ -11,6 +14,7 @@ KINDS = {"stand": 0.21, "walk": 0.14, "run": 0.055, "raise": 0.05, "wave": 0.075
          "folded": 0.025, "sit": 0.035, "sit on a chair": 0.05, "crouch": 0.025, "kneel": 0.015, "bend": 0.025, "swing": 0.025,
          "jump": 0.015, "board": 0.015, "lie": 0.012, "hands on the ground": 0.006}  # fmt: skip
 KINDS["free"] = 1 - sum(KINDS.values())
+PLAIN = {"stand": 0.5, "walk": 0.3, "wave": 0.2}
 Rng = np.random.Generator
 TRIES = 4  # of a pose whose hands would be inside the body
 
@@ -43,9 +47,16 @@ def _both(rng: np.random.Generator, middle: list[float], spread: list[float]) ->
     return {side: rng.normal(middle, spread) for side in SIDES}
 
 
-def random_pose(rng: np.random.Generator) -> Pose:
-    """A pose of a random kind; angles in radians."""
-    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+def plain_pose(rng: np.random.Generator) -> Pose:
+    """Of somebody who stands, walks or waves, towards the viewer; angles in radians."""
+    pose = random_pose(rng, PLAIN)
+    pose.yaw = float(np.radians(rng.normal(0, 15)))
+    return pose
+
+
+def random_pose(rng: np.random.Generator, shares: Mapping[str, float] = MappingProxyType(KINDS)) -> Pose:
+    """A pose of a random kind, of which each has its share; angles in radians."""
+    kind = str(rng.choice(list(shares), p=list(shares.values())))
     pose = _posed(rng, kind)
     for _ in range(TRIES):
         if not through_the_body(skeleton(pose, Build())):

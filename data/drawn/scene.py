@@ -14,8 +14,9 @@ from data.drawn.annotate import CROWD, annotate
 from data.drawn.effects import photographed
 from data.drawn.figure import Figure, View, random_figure, thing_figure
 from data.drawn.front import cast_shadow, put_before
+from data.drawn.looks import random_colour
 from data.drawn.paint import Placed, paint_person
-from data.drawn.place import background, photograph
+from data.drawn.place import background, photograph, textured
 from data.drawn.shade import Light, matched, random_light
 
 CONTRAST = 1.4  # with which drawn places are as bright and dark as photographs
@@ -84,7 +85,7 @@ def _position(
         overlap = sum(max(min(x + wide, b[2]) - max(x, b[0]), 0) / min(wide, b[2] - b[0]) for b in taken)
         overlap += 2 * (not -0.2 * wide < x < width - 0.8 * wide)
         places.append((overlap, x))
-    x = places[0][1] if rng.random() < 0.15 else min(places)[1]
+    x = places[0][1] if rng.random() < 0.15 else min(places, key=lambda place: place[0])[1]
     return np.array([x - box[0], feet - box[3]])
 
 
@@ -95,12 +96,12 @@ def _lifted(rng: np.random.Generator, figure: Figure) -> float:
     return rng.uniform(0, 0.06) if figure.kind == "run" else 0.0
 
 
-def place_people(rng: np.random.Generator, image: np.ndarray, shot: Shot) -> list[Placed]:
-    """From far to near."""
+def place_people(rng: np.random.Generator, image: np.ndarray, shot: Shot, plain: bool = False) -> list[Placed]:
+    """From far to near. plain: in easy poses."""
     placed, taken = [], []
     colour = np.array(cv2.mean(image)[:3])
     for stature in shot.statures:
-        figure = random_figure(rng, colour, shot.view(float(stature)))
+        figure = random_figure(rng, colour, shot.view(float(stature)), plain)
         box = figure.extent() * stature
         feet = shot.feet(float(stature)) - _lifted(rng, figure) * stature
         if feet - 0.3 * (box[3] - box[1]) < 0 or feet - (box[3] - box[1]) > 0.75 * image.shape[0]:  # out of the picture
@@ -167,3 +168,18 @@ def draw_picture(
         put_before(rng, image, ids)
     annotations = annotate(rng, people, painted, ids)
     return photographed(rng, image, 1.02 if backgrounds else CONTRAST), annotations
+
+
+def draw_plain_picture(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """As `draw_picture`, but easy: one to three people, whole, who stand or walk towards the viewer on a plain ground, and nothing else."""
+    main = min(height, 0.95 * width) * rng.uniform(0.6, 0.9)
+    statures = main * np.append(rng.uniform(0.85, 1, rng.choice(3, p=[0.4, 0.4, 0.2])), 1)
+    feet, eye = height * rng.uniform(0.9, 0.98), 0.9
+    shot, light = Shot(feet - eye * main, eye, 1.6 * max(height, width), statures), random_light(rng)
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = random_colour(rng, (10, 60), (120, 230))
+    image = textured(rng, image)
+    light = matched(light, image)
+    people, ids = place_people(rng, image, shot, plain=True), np.zeros((height, width), np.int32)
+    painted = [paint_person(image, ids, person, number, light) for number, person in enumerate(people, start=1)]
+    return image, annotate(rng, people, painted, ids)
