@@ -6,7 +6,7 @@
 
 writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed, on the photographs and on i alone. With
 --backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be; with --plain they are few,
-whole, and turned to the viewer on a plain ground, so that a small network learns them in minutes. With --video they are
+mostly whole, and turned to the viewer on a plain ground, so that a small network learns them in minutes. With --video they are
 the frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
 track_id.
 """
@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed draws the same files")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 320), metavar=("H", "W"), help="height and width in pixels (256 320)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of photographs without people, to draw people into")
-    parser.add_argument("--plain", action="store_true", help="few people, whole and turned to the viewer, on a plain ground")
+    parser.add_argument("--plain", action="store_true", help="few people, mostly whole and turned to the viewer, on a plain ground")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per core)")
     options = parser.parse_args()
     size = tuple(options.size)

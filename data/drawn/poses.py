@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -54,8 +53,9 @@ def plain_pose(rng: np.random.Generator) -> Pose:
     return pose
 
 
-def random_pose(rng: np.random.Generator, shares: Mapping[str, float] = MappingProxyType(KINDS)) -> Pose:
-    """A pose of a random kind, of which each has its share; angles in radians."""
+def random_pose(rng: np.random.Generator, shares: Mapping[str, float] | None = None) -> Pose:
+    """A pose of a random kind; angles in radians. shares: of each kind, `KINDS` if none are given."""
+    shares = KINDS if shares is None else shares
     kind = str(rng.choice(list(shares), p=list(shares.values())))
     pose = _posed(rng, kind)
     for _ in range(TRIES):

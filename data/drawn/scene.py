@@ -171,7 +171,7 @@ def draw_picture(
 
 
 def draw_plain_picture(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """As `draw_picture`, but easy: one to three people, whole, who stand or walk towards the viewer on a plain ground, and nothing else."""
+    """As `draw_picture`, but easy: one to three people, mostly whole, who stand or walk towards the viewer on a plain ground."""
     main = min(height, 0.95 * width) * rng.uniform(0.6, 0.9)
     statures = main * np.append(rng.uniform(0.85, 1, rng.choice(3, p=[0.4, 0.4, 0.2])), 1)
     feet, eye = height * rng.uniform(0.9, 0.98), 0.9

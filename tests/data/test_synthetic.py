@@ -23,6 +23,7 @@ from data.drawn.figure import KEYPOINTS, build_figure
 from data.drawn.looks import random_looks
 from data.drawn.poses import random_pose
 from data.drawn.skeleton import Build, Pose
+from data.formats.coco import load_coco
 from data.synthetic import SKELETON, draw_picture, write_synthetic
 
 COUNT, SIZE = 80, (256, 320)
@@ -64,6 +65,22 @@ def test_a_picture_depends_on_seed_and_index_only(tmp_path):
     few, more, other = (files(path.parent / "images") for path in (few, more, other))
     assert few.items() < more.items()
     assert all(few[name] != other[name] for name in few)
+
+
+def test_plain_pictures_show_a_few_people_who_face_the_viewer(tmp_path):
+    coco = load_coco(write_synthetic(tmp_path, 20, seed=3, size=SIZE, plain=True))
+    people = [coco.loadAnns(coco.getAnnIds(imgIds=[image])) for image in coco.getImgIds()]
+    assert {len(of_image) for of_image in people} == {1, 2, 3}
+    assert not any(person["iscrowd"] for of_image in people for person in of_image)
+    keypoints = np.array([person["keypoints"] for of_image in people for person in of_image]).reshape(-1, 17, 3)
+    assert (keypoints[:, :3, 2] == 2).mean() > 0.9  # nose and eyes
+    assert (keypoints[..., 2] > 0).mean() > 0.9
+
+
+def test_plain_pictures_are_no_photographs_and_no_video(fails, tmp_path):
+    usual = ("data/synthetic.py", "--output", tmp_path / "out", "--seed", 1, "--plain")
+    assert "--plain: on a plain ground" in fails(*usual, "--count", 2, "--backgrounds", tmp_path)
+    assert "--plain: only of pictures" in fails(*usual, "--video", 2)
 
 
 def test_files_and_images_match(written, coco):
