@@ -21,8 +21,9 @@ def at_least(least: int, **options: int | None) -> None:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; end with status 2 and one line for bad input, 130 for an interrupt."""
-    gc.freeze()  # what has been imported stays: the garbage collector need not walk it again and again
-    gc.enable()
+    if not gc.isenabled():  # the script's wish while it imported: what that has made stays, nobody need walk it again and again
+        gc.freeze()
+        gc.enable()
     try:
         main()
     except UserError as error:

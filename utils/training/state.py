@@ -95,13 +95,12 @@ class Run:
         return self.config.train.batch_size * self.config.train.accumulate * self.world.size
 
 
-def keep(run: Run) -> dict[str, Any]:
-    """Write the run's last checkpoint; all processes together, at the same step. Returns its content."""
+def keep(run: Run) -> None:
+    """Write the run's last checkpoint; all processes together, at the same step."""
     content = checkpoint_content(run)
     if run.world.is_main:
         keep_last(run.output, content)
     run.kept = run.steps
-    return content
 
 
 def checkpoint_content(run: Run) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from utils.training.loader import begin_epoch, ending, worker_errors_in_a_line
 from utils.training.optimizer import learning_rate
 from utils.training.prepare import build_loaders, build_run, open_run
 from utils.training.run_folder import AVERAGES, BEST, DROPPED, checkpoint_to_resume
-from utils.training.state import Dropped, Run, keep
+from utils.training.state import Dropped, Run, checkpoint_content, keep
 from utils.training.step import batch_on, images_on
 from utils.training.validation import find_people, validate
 
@@ -246,14 +246,15 @@ def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoade
             figures["AP of the EMA"] = find_people(run, epoch, ema.module)["AP"]
     best = figures["validation loss"] < run.best  # never for NaN
     run.epoch, run.taken, run.best = epoch + 1, 0, figures["validation loss"] if best else run.best
-    content = keep(run)
-    if run.world.is_main:
+    content = checkpoint_content(run)
+    if run.world.is_main:  # before the last checkpoint says that the epoch is done: whoever is killed in between does it again
         if best:
             save_checkpoint(run.output / BEST, **content)
         if ema is not None:
             save_average(run, "ema")
         run.curves.add(run.steps, {"epoch/number": epoch + 1, **{f"epoch/{name}": value for name, value in figures.items()}})
         run.curves.flush()
+    keep(run)
     listed = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
     run.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
     run.world.wait()

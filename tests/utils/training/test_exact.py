@@ -168,6 +168,17 @@ def in_a_child(work: Callable[[], None]) -> int:
     return child
 
 
+@pytest.mark.parametrize("written", ["save_checkpoint", "save_average"])
+def test_killed_while_an_epochs_checkpoints_are_written(tiny, straight, tmp_path, monkeypatch, written):
+    """The run that goes on writes what is missing: the best, the average, the epoch's figures."""
+    config = load_config(tiny, OFTEN)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, written, lambda *_, **__: os._exit(1))
+        os.waitpid(in_a_child(lambda: trainer.train(config, tmp_path, ALONE)), 0)
+    trainer.train(config, tmp_path, ALONE, "auto")
+    assert_same_run(tmp_path, straight)
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(tiny, straight, tmp_path):
     """Never an unreadable last checkpoint; the run that is left to itself at last ends as if nothing had been."""
