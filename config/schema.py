@@ -107,7 +107,7 @@ class TrainConfig(Section):
     channels_last: bool = False  # memory format of the network
     seed: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20  # steps between points of the curves
-    checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: one at its end
+    checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: at its end only
     evaluate_every: Count | None = None  # epochs between figures of the people found in data.val (AP by OKS); null: validation loss only
     val_images: Annotated[int, Field(ge=0)] = 4  # validation pictures with their maps in TensorBoard, per epoch
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # a step, of the weights' exponential average; null: none is kept

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import torch
+from lively import make_lively
 from places import ROOT
 from torch import Tensor, nn
 
@@ -39,14 +40,12 @@ def build(*overrides: str, recipe: str = "w32_coco") -> DEKR:
 
 def lively(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
     """A network in which everything matters, and whose taps reach a few pixels far."""
-    network, g = build(*overrides, recipe=recipe), torch.Generator().manual_seed(seed)
-    for name, tensor in network.state_dict().items():
+    network = build(*overrides, recipe=recipe)
+    weights = network.state_dict()
+    make_lively(weights, seed)
+    for name, tensor in weights.items():
         if name.endswith("tracked"):
             tensor.fill_(seed + 7)
-        elif tensor.ndim == 1:
-            tensor.copy_(torch.rand(tensor.shape, generator=g) + (0.5 if name.endswith(("var", "weight")) else -0.5))
-        else:
-            tensor.copy_(torch.randn(tensor.shape, generator=g) * (0.7 / tensor[0].numel() ** 0.5))
     return network
 
 

@@ -92,11 +92,10 @@ def stopped_after(steps: int, work: Callable[[], None]) -> None:
     """Train, and be killed just after the checkpoint of this step."""
     keep = trainer.keep
 
-    def keep_and_die(run: Run) -> dict:
-        content = keep(run)
+    def keep_and_die(run: Run, content: dict) -> None:
+        keep(run, content)
         if run.steps == steps:
             raise Killed
-        return content
 
     trainer.keep = keep_and_die
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import resource
@@ -16,6 +17,7 @@ import torch
 from places import ROOT
 
 from config import UserError
+from config.errors import run_script
 from data.samples import TrainingSet
 
 BUILD = "data/coco_masks_hdf5.py"
@@ -287,3 +289,17 @@ def test_from_another_folder_in_a_process_of_its_own(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("importing_without", [True, False])
+def test_a_script_collects_garbage_however_it_was_imported(importing_without):
+    """And what was imported without looking for garbage is not looked through later either."""
+    seen, frozen = [], gc.get_freeze_count()
+    try:
+        if importing_without:
+            gc.disable()
+        run_script(lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > frozen)))
+    finally:
+        gc.enable()
+        gc.unfreeze()
+    assert seen == [(True, importing_without)]

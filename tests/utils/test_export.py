@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lively import make_lively
 from tiny_system import PARTS, TinyNetwork
 from torch import Tensor
 
@@ -64,13 +65,9 @@ def lively(registered, tmp_path_factory):
 
     def of(system: str, name: str = "model.pth") -> Path:
         if (system, name) not in made:
-            config, generator = config_of(system), torch.Generator().manual_seed(1)
+            config = config_of(system)
             weights = build_model(config).state_dict()
-            for key, tensor in weights.items():
-                if tensor.ndim == 1:
-                    tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if key.endswith(("var", "weight")) else -0.5))
-                elif tensor.ndim:
-                    tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
+            make_lively(weights, seed=1)
             path = folder / system / "model.pth"
             path.parent.mkdir(exist_ok=True)
             save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lively import make_lively
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -37,13 +38,8 @@ def config() -> Config:
 @pytest.fixture(scope="module")
 def checkpoint(config, tmp_path_factory) -> Path:
     """Of a network in which everything matters, and one variance is too large for float16."""
-    path, generator = tmp_path_factory.mktemp("lively") / "model.pth", torch.Generator().manual_seed(1)
-    weights = build_model(config).state_dict()
-    for name, tensor in weights.items():
-        if tensor.ndim == 1:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if name.endswith(("var", "weight")) else -0.5))
-        elif tensor.ndim:
-            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
+    path, weights = tmp_path_factory.mktemp("lively") / "model.pth", build_model(config).state_dict()
+    make_lively(weights, seed=1)
     weights["stages.0.features.1.conv1.bn.running_var"][0] = 1e6
     save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))
     return path

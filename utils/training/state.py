@@ -95,9 +95,8 @@ class Run:
         return self.config.train.batch_size * self.config.train.accumulate * self.world.size
 
 
-def keep(run: Run) -> None:
-    """Write the run's last checkpoint; all processes together, at the same step."""
-    content = checkpoint_content(run)
+def keep(run: Run, content: dict[str, Any]) -> None:
+    """Write the run's last checkpoint, of what `checkpoint_content` has just given; all processes together, at the same step."""
     if run.world.is_main:
         keep_last(run.output, content)
     run.kept = run.steps

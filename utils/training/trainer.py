@@ -99,8 +99,8 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
                 _log_point(run, rate, norm, meter)
             progress.advance(note=meter.note)
             every = settings.checkpoint_every
-            if stop or (every and (ends or (round(done) + i) % every == 0)):  # at the end, since a validation can take long
-                keep(run)
+            if stop or ends or (every and (round(done) + i) % every == 0):  # at the end, since a validation can take long
+                keep(run, checkpoint_content(run))
             if stop:
                 raise KeyboardInterrupt
     return _mean_loss(run, epoch)
@@ -254,7 +254,7 @@ def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoade
             save_average(run, "ema")
         run.curves.add(run.steps, {"epoch/number": epoch + 1, **{f"epoch/{name}": value for name, value in figures.items()}})
         run.curves.flush()
-    keep(run)
+    keep(run, content)
     listed = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
     run.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
     run.world.wait()

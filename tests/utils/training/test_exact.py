@@ -179,6 +179,16 @@ def test_killed_while_an_epochs_checkpoints_are_written(tiny, straight, tmp_path
     assert_same_run(tmp_path, straight)
 
 
+def test_an_epochs_steps_are_kept_before_its_validation(tiny, tmp_path, monkeypatch):
+    """Also where none of them has a checkpoint of its own."""
+    config = load_config(tiny, (*OFTEN, "train.checkpoint_every=null"))
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "validate", lambda *_: os._exit(1))
+        os.waitpid(in_a_child(lambda: trainer.train(config, tmp_path, ALONE)), 0)
+    last = read_checkpoint(tmp_path / "last.pth")
+    assert (last["epoch"], last["taken"] > 0, last["steps"]) == (0, True, 5)
+
+
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(tiny, straight, tmp_path):
     """Never an unreadable last checkpoint; the run that is left to itself at last ends as if nothing had been."""

@@ -1,0 +1,16 @@
+"""Weights with which everything in a network matters: fresh ones are so small that much of it could be missing unseen."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def make_lively(weights: dict[str, Tensor], seed: int) -> None:
+    """Draw all weights and statistics anew, in place, such that answers neither vanish nor grow with depth. Counters stay."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in weights.items():
+        if tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if name.endswith(("var", "weight")) else -0.5))
+        elif tensor.ndim:
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
