@@ -85,8 +85,9 @@ def one_step(world: World, batch: list[Tensor], train_norms: bool, replicas: int
     optimizer.register_step_pre_hook(lambda *_: gradient.update({n: p.grad.cpu().clone() for n, p in network.named_parameters()}))
     spread = Replicas(step, replicas) if replicas > 1 else world.wrap(step, config.train)
     scaler = torch.amp.GradScaler(world.device.type, enabled=False)
-    run = Run(config, Path(), world, network, spread, optimizer, scaler, logging.getLogger(__name__), None)
-    train_one_epoch(run, [batch], 0)
+    with tempfile.TemporaryDirectory() as folder:  # of the step's checkpoint
+        run = Run(config, Path(folder), world, network, spread, optimizer, scaler, logging.getLogger(__name__), None)
+        train_one_epoch(run, [batch], 0)
     return gradient, {name: buffer.cpu().clone() for name, buffer in network.named_buffers()}
 
 

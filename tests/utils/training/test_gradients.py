@@ -28,6 +28,12 @@ def test_every_parameter_has_a_gradient(whole_batch):
     assert min(gradient.abs().max() for gradient in whole_batch.values()) > 1e-3
 
 
+def test_no_checkpoint_is_left_where_the_comparison_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    in_one_process()
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("replicas", "count"), [(2, BATCH), (4, BATCH), (2, 5), (3, 7)])
 def test_replicas_that_share_a_batch_give_its_gradient(whole_batch, replicas, count):
     """Also where the replicas' parts are not of one size."""
