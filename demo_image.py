@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     at_least(1, batch_size=options.batch_size)
+    at_least(0, min_score=options.min_score, detector_score=options.detector_score)
     checkpoint = named_or_default(options.checkpoint, options.config)
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # a wrong ending is told now, not after all pictures

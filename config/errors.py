@@ -12,10 +12,10 @@ class UserError(Exception):
     """Bad input. Its message is one line, shown as it is; the process ends with exit status 2."""
 
 
-def at_least(least: int, **options: int | None) -> None:
-    """Raise UserError for an option of the command line, by its name in Python, that is a lower number; None: it was not given."""
+def at_least(least: int, **options: float | None) -> None:
+    """Raise UserError for an option of the command line, by its name in Python, that is lower or no number; None: it was not given."""
     for name, value in options.items():
-        if value is not None and value < least:
+        if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
 
 

@@ -158,8 +158,9 @@ def _explain(model: type[BaseModel], detail: Any) -> str:
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] == "extra_forbidden":
         known = {name: name.rpartition(".")[2] for name in _keys(model)}
-        last = key.rpartition(".")[2]
-        near = [name for name in known if known[name] == last] or difflib.get_close_matches(key, known, 1, 0.5)
+        section, _, last = key.rpartition(".")
+        near = difflib.get_close_matches(key, [name for name in known if name.rpartition(".")[0] == section], 1, 0.9)
+        near = near or [name for name in known if known[name] == last] or difflib.get_close_matches(key, known, 1, 0.5)
         near = near or [name for like in difflib.get_close_matches(last, known.values(), 1, 0.5) for name in known if known[name] == like]
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = detail["msg"].removeprefix("Value error, ")

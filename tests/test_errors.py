@@ -303,3 +303,8 @@ def test_a_script_collects_garbage_however_it_was_imported(importing_without):
         gc.enable()
         gc.unfreeze()
     assert seen == [(True, importing_without)]
+
+
+def test_a_score_that_is_no_number(fails):
+    assert "--min-score nan: expected at least 0" in fails("demo_image.py", "--input", "anything.jpg", "--min-score", "nan")
+    assert "--detector-score -1.0: expected at least 0" in fails("demo_image.py", "--input", "anything.jpg", "--detector-score", "-1")

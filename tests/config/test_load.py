@@ -42,6 +42,7 @@ def test_overrides_are_typed():
     [
         ("train.batchsize=2", ["train.batchsize", "did you mean 'train.batch_size'"]),
         ("trian.epochs=2", ["trian", "did you mean 'train'"]),
+        ("inference.scale=1", ["inference.scale", "did you mean 'inference.scales'"]),
         ("batch_size=2", ["batch_size", "did you mean 'train.batch_size'"]),
         ("train.batch_size=two", ["train.batch_size", "integer", "two"]),
         ("train.batch_size=0", ["train.batch_size", "greater than or equal to 1"]),
