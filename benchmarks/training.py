@@ -43,6 +43,7 @@ from data.synthetic import write_synthetic
 from losses import build_loss
 from models import build_model
 from utils.device import default_device
+from utils.training.loader import keep_freed_memory
 from utils.training.optimizer import build_optimizer
 from utils.training.step import TrainingStep, batch_on
 
@@ -132,6 +133,8 @@ def take_turns(config: Config, variant: Variant, batch: list[Tensor], steps: int
     """Run `steps` steps for every line of the standard input, and answer with what they took as a line of JSON."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
+    if device.type == "cpu":
+        keep_freed_memory()  # as the trainer does
     step, before = None, peak_memory(device)
     for _ in sys.stdin:
         answer: dict[str, float | str] = {"memory_before": before}

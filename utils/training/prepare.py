@@ -18,7 +18,7 @@ from utils.distributed import World
 from utils.training.averaging import build_averages
 from utils.training.curves import Curves, run_log
 from utils.training.frozen import freeze
-from utils.training.loader import EpochBatches, build_loader
+from utils.training.loader import EpochBatches, build_loader, keep_freed_memory
 from utils.training.optimizer import build_optimizer
 from utils.training.randomness import seed_all
 from utils.training.run_folder import open_folder
@@ -52,6 +52,8 @@ def build_run(config: Config, output: Path, world: World, init: Path | None = No
     if settings.evaluate_every and settings.precision == "float64":
         raise UserError("train.evaluate_every: people are not looked for in float64; take another train.precision")
     set_precision(config)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(settings.seed)  # the initial weights, the same in all processes
     network = build_model(config)
     seed_all(settings.seed, world.rank)
