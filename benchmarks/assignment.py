@@ -4,7 +4,7 @@
         [key=value ...]
 
 The people are the figures of data/synthetic.py, standing at random in a 512 x 704 input; the maps are the training targets
-(data/targets.py) with some noise. Everything runs on one thread.
+(data/targets/simplepose.py) with some noise. Everything runs on one thread.
 """
 
 from __future__ import annotations

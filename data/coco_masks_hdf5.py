@@ -1,4 +1,4 @@
-"""Build the people file, which training reads, from COCO's or CrowdPose's annotation files and their image folders or zip files.
+"""Build the people file, which training reads, from COCO's, CrowdPose's, MPII's or PoseTrack18's annotations and their images.
 
     python data/coco_masks_hdf5.py --annotations A.json [B.json ...] --images DIR|ZIP [...] --output F.h5
 
@@ -262,9 +262,15 @@ def _complain(complaints: list[str], what: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build the people file from a COCO or CrowdPose annotation file and its images.")
+    parser = argparse.ArgumentParser(
+        description="Build the people file from annotations (COCO's, CrowdPose's, MPII's, PoseTrack18's) and images."
+    )
     parser.add_argument(
-        "--annotations", type=Path, nargs="+", required=True, help="person_keypoints_*.json, CrowdPose's, or your own in COCO's format"
+        "--annotations",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format",
     )
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="folder or zip file of the images, of each file or for all")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")

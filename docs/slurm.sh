@@ -19,7 +19,7 @@ export OMP_NUM_THREADS=1
 
 # SIGTERM comes before the time is up, and when the job is taken from its machines: every process then ends after its step with a
 # checkpoint, for which torchrun gives them 30 seconds. Slurm starts the job again where it is requeued; sent again by hand, it goes on as well.
-srun --kill-on-bad-exit=0 .venv/bin/torchrun \
+srun --kill-on-bad-exit=0 --cpus-per-task="$SLURM_CPUS_PER_TASK" .venv/bin/torchrun \
     --nnodes="$SLURM_NNODES" --nproc_per_node="$SLURM_GPUS_ON_NODE" --max-restarts=3 \
     --rdzv-id="$SLURM_JOB_ID" --rdzv-backend=c10d --rdzv-endpoint="$first:29500" \
     train_distributed.py --config "$config" --resume auto "$@"

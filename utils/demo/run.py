@@ -37,7 +37,7 @@ class Wanted:
 
     folder: Path
     formats: Sequence[str] = ("json",)
-    min_score: float = 0.3  # people below this are not drawn
+    min_score: float = 0.2  # people below this are not drawn
     maps: bool = False
     tracked: bool = False
     batch_size: int = 1  # pictures that the network sees together

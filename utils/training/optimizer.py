@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,10 @@ from torch import nn
 from config import UserError
 from config.schema import TrainConfig
 
-APEX_INSTALL = "pip install --no-build-isolation git+https://github.com/NVIDIA/apex (PyPI's package 'apex' is another one)"
+APEX_INSTALL = (
+    "APEX_CPP_EXT=1 APEX_CUDA_EXT=1 pip install --no-build-isolation git+https://github.com/NVIDIA/apex"
+    " (PyPI's package 'apex' is another one)"
+)
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
@@ -26,14 +30,14 @@ def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, d
     if device.type != "cuda":
         raise UserError(f"train.optimizer={s.optimizer}: NVIDIA Apex's fused optimizers need a GPU; use sgd, adam or adamw")
     if s.optimizer == "apex_sgd":
-        return _apex("FusedSGD")(parameters, s.learning_rate, s.momentum, weight_decay=s.weight_decay)
-    return _apex("FusedAdam")(parameters, s.learning_rate, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
+        return _apex("FusedSGD", parameters, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay)
+    return _apex("FusedAdam", parameters, lr=s.learning_rate, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
 
 
-def _apex(name: str) -> type[torch.optim.Optimizer]:
+def _apex(name: str, *arguments: Any, **settings: Any) -> torch.optim.Optimizer:
     try:
-        return getattr(importlib.import_module("apex.optimizers"), name)
-    except (ImportError, AttributeError) as error:
+        return getattr(importlib.import_module("apex.optimizers"), name)(*arguments, **settings)
+    except (ImportError, AttributeError, RuntimeError) as error:  # the last where it was built without its kernels
         raise UserError(f"NVIDIA Apex is not installed ({error}); install it with: {APEX_INSTALL}, or set train.optimizer=sgd") from error
 
 

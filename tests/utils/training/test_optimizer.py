@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -114,4 +116,16 @@ def test_apex_without_a_gpu_says_what_to_use_instead(name):
 def test_apex_that_is_not_installed_says_how_to_install_it():
     settings = load_config(PUBLISHED, ["train.optimizer=apex_sgd"]).train
     with pytest.raises(UserError, match=r"Apex is not installed.*pip install.*train\.optimizer=sgd"):
+        build_optimizer([], settings, torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("apex_sgd", "FusedSGD"), ("apex_adam", "FusedAdam")])
+def test_apex_that_was_built_without_its_kernels_says_how_to_install_it(name, kind, monkeypatch):
+    def built_without(parameters, **settings):
+        raise RuntimeError(f"apex.optimizers.{kind} requires cuda extensions")
+
+    monkeypatch.setitem(sys.modules, "apex.optimizers", SimpleNamespace(**{kind: built_without}))
+    monkeypatch.setitem(sys.modules, "apex", SimpleNamespace())
+    settings = load_config(PUBLISHED, [f"train.optimizer={name}"]).train
+    with pytest.raises(UserError, match=rf"{kind} requires cuda extensions.*APEX_CUDA_EXT=1 pip install"):
         build_optimizer([], settings, torch.device("cuda"))
