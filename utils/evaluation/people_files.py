@@ -5,6 +5,7 @@ A people file leaves out pictures without people, so the figures are higher than
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from itertools import islice
 
@@ -15,35 +16,52 @@ from config import Skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
 from data.formats.coco import indexed
-from data.people_file import PeopleFile
+from data.people_file import BrokenImage, PeopleFile
 from utils.distributed import World
 from utils.evaluation.coco import keypoint_figures, to_detections
-from utils.systems import Decoder
+from utils.systems import Decoder, People
 
 CATEGORY = 1
+Place = tuple[PeopleFile, int]  # an image by its number in a people file
 
 
 def people_figures(decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, world: World) -> dict[str, float]:
-    """The ten COCO figures of who is found in all images of the files, which the processes share out; the same in every process."""
+    """The ten COCO figures of who is found in all images of the files, which the processes share out; the same in every process.
+
+    Images whose bytes are damaged are named and left out.
+    """
     images = [(file, number) for file in files for number in range(len(file))]
     mine = range(world.rank, len(images), world.size)
-    waiting, rows = iter(mine), [np.zeros((0, 2 + 3 * skeleton.num_keypoints))]
+    waiting, rows, seen = iter(mine), [np.zeros((0, 2 + 3 * skeleton.num_keypoints))], []
     with Progress(len(mine), "people found", "image", world.is_main) as progress:
         while batch := list(islice(waiting, batch_size)):
-            boxes = [annotated_boxes(*images[n]) for n in batch] if decoder.needs_boxes else None
-            found = decoder([file.image(number) for file, number in map(images.__getitem__, batch)], boxes)
-            rows += [_rows(n, *people) for n, people in zip(batch, found)]
+            whole, found = people_in([images[n] for n in batch], decoder)
+            seen += [batch[i] for i in whole]
+            rows += [_rows(batch[i], *people) for i, people in zip(whole, found)]
             progress.advance(len(batch))
     everywhere = torch.cat(world.gathered(torch.from_numpy(np.concatenate(rows)))).numpy()
     everywhere = everywhere[np.argsort(everywhere[:, 0], kind="stable")]
+    seen = sorted(torch.cat(world.gathered(torch.tensor(seen, dtype=torch.int64))).tolist())
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     detections = [
         detection
         for row in everywhere
         for detection in to_detections(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
     ]
-    truth = indexed({"images": [{"id": n} for n in range(len(images))], "categories": [{"id": CATEGORY}], "annotations": _truth(images)})
-    return keypoint_figures(truth, detections, list(range(len(images))), CATEGORY, order, skeleton.oks_sigmas)
+    truth = indexed({"images": [{"id": n} for n in seen], "categories": [{"id": CATEGORY}], "annotations": _truth(images, seen)})
+    return keypoint_figures(truth, detections, seen, CATEGORY, order, skeleton.oks_sigmas)
+
+
+def people_in(images: Sequence[Place], decoder: Decoder) -> tuple[dict[int, np.ndarray], list[People]]:
+    """The images that can be read, by their place in the sequence, and who is found in each of these; of others it says what is wrong."""
+    whole = {}
+    for i, (file, number) in enumerate(images):
+        try:
+            whole[i] = file.image(number)
+        except BrokenImage as error:
+            print(f"warning: {error}; nobody is looked for in it", file=sys.stderr, flush=True)
+    boxes = [annotated_boxes(*images[i]) for i in whole] if decoder.needs_boxes else None
+    return whole, list(decoder(list(whole.values()), boxes)) if whole else []
 
 
 def _rows(image: int, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -60,10 +78,11 @@ def annotated_boxes(file: PeopleFile, number: int) -> np.ndarray:
     return np.concatenate([boxes, np.ones((len(boxes), 1))], 1)
 
 
-def _truth(images: Sequence[tuple[PeopleFile, int]]) -> list[dict]:
-    """Everybody in the images as COCO annotations."""
+def _truth(images: Sequence[Place], seen: Sequence[int]) -> list[dict]:
+    """Everybody in those of the images that were seen as COCO annotations."""
     people = []
-    for image, (file, number) in enumerate(images):
+    for image in seen:
+        file, number = images[image]
         rows = np.arange(*file.first[number : number + 2])
         joints = file.skeleton.to_dataset(file.joints(rows))
         labelled = joints[..., 2] != UNLABELLED

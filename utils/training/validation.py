@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.people_file import PeopleFile
-from utils.evaluation.people_files import annotated_boxes, people_figures
+from utils.evaluation.people_files import people_figures, people_in
 from utils.pictures.drawing import draw_people
 from utils.systems import PoseSystem, pose_system
 from utils.training.state import Run
@@ -55,8 +55,7 @@ def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[
     figures = people_figures(decoder, files, config.skeleton, config.train.batch_size, run.world)
     count = min(config.train.val_images, len(files[0]))
     if run.curves is not None and count and average is None:
-        images = [files[0].image(number) for number in range(count)]
-        found = decoder(images, [annotated_boxes(files[0], number) for number in range(count)] if decoder.needs_boxes else None)
-        pictures = [draw_people(image, keypoints, config.skeleton) for image, (keypoints, _) in zip(images, found)]
+        images, found = people_in([(files[0], number) for number in range(count)], decoder)
+        pictures = [draw_people(image, keypoints, config.skeleton) for image, (keypoints, _) in zip(images.values(), found)]
         run.curves.pictures(epoch + 1, "people", pictures)
     return figures

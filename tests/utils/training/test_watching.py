@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 from places import ROOT
@@ -119,6 +121,19 @@ def test_figures_of_the_people_in_people_files(seen, spare):
     assert (figures["AP"] == 1) == (spare == 0)
     assert [boxes.shape[1] for boxes in decoder.given] == [5] * 2 * len(seen)
     assert (annotated_boxes(seen, 0)[:, 4] == 1).all()
+
+
+def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
+    """Training goes on, as it does where such an image is a sample's."""
+    path = tmp_path / "damaged.h5"
+    shutil.copy(seen.path, path)
+    with h5py.File(path, "r+") as file:
+        start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
+        file["images/bytes"][start:end] = 0
+    decoder = Knowing(seen, 0)
+    assert people_figures(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
+    assert re.fullmatch(r"warning: image .*; nobody is looked for in it\n", capsys.readouterr().err.splitlines(keepends=True)[0])
+    assert len(decoder.given) == len(seen) - 1
 
 
 def test_a_run_says_how_many_people_it_finds(train):
