@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,10 +43,27 @@ def output_folder(path: str | Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another machine's process of the same number has the same probe
     except OSError as error:
         raise UserError(f"output folder {path}: cannot be written ({error.strerror}); choose another") from error
     return path
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[None]:
+    """Keep other processes from writing to a file or a folder meanwhile. Raises UserError where one is at it."""
+    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    with lock.open("w") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise UserError(f"{path}: another process is writing to it; wait for its end, or choose another --output") from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -51,12 +71,16 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it becomes `path` in one step at the end, or is removed on any error."""
     path = Path(path)
     output_folder(path.parent)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial{path.suffix}")  # no longer than names may be
     try:
         yield partial
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{path}: the name is too long for a file") from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

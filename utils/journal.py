@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from config import Config, UserError
-from config.files import write_text, written_whole
+from config.files import sole_writer, write_text, written_whole
 from config.progress import Progress
 from data.images import read_image, read_images
 
@@ -29,13 +30,16 @@ class Journal:
     """A line of JSON per batch of images. `done`: the ids of the images in it; what was found in them stays on disk until it is asked for.
 
     fingerprint: what that depends on, another one starts anew. rank: of several processes that share the images each has a file of its own,
-    beside the first one's, which takes them all in when it is opened: the others must be opened after that.
+    beside the first one's, which takes them all in when it is opened: the others must be opened after that. Raises UserError where another
+    run is writing to the same file.
     """
 
     def __init__(self, path: Path, fingerprint: str, rank: int = 0):
         self.first, self.fingerprint = path, fingerprint
         self.path = part_path(path, rank)
+        self._held = ExitStack()
         if rank == 0:
+            self._held.enter_context(sole_writer(path))
             self._take_in()
         else:
             write_text(self.path, fingerprint + "\n")
@@ -85,6 +89,7 @@ class Journal:
         self.file.close()
         if not self._kept:
             self.path.unlink(missing_ok=True)
+        self._held.close()
 
 
 class Others:

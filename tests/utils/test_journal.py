@@ -11,9 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from holding import held_elsewhere
 from places import ROOT
 
-from config import load_config
+from config import UserError, load_config
 from config.progress import Progress
 from utils import journal as module
 from utils.journal import Journal, Others, find_people, fingerprint
@@ -152,11 +153,11 @@ def test_the_first_process_takes_in_what_the_others_have_left(tmp_path):
     (path.parent / "found.2.partial").write_text("that\n" + (path.parent / "found.12.partial").read_text().splitlines()[1] + "\n")
     (path.parent / "found.3.partial").write_bytes((path.parent / "found.12.partial").read_bytes()[:-1])
     with Journal(path, "this") as first:
-        assert (first.done, list(path.parent.iterdir())) == ({1, 2, 3, 4}, [path])
+        assert (first.done, list(path.parent.glob("found*"))) == ({1, 2, 3, 4}, [path])
         assert first.found() == {1: ["a"], 2: ["b"], 3: [], 4: ["d"]}
         with Journal(path, "this", 1) as second:
             assert second.done == {1, 2, 3, 4}
-        assert list(path.parent.iterdir()) == [path]  # one that did nothing leaves nothing
+        assert list(path.parent.glob("found*")) == [path]  # one that did nothing leaves nothing
         first.finish()
     assert list(path.parent.iterdir()) == []
 
@@ -184,11 +185,17 @@ def test_others_progress_is_seen_line_by_line(path):
 def test_what_was_found_is_not_held_in_memory(tmp_path):
     with Journal(tmp_path / "journal", "this") as journal:
         journal.add(1, ["x" * 10**6])
-        held = pickle.dumps({name: value for name, value in vars(journal).items() if name != "file"})
+        held = pickle.dumps({name: value for name, value in vars(journal).items() if name not in ("file", "_held")})
     assert len(held) < 1000
 
 
 # The batches
+
+
+def test_two_runs_do_not_write_to_one_journal(path):
+    with held_elsewhere(path), pytest.raises(UserError, match="another process is writing to it"):
+        Journal(path, "that")
+    assert done(path) == [5, 6, 7]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from config.files import write_json
+from config.files import output_folder, sole_writer, write_json
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import World
@@ -44,16 +44,22 @@ def train(
 
     resumed: the checkpoint to go on from, or "auto". init: weights to start from.
     """
-    settings = config.train
     train_loader, val_loader = build_loaders(config, world)
     start, told = checkpoint_to_resume(output, resumed)
     run, told_too = build_run(config, output, world, init, start)
     run.interrupts = interrupts or run.interrupts
-    open_run(run, told + told_too)
+    with sole_writer(output_folder(output)) if world.is_main else nullcontext():
+        open_run(run, told + told_too)
+        _train_epochs(run, train_loader, val_loader)
+
+
+def _train_epochs(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> None:
+    """What is left of the run."""
+    settings, world = run.config.train, run.world
     todo = f"epochs {run.epoch + 1} to {settings.epochs}" if run.epoch < settings.epochs else f"all {settings.epochs} epochs are done"
     batch = f"{world.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
     run.log.info(
-        f"{output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
+        f"{run.output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
         f" {len(val_loader.dataset)} validation samples, {batch} on {world.device}, {todo}"
     )
     with _ended_in_words(run, train_loader), worker_errors_in_a_line(), ending(train_loader):

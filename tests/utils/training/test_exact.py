@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from holding import held_elsewhere
 from runs import ALONE, losses, points, same, samples_taken, stopped_after, weights
 from torch import nn
 
@@ -187,6 +188,12 @@ def test_an_epochs_steps_are_kept_before_its_validation(tiny, tmp_path, monkeypa
         os.waitpid(in_a_child(lambda: trainer.train(config, tmp_path, ALONE)), 0)
     last = read_checkpoint(tmp_path / "last.pth")
     assert (last["epoch"], last["taken"] > 0, last["steps"]) == (0, True, 5)
+
+
+def test_two_runs_do_not_share_a_folder(tiny, tmp_path):
+    with held_elsewhere(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
+        trainer.train(load_config(tiny, OFTEN), tmp_path, ALONE)
+    assert not (tmp_path / "config.yaml").exists()
 
 
 @pytest.mark.slow

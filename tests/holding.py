@@ -1,0 +1,22 @@
+"""Another process that writes to a file or folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from places import ROOT
+
+HOLD = "import sys, pathlib; from config.files import sole_writer\nwith sole_writer(pathlib.Path(sys.argv[1])): print(flush=True), input()"
+
+
+@contextmanager
+def held_elsewhere(path: Path) -> Iterator[None]:
+    """The path has its sole writer meanwhile, which is killed at the end."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield
+        process.kill()
