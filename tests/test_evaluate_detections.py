@@ -233,6 +233,20 @@ def test_detections_make_an_archive_too(evaluate, found, annotations, tmp_path):
     assert read(tmp_path / "out" / "person_keypoints_test-dev2017_simplepose_results.json") == read(found)
 
 
+@pytest.mark.parametrize("more", [{"bbox": [0, 0, 9, 9]}, {"bbox": None}, {"segmentation": None}, {"caption": "a man"}, {"area": "large"}])
+@pytest.mark.parametrize("entries", [1, None])
+def test_what_others_write_besides_does_not_count(evaluate, found, tmp_path, more, entries):
+    def figures() -> dict[str, float]:
+        assert evaluate(found).status == 0
+        return read(tmp_path / "out" / "figures.json")
+
+    plain, content = figures(), read(found)
+    for entry in content[:entries]:
+        entry |= more
+    found.write_text(json.dumps(content))
+    assert figures() == plain
+
+
 # What is refused
 
 

@@ -69,6 +69,8 @@ def _check_entries(entries: object, kind: str, needed: tuple[str, ...], path: st
                 raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a whole number")
             if key == "file_name" and not isinstance(entry[key], str):
                 raise UserError(f"{where} the {key} {entry[key]!r} in {kind!r} is not a text")
+        if entry.get("iscrowd") not in (None, 0, 1):  # Python would take the text "0" for a crowd
+            raise UserError(f"{where} the iscrowd {entry['iscrowd']!r} in {kind!r} is neither 0 nor 1")
         if entry["id"] in ids:
             raise UserError(f"{where} two {kind} have the id {entry['id']}")
         ids.add(entry["id"])

@@ -44,6 +44,12 @@ def changed(annotations, tmp_path):
     return write
 
 
+@pytest.mark.parametrize("value", ["no", 2, [0]])
+def test_whether_it_is_a_crowd_is_told_by_0_or_1(build, changed, value):
+    path = changed(lambda content: content["annotations"][0].update(iscrowd=value))
+    assert f"the iscrowd {value!r} in 'annotations' is neither 0 nor 1" in build(path)
+
+
 def test_missing_annotation_file(build, tmp_path):
     assert "nowhere.json: not found" in build(tmp_path / "nowhere.json")
 

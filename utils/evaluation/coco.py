@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
 from config.files import write_json, written_whole
-from data.formats.coco import file_keypoints, image_files, indexed, keypoint_category, naming_file, person_area, person_box
+from data.formats.coco import box_and_area, file_keypoints, image_files, indexed, keypoint_category, naming_file
 from data.formats.detections import load_detections
 from utils.evaluation.details import DETAILS_NAMES, Labelled, write_details
 from utils.evaluation.matching import Scene, best_first
@@ -157,7 +157,11 @@ def keypoint_figures(
     sigmas (D,): OKS's, in the data set's order.
     """
     there = order >= 0
-    found = [{**detection, "keypoints": np.reshape(detection["keypoints"], (-1, 3))[order[there]].ravel()} for detection in detections]
+    kept = ("image_id", "category_id", "score")  # of a box, or an outline, pycocotools would make something else than keypoints
+    found = [
+        {**{key: detection[key] for key in kept}, "keypoints": np.reshape(detection["keypoints"], (-1, 3))[order[there]].ravel()}
+        for detection in detections
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         answer = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
         evaluation = COCOeval(truth, answer, "keypoints")
@@ -174,9 +178,9 @@ def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
     The id is new, since pycocotools takes 0, where such files like to begin, for "not matched". Whoever has no keypoints by the file's
     own count is not to be found: CrowdPose's leaves out head and neck.
     """
-    keypoints, box = file_keypoints(annotation, order[order >= 0]), person_box(annotation).tolist()
+    keypoints, (box, area) = file_keypoints(annotation, order[order >= 0]), box_and_area(annotation, order)
     count = 0 if annotation.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
-    known = {"id": number, "bbox": box, "area": person_area(annotation), "iscrowd": int(bool(annotation.get("iscrowd")))}
+    known = {"id": number, "bbox": box.tolist(), "area": area, "iscrowd": int(bool(annotation.get("iscrowd")))}
     return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": count}
 
 

@@ -11,6 +11,7 @@ from people import SKELETON, labelled_people, own_file
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from config import UserError
 from data.formats.coco import keypoint_category, load_coco
 from utils.evaluation.coco import ground_truth, keypoint_figures, to_detections
 
@@ -63,6 +64,27 @@ def test_files_of_fewer_keypoints_are_evaluated_by_those(annotations, tmp_path):
     plain.evaluate(), plain.accumulate(), plain.summarize()
     assert 0.3 < figures["AP"] < 1
     assert list(figures.values()) == pytest.approx(plain.stats.tolist())
+
+
+def test_people_without_keypoints_need_no_box(annotations, tmp_path):
+    """As for training: nobody looks for them."""
+    content = json.loads(annotations.read_text())
+    with_boxes = figures_of(annotations)[0]
+    nobody = {"id": 10**6, "image_id": content["images"][0]["id"], "category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0}
+    content["annotations"].append(nobody)
+    path = tmp_path / "boxless.json"
+    path.write_text(json.dumps(content))
+    assert figures_of(path)[0] == with_boxes
+
+
+def test_a_text_does_not_make_everybody_a_crowd(annotations, tmp_path):
+    content = json.loads(annotations.read_text())
+    for annotation in content["annotations"]:
+        annotation["iscrowd"] = str(annotation["iscrowd"])
+    path = tmp_path / "texts.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"texts.json: not in COCO's format, the iscrowd '0' in 'annotations' is neither 0 nor 1"):
+        load_coco(path)
 
 
 def test_who_has_none_of_the_files_keypoints_is_left_out():
