@@ -43,8 +43,11 @@ class BrokenImage(UserError):
     """An image of a people file whose bytes are damaged. number: its place in the file."""
 
     def __init__(self, message: str, number: int):
-        super().__init__(message)
+        super().__init__(message, number)  # both, or it could not go from one process to another
         self.number = number
+
+    def __str__(self) -> str:
+        return self.args[0]
 
 
 @dataclass(frozen=True)

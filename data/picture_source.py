@@ -121,9 +121,15 @@ class Pictures:
         return found
 
 
+@lru_cache(maxsize=64)
+def _name_of(container: Path) -> str:
+    """A folder's own name, a zip file's without its ending."""
+    container = container.resolve()
+    return container.stem if container.is_file() else container.name
+
+
 def _agree(wanted: tuple[str, ...], place: Place) -> bool:
     """Whether one is the tail of the other: a relative name, and a path with its container's name before it."""
-    container = place.container.resolve()
-    parts = (container.stem if container.is_file() else container.name, *PurePosixPath(place.name).parts)
+    parts = (_name_of(place.container), *PurePosixPath(place.name).parts)
     shorter = min(len(wanted), len(parts))
     return wanted[-shorter:] == parts[-shorter:]

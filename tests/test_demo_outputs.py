@@ -20,6 +20,8 @@ from config import UserError
 from utils.inference import PoseEstimator
 from utils.pictures import video, window
 
+OPEN_FILES = Path("/proc/self/fd")
+
 
 @pytest.fixture
 def demo(run, trained, tmp_path):
@@ -261,6 +263,19 @@ def test_videos_of_every_rate(tmp_path, rate):
             write(np.full((48, 64, 3), 90, np.uint8))
     (tmp_path / "out.mp4").rename(tmp_path / "in.mp4")
     assert video.VideoReader(tmp_path / "in.mp4").rate == pytest.approx(rate, abs=0.01)
+
+
+@pytest.mark.skipif(not OPEN_FILES.is_dir(), reason="the system does not list open files")
+def test_a_video_that_was_read_is_closed(tmp_path):
+    """Each takes a file's number, of which a process has not many, and memory."""
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        with video.video_writer(tmp_path / "videos" / f"{number}.mp4", 10) as write:
+            write(np.full((48, 64, 3), 90, np.uint8))
+    before = len(list(OPEN_FILES.iterdir()))
+    readers = [video.VideoReader(path) for path in sorted((tmp_path / "videos").iterdir())]
+    assert [len(list(reader)) for reader in readers] == [1, 1, 1]
+    assert len(list(OPEN_FILES.iterdir())) == before
 
 
 def test_a_video_too_small_to_write(tmp_path):

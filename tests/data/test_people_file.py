@@ -1,12 +1,19 @@
 """The people file itself: what it packs comes back, and what is not a whole one is refused."""
 
+import pickle
+
 import h5py
 import numpy as np
 import pytest
 from people import build, person, read_back
 
 from config import UserError
-from data.people_file import _inflated, pack_mask, unpack_mask
+from data.people_file import BrokenImage, _inflated, pack_mask, unpack_mask
+
+
+def test_what_is_wrong_with_an_image_can_be_told_by_another_process():
+    error = pickle.loads(pickle.dumps(BrokenImage("image 7: damaged", 7)))
+    assert (str(error), error.number) == ("image 7: damaged", 7)
 
 
 def test_masks_are_packed_losslessly():

@@ -25,7 +25,7 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong with a vi
 
 
 class VideoReader:
-    """The frames (H, W, 3) uint8 BGR of a video. rate: frames a second; count: how many, as far as the file knows."""
+    """The frames (H, W, 3) uint8 BGR of a video, once. rate: frames a second; count: how many, as far as the file knows."""
 
     def __init__(self, path: Path):
         with _quiet():
@@ -38,10 +38,13 @@ class VideoReader:
         self.count: int | None = int(count) if 0 < count < 1e9 else None
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        there, frame = True, self._first
-        while there:
-            yield frame
-            there, frame = self._capture.read()
+        frame, self._first = self._first, None
+        try:
+            while frame is not None:
+                yield frame
+                _, frame = self._capture.read()
+        finally:  # of many videos only one is open at a time
+            self._capture.release()
 
 
 class AnimationReader:

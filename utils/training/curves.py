@@ -6,6 +6,7 @@ import json
 import logging
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ class Curves:
     """
 
     def __init__(self, folder: Path, step: int, epoch: int):
-        self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self.board = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
         path = folder / CURVES_NAME
         write_text(path, "".join(_lines_until(path, step, epoch)))
         self._lines = path.open("a", encoding="utf-8", buffering=1)
@@ -68,9 +69,17 @@ class Curves:
 def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
     if not path.exists() or not step:
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    points = [(line, json.loads(line)) for line in lines if line.endswith("\n")]
-    return [line for line, point in points if point["step"] <= step and point.get("epoch/number", 0) <= epoch]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    points = [(line, _point(line)) for line in lines if line.endswith("\n")]
+    return [line for line, point in points if point is not None and point["step"] <= step and point.get("epoch/number", 0) <= epoch]
+
+
+def _point(line: str) -> dict[str, float] | None:
+    """A line's point; None where a power cut has left a hole."""
+    with suppress(json.JSONDecodeError):
+        point = json.loads(line)
+        return point if isinstance(point, dict) and "step" in point else None
+    return None
 
 
 def _finite(value: float) -> float | None:

@@ -76,6 +76,21 @@ def test_a_new_run_has_no_points_of_another(tmp_path):
     assert lines(tmp_path) == []
 
 
+def test_a_run_without_a_checkpoint_begins_its_curves_anew(tmp_path):
+    for value in (1.0, 2.0):
+        curves = Curves(tmp_path, 0, 0)
+        curves.add(1, {"train/loss": value})
+        curves.close()
+    assert [point.value for point in EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")] == [2.0]
+
+
+@pytest.mark.parametrize("hole", [b'\0\0\0\0ep": 2}\n', b'"step"\n', b"{}\n", b"\xff\n"])
+def test_a_hole_that_a_power_cut_has_left_costs_its_own_line(tmp_path, hole):
+    (tmp_path / "curves.jsonl").write_bytes(b'{"step": 1}\n' + hole + b'{"step": 3}\n')
+    Curves(tmp_path, 3, 0).close()
+    assert lines(tmp_path) == [{"step": 1}, {"step": 3}]
+
+
 # Averages and figures
 
 
