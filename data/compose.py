@@ -26,7 +26,7 @@ import cv2
 import numpy as np
 
 from config.errors import at_least, run_script
-from config.files import output_folder, write_json, written_whole
+from config.files import check_apart, output_folder, write_json, written_whole
 from config.progress import track
 from data.composed.backdrop import Pieces, free_piece, largest_piece
 from data.composed.cutout import Cutout, cut_out
@@ -105,6 +105,7 @@ def write_composed(
     for known in (read_sources, picture_files):
         known.cache_clear()  # the files may have changed since another call
     given = tuple(map(Path, annotations)), tuple(map(Path, folders))
+    check_apart(output, filter(None, [*given[0], *given[1], backgrounds]))
     sources = read_sources(*given)  # what is wrong with them is told before anything is written
     if backgrounds is not None:
         picture_files(backgrounds, "--backgrounds")

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from config.errors import UserError, at_least, run_script
-from config.files import output_folder, write_json, written_whole
+from config.files import check_apart, output_folder, write_json, written_whole
 from config.progress import track
 from data.drawn.figure import KEYPOINTS
 from data.drawn.place import background
@@ -96,6 +96,8 @@ def write_synthetic(
     if plain and backgrounds is not None:
         raise UserError("--plain: on a plain ground, not in photographs; leave --backgrounds out")
     picture_files.cache_clear()
+    if backgrounds is not None:
+        check_apart(output, [backgrounds])
     _photographs(backgrounds)  # what is wrong with them is told before anything is written
     folder = _image_folder(output)
     jobs = ((index, seed, size, folder, backgrounds, plain) for index in range(1, count + 1))

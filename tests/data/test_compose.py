@@ -336,6 +336,30 @@ def test_bad_arguments_are_named(sources, tmp_path, options, words):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("annotations", "images", "backgrounds", "output"),
+    [
+        ("d/body.json", "d/images", None, "d"),
+        ("d/annotations.json", "elsewhere", None, "d"),
+        ("d/body.json", "elsewhere", "d/images", "d"),
+        ("d/body.json", "elsewhere", "d", "link"),
+        ("d/body.json", "elsewhere", "d/images/walls", "d"),
+    ],
+    ids=["images", "annotations", "backgrounds", "around the output", "within the output's images"],
+)
+def test_the_sources_are_not_replaced(sources, walls, tmp_path, annotations, images, backgrounds, output):
+    """Nor taken for new pictures, or new ones for sources."""
+    shutil.copytree(sources.parent, tmp_path / "d")
+    shutil.copytree(walls, tmp_path / "d" / "images" / "walls")
+    shutil.copytree(sources.parent / "images", tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    before = files(tmp_path)
+    given = [tmp_path / annotations], [tmp_path / images], tmp_path / output, 1, 3, tmp_path / backgrounds if backgrounds else None, 128
+    with pytest.raises(UserError, match=f"output folder .*{output}: .*choose another --output"):
+        write_composed(*given)
+    assert files(tmp_path) == before
+
+
 def test_people_without_legs_cannot_be_cut_out(sources, tmp_path):
     content = json.loads(sources.read_text())
     content["categories"][0]["keypoints"] = BODY[:-2]

@@ -258,6 +258,17 @@ def test_photographs_that_change_between_two_runs_are_listed_again(tmp_path):
     assert files(tmp_path / "one") == files(tmp_path / "two")
 
 
+@pytest.mark.parametrize("folder", ["images", ".", "images/below"])
+def test_photographs_are_not_replaced(tmp_path, folder):
+    write_pictures(tmp_path / "images", [40])
+    write_pictures(tmp_path / "images" / "below", [120])
+    (tmp_path / "annotations.json").write_text("{}")
+    before = files(tmp_path)
+    with pytest.raises(UserError, match="output folder .*choose another --output"):
+        write_synthetic(tmp_path, 1, seed=2, size=(64, 64), backgrounds=tmp_path / folder)
+    assert files(tmp_path) == before
+
+
 def test_bad_backgrounds_are_named(tmp_path):
     empty, broken = write_pictures(tmp_path / "empty", []), write_pictures(tmp_path / "broken", [])
     (broken / "a.jpg").write_bytes(b"no picture")
