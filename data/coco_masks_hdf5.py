@@ -32,6 +32,7 @@ from data.formats import load_annotations
 from data.formats.coco import (
     annotated_joints,
     box_and_area,
+    check_size,
     has_outline,
     keypoint_category,
     mask_runs,
@@ -82,11 +83,9 @@ def image_record(job: Job, masks: bool, box_masks: bool = True) -> tuple[ImageRe
     try:
         data = job.place.read()
         height, width = check_image(data, path)
+        check_size(path, height, width, (image.get("height"), image.get("width")))
     except UserError as error:
         return None, [str(error)]
-    described = image.get("width", width), image.get("height", height)  # own files may leave them out
-    if (width, height) != described:
-        return None, [f"image {path}: is {width} x {height}, but the annotation file says {described[0]} x {described[1]}"]
     crowd = np.array([bool(person.get("iscrowd")) for person in job.people])
     points, labelled = job.joints[..., :2], job.joints[..., 2] != UNLABELLED
     inside = labelled & ((points >= 0) & (points <= (width, height))).all(2)

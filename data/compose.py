@@ -7,7 +7,7 @@ writes OUT/images/000000000001.jpg ... and OUT/annotations.json in COCO's format
 label. Picture i depends on the seed, the sources, the backgrounds and i alone. Everybody in it is known, so that it teaches what is no
 person, too. Backgrounds are the pictures of --backgrounds, in which nobody must be; without it, the parts of the photographs that are
 outside of everybody's boxes and of crowd regions, and drawn ones where no photograph has such parts. Of the annotated photographs, those
-that are damaged are named and left out.
+that are damaged, or not as large as their annotation file says, are named and left out.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ def free_piece(rng: np.random.Generator, photographs: list[Photograph]) -> np.nd
 
 
 def largest_piece(photograph: Photograph) -> np.ndarray | None:
-    """(h, w, 3) uint8 BGR, the largest part outside of everybody's boxes; None where that is too small, or the photograph damaged."""
-    image = whole_image(photograph.image)
+    """(h, w, 3) uint8 BGR, the largest part outside of everybody's boxes; None where that is too small, or the photograph of no use."""
+    image = whole_image(photograph.image, photograph.listed)
     if image is None:
         return None
     height, width = image.shape[:2]

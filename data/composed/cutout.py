@@ -136,7 +136,7 @@ def _filled(mask: np.ndarray, most: float) -> np.ndarray:
 @lru_cache(maxsize=20_000)  # the same person is in several pictures; a few kilobytes each
 def _packed_mask(person: Person) -> tuple[bytes, tuple[int, int]] | None:
     """The mask of a person's region of the photograph at its reduced size, as packed bits, and that size; None: not to be used."""
-    image = whole_image(person.image)
+    image = whole_image(person.image, person.listed)
     if image is None:
         return None
     x0, y0, x1, y1 = _region(person, *image.shape[:2])
@@ -170,11 +170,11 @@ def _in_part(keypoints: np.ndarray, x0: float, y0: float, scale: float) -> np.nd
 
 
 def cut_out(person: Person) -> Cutout | None:
-    """The person with a mask whose edge is soft; None where there is no credible one, or the photograph is damaged.
+    """The person with a mask whose edge is soft; None where there is no credible one, or the photograph is of no use.
 
     An annotated outline is taken as it is.
     """
-    image = whole_image(person.image)
+    image = whole_image(person.image, person.listed)
     if image is None:
         return None
     height, width = image.shape[:2]

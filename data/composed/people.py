@@ -13,7 +13,9 @@ import numpy as np
 from config.errors import UserError
 from config.load import load_skeleton
 from data.formats.coco import (
+    Size,
     box_and_area,
+    check_size,
     file_keypoints,
     has_outline,
     image_files,
@@ -23,7 +25,7 @@ from data.formats.coco import (
     outline_runs,
     runs_mask,
 )
-from data.images import image_or_error
+from data.images import read_image
 
 HEAD, SHOULDERS, ELBOWS, WRISTS, HIPS, KNEES, ANKLES = slice(0, 5), [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]  # COCO's order
 BODY = slice(5, 17)
@@ -43,6 +45,7 @@ class Person:
     keypoints: np.ndarray
     others: np.ndarray
     annotation: dict | None  # where it has an outline
+    listed: Size  # the photograph's
 
     @property
     def unit(self) -> float:
@@ -73,6 +76,7 @@ class Photograph:
 
     image: Path
     boxes: np.ndarray
+    listed: Size = (None, None)
 
 
 @dataclass(frozen=True)
@@ -124,27 +128,33 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
     photographs, people = [], []
     for image_id, image in image_files(coco, path, folder).items():
         of_image = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+        listed = _listed_size(coco.imgs[image_id])
         with naming_file(path):
-            boxes = np.array([_place(annotation, order, coco.imgs[image_id]) for annotation in of_image]).reshape(-1, 4)
+            boxes = np.array([_place(annotation, order, listed) for annotation in of_image]).reshape(-1, 4)
             single = [annotation for annotation in of_image if not annotation.get("iscrowd")]
             points = np.array([file_keypoints(annotation, order) for annotation in single]).reshape(-1, len(order), 3)
-        photographs.append(Photograph(image, boxes))
+        photographs.append(Photograph(image, boxes, listed))
         for number in np.flatnonzero((points[:, BODY, 2] > 0).all(1)).tolist():
             annotation = single[number] if has_outline(single[number]) else None
-            people.append(Person(image, points[number], np.delete(points, number, 0), annotation))
+            people.append(Person(image, points[number], np.delete(points, number, 0), annotation, listed))
     return photographs, people, np.flatnonzero(order >= 0)
 
 
-def _place(annotation: dict, order: np.ndarray, image: dict) -> np.ndarray:
+def _listed_size(image: dict) -> Size:
+    """What an image's entry in the annotation file says, if anything that makes sense."""
+    height, width = (side if type(side) is int and side > 0 else None for side in (image.get("height"), image.get("width")))
+    return height, width
+
+
+def _place(annotation: dict, order: np.ndarray, size: Size) -> np.ndarray:
     """(4,) x, y, width, height of where somebody or a crowd is: the box, or the outline's; where it says neither, that may be anywhere.
 
-    image: its entry in the annotation file. Raises UserError where a labelled person has no box.
+    size: the image's. Raises UserError where a labelled person has no box.
     """
     box = box_and_area(annotation, order)[0]
     if (box[2:] > 0).all():
         return box
-    size = image.get("height"), image.get("width")
-    if has_outline(annotation) and all(type(side) is int and side > 0 for side in size):
+    if has_outline(annotation) and None not in size:
         try:
             box = np.array(cv2.boundingRect(runs_mask(outline_runs(annotation, *size), *size).view(np.uint8)))
         except UserError:
@@ -152,11 +162,16 @@ def _place(annotation: dict, order: np.ndarray, image: dict) -> np.ndarray:
     return box if (box[2:] > 0).all() else EVERYWHERE
 
 
-def whole_image(path: Path) -> np.ndarray | None:
-    """A photograph (H, W, 3) uint8 BGR; None where it is damaged: one of thousands does not end a run. Each process says so once."""
-    image = image_or_error(path)
-    if isinstance(image, UserError):
-        _warn(str(image))
+def whole_image(path: Path, listed: Size) -> np.ndarray | None:
+    """A photograph (H, W, 3) uint8 BGR; None where it is damaged, or not as large as listed: its people would be elsewhere.
+
+    One of thousands does not end a run. Each process says so once.
+    """
+    try:
+        image = read_image(path)
+        check_size(path, *image.shape[:2], listed)
+    except UserError as error:
+        _warn(str(error))
         return None
     return image
 

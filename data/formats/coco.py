@@ -21,6 +21,7 @@ from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 FARTHEST = 1e5  # pixels, of a polygon's corner: pycocotools walks along all of its outline
 LARGEST = 1e15  # number that stays finite when boxes are multiplied in single precision
 ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
+Size = tuple[int | None, int | None]  # height and width that an annotation file lists; None: own files may leave them out
 
 
 def load_coco(path: str | Path) -> COCO:
@@ -122,6 +123,13 @@ def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = 
     if missing:
         raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(files)} images listed, such as {missing[0]}")
     return files
+
+
+def check_size(path: Path, height: int, width: int, listed: Size) -> None:
+    """Raise UserError where an image is not as large as its annotation file says."""
+    said = tuple(own if side is None else side for own, side in zip((height, width), listed))
+    if (height, width) != said:
+        raise UserError(f"image {path}: is {width} x {height}, but the annotation file says {said[1]} x {said[0]}")
 
 
 def annotated_joints(annotation: dict, order: np.ndarray) -> np.ndarray:

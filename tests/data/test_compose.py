@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from places import ROOT, SHARED
 from pycocotools.coco import COCO
 
@@ -285,6 +286,27 @@ def test_a_damaged_photograph_is_left_out(sources, tmp_path, capsys):
     assert said.count("\n") == 1 and said.startswith("warning: ") and broken.name in said
     path = write_composed([sources], [images], tmp_path / "out", 6, seed=3, longest=128)
     assert len(json.loads(path.read_text())["images"]) == 6
+
+
+def test_a_photograph_of_another_size_than_listed_is_left_out(sources, tmp_path, capsys):
+    """Resized, or turned by its EXIF: its people are not where their annotations say. Without a size it is taken as it is."""
+    content = json.loads(sources.read_text())
+    images = shutil.copytree(sources.parent / "images", tmp_path / "images")
+    resized, turned, free = (images / image["file_name"] for image in content["images"][:3])
+    cv2.imwrite(str(resized), cv2.resize(cv2.imread(str(resized)), (160, 128)))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.open(turned).copy().save(turned, exif=exif)
+    del content["images"][2]["width"], content["images"][2]["height"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    known = read_sources((tmp_path / "a.json",), (images,))
+    for path, size in ((resized, "160 x 128"), (turned, "256 x 320")):
+        assert [cut_out(person) for person in known.people if person.image == path]
+        assert not any(cut_out(person) for person in known.people if person.image == path)
+        assert all(largest_piece(photograph) is None for photograph in known.photographs if photograph.image == path)
+        said = capsys.readouterr().err
+        assert said == f"warning: image {path}: is {size}, but the annotation file says 320 x 256; left out\n"
+    assert any(cut_out(person) for person in known.people if person.image == free)
 
 
 def test_where_crowds_are_everywhere_backgrounds_are_drawn(sources, tmp_path, capsys):
