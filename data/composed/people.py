@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -45,7 +46,7 @@ class Person:
     keypoints: np.ndarray
     others: np.ndarray
     annotation: dict | None  # where it has an outline
-    listed: Size  # the photograph's
+    listed: list[Size]  # the photograph's
 
     @property
     def unit(self) -> float:
@@ -72,11 +73,23 @@ class Person:
 
 @dataclass(frozen=True)
 class Photograph:
-    """A picture and where it shows somebody, or may: boxes (B, 4) x, y, width, height, of crowds too."""
+    """A picture and where it shows somebody, or may: boxes (B, 4) x, y, width, height, of crowds too.
+
+    keypoints (P, 17, 3): x, y, v of a file, in COCO's order, of who is no crowd; outlines: their annotations, where they have one.
+    """
 
     image: Path
     boxes: np.ndarray
-    listed: Size = (None, None)
+    keypoints: np.ndarray
+    outlines: list[dict | None]
+    listed: list[Size]  # by each entry in an annotation file
+
+    @property
+    def people(self) -> Iterator[Person]:
+        """Those with a whole body."""
+        for number in np.flatnonzero((self.keypoints[:, BODY, 2] > 0).all(1)).tolist():
+            others = np.delete(self.keypoints, number, 0)
+            yield Person(self.image, self.keypoints[number], others, self.outlines[number], self.listed)
 
 
 @dataclass(frozen=True)
@@ -100,16 +113,16 @@ def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...]) -> So
     """
     if len(folders) not in (1, len(annotations)):
         raise UserError(f"--images: {len(folders)} for {len(annotations)} annotation files; expected one for all, or one for each")
-    people: list[Person] = []
-    photographs: list[Photograph] = []
+    entries: list[Photograph] = []
     labelled: np.ndarray | None = None
     for path, folder in zip(annotations, folders if len(folders) == len(annotations) else folders * len(annotations)):
-        there, of_file, places = _read_file(path, folder)
+        of_file, places = _read_file(path, folder)
         if labelled is not None and not np.array_equal(labelled, places):
             raise UserError(f"annotation file {path}: labels other keypoints than {annotations[0]}; compose pictures of each")
         labelled = places
-        people += [person for person in of_file if person.unit >= LEAST_UNIT and person.credible]
-        photographs += there
+        entries += of_file
+    photographs = _merged(entries)
+    people = [person for photograph in photographs for person in photograph.people if person.unit >= LEAST_UNIT and person.credible]
     if not people:
         raise UserError(
             f"annotation file {annotations[0]}: nobody in it is labelled from shoulders to ankles and large enough to be cut out"
@@ -119,13 +132,13 @@ def read_sources(annotations: tuple[Path, ...], folders: tuple[Path, ...]) -> So
     return Sources(people, sizes, uprightness, photographs, labelled, [names[k] for k in labelled])
 
 
-def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person], np.ndarray]:
-    """The photographs of one annotation file, its people with a whole body, and the keypoints that it labels."""
+def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], np.ndarray]:
+    """The photographs of one annotation file and the keypoints that it labels."""
     coco = load_coco(path)
     category, order = keypoint_category(coco, load_skeleton("coco"), path)
     if (order[BODY] < 0).any():
         raise UserError(f"annotation file {path}: does not label everything from shoulders to ankles, which people are cut out by")
-    photographs, people = [], []
+    photographs = []
     for image_id, image in image_files(coco, path, folder).items():
         of_image = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
         listed = _listed_size(coco.imgs[image_id])
@@ -133,11 +146,23 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], list[Person]
             boxes = np.array([_place(annotation, order, listed) for annotation in of_image]).reshape(-1, 4)
             single = [annotation for annotation in of_image if not annotation.get("iscrowd")]
             points = np.array([file_keypoints(annotation, order) for annotation in single]).reshape(-1, len(order), 3)
-        photographs.append(Photograph(image, boxes, listed))
-        for number in np.flatnonzero((points[:, BODY, 2] > 0).all(1)).tolist():
-            annotation = single[number] if has_outline(single[number]) else None
-            people.append(Person(image, points[number], np.delete(points, number, 0), annotation, listed))
-    return photographs, people, np.flatnonzero(order >= 0)
+        outlines = [annotation if has_outline(annotation) else None for annotation in single]
+        photographs.append(Photograph(image, boxes, points, outlines, [listed]))
+    return photographs, np.flatnonzero(order >= 0)
+
+
+def _merged(entries: list[Photograph]) -> list[Photograph]:
+    """Each picture once, with the people of all of its entries: who is annotated in one file is in the photograph for another, too."""
+    alike: dict[Path, Photograph] = {}
+    for entry in entries:
+        path = entry.image.resolve()
+        alike[path] = _joined(alike[path], entry) if path in alike else entry
+    return list(alike.values())
+
+
+def _joined(first: Photograph, second: Photograph) -> Photograph:
+    boxes, keypoints = np.concatenate([first.boxes, second.boxes]), np.concatenate([first.keypoints, second.keypoints])
+    return Photograph(first.image, boxes, keypoints, first.outlines + second.outlines, first.listed + second.listed)
 
 
 def _listed_size(image: dict) -> Size:
@@ -162,14 +187,15 @@ def _place(annotation: dict, order: np.ndarray, size: Size) -> np.ndarray:
     return box if (box[2:] > 0).all() else EVERYWHERE
 
 
-def whole_image(path: Path, listed: Size) -> np.ndarray | None:
+def whole_image(path: Path, listed: list[Size]) -> np.ndarray | None:
     """A photograph (H, W, 3) uint8 BGR; None where it is damaged, or not as large as listed: its people would be elsewhere.
 
     One of thousands does not end a run. Each process says so once.
     """
     try:
         image = read_image(path)
-        check_size(path, *image.shape[:2], listed)
+        for size in listed:
+            check_size(path, *image.shape[:2], size)
     except UserError as error:
         _warn(str(error))
         return None

@@ -208,12 +208,17 @@ def test_free_part_is_the_largest_outside_of_all_boxes():
     assert free_part(240, 480, np.array([[0, 0, 480, 240]])) == (0, 0, 0, 0)
 
 
+def photograph(path: Path, boxes: list[list[float]]) -> Photograph:
+    """Of which nothing else is known."""
+    return Photograph(path, np.array(boxes, float), np.zeros((0, 17, 3)), [], [])
+
+
 def test_a_piece_of_a_photograph_shows_nothing_of_who_is_boxed(tmp_path):
     """Not even where rows and columns could be taken for each other."""
     image = np.full((150, 300, 3), 120, np.uint8)
     image[60:140, 20:110] = 0, 0, 255
     cv2.imwrite(str(tmp_path / "a.png"), image)
-    piece = free_piece(np.random.default_rng(0), [Photograph(tmp_path / "a.png", np.array([[20.0, 60, 90, 80]]))])
+    piece = free_piece(np.random.default_rng(0), [photograph(tmp_path / "a.png", [[20, 60, 90, 80]])])
     assert piece.shape[0] == 150 and piece.shape[1] > 150 and (piece == 120).all()
 
 
@@ -286,6 +291,29 @@ def test_a_damaged_photograph_is_left_out(sources, tmp_path, capsys):
     assert said.count("\n") == 1 and said.startswith("warning: ") and broken.name in said
     path = write_composed([sources], [images], tmp_path / "out", 6, seed=3, longest=128)
     assert len(json.loads(path.read_text())["images"]) == 6
+
+
+def test_a_photograph_in_several_files_is_one(sources, tmp_path):
+    """Who is annotated in one of them is no background of the other, and not taken for a part of somebody else."""
+    content, images = json.loads(sources.read_text()), sources.parent / "images"
+    (tmp_path / "link").symlink_to(images)
+    parts = [tmp_path / "a.json", tmp_path / "b.json"]
+    for number, part in enumerate(parts):
+        part.write_text(json.dumps({**content, "annotations": content["annotations"][number::2]}))
+    whole, merged = read_sources((sources,), (images,)), read_sources(tuple(parts), (images, tmp_path / "link"))
+    assert [photograph.image for photograph in merged.photographs] == [photograph.image for photograph in whole.photographs]
+    for one, other in zip(whole.photographs, merged.photographs):
+        assert sorted(one.boxes.tolist()) == sorted(other.boxes.tolist())
+    one, other = ({p.keypoints.tobytes(): sorted(p.others.tolist()) for p in known.people} for known in (whole, merged))
+    assert one == other
+
+
+def test_files_that_say_different_sizes_of_a_photograph_are_not_both_believed(sources, tmp_path, capsys):
+    content, images = json.loads(sources.read_text()), sources.parent / "images"
+    content["images"][0]["width"] += 10
+    (tmp_path / "wide.json").write_text(json.dumps(content))
+    photograph = read_sources((sources, tmp_path / "wide.json"), (images,)).photographs[0]
+    assert largest_piece(photograph) is None and "says 330 x 256; left out" in capsys.readouterr().err
 
 
 def test_a_photograph_of_another_size_than_listed_is_left_out(sources, tmp_path, capsys):
