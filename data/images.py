@@ -57,9 +57,12 @@ def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = r
 
 @lru_cache(maxsize=1)  # each process lists a folder once; `picture_files.cache_clear()` where it may have changed
 def picture_files(folder: Path, option: str) -> tuple[Path, ...]:
-    """The pictures in a folder, which the option named, and in those below it, in order. Raises UserError where there are none."""
-    paths = existing_folder(folder, option).rglob("*")
-    pictures = tuple(sorted(path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()))
+    """The pictures in a folder, which the option named, and in those below it, in order. Raises UserError where there are none.
+
+    Not hidden ones: what a Mac adds to archives, or what is being written.
+    """
+    paths = (path for path in existing_folder(folder, option).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
+    pictures = tuple(sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)))
     if not pictures:
         raise UserError(f"{option} {folder}: no pictures in this folder or below it")
     return pictures
