@@ -6,8 +6,8 @@
 writes OUT/images/000000000001.jpg ... and OUT/annotations.json in COCO's format, with outlines and with the keypoints that the sources
 label. Picture i depends on the seed, the sources, the backgrounds and i alone. Everybody in it is known, so that it teaches what is no
 person, too. Backgrounds are the pictures of --backgrounds, in which nobody must be; without it, the parts of the photographs that are
-outside of everybody's boxes and of crowd regions, and drawn ones where no photograph has such parts. Of the annotated photographs, those
-that are damaged, or not as large as their annotation file says, are named and left out.
+outside of everybody's boxes and of crowd regions, and drawn ones where no photograph has such parts. Pictures that are damaged,
+and photographs that are not as large as their annotation file says, are named and left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from data.composed.backdrop import Pieces, free_piece, largest_piece
 from data.composed.cutout import Cutout, cut_out
 from data.composed.people import Photograph, Sources, read_sources
 from data.composed.scene import ENLARGED, Find, compose
-from data.images import picture_files, read_image
+from data.images import any_image, picture_files
 from data.processes import in_processes
 
 SHAPES = ((4, 3), (3, 4), (3, 2), (1, 1), (2, 3))  # width : height of the pictures
@@ -82,7 +82,7 @@ def _pieces(sources: Sources, backgrounds: Path | None) -> Pieces:
     if backgrounds is None:
         return lambda rng: free_piece(rng, sources.photographs)
     files = picture_files(backgrounds, "--backgrounds")
-    return lambda rng: read_image(files[rng.integers(len(files))])
+    return lambda rng: any_image(rng, files)
 
 
 def write_composed(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -149,6 +150,28 @@ def image_or_error(path: str | Path) -> np.ndarray | UserError:
         return read_image(path)
     except UserError as error:
         return error
+
+
+def any_image(rng: np.random.Generator, paths: Sequence[Path]) -> np.ndarray:
+    """One of some pictures by chance, as `read_image` gives it; where that is broken it is named, and another one taken.
+
+    Raises UserError where all are.
+    """
+    left, broken = list(paths), []
+    while left:
+        image = image_or_error(left.pop(rng.integers(len(left))))
+        if not isinstance(image, UserError):
+            for error in broken:
+                warn_left_out(error)
+            return image
+        broken.append(str(image))
+    raise UserError(f"{broken[0]}; of {len(paths)} pictures none can be used")
+
+
+@cache
+def warn_left_out(error: str) -> None:
+    """Each process says so once."""
+    print(f"warning: {error}; left out", file=sys.stderr, flush=True)
 
 
 def encode_image(path: Path, image: np.ndarray) -> bytes:

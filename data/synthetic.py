@@ -87,8 +87,8 @@ def write_synthetic(
 ) -> Path:
     """Write `count` pictures of `size` (height, width) and their annotations below `output`; the path of the annotation file.
 
-    backgrounds: a folder of photographs without people, to draw people into. plain: easy pictures. Raises UserError where a photograph
-    cannot be read, or where both are asked for.
+    backgrounds: a folder of photographs without people, to draw people into. Those that are damaged are named and left out.
+    plain: easy pictures. Raises UserError where no photograph can be read, or where both are asked for.
     The annotation file comes last and whole: where it is, every picture it names is there.
     """
     at_least(1, count=count, workers=workers)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -26,7 +25,7 @@ from data.formats.coco import (
     outline_runs,
     runs_mask,
 )
-from data.images import read_image
+from data.images import read_image, warn_left_out
 
 HEAD, SHOULDERS, ELBOWS, WRISTS, HIPS, KNEES, ANKLES = slice(0, 5), [5, 6], [7, 8], [9, 10], [11, 12], [13, 14], [15, 16]  # COCO's order
 BODY = slice(5, 17)
@@ -197,14 +196,9 @@ def whole_image(path: Path, listed: list[Size]) -> np.ndarray | None:
         for size in listed:
             check_size(path, *image.shape[:2], size)
     except UserError as error:
-        _warn(str(error))
+        warn_left_out(str(error))
         return None
     return image
-
-
-@cache
-def _warn(error: str) -> None:
-    print(f"warning: {error}; left out", file=sys.stderr, flush=True)
 
 
 def free_part(height: int, width: int, boxes: np.ndarray, grown: float = 0.12, cells: int = 24) -> tuple[int, int, int, int]:

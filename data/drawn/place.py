@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 
 from data.drawn.looks import random_colour, random_colours
 from data.drawn.shade import SIDE, noise_banks
-from data.images import read_image
+from data.images import any_image
 
 SIZE_OF_DETAIL = 256  # pixels of picture height for which there are as many details as the numbers below say
 
@@ -343,9 +343,9 @@ def _jumble(rng: np.random.Generator, image: np.ndarray, level: int) -> None:
 _KINDS = (_room, _street, _field, _court, _jumble)
 
 
-def photograph(rng: np.random.Generator, path: Path, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8: a part of a photograph, as large as fits or smaller, turned over sideways now and then."""
-    image = read_image(path)
+def photograph(rng: np.random.Generator, paths: Sequence[Path], height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8: a part of one of the photographs, as large as fits or smaller, turned over sideways now and then."""
+    image = any_image(rng, paths)
     scale = min(image.shape[0] / height, image.shape[1] / width) * rng.uniform(0.6, 1)
     h, w = max(int(height * scale), 1), max(int(width * scale), 1)
     y, x = rng.integers(image.shape[0] - h + 1), rng.integers(image.shape[1] - w + 1)

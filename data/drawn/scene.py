@@ -145,7 +145,7 @@ def draw_picture(
     """
     shot, light = random_shot(rng, height, width), random_light(rng)
     if backgrounds:
-        image = photograph(rng, backgrounds[rng.integers(len(backgrounds))], height, width)
+        image = photograph(rng, backgrounds, height, width)
     else:
         image = background(rng, height, width, shot.horizon)
     ids = np.zeros((height, width), np.int32)

@@ -293,6 +293,20 @@ def test_a_damaged_photograph_is_left_out(sources, tmp_path, capsys):
     assert len(json.loads(path.read_text())["images"]) == 6
 
 
+def test_a_damaged_background_is_left_out(sources, walls, tmp_path, capsys):
+    """And named, once; others stand in for it, the same with any number of workers."""
+    folder = shutil.copytree(walls, tmp_path / "walls")
+    (folder / "a.jpg").write_bytes(b"no picture")
+    one, two = (composed(sources, tmp_path / str(n), 4, longest=128, backgrounds=folder, workers=n) for n in (1, 2))
+    assert len(files(one.parent / "images")) == 4 and files(one.parent) == files(two.parent)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 1 and "a.jpg" in said[0]
+    for wall in folder.iterdir():
+        wall.write_bytes(b"no picture")
+    with pytest.raises(UserError, match="of 3 pictures none can be used"):
+        composed(sources, tmp_path / "none", 1, longest=128, backgrounds=folder)
+
+
 def test_a_photograph_in_several_files_is_one(sources, tmp_path):
     """Who is annotated in one of them is no background of the other, and not taken for a part of somebody else."""
     content, images = json.loads(sources.read_text()), sources.parent / "images"

@@ -269,6 +269,16 @@ def test_photographs_are_not_replaced(tmp_path, folder):
     assert files(tmp_path) == before
 
 
+def test_a_damaged_photograph_is_left_out(tmp_path, capsys):
+    """And named, once; others stand in for it, the same with any number of workers."""
+    folder = write_pictures(tmp_path / "places", [40, 200])
+    (folder / "a.jpg").write_bytes(b"no picture")
+    one, two = (write_synthetic(tmp_path / str(n), 6, seed=2, size=(64, 64), workers=n, backgrounds=folder) for n in (1, 2))
+    assert len(files(one.parent / "images")) == 6 and files(one.parent) == files(two.parent)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert said == [f"warning: image {folder / 'a.jpg'}: cannot be decoded, not an image, or of a kind that cannot be read; left out"]
+
+
 def test_bad_backgrounds_are_named(tmp_path):
     empty, broken = write_pictures(tmp_path / "empty", []), write_pictures(tmp_path / "broken", [])
     (broken / "a.jpg").write_bytes(b"no picture")
