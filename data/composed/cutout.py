@@ -13,6 +13,7 @@ from config.errors import UserError
 from data.composed.people import ANKLES, ELBOWS, HEAD, HIPS, KNEES, SHOULDERS, WRISTS, Person, reach, whole_image
 from data.formats.coco import outline_runs, runs_mask
 
+LEAST_SIDE = 16  # pixels of the part of a photograph that shows something of a person
 LONGEST = 160  # pixels of the part of a photograph that is looked at
 ROUNDS = 3  # of GrabCut
 ROOM = 0.8  # of a `unit` around the keypoints: head, hands and feet, and what surrounds them
@@ -141,7 +142,7 @@ def _packed_mask(person: Person) -> tuple[bytes, tuple[int, int]] | None:
         return None
     x0, y0, x1, y1 = _region(person, *image.shape[:2])
     crop = image[y0:y1, x0:x1]
-    if min(crop.shape[:2]) < 16 or _outside(person.keypoints, image.shape) or not contrast(crop):
+    if _outside(person.keypoints, image.shape) or not contrast(crop):
         return None
     scale = min(LONGEST / max(crop.shape[:2]), 1.0)
     small = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -179,6 +180,8 @@ def cut_out(person: Person) -> Cutout | None:
         return None
     height, width = image.shape[:2]
     x0, y0, x1, y1 = _region(person, height, width)
+    if min(x1 - x0, y1 - y0) < LEAST_SIDE:
+        return None
     if person.annotation is not None:
         try:
             mask = runs_mask(outline_runs(person.annotation, height, width), height, width)[y0:y1, x0:x1].astype(np.float32)

@@ -50,6 +50,8 @@ class Canvas:
         height, width = self.owners.shape
         matrix = matrix.copy()
         scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
+        if round(scale * min(mask.shape)) < 1:
+            return 0
         if scale < 0.7:  # an affine alone would skip pixels
             image, mask = (cv2.resize(layer, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for layer in (image, mask))
             matrix[:, :2] /= scale

@@ -22,7 +22,7 @@ from data import compose
 from data.coco_masks_hdf5 import build_hdf5
 from data.compose import write_composed
 from data.composed.backdrop import covered, free_piece, largest_piece
-from data.composed.cutout import cut_out
+from data.composed.cutout import ROOM, _region, cut_out
 from data.composed.people import Photograph, free_part, read_sources
 from data.composed.scene import Canvas, Shown, adapted, annotate, moved
 from data.people_file import PeopleFile
@@ -201,6 +201,13 @@ def test_pixels_belong_to_the_last_who_was_pasted():
     assert canvas.paste(image, mask, np.array([[1.0, 0, 200], [0, 1, 10]]), 3, 0) == 0
 
 
+def test_of_what_is_smaller_than_a_pixel_nothing_is_pasted():
+    canvas = Canvas(np.zeros((50, 60, 3), np.uint8))
+    matrix = np.array([[0.02, 0, 30.0], [0, 0.02, 20]])
+    assert canvas.paste(np.full((400, 20, 3), 200, np.uint8), np.full((400, 20), 255, np.uint8), matrix, 1, 0) == 0
+    assert not canvas.owners.any() and not canvas.image.any()
+
+
 def test_free_part_is_the_largest_outside_of_all_boxes():
     assert free_part(240, 480, np.zeros((0, 4))) == (0, 0, 480, 240)
     x0, y0, x1, y1 = free_part(240, 480, np.array([[300, 100, 50, 100], [20, 150, 40, 90]]))
@@ -258,6 +265,20 @@ def test_who_is_labelled_outside_of_the_photograph_cannot_be_cut_out(drawn, away
     beyond = np.where(np.array(away) < 0, labelled.max(0), size - labelled.min(0)) + person.unit + 20
     outside = replace(person, keypoints=person.keypoints + np.append(away * beyond, 0))
     assert cut_out(person) is not None
+    assert cut_out(outside) is cut_out(replace(outside, annotation=None)) is None
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 15])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_who_is_labelled_almost_outside_of_the_photograph_cannot_be_cut_out(drawn, axis, pixels):
+    """Though an outline has these few pixels: enlarged or made smaller, nothing might remain of them."""
+    person = read_sources((drawn,), (drawn.parent / "images",)).people[0]
+    height, width = cv2.imread(str(person.image)).shape[:2]
+    everything = {"id": 1, "segmentation": [[0, 0, width, 0, width, height, 0, height]]}
+    reached = person.keypoints[person.keypoints[:, 2] > 0, axis].max() + ROOM * person.unit
+    aside = np.eye(3)[axis] * (pixels - 0.5 - reached)
+    outside = replace(person, keypoints=person.keypoints + aside, annotation=everything)
+    assert _region(outside, height, width)[2 + axis] == pixels
     assert cut_out(outside) is cut_out(replace(outside, annotation=None)) is None
 
 
