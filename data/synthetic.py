@@ -20,6 +20,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -41,7 +42,7 @@ from data.processes import in_processes
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2],
             [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]  # fmt: skip
 LEAST_SIDE = 64
-FRAME_RATE, FRAME_QUALITY = 25, 92  # of videos: frames a second, JPEG
+FRAME_RATE, FRAME_QUALITY, FRAME_NAME = 25, 92, "{:06d}.jpg"  # of videos: frames a second, JPEG
 
 
 def _draw_one(
@@ -63,7 +64,7 @@ def _draw_walkers(frame: int, seed: int, people: int, size: tuple[int, int], fol
     rng = np.random.default_rng(seed)
     place, light = background(rng, *size), rng.uniform(-1, 1)
     image, annotations = draw_frame(place, random_walkers(rng, people, place), frame, light)
-    return _written(folder, f"{frame:06d}.jpg", frame + 1, image, FRAME_QUALITY, annotations)
+    return _written(folder, FRAME_NAME.format(frame), frame + 1, image, FRAME_QUALITY, annotations)
 
 
 def _written(
@@ -101,22 +102,43 @@ def write_synthetic(
     _photographs(backgrounds)  # what is wrong with them is told before anything is written
     folder = _image_folder(output)
     jobs = ((index, seed, size, folder, backgrounds, plain) for index in range(1, count + 1))
-    return _write_all(_draw_one, jobs, count, workers, output, f"drawn people, seed {seed}")
+    return _write_annotations(output, *_draw_all(_draw_one, jobs, count, workers), f"drawn people, seed {seed}")
 
 
 def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320), workers: int = 1) -> Path:
-    """Write a video of `people` who walk, its frames and their annotations below `output`; the path of the annotation file."""
+    """Write a video of `people` who walk, its frames and their annotations below `output`; the path of the annotation file.
+
+    The annotation file comes last and whole, and an earlier video's frames are gone before the first is drawn. Raises UserError where
+    OpenCV cannot write videos.
+    """
     at_least(1, video=frames, people=people, workers=workers)
     _check(seed, size)
-    folder = _image_folder(output)
+    folder, video = _image_folder(output), output / "video.avi"
+    video.unlink(missing_ok=True)
+    for earlier in reversed(_frames(folder)):  # from the last on, so that those that an interrupt leaves are found again
+        earlier.unlink()
     jobs = ((frame, seed, people, size, folder) for frame in range(frames))
-    annotation_file = _write_all(_draw_walkers, jobs, frames, workers, output, f"{people} drawn people who walk, seed {seed}")
-    with written_whole(output / "video.avi") as path:
+    drawn = _draw_all(_draw_walkers, jobs, frames, workers)
+    _write_frames(video, [folder / FRAME_NAME.format(frame) for frame in range(frames)], size)
+    return _write_annotations(output, *drawn, f"{people} drawn people who walk, seed {seed}")
+
+
+def _frames(folder: Path) -> list[Path]:
+    """Those of a video, as many as follow each other from the first on."""
+    return list(itertools.takewhile(Path.exists, (folder / FRAME_NAME.format(frame) for frame in itertools.count())))
+
+
+def _write_frames(video: Path, frames: list[Path], size: tuple[int, int]) -> None:
+    """Write a video of pictures of a size (height, width), whole or not at all."""
+    with written_whole(video) as path:
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
-        for frame in range(frames):
-            writer.write(cv2.imread(str(folder / f"{frame:06d}.jpg")))
-        writer.release()
-    return annotation_file
+        try:
+            if not writer.isOpened():
+                raise UserError(f"video {video}: OpenCV cannot write AVI of {size[1]} x {size[0]} pixels here")
+            for frame in frames:
+                writer.write(cv2.imread(str(frame)))
+        finally:
+            writer.release()
 
 
 def _check(seed: int, size: tuple[int, int]) -> None:
@@ -129,13 +151,18 @@ def _image_folder(output: Path) -> Path:
     return output_folder(output / "images")
 
 
-def _write_all(draw: Callable[..., tuple], jobs: Iterable[tuple], count: int, workers: int, output: Path, description: str) -> Path:
-    """Have every job drawn and write the annotation file, which comes last and whole; its path."""
+def _draw_all(draw: Callable[..., tuple], jobs: Iterable[tuple], count: int, workers: int) -> tuple[list[dict], list[dict]]:
+    """Have every job drawn; the entries of the images and of their annotations."""
     images, annotations = [], []
     drawn = in_processes(draw, jobs, min(workers, count))
     for image, of_image in track(drawn, count, "drawing", unit="pictures"):
         images.append(image)
         annotations += [{"id": len(annotations) + i, **annotation} for i, annotation in enumerate(of_image, start=1)]
+    return images, annotations
+
+
+def _write_annotations(output: Path, images: list[dict], annotations: list[dict], description: str) -> Path:
+    """Write the annotation file whole; its path."""
     category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": SKELETON}
     annotation_file = output / "annotations.json"
     write_json(annotation_file, {

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from config.errors import UserError
+from data import synthetic
 from data.drawn.figure import KEYPOINTS
 from data.synthetic import write_video
 
@@ -114,6 +115,42 @@ def test_the_same_seed_with_any_number_of_workers_and_frames(tmp_path):
     fewer = write_video(tmp_path / "fewer", 3, 2, seed=3, size=(64, 80)).parent
     assert files(fewer / "images").items() < files(one / "images").items()
     assert files(other / "images")["000000.jpg"] != files(one / "images")["000000.jpg"]
+
+
+def test_an_interrupted_run_leaves_nothing_of_an_earlier_video(tmp_path, monkeypatch):
+    """Nor does a shorter one. Other pictures stay."""
+    write_video(tmp_path, 5, 2, seed=3, size=(64, 80))
+    (tmp_path / "images" / "000009.jpg").touch()
+    write_video(tmp_path, 3, 2, seed=3, size=(64, 80))
+    assert [path.name for path in sorted((tmp_path / "images").iterdir())] == ["000000.jpg", "000001.jpg", "000002.jpg", "000009.jpg"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(synthetic, "_draw_walkers", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path, 2, 2, seed=3, size=(64, 80))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / "images" / "000009.jpg"]
+
+
+def test_where_no_video_can_be_written_there_are_no_annotations(tmp_path, monkeypatch):
+    """These come last: where they are, everything is."""
+    released = []
+
+    class Closed:
+        def __init__(self, *_):
+            pass
+
+        def isOpened(self):
+            return False
+
+        def release(self):
+            released.append(self)
+
+    monkeypatch.setattr(cv2, "VideoWriter", Closed)
+    with pytest.raises(UserError, match="video .*video.avi: OpenCV cannot write AVI of 80 x 64 pixels here"):
+        write_video(tmp_path, 2, 2, seed=3, size=(64, 80))
+    assert released and [path.name for path in tmp_path.iterdir()] == ["images"]
 
 
 @pytest.mark.parametrize("arguments", [{"video": 0}, {"people": 0}, {"size": (63, 320)}, {"seed": -1}], ids=lambda a: next(iter(a)))
