@@ -24,7 +24,7 @@ import numpy as np
 from config.errors import run_script
 from config.files import existing_folder, output_folder, read_json, write_json
 from config.load import load_skeleton
-from data.formats.coco import load_coco
+from data.formats.coco import load_coco, naming_file, person_box
 from data.images import read_image, write_image
 
 HERE = Path(__file__).parent
@@ -32,8 +32,8 @@ DATASETS = ("lsp_extended", "mpii_photos")
 FACE = 5  # keypoints, the first of COCO's
 
 
-def overlaps(box: list[float], others: list[list[float]]) -> bool:
-    """Whether one of the boxes, each x, y, width, height, meets a box."""
+def overlaps(box: np.ndarray, others: list[np.ndarray]) -> bool:
+    """Whether one of the boxes, each (4,) x, y, width, height, meets a box."""
     x, y, width, height = box
     return any(x < a + w and a < x + width and y < b + h and b < y + height for a, b, w, h in others)
 
@@ -42,11 +42,12 @@ def by_face_labels(people: list[dict[str, Any]], faces: dict[str, list[float | N
     """The people of one image with 17 keypoints, and those with 12.
 
     faces: of an annotation's id the places of nose, eyes and ears, x, y, ..., pixels, None where there is nothing to see. Whose box meets
-    that of somebody of the others is one of them: what is said about the one box would be wrong of the other.
+    that of somebody of the others is one of them: what is said about the one box would be wrong of the other. Raises UserError where
+    somebody has no box.
     """
     rest = [person for person in people if str(person["id"]) not in faces]
     labelled = [person for person in people if str(person["id"]) in faces]
-    while met := [person for person in labelled if overlaps(person["bbox"], [other["bbox"] for other in rest])]:
+    while met := [person for person in labelled if overlaps(person_box(person), list(map(person_box, rest)))]:
         rest += met
         labelled = [person for person in labelled if person not in met]
     return [with_face(person, faces[str(person["id"])]) for person in labelled], rest
@@ -67,12 +68,15 @@ def annotation_files(photos: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         {"images": [], "annotations": [], "categories": [_category(names[FACE:])]},
     ]
     for dataset in DATASETS:
-        coco = load_coco(photos / dataset / "annotations.json")
+        path = photos / dataset / "annotations.json"
+        coco = load_coco(path)
         for number in coco.getImgIds():
             annotations = coco.loadAnns(coco.getAnnIds(imgIds=[number]))
-            people = [person for person in annotations if not person["iscrowd"]]
-            crowds = [person for person in annotations if person["iscrowd"]]
-            for content, some in zip(contents, by_face_labels(people, labels[dataset])):
+            people = [person for person in annotations if not person.get("iscrowd")]
+            crowds = [person for person in annotations if person.get("iscrowd")]
+            with naming_file(path):
+                parts = by_face_labels(people, labels[dataset])
+            for content, some in zip(contents, parts):
                 if some:
                     _add(content, {**coco.loadImgs([number])[0]}, dataset, some + crowds)
     return contents[0], contents[1]
@@ -87,7 +91,7 @@ def _add(content: dict[str, Any], image: dict[str, Any], dataset: str, annotatio
     image.update(id=len(content["images"]) + 1, file_name=f"{dataset}/images/{image['file_name']}")
     content["images"].append(image)
     for annotation in annotations:
-        more = {"keypoints": [0] * keypoints} if annotation["iscrowd"] else {}
+        more = {"keypoints": [0] * keypoints} if annotation.get("iscrowd") else {}
         number = len(content["annotations"]) + 1
         content["annotations"].append({**annotation, **more, "id": number, "image_id": image["id"], "category_id": 1})
 
@@ -111,7 +115,7 @@ def main() -> None:
     photos, output = existing_folder(options.photos, "--photos"), output_folder(options.output)
     for name, content in zip(("faces", "bodies"), annotation_files(photos)):
         write_json(output / f"{name}.json", content)
-        people = sum(not annotation["iscrowd"] for annotation in content["annotations"])
+        people = sum(not annotation.get("iscrowd") for annotation in content["annotations"])
         print(f"{output / name}.json: {len(content['images'])} images, {people} people")
     print(f"{output / 'backgrounds'}: {cut_backgrounds(photos, output_folder(output / 'backgrounds'))} pictures")
 

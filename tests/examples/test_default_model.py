@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from config.files import write_json
 from config.load import load_skeleton
 from data.formats.coco import load_coco
-from examples.default_model.prepare import DATASETS, HERE, by_face_labels
+from examples.default_model.prepare import DATASETS, HERE, annotation_files, by_face_labels
 
 SCRIPT = "examples/default_model/prepare.py"
 FACE = [100, 50, 105, 45, 95, 45, None, None, 88, 47]  # nose, eyes, the right ear
@@ -81,6 +83,31 @@ def test_photographs_become_two_annotation_files_and_backgrounds(run, shared, tm
     parts = list((tmp_path / "out" / "backgrounds").iterdir())
     assert len(parts) == sum(map(len, backgrounds.values()))
     assert all(min(cv2.imread(str(path)).shape[:2]) >= 40 for path in parts[:20])
+
+
+def write_photos(folder: Path, people: list[dict]) -> Path:
+    """Photographs' annotation files: of one picture with some people, and of none."""
+    for dataset, images, of_images in zip(DATASETS, ([{"id": 1, "file_name": "1.jpg"}], []), (people, [])):
+        content = {"images": images, "annotations": of_images, "categories": [{"id": 1}]}
+        write_json(folder / dataset / "annotations.json", content)
+    return folder
+
+
+def test_annotations_need_not_say_that_they_are_no_crowd(tmp_path):
+    people = [{**person(number, 0), "image_id": 1, "category_id": 1} for number in (1, 2)]
+    del people[1]["iscrowd"]
+    faces, bodies = annotation_files(write_photos(tmp_path, people))
+    assert (faces["annotations"], len(bodies["annotations"])) == ([], 2)
+
+
+def test_who_has_no_box_is_told_in_a_line(run, tmp_path):
+    labelled = next(iter(json.loads((HERE / "faces.json").read_text())[DATASETS[0]]))
+    people = [{**person(int(labelled), 0), "image_id": 1, "category_id": 1}]
+    del people[0]["bbox"], people[0]["iscrowd"]
+    ended = run(SCRIPT, "--photos", write_photos(tmp_path, people), "--output", tmp_path / "out")
+    path = tmp_path / DATASETS[0] / "annotations.json"
+    said = f"error: annotation file {path}: annotation {labelled}: its 'bbox' is None, expected x, y, width, height\n"
+    assert (ended.status, ended.err) == (2, said)
 
 
 def test_missing_photographs_are_told_in_a_line(run, tmp_path):
