@@ -21,7 +21,7 @@ import argparse
 
 import numpy as np
 
-from config.errors import run_script
+from config.errors import UserError, run_script
 from config.files import existing_folder, output_folder, read_json, write_json
 from config.load import load_skeleton
 from data.formats.coco import load_coco, naming_file, person_box
@@ -97,12 +97,22 @@ def _add(content: dict[str, Any], image: dict[str, Any], dataset: str, annotatio
 
 
 def cut_backgrounds(photos: Path, folder: Path) -> int:
-    """Write the parts of photographs that show nobody, x0, y0, x1, y1 in pixels, as PNG; how many."""
-    count = 0
-    for dataset, parts in read_json(HERE / "backgrounds.json", "list of backgrounds").items():
+    """Write the parts of photographs that show nobody, x0, y0, x1, y1 in pixels, as PNG, in place of those of an earlier run; how many.
+
+    Raises UserError where a photograph is smaller than where its part ends.
+    """
+    count, listed = 0, read_json(HERE / "backgrounds.json", "list of backgrounds")
+    for earlier in [path for dataset in listed for path in folder.glob(f"{dataset}_*.png")]:
+        earlier.unlink()
+    for dataset, parts in listed.items():
         for name, (x0, y0, x1, y1) in parts.items():
-            part = read_image(photos / dataset / "images" / name)[y0:y1, x0:x1]
-            write_image(folder / f"{dataset}_{Path(name).stem}.png", part)
+            path = photos / dataset / "images" / name
+            image = read_image(path)
+            height, width = image.shape[:2]
+            if x1 > width or y1 > height:
+                part = f"the part that shows nobody reaches to {x1}, {y1}"
+                raise UserError(f"image {path}: is {width} x {height}, but {part}; take the sizes that docs/default_model.md tells")
+            write_image(folder / f"{dataset}_{Path(name).stem}.png", image[y0:y1, x0:x1])
             count += 1
     return count
 

@@ -9,10 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
+from config.errors import UserError
 from config.files import write_json
 from config.load import load_skeleton
 from data.formats.coco import load_coco
-from examples.default_model.prepare import DATASETS, HERE, annotation_files, by_face_labels
+from examples.default_model import prepare
+from examples.default_model.prepare import DATASETS, HERE, annotation_files, by_face_labels, cut_backgrounds
 
 SCRIPT = "examples/default_model/prepare.py"
 FACE = [100, 50, 105, 45, 95, 45, None, None, 88, 47]  # nose, eyes, the right ear
@@ -108,6 +110,33 @@ def test_who_has_no_box_is_told_in_a_line(run, tmp_path):
     path = tmp_path / DATASETS[0] / "annotations.json"
     said = f"error: annotation file {path}: annotation {labelled}: its 'bbox' is None, expected x, y, width, height\n"
     assert (ended.status, ended.err) == (2, said)
+
+
+def write_picture(photos: Path, size: tuple[int, int], part: list[int], monkeypatch) -> None:
+    """A photograph of a size (height, width) and a list of backgrounds that names a part of it."""
+    (photos / "lsp_extended" / "images").mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(photos / "lsp_extended" / "images" / "1.jpg"), np.full((*size, 3), 90, np.uint8))
+    write_json(photos / "backgrounds.json", {"lsp_extended": {"1.jpg": part}})
+    monkeypatch.setattr(prepare, "HERE", photos)
+
+
+@pytest.mark.parametrize("size", [(60, 300), (150, 80)])
+def test_a_photograph_that_is_smaller_than_its_part_is_named(tmp_path, monkeypatch, size):
+    """One beyond which the part lies, and one that it leaves."""
+    write_picture(tmp_path, size, [100, 20, 200, 120], monkeypatch)
+    with pytest.raises(UserError, match=f"1.jpg: is {size[1]} x {size[0]}, but the part that shows nobody reaches to 200, 120; "):
+        cut_backgrounds(tmp_path, tmp_path / "out")
+
+
+def test_backgrounds_of_an_earlier_run_are_not_used_again(tmp_path, monkeypatch):
+    """What else lies there is."""
+    write_picture(tmp_path, (120, 200), [100, 20, 200, 120], monkeypatch)
+    (tmp_path / "out").mkdir()
+    for name in ("lsp_extended_7.png", "own.png"):
+        (tmp_path / "out" / name).touch()
+    assert cut_backgrounds(tmp_path, tmp_path / "out") == 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lsp_extended_1.png", "own.png"]
+    assert cv2.imread(str(tmp_path / "out" / "lsp_extended_1.png")).shape == (100, 100, 3)
 
 
 def test_missing_photographs_are_told_in_a_line(run, tmp_path):
