@@ -5,7 +5,6 @@ A people file leaves out pictures without people, so the figures are higher than
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
 
@@ -16,6 +15,7 @@ from config import Skeleton
 from config.progress import Progress
 from config.skeleton import UNLABELLED
 from data.formats.coco import indexed
+from data.images import warn_left_out
 from data.people_file import BrokenImage, PeopleFile
 from utils.distributed import World
 from utils.evaluation.coco import keypoint_figures, to_detections
@@ -53,13 +53,13 @@ def people_figures(decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skel
 
 
 def people_in(images: Sequence[Place], decoder: Decoder) -> tuple[dict[int, np.ndarray], list[People]]:
-    """The images that can be read, by their place in the sequence, and who is found in each of these; of others it says what is wrong."""
+    """The images that can be read, by their place in the sequence, and who is found in each of these; others are named and left out."""
     whole = {}
     for i, (file, number) in enumerate(images):
         try:
             whole[i] = file.image(number)
         except BrokenImage as error:
-            print(f"warning: {error}; nobody is looked for in it", file=sys.stderr, flush=True)
+            warn_left_out(str(error))
     boxes = [annotated_boxes(*images[i]) for i in whole] if decoder.needs_boxes else None
     return whole, list(decoder(list(whole.values()), boxes)) if whole else []
 

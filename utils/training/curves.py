@@ -6,7 +6,6 @@ import json
 import logging
 import resource
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +75,11 @@ def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
 
 def _point(line: str) -> dict[str, float] | None:
     """A line's point; None where a power cut has left a hole."""
-    with suppress(json.JSONDecodeError):
+    try:
         point = json.loads(line)
-        return point if isinstance(point, dict) and "step" in point else None
-    return None
+    except json.JSONDecodeError:
+        return None
+    return point if isinstance(point, dict) and "step" in point else None
 
 
 def _finite(value: float) -> float | None:

@@ -146,9 +146,10 @@ def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
         start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
         file["images/bytes"][start:end] = 0
     decoder = Knowing(seen, 0)
-    assert people_figures(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
-    assert re.fullmatch(r"warning: image .*; nobody is looked for in it\n", capsys.readouterr().err.splitlines(keepends=True)[0])
-    assert len(decoder.given) == len(seen) - 1
+    for _ in range(2):
+        assert people_figures(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
+    assert len(re.findall(r"warning: image .*damaged.h5.*; left out\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
+    assert len(decoder.given) == 2 * (len(seen) - 1)
 
 
 def test_a_run_says_how_many_people_it_finds(train):
