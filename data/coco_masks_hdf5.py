@@ -35,6 +35,7 @@ from data.formats.coco import (
     check_size,
     has_outline,
     keypoint_category,
+    listed_size,
     mask_runs,
     naming_file,
     outline_runs,
@@ -83,7 +84,7 @@ def image_record(job: Job, masks: bool, box_masks: bool = True) -> tuple[ImageRe
     try:
         data = job.place.read()
         height, width = check_image(data, path)
-        check_size(path, height, width, (image.get("height"), image.get("width")))
+        check_size(path, height, width, listed_size(image))
     except UserError as error:
         return None, [str(error)]
     crowd = np.array([bool(person.get("iscrowd")) for person in job.people])

@@ -147,6 +147,18 @@ def test_a_broken_image_costs_its_own_batch_only(evaluate, knowing, copy_of, ima
     assert knowing == [5, 6, 7, 8]
 
 
+def test_an_image_of_another_size_than_annotated_is_told(evaluate, knowing, copy_of, images):
+    """Made smaller, say: nobody in it would be where the annotations are."""
+    folder = copy_of(images)
+    file = folder / "000000000006.jpg"
+    height, width = cv2.imread(str(file)).shape[:2]
+    cv2.imwrite(str(file), np.zeros((height // 2, width // 2, 3), np.uint8))
+    status, _, err = evaluate("--batch-size", 2, images=folder)
+    expected = f"error: image {file}: is {width // 2} x {height // 2}, but the annotation file says {width} x {height}"
+    assert (status, err.splitlines()[-1]) == (2, expected)
+    assert knowing == [1, 2, 3, 4]
+
+
 def test_a_batch_too_large_for_the_device_is_one_line(evaluate, monkeypatch):
     def estimate(self, images):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

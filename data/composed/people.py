@@ -20,6 +20,7 @@ from data.formats.coco import (
     has_outline,
     image_files,
     keypoint_category,
+    listed_size,
     load_coco,
     naming_file,
     outline_runs,
@@ -140,7 +141,7 @@ def _read_file(path: Path, folder: Path) -> tuple[list[Photograph], np.ndarray]:
     photographs = []
     for image_id, image in image_files(coco, path, folder).items():
         of_image = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-        listed = _listed_size(coco.imgs[image_id])
+        listed = listed_size(coco.imgs[image_id])
         with naming_file(path):
             boxes = np.array([_place(annotation, order, listed) for annotation in of_image]).reshape(-1, 4)
             single = [annotation for annotation in of_image if not annotation.get("iscrowd")]
@@ -162,12 +163,6 @@ def _merged(entries: list[Photograph]) -> list[Photograph]:
 def _joined(first: Photograph, second: Photograph) -> Photograph:
     boxes, keypoints = np.concatenate([first.boxes, second.boxes]), np.concatenate([first.keypoints, second.keypoints])
     return Photograph(first.image, boxes, keypoints, first.outlines + second.outlines, first.listed + second.listed)
-
-
-def _listed_size(image: dict) -> Size:
-    """What an image's entry in the annotation file says, if anything that makes sense."""
-    height, width = (side if type(side) is int and side > 0 else None for side in (image.get("height"), image.get("width")))
-    return height, width
 
 
 def _place(annotation: dict, order: np.ndarray, size: Size) -> np.ndarray:

@@ -125,6 +125,12 @@ def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = 
     return files
 
 
+def listed_size(image: dict) -> Size:
+    """What an image's entry in the annotation file says, if anything that makes sense: height, width."""
+    height, width = (side if type(side) is int and side > 0 else None for side in (image.get("height"), image.get("width")))
+    return height, width
+
+
 def check_size(path: Path, height: int, width: int, listed: Size) -> None:
     """Raise UserError where an image is not as large as its annotation file says."""
     said = tuple(own if side is None else side for own, side in zip((height, width), listed))

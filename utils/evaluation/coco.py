@@ -14,7 +14,16 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
 from config.files import write_json, written_whole
-from data.formats.coco import box_and_area, file_keypoints, image_files, indexed, keypoint_category, naming_file
+from data.formats.coco import (
+    box_and_area,
+    check_size,
+    file_keypoints,
+    image_files,
+    indexed,
+    keypoint_category,
+    listed_size,
+    naming_file,
+)
 from data.formats.detections import load_detections
 from utils.evaluation.details import DETAILS_NAMES, Labelled, write_details
 from utils.evaluation.matching import Scene, best_first
@@ -66,6 +75,10 @@ class CocoTask:
         if count and self.folder is None:
             raise UserError("--save-images: the folder of the images is missing; give --images")
         self._worst = count or 0
+
+    def check_size(self, image_id: int, image: np.ndarray) -> None:
+        """Raise UserError where an image (H, W, 3) is not as large as the file says: nobody would be where the annotations are."""
+        check_size(self.files[image_id], *image.shape[:2], listed_size(self._listed[image_id]))
 
     def boxes(self, image_id: int) -> np.ndarray:
         """(B, 5) x, y, width, height in pixels and score: where people are, for a system that must be told; 1 for annotated ones."""

@@ -13,7 +13,7 @@ from config.progress import Progress
 from utils.evaluation.coco import CocoTask, remove_derived
 from utils.evaluation.shares import Share
 from utils.inference import PoseEstimator
-from utils.journal import Journal, Others, find_people, fingerprint
+from utils.journal import Estimate, Journal, Others, find_people, fingerprint
 
 JOURNAL_NAME, DETECTIONS_NAME = "detections.partial", "detections.json"
 ALONE = Share()
@@ -39,7 +39,8 @@ def evaluate(
         others = Others(journal, share.count if share.is_first else 1)
         with Progress(len(task.files), "evaluate", "image", shown=share.is_first) as progress:
             taken = (share.number, share.count)
-            find_people(journal, task.files, *_ways(task, estimator), batch_size, progress, share=taken, advanced=others.advanced)
+            estimate, entry = _ways(task, estimator)
+            find_people(journal, task.files, _sized(task, estimate), entry, batch_size, progress, share=taken, advanced=others.advanced)
             if not share.is_first:
                 return
             share.wait_for(others, progress)
@@ -68,7 +69,18 @@ def _open_journal(path: Path, fingerprint: str, share: Share) -> Journal:
     return Journal(path, fingerprint, share.number)
 
 
-def _ways(task: CocoTask, estimator: PoseEstimator) -> tuple[Callable, Callable]:
+def _sized(task: CocoTask, estimate: Estimate) -> Estimate:
+    """`estimate` for images of the size that the annotation file says."""
+
+    def checked(ids: Sequence[int], images: Sequence[np.ndarray]) -> Sequence[tuple]:
+        for image_id, image in zip(ids, images):
+            task.check_size(image_id, image)
+        return estimate(ids, images)
+
+    return checked
+
+
+def _ways(task: CocoTask, estimator: PoseEstimator) -> tuple[Estimate, Callable]:
     """`find_people`'s estimate and entry. Where one answer is wanted for each annotated person, a system that looks into boxes is shown
     each box alone: of those of one image it would give the best, in their order."""
     if not estimator.needs_boxes:
