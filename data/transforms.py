@@ -58,6 +58,7 @@ class Augmentation:
     shift: tuple[int, int] = (0, 0)  # dx, dy, input pixels
     scale: float = 1.0
     hsv: tuple[int, int, int] = (0, 0, 0)  # hue, saturation, value; OpenCV's 8-bit units
+    joint: float | None = None  # [0, 1): which of the main person's labelled joints is cropped around, in place of its box's centre
     look: Look = Look()
 
 
@@ -72,7 +73,8 @@ def draw_augmentation(rng: np.random.Generator, settings: AugmentationConfig) ->
     hsv = tuple(int(rng.integers(low, high, endpoint=True)) if jitter else 0 for low, high in (a.hue, a.saturation, a.value))
     if _happens(rng, a.wide_scale_probability):
         scale = _log_uniform(rng, *a.wide_scale)
-    return Augmentation(bool(flip), degree, (int(dx), int(dy)), scale, hsv, draw_look(rng, a))
+    joint = rng.random() if _happens(rng, a.joint_centre_probability) else None
+    return Augmentation(bool(flip), degree, (int(dx), int(dy)), scale, hsv, joint, draw_look(rng, a))
 
 
 def draw_look(rng: np.random.Generator, settings: AugmentationConfig) -> Look:
@@ -118,10 +120,10 @@ def affine_matrix(
     scale: float,
     config: SimplePoseConfig,
 ) -> np.ndarray:
-    """(2, 3) from image pixels to input pixels: person's centre to the origin, rotate, scale, flip, then to the input's middle plus shift.
+    """(2, 3) from image pixels to input pixels: objpos to the origin, rotate, scale, flip, then to the input's middle plus shift.
 
-    objpos: the person's box centre, image pixels. scale_provided: its box height / input height. degree: angle in degrees.
-    shift: dx, dy in input pixels. scale: factor on top of the one that brings the person to its usual size.
+    objpos: the person's box centre, or one of its joints, image pixels. scale_provided: its box height / input height. degree: angle in
+    degrees. shift: dx, dy in input pixels. scale: factor on top of the one that brings the person to its usual size.
     """
     height, width = config.data.input_size
     factor = config.augmentation.person_size / (scale_provided * height / (height - 1)) * scale

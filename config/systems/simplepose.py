@@ -72,6 +72,7 @@ class AugmentationConfig(Section):
     # Beyond the paper, which has none of it: each happens with its probability, in this order
     wide_scale: tuple[Positive, Positive] = (0.25, 2.0)  # log-uniform, in place of `scale`
     wide_scale_probability: Probability = 0.0
+    joint_centre_probability: Probability = 0.0  # cropped around one of the person's joints, not its box: cut off, as in close-ups
     occlusion: tuple[Positive, Positive] = (0.1, 0.5)  # sides of a patch over the main person, in heights of its box; uniform
     occlusion_probability: Probability = 0.0  # what it covers stays labelled, as what is hidden in COCO is
     gamma: tuple[Positive, Positive] = (0.6, 1.7)  # exponent of brightness from 0 to 1, log-uniform

@@ -62,7 +62,8 @@ class SimplePoseSamples:
         """Image (H, W, 3) uint8 BGR, joints (P, K, 3) in input pixels, the main person first, and masks (h, w) uint8: miss, everyone."""
         config, size, a = self.config, self.config.data.input_size, augmentation
         joints, box = self.joints_and_box(index)
-        matrix = affine_matrix(box[:2] + box[2:] / 2, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
+        middle = box[:2] + box[2:] / 2 if a.joint is None else chosen_joint(joints[0], a.joint)
+        matrix = affine_matrix(middle, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
         joints = transform_joints(joints, matrix, a.flip, config.skeleton)
         number, stride = self.image_of[index], config.targets.stride
         photograph = self.people.image(number)
@@ -100,6 +101,16 @@ def main_people(
         if all(math.dist(centres[person], centres[earlier]) >= reaches[earlier] for earlier in chosen[first:]):
             chosen.append(person)
     return np.array(chosen, np.intp)
+
+
+def chosen_joint(joints: np.ndarray, choice: float) -> np.ndarray:
+    """(2,) x, y of one of a person's labelled joints (K, 3), of which there is one at least; choice: in [0, 1), which.
+
+    Half of all choices are in the upper quarter: photographs cut people off below rather than above.
+    """
+    labelled = joints[joints[:, 2] != UNLABELLED, :2]
+    downwards = labelled[np.argsort(labelled[:, 1], kind="stable")]
+    return downwards[int(choice**2 * len(downwards))]
 
 
 def loss_masks(people: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from data.transforms import (
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE)
-BEYOND = ("wide_scale", "occlusion", "gamma", "contrast", "cast", "grey", "blur", "motion", "noise", "jpeg")  # the paper
+BEYOND = ("wide_scale", "joint_centre", "occlusion", "gamma", "contrast", "cast", "grey", "blur", "motion", "noise", "jpeg")  # the paper
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -139,7 +139,7 @@ def noise_image(low: int = 0, high: int = 256) -> np.ndarray:
 def test_nothing_of_it_is_on_and_all_else_is_drawn_as_without_it():
     """The published recipe's draws, number for number."""
     plain, varied = draws(0), draws(1)
-    assert all(draw.look == Look() for draw in plain)
+    assert all(draw.look == Look() and draw.joint is None for draw in plain)
     for key in ("flip", "degree", "shift", "hsv"):
         assert [getattr(draw, key) for draw in plain] == [getattr(draw, key) for draw in varied]
     first = np.random.default_rng([1, 0])
@@ -162,6 +162,7 @@ def test_each_is_drawn_as_often_and_as_much_as_it_says():
     }
     for name, there in kinds.items():
         assert 0.25 < np.mean([bool(there(draw.look)) for draw in found]) < 0.35, name
+    assert 0.25 < np.mean([draw.joint is not None for draw in found]) < 0.35
     looks = [draw.look for draw in draws(1)]
     for name, low, high in (("gamma", 0.6, 1.7), ("contrast", 0.6, 1.5), ("blur", 0.5, 2), ("noise", 2, 12), ("jpeg", 20, 70)):
         values = np.array([getattr(look, name) for look in looks])
