@@ -15,6 +15,7 @@ from torch import Tensor
 from config import Config
 from config.load import load_skeleton
 from config.skeleton import UNLABELLED
+from config.systems.simplepose import AugmentationConfig
 from data.coco_masks_hdf5 import Built, build_hdf5
 from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.people_file import PeopleFile
@@ -24,6 +25,11 @@ from utils.training.step import batch_on
 SKELETON = load_skeleton("coco")
 CPU = torch.device("cpu")
 NAMES = list(SKELETON.dataset)
+BEYOND_PAPER = tuple(
+    key.removesuffix("_probability")
+    for key, field in AugmentationConfig.model_fields.items()
+    if key.endswith("_probability") and not field.default
+)  # the augmentations that the published recipes leave out
 TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
 UPPER_BODY = {
     "name": "upper body",

@@ -126,7 +126,7 @@ def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = 
 
 
 def listed_size(image: dict) -> Size:
-    """What an image's entry in the annotation file says, if anything that makes sense: height, width."""
+    """Height and width in pixels that an image's entry in the annotation file says; None where it says none that makes sense."""
     height, width = (side if type(side) is int and side > 0 else None for side in (image.get("height"), image.get("width")))
     return height, width
 

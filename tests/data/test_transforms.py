@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from people import BEYOND_PAPER
 
 from config import load_config
 from config.skeleton import UNLABELLED
@@ -26,7 +27,6 @@ from data.transforms import (
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE)
-BEYOND = ("wide_scale", "joint_centre", "occlusion", "gamma", "contrast", "cast", "grey", "blur", "motion", "noise", "jpeg")  # the paper
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -127,7 +127,7 @@ def test_only_what_a_mask_reaches_is_computed_and_that_is_all_there_is(seed):
 # What photographs are like beyond the paper
 
 
-def draws(probability: float, keys: tuple[str, ...] = BEYOND) -> list[Augmentation]:
+def draws(probability: float, keys: tuple[str, ...] = BEYOND_PAPER) -> list[Augmentation]:
     config = load_config(RECIPE, [f"augmentation.{key}_probability={probability}" for key in keys])
     return [draw_augmentation(np.random.default_rng([1, i]), config.augmentation) for i in range(1500)]
 
@@ -144,7 +144,7 @@ def test_nothing_of_it_is_on_and_all_else_is_drawn_as_without_it():
         assert [getattr(draw, key) for draw in plain] == [getattr(draw, key) for draw in varied]
     first = np.random.default_rng([1, 0])
     assert plain[0].degree == first.uniform(-40, 40)
-    assert [draw.scale for draw in draws(1, BEYOND[1:])] == [draw.scale for draw in plain]
+    assert [draw.scale for draw in draws(1, BEYOND_PAPER[1:])] == [draw.scale for draw in plain]
 
 
 def test_each_is_drawn_as_often_and_as_much_as_it_says():

@@ -31,7 +31,7 @@ def evaluate(
     """Detect people in every image, write them down, and compare with the annotations if there are any.
 
     boxes_file: where the task's boxes come from, if not from its annotations. share: the images that this process looks at; the first one
-    writes everybody's results.
+    writes everybody's results. Raises UserError where an image is not as large as the annotation file says, or cannot be read.
     """
     output = output_folder(output)
     files = [checkpoint, task.path, *[boxes_file] * (boxes_file is not None)]
@@ -70,7 +70,7 @@ def _open_journal(path: Path, fingerprint: str, share: Share) -> Journal:
 
 
 def _sized(task: CocoTask, estimate: Estimate) -> Estimate:
-    """`estimate` for images of the size that the annotation file says."""
+    """`estimate`, but for a UserError where an image is not as large as the annotation file says."""
 
     def checked(ids: Sequence[int], images: Sequence[np.ndarray]) -> Sequence[tuple]:
         for image_id, image in zip(ids, images):
