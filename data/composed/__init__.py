@@ -1,1 +1,0 @@
-"""Pictures put together from people cut out of photographs."""
