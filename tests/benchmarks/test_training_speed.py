@@ -19,15 +19,15 @@ ON_CPU = torch.device("cpu")
 
 
 def test_a_table_of_all_variants(tiny):
-    options = ("--device", "cpu", "--precisions", "float32", "bfloat16", "--no-compile", "--rounds", "1", "--steps", "1")
+    options = ("--device", "cpu", "--precisions", "float32", "--no-compile", "--rounds", "1", "--steps", "1")
     command = [sys.executable, ROOT / "benchmarks" / "training.py", "--config", tiny, *options]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     title, _, names, line, *rows, _, last = ended.stdout.splitlines()
     assert "2 x 64 x 64" in title
     assert names.count("|") == line.count("|") == 10
     assert [row.split(" | ")[:3] for row in rows] == [
-        [f"| {numbers}", memory_format, "no"] for numbers in ("float32", "bfloat16") for memory_format in ("contiguous", "channels_last")
+        ["| float32", memory_format, "no"] for memory_format in ("contiguous", "channels_last")
     ]
     for row in rows:
         rate, part, peak, first, done, share = (float(word.strip(" |%")) for word in row.split(" | ")[3:])
