@@ -27,8 +27,8 @@ from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import Wanted, look_at
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
-from utils.pictures.sheet import Sheet
-from utils.pictures.window import Window
+from utils.visualize.contact_sheet import ContactSheet
+from utils.visualize.window import Window
 
 MIN_SCORE = 0.2
 SHEET_FRAMES = 24  # of a video, at most
@@ -73,7 +73,8 @@ def main() -> None:
     window = Window("people") if options.show else None
     estimator = PoseEstimator(config, checkpoint, options.device)
     estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
-    sheet = Sheet(SHEET_FRAMES if any(isinstance(source, Frames) for source in sources) else None) if options.sheet is not None else None
+    moving = any(isinstance(source, Frames) for source in sources)
+    sheet = ContactSheet(SHEET_FRAMES if moving else None) if options.sheet is not None else None
     wanted = Wanted(
         folder=options.output,
         formats=options.format or ("json",),

@@ -18,7 +18,7 @@ from PIL import Image
 
 from config import UserError
 from utils.inference import PoseEstimator
-from utils.pictures import video, window
+from utils.visualize import video, window
 
 OPEN_FILES = Path("/proc/self/fd")
 

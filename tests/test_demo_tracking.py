@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from config.load import load_skeleton
-from utils.pictures.drawing import draw_people, person_colour
+from utils.visualize.people import draw_people, person_color
 
 FRAMES = 4
 
@@ -69,7 +69,7 @@ def test_who_is_drawn_has_the_persons_own_colour(demo, two_people, video, monkey
         drawn.append(dict(zip(ids.tolist(), keypoints[:, :, 0].mean(1).round().tolist())))
         return image
 
-    monkeypatch.setattr("utils.pictures.drawing.draw_people", draw)
+    monkeypatch.setattr("utils.demo.run.draw_people", draw)
     demo(video, "--track")
     assert drawn == [{0: 90 - 2 * step, 1: 20 + 2 * step} for step in range(FRAMES)]
 
@@ -119,12 +119,12 @@ def test_a_person_has_one_colour():
         for person, number in zip(keypoints, ids):
             ends = skeleton.drawn_ends[0]
             x, y = np.rint(person[ends, :2].mean(0)).astype(int)
-            assert tuple(int(c) for c in drawn[y, x]) == person_colour(number)
+            assert tuple(int(c) for c in drawn[y, x]) == person_color(number)
     above = drawn[: int(keypoints[0, :, 1].min()) - 4]
     assert (above != image[: len(above)]).any(), "the number"
 
 
 def test_colours_of_people_differ():
-    colours = np.array([person_colour(n) for n in range(8)])
+    colours = np.array([person_color(n) for n in range(8)])
     apart = np.abs(colours[:, None] - colours[None]).sum(-1)[~np.eye(8, dtype=bool)]
     assert apart.min() > 60

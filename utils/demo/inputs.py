@@ -17,7 +17,7 @@ import numpy as np
 from config import UserError
 from config.errors import at_least
 from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_images
-from utils.pictures.video import VIDEO_SUFFIXES, AnimationReader, CameraReader, VideoReader
+from utils.visualize.video import VIDEO_SUFFIXES, AnimationReader, CameraReader, VideoReader
 
 T = TypeVar("T")
 Shot = tuple[str | int, np.ndarray | UserError]  # a picture's name or a frame's number; (H, W, 3) uint8 BGR, or why there is none

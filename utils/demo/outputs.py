@@ -16,8 +16,8 @@ from config.files import write_json, write_text
 from data.formats.posetrack import Frame, image_name
 from data.images import IMAGE_SUFFIXES, write_image
 from utils.demo.inputs import Frames, Source
-from utils.interchange import coco_results, csv_header, csv_rows, csv_text, image_ids, openpose_json, rounded
-from utils.pictures.video import video_writer
+from utils.output_formats import coco_results, csv_header, csv_rows, csv_text, image_ids, openpose_json, rounded
+from utils.visualize.video import video_writer
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
 FORMATS = ("json", "coco", "csv", *OPENPOSE)

@@ -20,12 +20,12 @@ from utils.demo.clock import Clock
 from utils.demo.inputs import Frames, Source
 from utils.demo.outputs import Found, Output
 from utils.inference import PoseEstimator
-from utils.pictures import drawing
-from utils.pictures.maps import draw_responses
-from utils.pictures.sheet import Sheet
-from utils.pictures.window import Window
 from utils.systems import People, pose_system
 from utils.tracking import Tracker
+from utils.visualize.contact_sheet import ContactSheet
+from utils.visualize.heatmaps import draw_overlays
+from utils.visualize.people import draw_people
+from utils.visualize.window import Window
 
 SHOWN = 5  # names in a message
 PEOPLE = "network and assignment"
@@ -41,7 +41,7 @@ class Wanted:
     maps: bool = False
     tracked: bool = False
     batch_size: int = 1  # pictures that the network sees together
-    sheet: Sheet | None = None
+    sheet: ContactSheet | None = None
     window: Window | None = None
 
 
@@ -166,10 +166,10 @@ def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wan
     with clock.part("draw"):
         likely = found.scores >= wanted.min_score
         ids = None if found.ids is None else found.ids[likely]
-        picture = drawing.draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
+        picture = draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
     if not wanted.maps:
         return [picture]
     with clock.part("maps"):
         boxes = estimator.detector([image])[0] if estimator.needs_boxes else None
         responses = pose_system(estimator.config).maps(estimator.network, image, boxes, estimator.config)
-        return [picture, draw_responses(picture, image, responses)]
+        return [picture, draw_overlays(picture, image, responses)]

@@ -14,7 +14,7 @@ from config.files import write_json
 from data.images import write_image
 from utils.evaluation.errors import GOOD, KINDS, Found, find_errors, lost_precision
 from utils.evaluation.matching import RECALLS, THRESHOLDS, Judged, Scene, average_precision, judge
-from utils.pictures.curves import Bars, Line, beside, draw_bars, draw_lines
+from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
 
 DETAILS_NAME, CURVES_NAME, ERRORS_NAME = "details.json", "curves.png", "errors.png"
 DETAILS_NAMES = (DETAILS_NAME, CURVES_NAME, ERRORS_NAME)

@@ -14,7 +14,7 @@ from data.images import read_image, write_image
 from utils.evaluation.details import COLOURS, Labelled
 from utils.evaluation.errors import GOOD, KINDS, MISS, Found, shortfalls
 from utils.evaluation.matching import Scene
-from utils.pictures.drawing import draw_people
+from utils.visualize.people import draw_people
 
 FOLDER = "worst"
 HEIGHT = 480  # of each image, pixels, where it is not twice as wide

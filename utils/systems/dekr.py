@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
-from utils.pictures.maps import draw_maps, on_image
 from utils.systems import Decoder, People, PoseSystem
 from utils.systems.dekr_matching import enlarged, matched
 from utils.systems.dekr_rescoring import load_rescoring
+from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -275,7 +275,7 @@ def map_pictures(images: Tensor, outputs: tuple[Tensor, Tensor], targets: tuple[
     """For each image (3, H, W): beside it, predicted keypoints and centres, and the same as they should be."""
     found, wanted = outputs[0].float().cpu().numpy(), targets[0].cpu().numpy()
     return [
-        draw_maps(image, [part for maps in of_image for part in (maps[:-1], maps[-1:])])
+        draw_heatmaps(image, [part for maps in of_image for part in (maps[:-1], maps[-1:])])
         for image, *of_image in zip(images.cpu().numpy(), found, wanted)
     ]
 
@@ -285,7 +285,7 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, c
     heat = next(heat for scale, heat, _ in predict_maps(network, [image], config) if scale == 1.0)[0].cpu().numpy()
     corner, other = to_image(np.array([[0.0, 0.0], [STRIDE, STRIDE]]), image.shape[:2], config)
     kinds = {"keypoints": heat[:-1].max(0), "centres": heat[-1]}
-    return {name: on_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
+    return {name: resize_to_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
 
 
 DEKR = PoseSystem(DekrDecoder, map_pictures, ("heatmaps", "offsets"), lambda config: DIVISOR, responses)

@@ -16,8 +16,8 @@ from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.oks import oks_nms
 from data.samples.simple_baselines import centre_and_size, crop_matrix
 from utils.device import as_images, in_precision
-from utils.pictures.maps import draw_maps, on_image
 from utils.systems import Decoder, People, PoseSystem
+from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 
 ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
 LEAST_RESPONSE = 1e-6  # less has no logarithm worth looking at
@@ -172,7 +172,7 @@ def _shifts(flat: Tensor, x: Tensor, y: Tensor, size: tuple[int, int], subpixel:
 def map_pictures(images: Tensor, outputs: Tensor, targets: tuple[Tensor, ...], config: SimpleBaselinesConfig) -> list[np.ndarray]:
     """For each image (3, H, W): beside it, predicted keypoints, and the same as they should be."""
     found, wanted = outputs.float().cpu().numpy(), targets[0].cpu().numpy()
-    return [draw_maps(image, of_image) for image, *of_image in zip(images.cpu().numpy(), found, wanted)]
+    return [draw_heatmaps(image, of_image) for image, *of_image in zip(images.cpu().numpy(), found, wanted)]
 
 
 def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: SimpleBaselinesConfig) -> dict[str, np.ndarray]:
@@ -184,7 +184,7 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: 
         maps = predict_maps(network, crops, config)[0].amax(0).cpu().numpy()
         scale = size[0] / maps.shape[1]
         corner = centre - scale * np.array(maps.shape[::-1]) / 2
-        strongest = np.maximum(strongest, on_image(maps, (scale, scale), tuple(corner), image.shape[:2]))
+        strongest = np.maximum(strongest, resize_to_image(maps, (scale, scale), tuple(corner), image.shape[:2]))
     return {"keypoints": strongest}
 
 

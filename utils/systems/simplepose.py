@@ -17,8 +17,8 @@ from config.systems.simplepose import SimplePoseConfig
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
 from utils.device import as_images, in_precision
-from utils.pictures.maps import draw_maps, on_image
 from utils.systems import Decoder, People, PoseSystem
+from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 
 Size = tuple[int, int]  # height, width
 MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy): image x = (map x + 0.5) * sx - 0.5
@@ -196,7 +196,7 @@ def map_pictures(images: Tensor, outputs: list[list[Tensor]], targets: tuple[Ten
     finest, wanted = outputs[-1][0].float().cpu().numpy(), targets[0].cpu().numpy()
     kinds = (config.channels.keypoints, config.channels.limbs)
     return [
-        draw_maps(image, [maps[kind] for maps in of_image for kind in kinds])
+        draw_heatmaps(image, [maps[kind] for maps in of_image for kind in kinds])
         for image, *of_image in zip(images.cpu().numpy(), finest, wanted)
     ]
 
@@ -206,9 +206,8 @@ def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, c
     ((maps, (x, y)),) = predict_maps(network, [image], config)
     kinds = {"keypoints": maps[config.channels.keypoints], "limbs": maps[config.channels.limbs]}
     shift = (x - 1) / 2, (y - 1) / 2
-    return {
-        name: on_image(of_kind.amax(0).cpu().numpy(), (x, y), shift, image.shape[:2]) for name, of_kind in kinds.items() if len(of_kind)
-    }
+    strongest = {name: of_kind.amax(0).cpu().numpy() for name, of_kind in kinds.items() if len(of_kind)}
+    return {name: resize_to_image(values, (x, y), shift, image.shape[:2]) for name, values in strongest.items()}
 
 
 def input_multiple(config: SimplePoseConfig) -> int:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from data.people_file import PeopleFile
 from utils.evaluation.people_files import people_figures, people_in
-from utils.pictures.drawing import draw_people
 from utils.systems import PoseSystem, pose_system
 from utils.training.state import Run
 from utils.training.step import TrainingStep, batch_on
+from utils.visualize.people import draw_people
 
 
 @torch.no_grad()

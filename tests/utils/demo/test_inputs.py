@@ -12,7 +12,7 @@ from PIL import Image
 
 from config import UserError
 from utils.demo.inputs import Frames, Pictures, ahead, find_sources
-from utils.pictures import video
+from utils.visualize import video
 
 OUTPUT = Path("/nowhere/demo")
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config import load_config
-from utils.pictures.maps import draw_responses, on_image
 from utils.systems import pose_system
+from utils.visualize.heatmaps import draw_overlays, resize_to_image
 
 RECIPES = {"simplepose": "simplepose_coco_512", "dekr": "dekr_w32_coco", "simple_baselines": "simple_baselines_r50_256x192"}
 BOXES = np.array([[30.0, 20, 120, 90, 0.9], [150, 60, 80, 140, 0.5], [500, 500, 10, 10, 1]])
@@ -68,10 +68,10 @@ def test_without_a_box_there_is_nothing_to_see():
 
 def test_a_sheet():
     image = np.full((100, 120, 3), 80, np.uint8)
-    response = on_image(np.eye(25, 30, dtype=np.float32), (4, 4), (1.5, 1.5), (100, 120))
-    sheet = draw_responses(image, image, {"keypoints": response, "limbs": 0 * response})
+    response = resize_to_image(np.eye(25, 30, dtype=np.float32), (4, 4), (1.5, 1.5), (100, 120))
+    sheet = draw_overlays(image, image, {"keypoints": response, "limbs": 0 * response})
     assert sheet.shape == (100, 360, 3)
     assert (sheet[:, :120] == 80).all()
     assert sheet[80, 120 + 81, 2] > sheet[80, 120 + 20, 2] + 50, "red where it is strong"
     wide = np.zeros((50, 120, 3), np.uint8)
-    assert draw_responses(wide, wide, {"keypoints": np.zeros((50, 120))}).shape == (100, 120, 3)
+    assert draw_overlays(wide, wide, {"keypoints": np.zeros((50, 120))}).shape == (100, 120, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from config.load import load_skeleton
-from utils.pictures.drawing import draw_people, line_size, opacities, person_colour
+from utils.visualize.people import draw_people, line_size, opacities, person_color
 
 SKELETON = load_skeleton("coco17")
 GREY = 60
@@ -30,7 +30,7 @@ def width_at(picture: np.ndarray, y: int, x: int) -> int:
 
 def test_each_person_has_a_colour():
     picture = drawn(bar(50, 300), bar(150, 300), bar(250, 300))
-    assert [tuple(int(v) for v in picture[170, x]) for x in (50, 150, 250)] == [person_colour(n) for n in range(3)]
+    assert [tuple(int(v) for v in picture[170, x]) for x in (50, 150, 250)] == [person_color(n) for n in range(3)]
 
 
 def test_the_larger_the_person_the_wider_the_lines():

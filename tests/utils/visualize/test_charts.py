@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from utils.pictures.curves import Bars, Line, beside, draw_bars, draw_lines
+from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 

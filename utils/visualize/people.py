@@ -25,7 +25,7 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
     out = image.copy()
     sides = _side_colours(skeleton)
     for place, person in enumerate(keypoints):
-        colour = person_colour(place if ids is None else int(ids[place]))
+        colour = person_color(place if ids is None else int(ids[place]))
         size = line_size(person, image.shape[:2])
         points, present, opacity = _pixels(person[:, :2]), person[:, 2] > 0, opacities(person[:, 2])
         for a, b in skeleton.drawn_ends:
@@ -86,7 +86,7 @@ def _blended(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float,
     part[:] = drawn if opacity >= 1 else cv2.addWeighted(drawn, opacity, part, 1 - opacity, 0)
 
 
-def person_colour(number: int) -> Colour:
+def person_color(number: int) -> Colour:
     """BGR of the person with this number, far from those of the next ones; grey below 0."""
     if number < 0:
         return 150, 150, 150

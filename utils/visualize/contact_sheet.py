@@ -12,7 +12,7 @@ from data.images import write_image
 COLUMNS, HEIGHT = 4, 240  # pictures in a row, and their height in pixels
 
 
-class Sheet:
+class ContactSheet:
     """Thumbnails of pictures, in their order; of more than `most` only some, spread evenly over all, however many come."""
 
     def __init__(self, most: int | None = None):

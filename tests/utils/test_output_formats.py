@@ -14,7 +14,7 @@ from pycocotools.coco import COCO as CocoFile
 
 from config import UserError
 from config.load import load_skeleton
-from utils.interchange import (
+from utils.output_formats import (
     COCO,
     OPENPOSE,
     coco_results,
