@@ -46,7 +46,7 @@ from config import Config, UserError, load_config
 from config.errors import at_least, run_script
 from config.load import with_overrides
 from data.coco_masks_hdf5 import build_hdf5
-from data.samples import TrainingSet, collate, samples_of
+from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from data.targets import targets_of
 from utils.device import default_device
@@ -107,7 +107,7 @@ def building_seconds(annotations: Path, images: Path, output: Path, config: Conf
     return found[1:] or found  # the first one also loads what it needs
 
 
-def figures(dataset: TrainingSet, config: Config, count: int, rounds: int, building: list[float], size: int) -> list[str]:
+def figures(dataset: MixedDataset, config: Config, count: int, rounds: int, building: list[float], size: int) -> list[str]:
     """Table of the figures. building: seconds of each round; size: bytes of the people file."""
     alone, spent, floor = OpenCvAlone(dataset, count), [], []
     for round_number in range(1, rounds + 1):
@@ -131,7 +131,7 @@ def rates(seconds: Sequence[float]) -> list[str]:
     return [f"{1 / np.median(seconds):.1f}", f"{1 / min(seconds):.1f}"]
 
 
-def stages(dataset: TrainingSet, config: Config, count: int, rounds: int) -> list[str]:
+def stages(dataset: MixedDataset, config: Config, count: int, rounds: int) -> list[str]:
     """Table of a sample's processor time."""
     alone, found, floor = OpenCvAlone(dataset, count), defaultdict(list), []
     for round_number in range(1, rounds + 1):
@@ -152,7 +152,7 @@ def stages(dataset: TrainingSet, config: Config, count: int, rounds: int) -> lis
     return table(["ms a sample", "median", "best", "OpenCV alone, best"], rows)
 
 
-def drawing(dataset: TrainingSet, config: Config, rounds: int, device: torch.device) -> list[str]:
+def drawing(dataset: MixedDataset, config: Config, rounds: int, device: torch.device) -> list[str]:
     """Table of what the device does to a batch that was sent to it; by the clock."""
     batch = collate([dataset[0, number] for number in range(TARGETS)])
     work = {
@@ -186,7 +186,7 @@ def differences(path: Path, own: Config, device: torch.device, count: int = 64) 
     for system, recipe in RECIPES.items():
         config = own if system == own.system else load_config(recipe)
         try:
-            dataset = TrainingSet([path], config, samples_of(config), augment=True)
+            dataset = MixedDataset([path], config, augment=True)
         except UserError as error:  # people with other keypoints than the recipe's
             note(f"{recipe}: {error}")
             continue
@@ -209,7 +209,7 @@ def repeating_loader(path: Path, config: Config, batches: int) -> tuple[DataLoad
 
     Returns also how many samples of the epoch count as taken, so that it has exactly these.
     """
-    dataset = TrainingSet([path], config, samples_of(config), augment=True)
+    dataset = MixedDataset([path], config, augment=True)
     wanted, world = batches * config.train.batch_size, World("none", default_device("cpu"))
     total = -(-wanted // len(dataset)) * len(dataset)
     order = EpochBatches([total], None, config.train.batch_size, world, config.train.seed, block=config.data.shuffle_block)
@@ -314,7 +314,7 @@ def measure(options: argparse.Namespace, config: Config, device: torch.device, f
         parts["workers"] = loaders(path, config, options.workers, options.batches, options.rounds)
     if "training" in options.parts:
         parts["training"] = waiting(path, config, options.workers, options.steps, options.rounds, device)
-    dataset = TrainingSet([path], config, samples_of(config), augment=True)
+    dataset = MixedDataset([path], config, augment=True)
     one_pass(dataset, 0, options.samples, config.train.batch_size)
     with one_thread():
         if "figures" in options.parts:

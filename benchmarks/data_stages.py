@@ -15,9 +15,10 @@ import cv2
 import numpy as np
 
 from config import Config
+from config.systems import SYSTEMS
 from data import people_file
+from data.datasets import MixedDataset, collate
 from data.people_file import PeopleFile
-from data.samples import TrainingSet, collate, samples_of
 
 # Functions of PeopleFile, of data/people_file.py and of the systems' samples, by what they do. All else is REST
 STAGES = {
@@ -30,7 +31,7 @@ STAGES = {
 REST = "joints and chance"
 
 
-def one_pass(dataset: TrainingSet, epoch: int, count: int, size: int, gather: Callable = collate) -> None:
+def one_pass(dataset: MixedDataset, epoch: int, count: int, size: int, gather: Callable = collate) -> None:
     """Make batches of so many samples from all over the set, as an epoch augments them; of a small set, each several times."""
     drawn = np.resize(np.random.default_rng(epoch).permutation(len(dataset)), count)
     numbers = (drawn + np.arange(count) // len(dataset) * len(dataset)).tolist()
@@ -41,7 +42,7 @@ def one_pass(dataset: TrainingSet, epoch: int, count: int, size: int, gather: Ca
 class OpenCvAlone:
     """What OpenCV has to do for the samples of a pass, and nothing else: files decoded, three channels warped once."""
 
-    def __init__(self, dataset: TrainingSet, count: int):
+    def __init__(self, dataset: MixedDataset, count: int):
         self.files: list[np.ndarray] = []
         self.warps: list[tuple[np.ndarray, tuple[int, int]]] = []  # matrix, width and height
         decode, warp = people_file.decode_image, cv2.warpAffine
@@ -103,11 +104,11 @@ class Stopwatch:
     @contextmanager
     def watching(self, config: Config) -> Iterator[None]:
         """Within, the functions of STAGES are timed wherever a sample's way finds them."""
-        samples = samples_of(config)
+        samples = SYSTEMS[config.system].load("dataset")
         with ExitStack() as changed:
             for place in (people_file, PeopleFile, sys.modules[samples.__module__], samples):
                 for stage, names in STAGES.items():
                     for name in names & vars(place).keys():
                         changed.enter_context(patch.object(place, name, self.around(stage, getattr(place, name))))
-            changed.enter_context(patch.object(TrainingSet, "__getitem__", self.around(REST, TrainingSet.__getitem__)))
+            changed.enter_context(patch.object(MixedDataset, "__getitem__", self.around(REST, MixedDataset.__getitem__)))
             yield

@@ -28,9 +28,9 @@ from config import Config, UserError, load_config
 from config.errors import run_script
 from config.skeleton import UNLABELLED
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simplepose import MIN_AREA, MIN_DISTANCE, MIN_KEYPOINTS, main_people
 from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.people_file import PeopleFile
-from data.samples.simplepose import MIN_AREA, MIN_DISTANCE, MIN_KEYPOINTS, main_people
 from data.targets import render_targets
 from utils.assignment import assign_people
 from utils.systems.simplepose import predict_maps, resized_size

@@ -13,8 +13,8 @@ from benchmarks.reference import ROOT, Difference, fill_weights, filled, largest
 from config import Config, load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.dekr import Augmentation, DekrDataset, crop_matrix
 from data.people_file import PeopleFile
-from data.samples.dekr import Augmentation, DekrSamples, crop_matrix
 from data.targets.dekr import render_targets
 from losses import build_loss
 from models import build_model
@@ -107,7 +107,7 @@ def sample_differences(shared: Path) -> list[Difference]:
     with tempfile.TemporaryDirectory() as folder, np.load(shared / "fixtures" / "dekr_samples.npz") as record:
         path = Path(folder) / "train.h5"
         build_hdf5(annotations, coco / "train2017", path, config.skeleton, workers=1)
-        samples = DekrSamples(PeopleFile(path, config.skeleton), config)
+        samples = DekrDataset(PeopleFile(path, config.skeleton), config)
         for number, case in enumerate(json.loads(str(record["cases"]))):
             reference = {name.partition("_")[2]: record[name] for name in record.files if name.startswith(f"case{number}_")}
             index = int(np.flatnonzero(samples.people.image_ids == ids[case["file"]])[0])
@@ -116,7 +116,7 @@ def sample_differences(shared: Path) -> list[Difference]:
     return differences
 
 
-def _case_differences(place: str, samples: DekrSamples, index: int, augmentation: Augmentation, reference: dict) -> list[Difference]:
+def _case_differences(place: str, samples: DekrDataset, index: int, augmentation: Augmentation, reference: dict) -> list[Difference]:
     size, side = tuple(samples.people.sizes[index].tolist()), samples.config.data.input_size[0]
     _, mask, joints, sizes = samples.crop(index, augmentation)
     known = (reference["joints"][:, :-1, 2] > 0).any(1)  # on record are people without keypoints too, whom nothing is drawn of

@@ -12,9 +12,9 @@ import torch
 from benchmarks.reference import ROOT, Difference, filled, largest
 from config import Config, load_config
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simple_baselines import Augmentation, SimpleBaselinesDataset, centre_and_size, crop_matrix
 from data.oks import oks_nms
 from data.people_file import PeopleFile
-from data.samples.simple_baselines import Augmentation, SimpleBaselinesSamples, centre_and_size, crop_matrix
 from data.targets.simple_baselines import render_targets
 from losses import build_loss
 from models import build_model
@@ -85,7 +85,7 @@ def sample_differences(shared: Path) -> list[Difference]:
         build_hdf5(annotations, coco / "train2017", path, config_of("r50_256x192").skeleton, workers=1)
         for number, case in enumerate(json.loads(str(record["cases"]))):
             config = config_of("r50_384x288" if case["input_size"] == [384, 288] else "r50_256x192")
-            samples = SimpleBaselinesSamples(PeopleFile(path, config.skeleton), config)
+            samples = SimpleBaselinesDataset(PeopleFile(path, config.skeleton), config)
             reference = {name.partition("_")[2]: record[name] for name in record.files if name.startswith(f"case{number}_")}
             index = _sample_of(samples, people[case["annotation"]])
             augmentation = Augmentation(case["scale"], case["rotation"], case["flip"])
@@ -93,14 +93,14 @@ def sample_differences(shared: Path) -> list[Difference]:
     return differences
 
 
-def _sample_of(samples: SimpleBaselinesSamples, annotation: dict) -> int:
+def _sample_of(samples: SimpleBaselinesDataset, annotation: dict) -> int:
     in_image = samples.people.image_ids[samples.image_of] == annotation["image_id"]
     boxes = samples.people.boxes[samples.chosen]
     return int(np.flatnonzero(in_image & np.isclose(boxes, annotation["bbox"], atol=1e-3).all(1))[0])
 
 
 def _case_differences(
-    place: str, samples: SimpleBaselinesSamples, index: int, augmentation: Augmentation, reference: dict
+    place: str, samples: SimpleBaselinesDataset, index: int, augmentation: Augmentation, reference: dict
 ) -> list[Difference]:
     image, joints, labelled = samples.crop(index, augmentation)
     heatmap, weight = render_targets(joints, labelled, image.shape[:2], samples.config)

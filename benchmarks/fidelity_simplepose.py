@@ -12,8 +12,8 @@ import torch
 from benchmarks.reference import ROOT, Difference, filled, largest
 from config import UserError, load_config
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simplepose import SimplePoseDataset
 from data.people_file import PeopleFile
-from data.samples.simplepose import SimplePoseSamples
 from data.targets import render_targets
 from data.transforms import Augmentation, affine_matrix
 from losses import build_loss
@@ -77,7 +77,7 @@ def sample_differences(shared: Path) -> list[Difference]:
     with tempfile.TemporaryDirectory() as folder, np.load(shared / "fixtures" / "simplepose_targets.npz") as record:
         path = Path(folder) / "train.h5"
         build_hdf5(annotations, coco / "train2017", path, config.skeleton, workers=1)
-        samples = SimplePoseSamples(PeopleFile(path, config.skeleton), config)
+        samples = SimplePoseDataset(PeopleFile(path, config.skeleton), config)
         for number, case in enumerate(json.loads(str(record["cases"]))):
             index = _sample_of(samples, case["image_id"], boxes[case["image_id"]][case["people_index"]])
             reference = {name.partition("_")[2]: record[name] for name in record.files if name.startswith(f"case{number}_")}
@@ -85,7 +85,7 @@ def sample_differences(shared: Path) -> list[Difference]:
     return differences
 
 
-def _sample_of(samples: SimplePoseSamples, image_id: int, box: list[float]) -> int:
+def _sample_of(samples: SimplePoseDataset, image_id: int, box: list[float]) -> int:
     ids = samples.people.image_ids[samples.image_of]
     found = [index for index in np.flatnonzero(ids == image_id).tolist() if np.allclose(samples.joints_and_box(index)[1], box)]
     if len(found) != 1:
@@ -93,7 +93,7 @@ def _sample_of(samples: SimplePoseSamples, image_id: int, box: list[float]) -> i
     return found[0]
 
 
-def _case_differences(place: str, samples: SimplePoseSamples, index: int, case: dict, reference: dict) -> list[Difference]:
+def _case_differences(place: str, samples: SimplePoseDataset, index: int, case: dict, reference: dict) -> list[Difference]:
     augmentation = Augmentation(case["flip"], case["degree"], tuple(case["shift"]), case["scale"])
     config, (source, box) = samples.config, samples.joints_and_box(index)
     _, joints, *masks = samples.crop(index, augmentation)

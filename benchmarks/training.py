@@ -38,7 +38,7 @@ from config import Config, UserError, load_config
 from config.errors import at_least, run_script
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.samples import TrainingSet, collate, samples_of
+from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from losses import build_loss
 from models import build_model
@@ -157,7 +157,7 @@ def drawn_batch(config: Config, size: int, folder: Path) -> list[Tensor]:
     """A batch of the system's own training samples, images first, of drawn people."""
     annotations = write_synthetic(folder, PICTURES, seed=1, size=SIZE)
     build_hdf5(annotations, folder / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
-    samples = TrainingSet([folder / "people.h5"], config, samples_of(config), augment=True)
+    samples = MixedDataset([folder / "people.h5"], config, augment=True)
     return collate([samples[0, number] for number in range(size)])
 
 

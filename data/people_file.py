@@ -1,7 +1,7 @@
 """The people file: what was annotated, for every pose system and data set, in one HDF5 file that `data/coco_masks_hdf5.py` builds.
 
 Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. Which
-samples are made of it is each system's own affair (`data/samples`). What is inside, for N images with a person in them and P people:
+samples are made of it is each system's own affair (`data/datasets`). What is inside, for N images with a person in them and P people:
 
     images/bytes    (B,) of each image its own file, then packed masks of people, people without keypoints and crowd regions, which are
                     empty where there is nobody, and not there at all where the data set has no outlines

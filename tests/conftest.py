@@ -23,8 +23,8 @@ from places import ROOT, SHARED
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simplepose import SimplePoseDataset
 from data.people_file import PeopleFile
-from data.samples.simplepose import SimplePoseSamples
 from data.synthetic import write_synthetic
 from utils.distributed import World
 from utils.training.trainer import train
@@ -91,7 +91,7 @@ def hdf5(annotations, images) -> Path:
 def samples(hdf5) -> int:
     """How many samples the training file holds."""
     config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
-    return len(SimplePoseSamples(PeopleFile(hdf5, config.skeleton), config))
+    return len(SimplePoseDataset(PeopleFile(hdf5, config.skeleton), config))
 
 
 @pytest.fixture(scope="session")

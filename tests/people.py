@@ -17,9 +17,9 @@ from config.load import load_skeleton
 from config.skeleton import UNLABELLED
 from config.systems.simplepose import AugmentationConfig
 from data.coco_masks_hdf5 import Built, build_hdf5
+from data.datasets import PoseDataset, collate
 from data.formats.coco import annotated_joints, keypoint_category, load_coco
 from data.people_file import PeopleFile
-from data.samples import Samples, collate
 from utils.training.step import batch_on
 
 SKELETON = load_skeleton("coco")
@@ -137,9 +137,9 @@ def crowd_file(annotations: Path, path: Path) -> Path:
     return path
 
 
-def drawn_sample(samples: Samples, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
+def drawn_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
     """A sample's image (3, H, W) float32 and its targets, as the network and the loss get them, in a batch of one."""
-    return tuple(tensor[0] for tensor in batch_on(CPU, collate([samples.sample(index, rng)]), config))
+    return tuple(tensor[0] for tensor in batch_on(CPU, collate([samples.get(index, rng)]), config))
 
 
 def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:

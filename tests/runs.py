@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from config import load_config
-from data.samples import TrainingSet
+from data.datasets import MixedDataset
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import read_checkpoint
@@ -110,18 +110,18 @@ def stopped_after(steps: int, work: Callable[[], None]) -> None:
 @contextmanager
 def samples_taken() -> Iterator[list[int]]:
     """Within, the numbers of the training samples that are read by this process."""
-    taken, sample = [], TrainingSet.__getitem__
+    taken, sample = [], MixedDataset.__getitem__
 
-    def noted(self: TrainingSet, item: tuple[int, int]) -> tuple:
+    def noted(self: MixedDataset, item: tuple[int, int]) -> tuple:
         if self.augment:
             taken.append(item[1])
         return sample(self, item)
 
-    TrainingSet.__getitem__ = noted
+    MixedDataset.__getitem__ = noted
     try:
         yield taken
     finally:
-        TrainingSet.__getitem__ = sample
+        MixedDataset.__getitem__ = sample
 
 
 @contextmanager

@@ -22,8 +22,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.dekr import DekrDataset
 from data.images import read_image
-from data.samples.dekr import DekrSamples
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import read_checkpoint
 from utils.distributed import World
@@ -85,9 +85,9 @@ def crowded(annotations, images, tmp_path_factory) -> tuple[Path, Path]:
 
 def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, dekr, tmp_path, monkeypatch):
     """In the middle of the second epoch."""
-    taken, sample = [], DekrSamples.sample
+    taken, sample = [], DekrDataset.get
 
-    def interrupted(self: DekrSamples, index: int, rng: np.random.Generator | None) -> tuple:
+    def interrupted(self: DekrDataset, index: int, rng: np.random.Generator | None) -> tuple:
         taken.append(rng is None)
         if taken.count(False) == 11:
             os.kill(os.getpid(), signal.SIGINT)
@@ -95,7 +95,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, dekr, 
 
     command = ("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto")
     with monkeypatch.context() as patched:
-        patched.setattr(DekrSamples, "sample", interrupted)
+        patched.setattr(DekrDataset, "get", interrupted)
         status, _, err = run(*command)
     assert (status, "interrupted in epoch 2; all up to step " in err) == (130, True), err
     ended = run(*command)

@@ -18,7 +18,7 @@ from places import ROOT
 
 from config import UserError
 from config.errors import run_script
-from data.samples import TrainingSet
+from data.datasets import MixedDataset
 
 BUILD = "data/coco_masks_hdf5.py"
 
@@ -114,7 +114,7 @@ def test_an_error_in_a_loader_process_is_one_line_too(run, tiny, tmp_path, monke
     def broken(self, index):
         raise UserError(f"sample {index}: cannot be decoded")
 
-    monkeypatch.setattr(TrainingSet, "__getitem__", broken)
+    monkeypatch.setattr(MixedDataset, "__getitem__", broken)
     status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "data.workers=1")
     assert (status, err.count("\n")) == (2, 1), err
     assert err.startswith("error: sample "), err

@@ -23,8 +23,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simple_baselines import SimpleBaselinesDataset
 from data.images import read_image
-from data.samples.simple_baselines import SimpleBaselinesSamples
 from utils.checkpoint import read_checkpoint
 from utils.distributed import World
 from utils.inference import PoseEstimator
@@ -80,9 +80,9 @@ def test_loss_falls_and_is_watched(recipe, top_down):
 
 def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, top_down, tmp_path, monkeypatch):
     """In the middle of the second epoch."""
-    taken, sample = [], SimpleBaselinesSamples.sample
+    taken, sample = [], SimpleBaselinesDataset.get
 
-    def interrupted(self: SimpleBaselinesSamples, index: int, rng: np.random.Generator | None) -> tuple:
+    def interrupted(self: SimpleBaselinesDataset, index: int, rng: np.random.Generator | None) -> tuple:
         taken.append(rng is None)
         if taken.count(False) == len(self) + 5:
             os.kill(os.getpid(), signal.SIGINT)
@@ -90,7 +90,7 @@ def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, top_do
 
     command = ("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto")
     with monkeypatch.context() as patched:
-        patched.setattr(SimpleBaselinesSamples, "sample", interrupted)
+        patched.setattr(SimpleBaselinesDataset, "get", interrupted)
         status, _, err = run(*command)
     assert (status, "interrupted in epoch 2; all up to step " in err) == (130, True), err
     ended = run(*command)

@@ -54,7 +54,7 @@ def batch_targets(config: TinyConfig, device: torch.device, joints: Tensor, labe
     return torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, labelled.to(device)
 
 
-class TinySamples:
+class TinyDataset:
     """One sample an image: all of it, and whoever has most keypoints in it."""
 
     def __init__(self, people: PeopleFile, config: TinyConfig):
@@ -66,7 +66,7 @@ class TinySamples:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
+    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
         """The image (H, W, 3) uint8, its joints (K, 3) in input pixels, and which keypoints are labelled (K,)."""
         number, row = self.chosen[index]
         image, joints, size = self.people.image(number), self.people.joints(np.array([row]))[0], self.config.data.input_size
@@ -169,7 +169,7 @@ def pictures(images: Tensor, heatmaps: Tensor, targets: tuple[Tensor, ...], conf
 SYSTEM = PoseSystem(TinyDecoder, pictures)
 PARTS = Parts(
     config="tiny_system:TinyConfig",
-    samples="tiny_system:TinySamples",
+    dataset="tiny_system:TinyDataset",
     targets="tiny_system:batch_targets",
     model="tiny_system:TinyNetwork",
     loss="tiny_system:TinyLoss",

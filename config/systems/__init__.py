@@ -12,13 +12,13 @@ class Parts:
     """Where the parts of a system are, as "module:name"; imported when asked for, so that none waits for another's libraries."""
 
     config: str  # a subclass of config.Config
-    samples: str  # PeopleFile, Config -> data.samples.Samples: how a training sample is cut
+    dataset: str  # PeopleFile, Config -> data.datasets.PoseDataset: how a training sample is cut
     targets: str  # data.targets.BatchTargets: what the network should answer to a batch of them
     model: str  # Config -> nn.Module
     loss: str  # Config -> nn.Module
     system: str  # a utils.systems.PoseSystem
 
-    def load(self, part: Literal["config", "samples", "targets", "model", "loss", "system"]) -> Any:
+    def load(self, part: Literal["config", "dataset", "targets", "model", "loss", "system"]) -> Any:
         """The part itself."""
         return resolve_name(getattr(self, part))
 
@@ -27,7 +27,7 @@ class Parts:
 SYSTEMS = {
     "simplepose": Parts(
         config="config.systems.simplepose:SimplePoseConfig",
-        samples="data.samples.simplepose:SimplePoseSamples",
+        dataset="data.datasets.simplepose:SimplePoseDataset",
         targets="data.targets.simplepose:batch_targets",
         model="models.imhn:IMHN.from_config",
         loss="losses.focal_l2:FocalL2.from_config",
@@ -35,7 +35,7 @@ SYSTEMS = {
     ),
     "dekr": Parts(
         config="config.systems.dekr:DekrConfig",
-        samples="data.samples.dekr:DekrSamples",
+        dataset="data.datasets.dekr:DekrDataset",
         targets="data.targets.dekr:batch_targets",
         model="models.dekr:DEKR.from_config",
         loss="losses.dekr:DekrLoss.from_config",
@@ -43,7 +43,7 @@ SYSTEMS = {
     ),
     "simple_baselines": Parts(
         config="config.systems.simple_baselines:SimpleBaselinesConfig",
-        samples="data.samples.simple_baselines:SimpleBaselinesSamples",
+        dataset="data.datasets.simple_baselines:SimpleBaselinesDataset",
         targets="data.targets.simple_baselines:batch_targets",
         model="models.simple_baselines:SimpleBaselines.from_config",
         loss="losses.simple_baselines:SimpleBaselinesLoss.from_config",

@@ -18,12 +18,12 @@ from config.errors import at_least, run_script
 from config.files import existing_file
 from config.load import known_skeletons, load_skeleton
 from config.progress import track
+from data.datasets import build_dataset
 from data.images import encode_image, write_image
 from data.inspect import report
 from data.inspect.sheet import drawing, row, stacked
 from data.inspect.suspects import Suspect, find_suspects, read_files
 from data.people_file import PeopleFile
-from data.samples import samples_of
 
 COLUMNS = 3  # of photographs alone
 
@@ -60,7 +60,7 @@ def draw_sheet(people: PeopleFile, config: Config | None, found: dict[str, list[
     if config is None:
         of_image: dict[int, list[int]] = {number: [] for number in range(len(people))}
     else:
-        samples = samples_of(config)(people, config)
+        samples = build_dataset(people, config)
         draw = drawing(samples, config)
         numbers = {int(image_id): number for number, image_id in reversed(list(enumerate(people.image_ids)))}
         of_image = {}
@@ -86,7 +86,7 @@ def inspect(path: Path, config: Config | None, skeleton: Skeleton, output: Path 
     digests, sizes = read_files(people)
     lines = report.counts(people, sizes)
     if config is not None:
-        lines.append(f"samples          {len(samples_of(config)(people, config)):,} of the system {config.system!r}")
+        lines.append(f"samples          {len(build_dataset(people, config)):,} of the system {config.system!r}")
     print(report.titled(str(path), lines))
     print(report.titled("keypoints of people who have any: # visible, - labelled but hidden", report.keypoints(people)))
     print(report.titled("heights of people's boxes, pixels", report.heights(people)))

@@ -1,6 +1,6 @@
 """A sheet of samples: the photograph with all that is annotated in it, and what a pose system makes of it, plain and augmented.
 
-Of a system only what `data.samples` promises is known. Colours: left-right pairs are orange and blue, as everywhere; the rest is below.
+Of a system only what `data.datasets` promises is known. Colours: left-right pairs are orange and blue, as everywhere; the rest is below.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import torch
 
 from config import Config, Skeleton
 from config.skeleton import UNLABELLED, VISIBLE
+from data.datasets import PoseDataset, collate
 from data.inspect.suspects import Suspect
 from data.people_file import PeopleFile, unpack_mask
-from data.samples import Samples, collate
 from data.targets import targets_of
 
 Drawn = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
@@ -69,12 +69,12 @@ def _draw_person(out: np.ndarray, points: np.ndarray, v: np.ndarray, skeleton: S
         cv2.circle(out, pixels[k].tolist(), size, colours[k], -1 if v[k] == VISIBLE else 1, cv2.LINE_AA)
 
 
-def drawing(samples: Samples, config: Config) -> Callable[[int, np.random.Generator | None], Drawn]:
+def drawing(samples: PoseDataset, config: Config) -> Callable[[int, np.random.Generator | None], Drawn]:
     """How a sample is drawn, by its number, augmented where there is a generator."""
     targets = targets_of(config)
 
     def draw(index: int, rng: np.random.Generator | None) -> Drawn:
-        image, *annotated = collate([samples.sample(index, rng)])
+        image, *annotated = collate([samples.get(index, rng)])
         return image[0].numpy(), *(target[0].numpy() for target in targets(config, torch.device("cpu"), *annotated))
 
     return draw

@@ -13,7 +13,7 @@ from places import ROOT
 from benchmarks.data import STAGES, differences, largest_difference, loading, memory, repeating_loader
 from benchmarks.data_stages import REST, OpenCvAlone, Stopwatch, one_pass
 from config import load_config
-from data.samples import TrainingSet, samples_of
+from data.datasets import MixedDataset
 from data.targets import targets_of
 from utils.training.loader import begin_epoch
 
@@ -83,7 +83,7 @@ def test_people_are_drawn_where_none_are_named(run, tiny):
 def test_stages_that_a_system_has(recipe, hdf5):
     """All of a sample's time is some stage's; afterwards nothing is timed any more."""
     config = load_config(ROOT / "config" / f"{recipe}.yaml")
-    dataset, watch = TrainingSet([hdf5], config, samples_of(config), augment=True), Stopwatch()
+    dataset, watch = MixedDataset([hdf5], config, augment=True), Stopwatch()
     with watch.watching(config):
         one_pass(dataset, 0, 3, 3)
     masks = {"masks"} & set(STAGES) if recipe.startswith("dekr") else set()
@@ -107,7 +107,7 @@ def test_what_a_stage_calls_for_is_not_its_own():
 
 def test_opencv_does_each_sample_once(hdf5, tiny):
     config = load_config(tiny)
-    dataset = TrainingSet([hdf5], config, samples_of(config), augment=True)
+    dataset = MixedDataset([hdf5], config, augment=True)
     alone = OpenCvAlone(dataset, 2 * len(dataset))
     assert len(alone.files) == len(alone.warps) == 2 * len(dataset)
     assert all(size == (64, 64) for _, size in alone.warps)

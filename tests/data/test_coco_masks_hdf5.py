@@ -13,9 +13,8 @@ from pycocotools import mask as coco_mask
 from config import UserError, load_config
 from config.skeleton import Skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets import MixedDataset, collate
 from data.people_file import PeopleFile, unpack_mask
-from data.samples import TrainingSet, collate
-from data.samples.simplepose import SimplePoseSamples
 from utils.training.step import batch_on
 
 
@@ -26,7 +25,7 @@ def test_coco_mini(shared, tmp_path, split, images, samples):
     assert (built.images, built.left_out, built.boxed) == (images, [], [])
     assert out.stat().st_size < images * 640 * 480 * 5 / 5  # a fifth of raw pixels and two masks
     config = load_config("config/simplepose_coco_512.yaml")
-    samples_found = TrainingSet([out], config, SimplePoseSamples, augment=True)
+    samples_found = MixedDataset([out], config, augment=True)
     assert len(samples_found) == samples
     some = [batch_on(CPU, collate([samples_found[0, i]]), config) for i in (0, samples - 1)]
     for image, heatmaps, miss, known in ([tensor[0] for tensor in batch] for batch in some):

@@ -19,12 +19,12 @@ from config import load_config
 from config.load import load_skeleton
 from config.systems import SYSTEMS
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets import build_dataset
 from data.images import read_image
 from data.inspect import report
 from data.inspect.sheet import FIRST, SECOND, SIDE, WRONG, annotated, drawing, sample_panels, strength
 from data.inspect.suspects import find_suspects, read_files, sided_pairs
 from data.people_file import PeopleFile
-from data.samples import samples_of
 
 SCRIPT = "data/inspect/__main__.py"
 # Somebody who looks at us, x and y in percent of the height, and the width, of a box half as wide as high: nose, eyes, ears, ...
@@ -157,7 +157,7 @@ def recipe(hdf5, tmp_path, tiny, monkeypatch) -> Callable[[str], Path]:
 @pytest.mark.parametrize(("system", "maps"), [("simplepose", 2), ("dekr", 4), ("simple_baselines", 1), ("tiny", 1)])
 def test_sheet_of_every_system(run, hdf5, tmp_path, recipe, system, maps):
     config = load_config(recipe(system))
-    samples = samples_of(config)(PeopleFile(hdf5, config.skeleton), config)
+    samples = build_dataset(PeopleFile(hdf5, config.skeleton), config)
     sheets = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         ended = run(SCRIPT, hdf5, "--config", recipe(system), "--output", tmp_path / f"{name}.png", "--count", 3, "--seed", seed)

@@ -9,8 +9,8 @@ from people import CPU, build, drawn_sample, person
 from places import ROOT
 
 from config import load_config
+from data.datasets import build_dataset, collate
 from data.people_file import PeopleFile
-from data.samples import collate, samples_of
 from data.targets import targets_of
 
 RECIPES = ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")
@@ -28,11 +28,11 @@ def samples(config, tmp_path):
     """Of pictures with one to four people, some hidden or not labelled."""
     crowd = person(20, 20, iscrowd=1)
     build(tmp_path, [person(30, 20), person(70, 40), person(90, 10, visible=3), person(10, 60)], [person(50, 30)], [person(0, 0), crowd])
-    return samples_of(config)(PeopleFile(tmp_path / "out.h5", config.skeleton), config)
+    return build_dataset(PeopleFile(tmp_path / "out.h5", config.skeleton), config)
 
 
 def some(samples) -> list[tuple[torch.Tensor, ...]]:
-    return [samples.sample(n, np.random.default_rng(n)) for n in range(len(samples))]
+    return [samples.get(n, np.random.default_rng(n)) for n in range(len(samples))]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -56,7 +56,7 @@ def test_mixed_precision_draws_the_same(config, samples):
 
 def test_those_that_fill_a_batch_up_are_nobody(config, samples):
     """Samples of few people are as if they had been alone, whoever is in the others."""
-    one, several = samples.sample(len(samples) - 1, None), samples.sample(0, None)
+    one, several = samples.get(len(samples) - 1, None), samples.get(0, None)
     with_others = targets_of(config)(config, CPU, *collate([one, several])[1:])
     alone = targets_of(config)(config, CPU, *collate([one])[1:])
     assert all(torch.equal(both[:1], single) for both, single in zip(with_others, alone))

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from config import Config
-from data.samples import collate
+from data.datasets import collate
 from utils.distributed import World
 from utils.training.curves import memory_peak
 from utils.training.frozen import train_mode

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
-from data.samples import collate
+from data.datasets import collate
 from utils.distributed import World
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -28,7 +28,7 @@ AHEAD = 4  # batches that each process has ready: one large photograph must not 
 
 
 class EpochBatches:
-    """Batches of items of a `TrainingSet` for one process, shuffled by seed and epoch: what is left of the epoch after `taken` samples.
+    """Batches of items of a `MixedDataset` for one process, shuffled by seed and epoch: what is left of the epoch after `taken` samples.
 
     sizes: samples of each training file. weights: of each file, its share of an epoch; None: every sample once. accumulate: batches of
     an optimizer step. block: see `shuffled`.
@@ -69,7 +69,7 @@ class EpochBatches:
 
 
 def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequence[float] | None, block: int | None = None) -> np.ndarray:
-    """(N,) numbers of an epoch's samples, N = sum(sizes), in the order of their turn; see `data.samples.TrainingSet` for the numbers.
+    """(N,) numbers of an epoch's samples, N = sum(sizes), in the order of their turn; see `data.datasets.MixedDataset` for the numbers.
 
     With weights each file gets its share of the N: some of its samples, none twice, or all of them several times, drawn anew each time.
     block: see `shuffled`.

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from data.samples import TrainingSet, samples_of
+from data.datasets import MixedDataset
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import init_weights, load_backbone, load_weights
@@ -28,12 +28,12 @@ from utils.training.step import TrainingStep
 
 def build_loaders(config: Config, world: World) -> tuple[DataLoader, DataLoader]:
     """Training samples in this process's share of each epoch, and its share of the validation samples, in batches."""
-    settings, samples = config.train, samples_of(config)
+    settings = config.train
     for key, files in (("train", config.data.train_files), ("val", config.data.val_files)):
         if not files:
             raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
-    train_set = TrainingSet(config.data.train_files, config, samples, augment=True)
-    val_set = TrainingSet(config.data.val_files, config, samples, augment=False)
+    train_set = MixedDataset(config.data.train_files, config, augment=True)
+    val_set = MixedDataset(config.data.val_files, config, augment=False)
     weights, size = config.data.train_weights, settings.batch_size
     batches = EpochBatches(train_set.sizes, weights, size, world, settings.seed, settings.accumulate, config.data.shuffle_block)
     val_batches = [[(0, n) for n in range(i, min(i + size, len(val_set)))] for i in range(0, len(val_set), size)][world.rank :: world.size]

@@ -1,6 +1,6 @@
 """Chance: one seed fixes a run, and a run goes on with the numbers that would have come.
 
-Samples and their order draw from generators of their own, which follow from seed, epoch and sample (`data.samples`,
+Samples and their order draw from generators of their own, which follow from seed, epoch and sample (`data.datasets`,
 `utils.training.loader`). The states here are those of what draws from the libraries' common generators, such as a dropout.
 """
 

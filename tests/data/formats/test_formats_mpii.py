@@ -14,10 +14,10 @@ from config import UserError, load_config
 from config.load import load_skeleton
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
 from data.formats import load_annotations
 from data.formats.mpii import KEYPOINTS, annotated_truth, is_mpii, load_truth
 from data.people_file import PeopleFile
-from data.samples.simple_baselines import SimpleBaselinesSamples, centre_and_size
 
 BUILD = "data/coco_masks_hdf5.py"
 SKELETON = load_skeleton("mpii")
@@ -87,7 +87,7 @@ def test_training_can_cut_people_out_as_published(people, images, tmp_path):
     build_hdf5(write_list(tmp_path / "a.json", large), images, tmp_path / "out.h5", SKELETON, workers=1)
     overrides = ["skeleton=mpii", "data.input_size=[256, 256]", "data.clean_boxes=false"]
     config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml", overrides)
-    samples = SimpleBaselinesSamples(PeopleFile(tmp_path / "out.h5", SKELETON), config)
+    samples = SimpleBaselinesDataset(PeopleFile(tmp_path / "out.h5", SKELETON), config)
     centres, sizes = centre_and_size(samples.boxes[samples.chosen], config.data.input_size)
     np.testing.assert_allclose(np.column_stack([centres, sizes[:, 0]]), [published_crop(person) for person in large], rtol=1e-6)
     np.testing.assert_allclose(sizes[:, 0], sizes[:, 1])

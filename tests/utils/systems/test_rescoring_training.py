@@ -18,11 +18,11 @@ from config import UserError
 from config.load import load_skeleton
 from config.skeleton import Skeleton
 from config.systems import SYSTEMS
-from data.samples.dekr_rescoring import FoundPoses, read_poses, write_poses
 from models import build_model
 from models.dekr_rescoring import RescoringNet, rescored
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.systems.dekr_rescoring import load_rescoring, save_rescoring
+from utils.systems.dekr_rescoring.poses import FoundPoses, read_poses, write_poses
 from utils.systems.dekr_rescoring.train import held_out, train_rescoring
 from utils.systems.simplepose import SimplePoseDecoder
 

@@ -20,7 +20,7 @@ from places import ROOT
 from runs import ALONE, EQUAL, STEADY, fresh_run, points, random_batch, same, samples_taken, weights
 
 from config import UserError, load_config
-from data.samples import TrainingSet, samples_of
+from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
 from utils.distributed import World
 from utils.systems import pose_system
@@ -99,7 +99,7 @@ def test_several_dropped_steps_stop_all_and_name_the_images(outcome, tiny):
         assert "epoch 1: 2 steps in a row were dropped, their loss was not finite or over 200000" in rank["dropped said"]
         assert "dropped.json; lower train.learning_rate" in rank["dropped said"]
     config = load_config(tiny)
-    images = TrainingSet(config.data.train_files, config, samples_of(config), augment=True)
+    images = MixedDataset(config.data.train_files, config, augment=True)
     steps = json.loads((outcome.folder / "dropped" / "dropped.json").read_text())
     assert [(step["epoch"], step["processes"]) for step in steps] == [(1, [len(outcome.ranks) - 1])] * 2
     assert [step["images"] for step in steps] == [[images.image_id(number)] for number in outcome.ranks[-1]["dropped"][:2]]

@@ -12,9 +12,9 @@ from runs import losses, parameters_of, same, weights
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets import collate
+from data.datasets.simplepose import SimplePoseDataset
 from data.people_file import PeopleFile
-from data.samples import collate
-from data.samples.simplepose import SimplePoseSamples
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import load_weights, read_checkpoint, save_checkpoint
@@ -74,9 +74,9 @@ def test_the_validation_loss_is_the_mean_over_plain_samples(train, tiny, hdf5, s
     config = load_config(tiny)
     network, loss = build_model(config), build_loss(config)
     load_weights(network.eval(), folder / "last.pth")
-    plain = SimplePoseSamples(PeopleFile(hdf5, config.skeleton), config)
+    plain = SimplePoseDataset(PeopleFile(hdf5, config.skeleton), config)
     with torch.no_grad():
-        batches = (batch_on(CPU, collate([plain.sample(n, None)]), config) for n in range(samples))
+        batches = (batch_on(CPU, collate([plain.get(n, None)]), config) for n in range(samples))
         expected = sum(loss(network(images), *targets).item() for images, *targets in batches) / samples
     assert read_checkpoint(folder / "last.pth")["best"] == pytest.approx(expected, rel=1e-4)
 

@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.samples import TrainingSet
+from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
 from utils.training import trainer
 
@@ -121,8 +121,8 @@ def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
 
 def test_every_epoch_draws_anew(train, monkeypatch):
     taken = []
-    sample = TrainingSet.__getitem__
-    monkeypatch.setattr(TrainingSet, "__getitem__", lambda self, item: taken.append((self.augment, item)) or sample(self, item))
+    sample = MixedDataset.__getitem__
+    monkeypatch.setattr(MixedDataset, "__getitem__", lambda self, item: taken.append((self.augment, item)) or sample(self, item))
     train("run")
     first, second = ([n for augment, (e, n) in taken if e == epoch and augment] for epoch in range(2))
     assert len(first) == len(second) > 2

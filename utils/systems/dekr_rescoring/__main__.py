@@ -3,7 +3,7 @@
     python -m utils.systems.dekr_rescoring make --checkpoint F --annotations A.json --images DIR --output poses.npz
     python -m utils.systems.dekr_rescoring train --data poses.npz --output rescore.pth
 
-Then `inference.rescore=rescore.pth`. What is inside poses.npz: data/samples/dekr_rescoring.py.
+Then `inference.rescore=rescore.pth`. What is inside poses.npz: utils/systems/dekr_rescoring/poses.py.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 from config import UserError
 from config.errors import at_least, run_script
 from config.files import output_folder
-from data.samples.dekr_rescoring import AnnotatedSet, read_poses, write_poses
 from utils.checkpoint import config_for
 from utils.journal import Journal, fingerprint
 from utils.systems.dekr_rescoring import save_rescoring
 from utils.systems.dekr_rescoring.make import find_poses, pose_decoder, without_rescoring
+from utils.systems.dekr_rescoring.poses import AnnotatedSet, read_poses, write_poses
 from utils.systems.dekr_rescoring.train import train_rescoring
 
 BATCH_SIZE = 4

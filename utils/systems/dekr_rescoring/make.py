@@ -11,10 +11,10 @@ from config import Config, UserError
 from config.load import with_overrides
 from config.progress import Progress
 from data.images import image_or_error
-from data.samples.dekr_rescoring import AnnotatedSet, FoundPoses
 from utils.checkpoint import load_network
 from utils.journal import Journal, find_people
 from utils.systems import Decoder, pose_system
+from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses
 
 
 def find_poses(decoder: Decoder, annotated: AnnotatedSet, journal: Journal, batch_size: int) -> tuple[FoundPoses, list[UserError]]:

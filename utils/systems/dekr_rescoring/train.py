@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config import UserError
-from data.samples.dekr_rescoring import FoundPoses
 from models.dekr_rescoring import RescoringNet
+from utils.systems.dekr_rescoring.poses import FoundPoses
 
 HELD_OUT = 0.1  # part of the images whose poses are not trained on
 

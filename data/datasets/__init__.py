@@ -1,9 +1,9 @@
-"""Training sets: the samples that a pose system makes of one or more people files.
+"""Datasets: the samples that a pose system makes of one or more people files.
 
 What a sample is, each system says in a file of its own name here, as a class with
 
     __len__()               how many samples there are
-    sample(index, rng)      one of them as a tuple of tensors, the image (H, W, 3) uint8 BGR first, then what its targets are drawn from
+    get(index, rng)         one of them as a tuple of tensors, the image (H, W, 3) uint8 BGR first, then what its targets are drawn from
                             (data/targets); augmented by `rng`, unless that is None. Tensors as long as there are people may differ in
                             length, and zeros in them must mean nobody: see `collate`
     image_id(index)         the image that it is cut from, by its number in the annotation file
@@ -12,7 +12,7 @@ What a sample is, each system says in a file of its own name here, as a class wi
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,12 +27,12 @@ from config.systems import SYSTEMS
 from data.people_file import BrokenImage, PeopleFile
 
 
-class Samples(Protocol):
+class PoseDataset(Protocol):
     """One people file's samples."""
 
     def __len__(self) -> int: ...
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
+    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
 
     def image_id(self, index: int) -> int: ...
 
@@ -49,12 +49,12 @@ def collate(samples: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     return default_collate(list(zip(*columns)))
 
 
-def samples_of(config: Config) -> Callable[[PeopleFile, Config], Samples]:
-    """How `config.system` makes samples of a people file."""
-    return SYSTEMS[config.system].load("samples")
+def build_dataset(people: PeopleFile, config: Config) -> PoseDataset:
+    """The samples that `config.system` makes of a people file."""
+    return SYSTEMS[config.system].load("dataset")(people, config)
 
 
-class TrainingSet(Dataset):
+class MixedDataset(Dataset):
     """The samples of some people files, one file after the other.
 
     An item is an epoch and the number of a sample; numbers from `len` on are further draws of the same samples: number n + len is sample n
@@ -64,11 +64,11 @@ class TrainingSet(Dataset):
     more of them than `data.max_broken`, which all workers count together, are a UserError.
     """
 
-    def __init__(self, paths: Sequence[Path], config: Config, samples: Callable[[PeopleFile, Config], Samples], augment: bool):
+    def __init__(self, paths: Sequence[Path], config: Config, augment: bool):
         # OpenCV's threads do not survive a fork: a worker would wait for them for ever. 1 ends them; 0 would only leave them unused.
         cv2.setNumThreads(1)
         files = [PeopleFile(path, config.skeleton) for path in paths]
-        self.parts = [samples(file, config) for file in files]
+        self.parts = [build_dataset(file, config) for file in files]
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
         self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
         self.paths, self.max_broken = paths, config.data.max_broken
@@ -90,7 +90,7 @@ class TrainingSet(Dataset):
         for index in range(first, first + size):
             rng = np.random.default_rng([self.seed, epoch, place, *[draw] * (draw > 0)]) if self.augment else None
             try:
-                return self.parts[file].sample(index % size, rng)
+                return self.parts[file].get(index % size, rng)
             except BrokenImage as error:
                 self._count(file, error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are damaged; build it again")

@@ -11,7 +11,7 @@ from people import SKELETON, person, write_coco
 
 from config import UserError
 from config.load import load_skeleton
-from data.samples.dekr_rescoring import AnnotatedSet, FoundPoses, read_poses, write_poses
+from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses, read_poses, write_poses
 
 COCO17 = load_skeleton("coco17")
 

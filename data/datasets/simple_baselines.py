@@ -35,7 +35,7 @@ def draw_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugment
     return Augmentation(scale, rotation if rotated else 0.0, bool(rng.random() < a.flip_probability))
 
 
-class SimpleBaselinesSamples:
+class SimpleBaselinesDataset:
     """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (K, 3)): everybody with a keypoint and a box.
 
     joints: x, y in input pixels and 1 where labelled, else 0.
@@ -52,7 +52,7 @@ class SimpleBaselinesSamples:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
+    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """One sample; without a generator the box as it is."""
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
         image, joints, labelled = self.crop(index, augmentation)

@@ -30,7 +30,7 @@ MIN_AREA = 32 * 32  # of a main person's segment, pixels
 MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
 
 
-class SimplePoseSamples:
+class SimplePoseDataset:
     """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (P, K, 3), miss (h, w), everyone (h, w), known (C,) bool).
 
     joints: x, y in input pixels and 1 where labelled, else 0, the main person first. miss and everyone: uint8 of 0..255 at map size, 255
@@ -47,7 +47,7 @@ class SimplePoseSamples:
     def __len__(self) -> int:
         return len(self.main)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """One sample; without a generator only the person is cropped."""
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
         image, joints, miss, everyone = self.crop(index, augmentation)

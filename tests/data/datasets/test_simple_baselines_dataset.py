@@ -12,16 +12,16 @@ from places import ROOT
 
 from config import load_config
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from data.people_file import PeopleFile
-from data.samples.simple_baselines import (
+from data.datasets.simple_baselines import (
     PADDING,
     Augmentation,
-    SimpleBaselinesSamples,
+    SimpleBaselinesDataset,
     centre_and_size,
     clean_boxes,
     crop_matrix,
     draw_augmentation,
 )
+from data.people_file import PeopleFile
 from data.targets.simple_baselines import render_targets
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
@@ -31,10 +31,10 @@ def config(*overrides: str) -> SimpleBaselinesConfig:
     return load_config(RECIPE, overrides)
 
 
-def samples_of(folder: Path, *people: list[dict], overrides: tuple[str, ...] = ()) -> SimpleBaselinesSamples:
+def samples_of(folder: Path, *people: list[dict], overrides: tuple[str, ...] = ()) -> SimpleBaselinesDataset:
     build(folder, *people)
     settings = config(*overrides)
-    return SimpleBaselinesSamples(PeopleFile(folder / "out.h5", settings.skeleton), settings)
+    return SimpleBaselinesDataset(PeopleFile(folder / "out.h5", settings.skeleton), settings)
 
 
 def test_one_for_everybody_with_a_keypoint_and_a_box(tmp_path):
@@ -170,7 +170,7 @@ def test_joints_are_those_of_the_mirror_image_in_a_larger_and_turned_crop(tmp_pa
 
 def test_a_sample_is_what_its_seed_says(tmp_path):
     samples = samples_of(tmp_path, [person(100, 60, side=90)])
-    one, same, other = (samples.sample(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    one, same, other = (samples.get(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(map(torch.equal, one, same))
     assert not torch.equal(one[0], other[0])
     image, heatmap, weight = drawn_sample(samples, samples.config, 0)

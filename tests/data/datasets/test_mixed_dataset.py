@@ -7,8 +7,7 @@ from people import build, person
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
-from data.samples import TrainingSet, collate
-from data.samples.simplepose import SimplePoseSamples
+from data.datasets import MixedDataset, collate
 
 CONFIG = load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 64]"])
 
@@ -22,8 +21,8 @@ def two_files(tmp_path):
     return [tmp_path / "out.h5", tmp_path / "b" / "out.h5"]
 
 
-def training_set(paths, augment=True) -> TrainingSet:
-    return TrainingSet(paths, CONFIG, SimplePoseSamples, augment)
+def training_set(paths, augment=True) -> MixedDataset:
+    return MixedDataset(paths, CONFIG, augment)
 
 
 def test_one_file_after_the_other(two_files):

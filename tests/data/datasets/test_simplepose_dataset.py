@@ -8,7 +8,7 @@ from people import BEYOND_PAPER, SKELETON, build, drawn_sample, person, read_bac
 from config import load_config
 from config.skeleton import UNLABELLED
 from config.systems.simplepose import SimplePoseConfig
-from data.samples.simplepose import SimplePoseSamples, chosen_joint, loss_masks
+from data.datasets.simplepose import SimplePoseDataset, chosen_joint, loss_masks
 from data.targets import render_targets
 from data.transforms import Augmentation, Look, Patch
 from losses import build_loss
@@ -17,8 +17,8 @@ RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE)
 
 
-def samples(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseSamples:
-    return SimplePoseSamples(read_back(folder), config)
+def samples(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseDataset:
+    return SimplePoseDataset(read_back(folder), config)
 
 
 # Main persons
@@ -91,7 +91,7 @@ def drawn_with(tmp_path, *overrides: str) -> np.ndarray:
     settings = [f"augmentation.{setting}" for setting in (*still, *overrides)]
     build(tmp_path, [person(40, 40, 100)])
     found = samples(tmp_path, load_config(RECIPE, ["data.input_size=[64, 64]", *settings]))
-    return found.sample(0, np.random.default_rng(3))[0].numpy().astype(int)
+    return found.get(0, np.random.default_rng(3))[0].numpy().astype(int)
 
 
 def test_colours_are_jittered(tmp_path):

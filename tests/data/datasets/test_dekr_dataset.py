@@ -15,9 +15,9 @@ from places import ROOT
 from config import load_config
 from config.systems.dekr import DekrAugmentationConfig
 from data.coco_masks_hdf5 import build_hdf5
+from data.datasets import MixedDataset
+from data.datasets.dekr import Augmentation, DekrDataset, crop_matrix, draw_augmentation
 from data.people_file import PeopleFile
-from data.samples import TrainingSet
-from data.samples.dekr import Augmentation, DekrSamples, crop_matrix, draw_augmentation
 from data.targets.dekr import render_targets
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
@@ -26,14 +26,14 @@ LEFT, RIGHT = COCO17.index("left_wrist"), COCO17.index("right_wrist")
 SIZE = (160, 200)  # height, width of the pictures that write_coco describes
 
 
-def samples(folder: Path, *people: list[dict], overrides: tuple[str, ...] = (), picture: np.ndarray | None = None, **more) -> DekrSamples:
+def samples(folder: Path, *people: list[dict], overrides: tuple[str, ...] = (), picture: np.ndarray | None = None, **more) -> DekrDataset:
     """Of one picture for each list of people, cut to 128 x 128; `picture`: what the first one shows."""
     annotations, images = write_coco(folder, *people, **more)
     if picture is not None:
         cv2.imwrite(str(images / "0.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])
     config = load_config(RECIPE, ["data.input_size=[128, 128]", *overrides])
     build_hdf5(annotations, images, folder / "people.h5", config.skeleton, workers=1)
-    return DekrSamples(PeopleFile(folder / "people.h5", config.skeleton), config)
+    return DekrDataset(PeopleFile(folder / "people.h5", config.skeleton), config)
 
 
 def posed(points: dict[str, tuple[float, float]], **more) -> dict:
@@ -253,10 +253,10 @@ def test_what_the_data_set_does_not_label_has_no_weight(tmp_path):
 
 def test_the_same_seed_draws_the_same_sample(tmp_path):
     found = samples(tmp_path, [person(50, 60), person(100, 30)])
-    one, again, other = (found.sample(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    one, again, other = (found.get(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all(map(np.array_equal, one, again))
     assert not any(map(np.array_equal, one[:3], other[:3]))  # image, joints, sizes
-    training, validation = (TrainingSet([found.people.path], found.config, DekrSamples, augment) for augment in (True, False))
+    training, validation = (MixedDataset([found.people.path], found.config, augment) for augment in (True, False))
     first, fixed = training[0, 0], validation[0, 0]
     assert not np.array_equal(training[1, 0][0], first[0])
     assert all(map(np.array_equal, validation[1, 0], fixed))
@@ -266,9 +266,9 @@ def test_the_same_seed_draws_the_same_sample(tmp_path):
 def test_one_picture_is_left_as_it_was_by_another_sample(tmp_path):
     """Joints are turned in copies of what was annotated."""
     found = samples(tmp_path, [person(50, 60)])
-    before = found.sample(0, None)
-    found.sample(0, np.random.default_rng(0))
-    assert all(map(np.array_equal, found.sample(0, None), before))
+    before = found.get(0, None)
+    found.get(0, np.random.default_rng(0))
+    assert all(map(np.array_equal, found.get(0, None), before))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (160, 40)])
@@ -280,6 +280,6 @@ def test_pictures_of_any_size(tmp_path, size):
     annotations.write_text(annotations.read_text().replace('"height": 160, "width": 200', f'"height": {height}, "width": {width}'))
     config = load_config(RECIPE, ["data.input_size=[64, 64]"])
     build_hdf5(annotations, images, tmp_path / "people.h5", config.skeleton, workers=1)
-    found = DekrSamples(PeopleFile(tmp_path / "people.h5", config.skeleton), config)
+    found = DekrDataset(PeopleFile(tmp_path / "people.h5", config.skeleton), config)
     for rng in (None, *map(np.random.default_rng, range(3))):
-        assert all(tensor.isfinite().all() for tensor in found.sample(0, rng))
+        assert all(tensor.isfinite().all() for tensor in found.get(0, rng))

@@ -12,8 +12,7 @@ from people import damage as damage_part
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
-from data.samples import TrainingSet, collate
-from data.samples.simplepose import SimplePoseSamples
+from data.datasets import MixedDataset, collate
 from utils.distributed import World
 from utils.training.trainer import train
 
@@ -27,9 +26,9 @@ KINDS = {
 OVERRIDES = ("data.input_size=[64, 64]",)
 
 
-def training_set(path, *overrides) -> TrainingSet:
+def training_set(path, *overrides) -> MixedDataset:
     config = load_config("config/simplepose_coco_512.yaml", [*OVERRIDES, *overrides])
-    return TrainingSet([path], config, SimplePoseSamples, augment=True)
+    return MixedDataset([path], config, augment=True)
 
 
 @pytest.fixture

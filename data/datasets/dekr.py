@@ -35,7 +35,7 @@ def draw_augmentation(rng: np.random.Generator, settings: DekrAugmentationConfig
     return Augmentation(rotation, scale, (dx, dy), bool(rng.random() < settings.flip_probability))
 
 
-class DekrSamples:
+class DekrDataset:
     """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (P, K + 1, 3), sizes (P,), mask (h, w) bool, labelled (K + 1,) bool).
 
     joints and sizes as `data.targets.dekr.render_targets` has them. mask: where the loss counts, not over crowd regions and people without
@@ -48,7 +48,7 @@ class DekrSamples:
     def __len__(self) -> int:
         return len(self.people)
 
-    def sample(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
+    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
         """One sample; without a generator the image's middle, as large as its short side."""
         short_side = int(self.people.sizes[index].min())
         augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation, short_side)
