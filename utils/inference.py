@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from itertools import repeat, zip_longest
 from pathlib import Path
-from threading import Barrier, Lock
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
@@ -19,11 +19,9 @@ from models.folding import fold_norms
 from utils.checkpoint import config_for, load_network
 from utils.default_network import named_or_default
 from utils.device import in_one_thread
-from utils.streaming import batches_alike, in_order
+from utils.streaming import WINDOW, batches_alike, in_order, num_workers, worker_pool
 from utils.systems import People, pose_system
 
-WORKERS = 2  # threads that take a batch all the way: while one of them assigns people, which is Python, the other's network is busy
-WINDOW = 4  # batches' images among which those of one size are looked for
 Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
 
@@ -59,7 +57,7 @@ class PoseEstimator:
                 fold_norms(self.network)
         self.decoder = pose_system(config).decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
-        self.workers = min(WORKERS, torch.get_num_threads()) if on_cpu else WORKERS
+        self.workers = num_workers(self.device)
         self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
         self._counting, self._detecting = Lock(), Lock()
 
@@ -129,25 +127,7 @@ class PoseEstimator:
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        """The workers, who share out the threads that PyTorch has; on a GPU each has a stream of its own."""
-        threads, workers, device = torch.get_num_threads(), self.workers, self.device
-        begun = Barrier(workers + 1)
-
-        def begin() -> None:
-            torch.get_num_threads()  # a thread that has not asked yet would take over what the others are told later
-            torch.set_num_threads(max(1, threads // workers))
-            begun.wait()
-            if device.type == "cuda":
-                own = torch.cuda.Stream(device)
-                own.wait_stream(torch.cuda.default_stream(device))
-                torch.cuda.set_stream(own)
-
-        pool = ThreadPoolExecutor(workers, "people", begin)
-        for _ in range(workers):
-            pool.submit(int)
-        begun.wait()
-        torch.set_num_threads(threads)  # a worker's number is also that of all threads that are begun after it
-        return pool
+        return worker_pool(self.workers, self.device)
 
 
 def _check_image(image: np.ndarray) -> np.ndarray:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from threading import Barrier
+from typing import Any, TypeVar
 
+import numpy as np
+import torch
+
+WORKERS = 2  # threads that take a batch all the way: while one of them assigns people, which is Python, the other's network is busy
+WINDOW = 4  # batches' images among which those of one size are looked for
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 Batch = list[tuple[int, Item]]  # items with their numbers in the stream
@@ -25,6 +31,14 @@ def batches_alike(items: Iterable[Item], key: Callable[[Item], Hashable], size: 
         if oldest is not None and number - waiting[oldest][0][0] >= window:
             yield waiting.pop(oldest)
     yield from waiting.values()
+
+
+def sized_batches(items: Iterable[Item], key: Callable[[Item], Hashable], size: int) -> list[list[Item]]:
+    """Return batches of up to `size` items of equal keys, where all keys are known beforehand: fewer batches than `batches_alike` finds."""
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
 def in_order(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Made]], pool: Executor, workers: int) -> Iterator[Made]:
@@ -50,3 +64,47 @@ def in_order(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Mad
     finally:
         for _, future in running:
             future.cancel()
+
+
+def predict_stream(
+    decoder: Any, images: Iterable[tuple[np.ndarray, np.ndarray | None]], batch_size: int, device: torch.device
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the people of each image in order: `PoseEstimator.stream` for a `utils.systems.Decoder` whose network is still being trained.
+
+    images: (H, W, 3) uint8 BGR, each with its boxes (B, 4 or 5), or None where the decoder needs none. device: the network's.
+    """
+
+    def predict(batch: list[tuple[np.ndarray, np.ndarray | None]]) -> Sequence[tuple[np.ndarray, np.ndarray]]:
+        pixels, boxes = zip(*batch)
+        return decoder(pixels, boxes if decoder.needs_boxes else None)
+
+    workers = num_workers(device)
+    batches = batches_alike(images, lambda image: decoder.alike(image[0].shape[:2]), batch_size, WINDOW * batch_size)
+    with worker_pool(workers, device) as pool:
+        yield from in_order(batches, predict, pool, workers)
+
+
+def num_workers(device: torch.device) -> int:
+    """Return how many batches are worked on at a time."""
+    return min(WORKERS, torch.get_num_threads()) if device.type == "cpu" else WORKERS
+
+
+def worker_pool(workers: int, device: torch.device) -> ThreadPoolExecutor:
+    """Return threads that share out PyTorch's threads among them; on a GPU each has a stream of its own."""
+    threads, begun = torch.get_num_threads(), Barrier(workers + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread that has not asked yet would take over what the others are told later
+        torch.set_num_threads(max(1, threads // workers))
+        begun.wait()
+        if device.type == "cuda":
+            own = torch.cuda.Stream(device)
+            own.wait_stream(torch.cuda.default_stream(device))
+            torch.cuda.set_stream(own)
+
+    pool = ThreadPoolExecutor(workers, "people", begin)
+    for _ in range(workers):
+        pool.submit(int)
+    begun.wait()
+    torch.set_num_threads(threads)  # a worker's number is also that of all threads that are begun after it
+    return pool

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import numpy as np
 import pytest
+import torch
 
-from utils.streaming import batches_alike, in_order
+from utils.streaming import batches_alike, in_order, predict_stream, sized_batches
 
 
 def numbered(size: int, window: int, kinds: str) -> list[list[tuple[int, str]]]:
@@ -94,3 +96,37 @@ def test_what_a_worker_raises_arrives():
         results = in_order(batches_alike(range(9), lambda item: 0, 1, 4), work, pool, 2)
         with pytest.raises(ValueError, match="five"):
             list(results)
+
+
+# A decoder's stream
+
+
+class Brightness:
+    """A decoder whose only person of an image is its mean value; it records the batches' sizes."""
+
+    needs_boxes = False
+
+    def __init__(self):
+        self.batches = []
+
+    def alike(self, image_size):
+        return image_size
+
+    def __call__(self, images, boxes):
+        assert boxes is None and len({image.shape for image in images}) == 1
+        self.batches.append(len(images))
+        return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
+
+
+def test_a_stream_groups_images_by_size_and_keeps_their_order():
+    sides = random.Random(1).choices([4, 5, 6], k=30)
+    images = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
+    decoder = Brightness()
+    found = predict_stream(decoder, ((image, None) for image in images), 4, torch.device("cpu"))
+    assert [keypoints.mean() for keypoints, _ in found] == list(range(30))
+    assert sum(decoder.batches) == 30 and len(decoder.batches) <= 12
+
+
+def test_batches_of_known_sizes_are_as_few_as_can_be():
+    batches = sized_batches([1, 10, 2, 3, 11, 4, 5, 12], lambda number: number >= 10, 2)
+    assert batches == [[1, 2], [3, 4], [5], [10, 11], [12]]

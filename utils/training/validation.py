@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from data.people_file import PeopleFile
-from utils.evaluation.people_files import people_figures, people_in
+from utils.evaluation.validation_ap import predict_images, validation_metrics
 from utils.systems import PoseSystem, pose_system
 from utils.training.state import Run
 from utils.training.step import TrainingStep, batch_on
@@ -52,10 +52,10 @@ def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[
     run.world.share_buffers(network)
     network.eval()
     decoder = pose_system(config).decoder(network, config)
-    figures = people_figures(decoder, files, config.skeleton, config.train.batch_size, run.world)
+    figures = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, run.world)
     count = min(config.train.val_images, len(files[0]))
     if run.curves is not None and count and average is None:
-        images, found = people_in([(files[0], number) for number in range(count)], decoder)
-        pictures = [draw_people(image, keypoints, config.skeleton) for image, (keypoints, _) in zip(images.values(), found)]
+        shown = predict_images(decoder, [(files[0], number) for number in range(count)], count, run.world.device)
+        pictures = [draw_people(files[0].image(number), keypoints, config.skeleton) for number, keypoints, _ in shown]
         run.curves.pictures(epoch + 1, "people", pictures)
     return figures

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from config import load_config
 from data.people_file import PeopleFile
-from utils.evaluation.people_files import annotated_boxes, people_figures
+from utils.evaluation.validation_ap import annotated_boxes, validation_metrics
 from utils.training.curves import Curves
 from utils.training.dry_run import duration
 
@@ -118,6 +118,9 @@ class Knowing:
         self.people, self.spare, self.given = people, spare, []
         self.needs_boxes = True
 
+    def alike(self, image_size):
+        return image_size[0] % 2
+
     def __call__(self, images, boxes):
         self.given += boxes
         found = []
@@ -132,7 +135,7 @@ class Knowing:
 @pytest.mark.parametrize("spare", [0, 1])
 def test_figures_of_the_people_in_people_files(seen, spare):
     decoder = Knowing(seen, spare)
-    figures = people_figures(decoder, [seen, seen], seen.skeleton, 3, ALONE)
+    figures = validation_metrics(decoder, [seen, seen], seen.skeleton, 3, ALONE)
     assert (figures["AP"] == 1) == (spare == 0)
     assert [boxes.shape[1] for boxes in decoder.given] == [5] * 2 * len(seen)
     assert (annotated_boxes(seen, 0)[:, 4] == 1).all()
@@ -147,7 +150,7 @@ def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
         file["images/bytes"][start:end] = 0
     decoder = Knowing(seen, 0)
     for _ in range(2):
-        assert people_figures(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
+        assert validation_metrics(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
     assert len(re.findall(r"warning: image .*damaged.h5.*; left out\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
     assert len(decoder.given) == 2 * (len(seen) - 1)
 
