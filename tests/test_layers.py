@@ -23,7 +23,7 @@ FLOORS = [
     },
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},
-    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export"},
+    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]

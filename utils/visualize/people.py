@@ -23,7 +23,7 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
     they are in a video: their colours are theirs in all of it, and numbers stand above them; grey where nobody knows (< 0).
     """
     out = image.copy()
-    sides = _side_colours(skeleton)
+    sides = side_colors(skeleton)
     for place, person in enumerate(keypoints):
         colour = person_color(place if ids is None else int(ids[place]))
         size = line_size(person, image.shape[:2])
@@ -94,7 +94,7 @@ def person_color(number: int) -> Colour:
     return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85 if number % 2 else 0.6, 1.0)[::-1])
 
 
-def _side_colours(skeleton: Skeleton) -> list[Colour]:
+def side_colors(skeleton: Skeleton) -> list[Colour]:
     """One colour for each keypoint: the first of a left-right pair orange, the second blue, the others grey."""
     colours = [(120, 120, 120)] * skeleton.num_keypoints
     for first, second in skeleton.flip_pairs:

@@ -1,0 +1,93 @@
+"""What is in a training HDF5, in lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from data.people_file import PeopleFile
+from utils.inspect.issues import LabelIssue, describe_person
+
+BAR = 40  # characters of the longest bar
+SHOWN = 10  # issues of one kind that are listed
+SIDES = (16, 32, 64, 96, 128, 192, 256, 384, 512)  # lower bounds of the bins of heights, and squared those of areas, image pixels
+PEOPLE = (1, 2, 3, 4, 5, 10, 20)  # lower bounds of the bins of people per image
+
+
+def summary(people: PeopleFile, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
+    """Return the whole report. samples: how many samples a system makes of the file, in words."""
+    annotated = ~people.crowd
+    per_image = np.bincount(people.image_of[annotated], minlength=len(people))
+    areas = [side**2 for side in SIDES]
+    return "\n".join(
+        [
+            titled(str(people.path), [*counts(people), *([f"samples          {samples}"] if samples else [])]),
+            titled("keypoints of people who have any: # visible, - labeled but occluded", keypoints(people)),
+            titled("heights of people's boxes, pixels", histogram(people.boxes[annotated, 3], SIDES, map(str, SIDES))),
+            titled("areas of people, pixels", histogram(people.areas[annotated], areas, (f"{side} x {side}" for side in SIDES))),
+            titled("people per image", histogram(per_image, PEOPLE, map(str, PEOPLE))),
+            titled("possible label issues, to be looked at", listed_issues(people, issues)),
+        ]
+    )
+
+
+def counts(people: PeopleFile) -> list[str]:
+    """Return how many there are of everything."""
+    annotated, total = ~people.crowd, people.path.stat().st_size
+    without = annotated & (people.num_labelled == 0)
+    masks = "outlines" if people.outlines else "boxes"
+    tracks = len(np.unique(people.tracks[people.tracks >= 0]))
+    skeleton = people.skeleton
+    return [
+        f"images           {len(people):,}",
+        f"people           {annotated.sum():,}, masked by their {masks}; {without.sum():,} of them without keypoints",
+        f"crowd regions    {people.crowd.sum():,}",
+        *([f"tracks           {tracks:,}"] if tracks else []),
+        f"keypoints        {people.num_labelled[annotated].sum():,}; the file labels {len(people.keypoints)} of the {len(skeleton.dataset)}"
+        f" of the skeleton {skeleton.name!r}",
+        f"file             {total / 2**20:,.1f} MiB, {total / len(people) / 1024:,.1f} KiB per image",
+    ]
+
+
+def keypoints(people: PeopleFile) -> list[str]:
+    """Return how often each keypoint is labeled among people who have any."""
+    v = people.joints(np.flatnonzero(~people.crowd & (people.num_labelled > 0)))[..., 2]
+    width = max(map(len, people.skeleton.keypoints))
+    lines = [f"{'':{width}}  {'':{BAR}}  labeled  visible occluded"]
+    for name, of_people in zip(people.skeleton.keypoints, v.T):
+        visible, occluded, unlabeled = ((of_people == kind).sum() for kind in (VISIBLE, HIDDEN, UNLABELLED))
+        first, both = (round(BAR * part / max(len(v), 1)) for part in (visible, visible + occluded))
+        bar = "#" * first + "-" * (both - first)
+        lines.append(f"{name:{width}}  {bar:{BAR}} {len(v) - unlabeled:8,} {visible:8,} {occluded:8,}")
+    return lines
+
+
+def histogram(values: np.ndarray, bounds: Sequence[float], names: Iterable[str]) -> list[str]:
+    """Return a bar for each bin of values (N,): below the first bound, from each one to the next, and from the last one on."""
+    names = list(names)
+    bins = np.bincount(np.searchsorted(bounds, values, side="right"), minlength=len(bounds) + 1)
+    labels = [f"below {names[0]}", *(f"from {name}" for name in names)]
+    width, most = max(map(len, labels)), max(bins.max(), 1)
+    return [f"{label:{width}}  {'#' * -(-BAR * n // most):{BAR}} {n:9,}" for label, n in zip(labels, bins.tolist())]
+
+
+def listed_issues(people: PeopleFile, issues: dict[str, list[LabelIssue]]) -> list[str]:
+    """Return each kind of mistake with the images that may have it."""
+    lines = []
+    for kind, found in issues.items():
+        lines.append(f"{kind}: {len(found) or 'none'}")
+        for issue in found[:SHOWN]:
+            person = "" if issue.row is None else f", {describe_person(people, issue.row)}"
+            lines.append(f"  image {people.image_ids[issue.image]}{person}: {issue.message}")
+        if len(found) > SHOWN:
+            ids = list(dict.fromkeys(str(people.image_ids[issue.image]) for issue in found[SHOWN:]))
+            more = " ..." * (len(ids) > 5 * SHOWN)
+            lines.append(f"  and {len(found) - SHOWN} more, in images {', '.join(ids[: 5 * SHOWN])}{more}")
+    return lines
+
+
+def titled(title: str, lines: Iterable[str]) -> str:
+    """Return a paragraph of the report."""
+    return "\n".join([title, *(f"  {line}" for line in lines), ""])

@@ -1,0 +1,122 @@
+"""A contact sheet of samples: the image with all its annotations, and what a pose system makes of it, plain and augmented.
+
+A system is known only by what `data.datasets` and `data.targets` promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+import cv2
+import numpy as np
+import torch
+
+from config import Config, Skeleton
+from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from data.datasets import PoseDataset, collate
+from data.people_file import PeopleFile, unpack_mask
+from data.targets import targets_of
+from utils.inspect.issues import LabelIssue
+from utils.visualize.contact_sheet import contact_sheet, thumbnail
+from utils.visualize.heatmaps import overlay_heatmap
+from utils.visualize.people import draw_people, side_colors
+
+Color = tuple[int, int, int]  # BGR
+Rendered = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
+SIDE = 224  # pixels of a panel's height; the image is as high as two panels
+CAPTION, GAP = 22, 4  # pixels of the line above a panel or row, and beside it
+FAINT = 0.3  # strength of a filled area beside heatmaps
+TINTS = {"people": (90, 200, 90), "people without keypoints": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
+BOX, WRONG, INK = (60, 220, 240), (0, 0, 200), (40, 40, 40)
+OPACITY = {VISIBLE: 1.0, HIDDEN: 0.01, UNLABELLED: 0.0}  # as draw_people takes scores
+
+
+def annotated_image(people: PeopleFile, number: int, suspected: Collection[int | None] = ()) -> np.ndarray:
+    """Draw masks, boxes, limbs and keypoints onto an image (H, W, 3) uint8 BGR; occluded keypoints are faint.
+
+    suspected: rows in people/* whose boxes are red.
+    """
+    out = people.image(number)
+    height, width = out.shape[:2]
+    for color, bits in zip(TINTS.values(), people.masks(number)):
+        mask = unpack_mask(bits, height, width) > 0
+        out[mask] = np.rint(0.65 * out[mask] + 0.35 * np.array(color)).astype(np.uint8)
+    rows = np.arange(*people.first[number : number + 2])
+    thin = max(1, round(height / (4 * SIDE)))
+    for row, (x, y, w, h), crowd in zip(rows.tolist(), people.boxes[rows].clip(-(2**14), 2**14), people.crowd[rows]):
+        color, line = (WRONG, 3 * thin) if row in suspected else (TINTS["crowd"] if crowd else BOX, thin)
+        cv2.rectangle(out, (round(x), round(y)), (round(x + w), round(y + h)), color, line, cv2.LINE_AA)
+    joints = people.joints(rows[~people.crowd[rows] & (people.num_labelled[rows] > 0)])
+    joints[..., 2] = np.select([joints[..., 2] == v for v in OPACITY], list(OPACITY.values()))
+    return draw_people(out, joints, people.skeleton)
+
+
+def renderer(samples: PoseDataset, config: Config) -> Callable[[int, np.random.Generator | None], Rendered]:
+    """Return a function that renders a sample by its number, augmented if it gets a generator."""
+    targets = targets_of(config)
+
+    def render(index: int, rng: np.random.Generator | None) -> Rendered:
+        image, *annotated = collate([samples.get(index, rng)])
+        return image[0].numpy(), *(target[0].numpy() for target in targets(config, torch.device("cpu"), *annotated))
+
+    return render
+
+
+def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
+    """Return a sample's image, then the image under each target that has the shape of maps, with captions."""
+    image, *targets = sample
+    panels = [captioned(thumbnail(image, SIDE), name)]
+    for number, target in enumerate(targets, 1):
+        if target.ndim == 3 and min(target.shape[1:]) > 1:
+            caption = f"target {number}: {' x '.join(map(str, target.shape))}, to {np.abs(target).max(initial=0):.2g}"
+            panels.append(captioned(thumbnail(overlay_heatmap(image, strength(target)), SIDE), caption))
+    return panels
+
+
+def strength(target: np.ndarray) -> np.ndarray:
+    """Return (h, w) in [0, 1]: the largest magnitude of the channels of (C, h, w), relative to the largest of all.
+
+    Channels that are filled areas, such as a mask among heatmaps, would hide the others: they are faint beside them.
+    """
+    size = np.abs(target)
+    peaks = size.max((1, 2), initial=0)
+    full, half = ((size >= part * peaks[:, None, None]).sum((1, 2)) for part in (0.99, 0.5))
+    areas = (peaks > 0) & (2 * full > half)
+    if (~areas & (peaks > 0)).any():
+        size[areas] *= FAINT
+    return size.max(0, initial=0) / max(float(peaks.max(initial=0)), 1e-12)
+
+
+def image_row(people: PeopleFile, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
+    """Return one image's row: the annotated image and, if there are samples, the plain one above the augmented one."""
+    image = annotated_image(people, number, {issue.row for _, issue in issues})
+    row = captioned(thumbnail(image, 2 * (SIDE + CAPTION)), f"image {people.image_ids[number]}")
+    if samples:
+        panels = [sample_panels(sample, name) for sample, name in zip(samples, ("plain", "augmented"))]
+        row = np.hstack([row, captioned(contact_sheet(sum(panels, []), len(panels[0])), "")])
+    note = "   ".join(f"{kind}: {issue.message}" for kind, issue in issues)
+    return captioned(row, note, WRONG)
+
+
+def full_sheet(rows: Sequence[np.ndarray], skeleton: Skeleton, columns: int) -> np.ndarray:
+    """Return the rows, which are equally high, under a legend."""
+    return contact_sheet([legend(skeleton), contact_sheet(list(rows), columns)], 1)
+
+
+def legend(skeleton: Skeleton) -> np.ndarray:
+    """Explain the colors of annotated images."""
+    colors = side_colors(skeleton)
+    words: dict[str, Color] = {f"{name} ...": colors[skeleton.index(name)] for name in sum(skeleton.flip_pairs[:1], ())}
+    words |= {"box": BOX, "suspected": WRONG, **TINTS, "faint: labeled but occluded": (255, 255, 255)}
+    out, x = np.full((CAPTION + 6, 960, 3), 255, np.uint8), 6
+    for word, color in words.items():
+        cv2.rectangle(out, (x, 7), (x + 14, 19), color, -1)
+        cv2.putText(out, word, (x + 20, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
+        x += 32 + cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
+    return out
+
+
+def captioned(image: np.ndarray, text: str, color: Color = INK) -> np.ndarray:
+    """Add a line of text above the image, as much of it as fits, and a gap beside it."""
+    out = cv2.copyMakeBorder(image, CAPTION, 0, 0, GAP, cv2.BORDER_CONSTANT, value=(255,) * 3)
+    return cv2.putText(out, text.encode("ascii", "replace").decode(), (3, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
