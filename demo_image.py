@@ -5,11 +5,6 @@ python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|CAMERA [--checkpoint F] 
 
 from __future__ import annotations
 
-import gc
-
-if __name__ == "__main__":
-    gc.disable()  # until `run_script`: of what the imports make nothing is garbage, and to look for it is a tenth of their time
-
 import argparse
 from pathlib import Path
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable
@@ -21,9 +20,6 @@ def at_least(least: int, **options: float | None) -> None:
 
 def run_script(main: Callable[[], None]) -> None:
     """Run a script's `main`; end with status 2 and one line for bad input, 130 for an interrupt."""
-    if not gc.isenabled():  # the script's wish while it imported: what that has made stays, nobody need walk it again and again
-        gc.freeze()
-        gc.enable()
     try:
         main()
     except UserError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import pickle
 import resource
@@ -17,7 +16,6 @@ import torch
 from places import ROOT
 
 from config import UserError
-from config.errors import run_script
 from data.datasets import MixedDataset
 
 BUILD = "data/coco_masks_hdf5.py"
@@ -289,20 +287,6 @@ def test_from_another_folder_in_a_process_of_its_own(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("importing_without", [True, False])
-def test_a_script_collects_garbage_however_it_was_imported(importing_without):
-    """And what was imported without looking for garbage is not looked through later either."""
-    seen, frozen = [], gc.get_freeze_count()
-    try:
-        if importing_without:
-            gc.disable()
-        run_script(lambda: seen.append((gc.isenabled(), gc.get_freeze_count() > frozen)))
-    finally:
-        gc.enable()
-        gc.unfreeze()
-    assert seen == [(True, importing_without)]
 
 
 def test_a_score_that_is_no_number(fails):
