@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere."""
+"""Progress of long work: a tqdm bar on a terminal, plain lines in a log file."""
 
 from __future__ import annotations
 
@@ -13,67 +13,54 @@ T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class Progress:
-    """Counts `total` units of work and shows how far it is; `note` is shown behind the count.
+class Bar(tqdm):
+    monitor_interval = 0  # starts no thread; with `miniters` 1 there is nothing to monitor
 
-    On a terminal this is a tqdm bar. In a log file it is one plain line at most every 15 seconds and one at the end, so that logs
-    stay readable.
-    """
+
+class Progress:
+    """Count `total` units of work and show the rate and the time left. A log file gets a line every 15 seconds and one at the end."""
 
     def __init__(self, total: int | None, label: str, unit: str = "it", shown: bool = True, stream: TextIO | None = None):
-        self.total, self.label, self.unit, self.shown = total, label, unit, shown
-        self.stream = stream or sys.stderr
-        self.count, self.skipped, self.text = 0, 0, ""
+        self.total, self.label, self.unit, self.stream = total, label, unit, stream or sys.stderr
+        self.count, self.skipped, self.note = 0, 0, ""
         self.started = self.last_line = time.monotonic()
-        self.bar = None
-        if shown and self.stream.isatty():
-            self.bar = tqdm(total=total, desc=label, unit=unit, file=self.stream, dynamic_ncols=True, leave=True)
+        self.in_log = shown and not self.stream.isatty()
+        hidden = self.in_log or not shown
+        self.bar = Bar(total=total, desc=label, unit=unit, file=self.stream, dynamic_ncols=True, miniters=1, disable=hidden)
 
     def skip(self, units: int) -> None:
-        """Count `units` that an earlier run has done, before the first of this one: they say nothing about the rate."""
-        self.count = self.skipped = units
-        if self.bar is not None:
-            self.bar.n = self.bar.initial = units
-            self.bar.refresh()
+        """Count `units` that an earlier run completed, before the first of this one: they do not change the rate."""
+        self.count = self.skipped = self.bar.n = self.bar.initial = units
+        self.bar.refresh()
 
     def advance(self, units: int = 1, note: str = "") -> None:
-        """Count `units` more."""
-        self.count += units
-        self.text = note
-        if self.bar is not None:
-            self.bar.set_postfix_str(note, refresh=False)
-            self.bar.update(units)
-        elif self.shown and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
-            self._line()
+        """Count `units` more; show `note` behind the count."""
+        self.count, self.note = self.count + units, note
+        self.bar.set_postfix_str(note, refresh=False)
+        self.bar.update(units)
+        if self.in_log and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self._write_line()
 
-    def close(self) -> None:
-        """Show the final state."""
-        if self.bar is not None:
-            self.bar.close()
-        elif self.shown:
-            self._line()
-
-    def _line(self) -> None:
+    def _write_line(self) -> None:
         self.last_line = time.monotonic()
         rate = (self.count - self.skipped) / max(self.last_line - self.started, 1e-9)
         parts = [f"{self.label}: {self.count}" + (f"/{self.total}" if self.total is not None else "") + f" {self.unit}", f"{rate:.1f}/s"]
         if self.total and rate > 0 and self.count < self.total:
             parts.append(f"{(self.total - self.count) / rate:.0f} s left")
-        print("  ".join(parts + [self.text] * bool(self.text)), file=self.stream, flush=True)
+        print("  ".join(parts + [self.note] * bool(self.note)), file=self.stream, flush=True)
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        elif self.bar is not None:
-            self.bar.close()  # what went wrong is the last line to be read, in a log the only one
+        self.bar.close()
+        if self.in_log and kind is None:  # after an error its message is the last line of the log
+            self._write_line()
 
 
-def track(items: Iterable[T], total: int | None, label: str, unit: str = "it", shown: bool = True) -> Iterator[T]:
+def track(items: Iterable[T], total: int | None, label: str, unit: str = "it") -> Iterator[T]:
     """Iterate over `items` and show the progress."""
-    with Progress(total, label, unit, shown) as progress:
+    with Progress(total, label, unit) as progress:
         for item in items:
             yield item
             progress.advance()

@@ -21,7 +21,6 @@ def clock(monkeypatch) -> list[float]:
     """The time in seconds, to be set."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(module.tqdm, "monitor_interval", 0)
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
     return now
 
