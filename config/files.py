@@ -1,14 +1,13 @@
-"""Reading what must be there and writing what must appear whole or not at all."""
+"""Read files that must exist; write files that appear whole or not at all."""
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,14 +36,13 @@ def existing_folder(path: str | Path, what: str) -> Path:
     return path
 
 
-def output_folder(path: str | Path) -> Path:
-    """The folder, made if needed; a UserError if it cannot be written."""
+def output_folder(path: str | Path, probe: bool = True) -> Path:
+    """Create the folder if needed. Raises UserError where that fails or, with `probe`, where no file can be written into it."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink(missing_ok=True)  # another machine's process of the same number has the same probe
+        if probe:
+            tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise UserError(f"output folder {path}: cannot be written ({error.strerror}); choose another") from error
     return path
@@ -60,49 +58,57 @@ def check_apart(output: Path, sources: Iterable[Path]) -> None:
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Keep other processes from writing to a file or a folder meanwhile. Raises UserError where one is at it."""
-    lock = path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            raise UserError(f"{path}: another process is writing to it; wait for its end, or choose another --output") from error
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    """Lock a file or folder against other processes. Raises UserError where another process holds the lock."""
+    from filelock import FileLock, Timeout  # 0.1 s, needed by training and evaluation only
+
+    lock = FileLock(path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(f"{path}: another process is writing to it; wait for its end, or choose another --output") from error
+    except OSError:  # a file system without locks
+        pass
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows removes no open file; `release` does it there
+            Path(lock.lock_file).unlink()
+        lock.release()
 
 
 @contextmanager
-def written_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it becomes `path` in one step at the end, or is removed on any error."""
+def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
+    """Yield a path beside `path` to write to. On success it replaces `path` in one step; on an error it is removed.
+
+    sync: wait until the disk has the content, so that a power failure leaves the old file or the new one. That takes milliseconds; images
+    and the JSON file of each image go without.
+    """
     path = Path(path)
-    output_folder(path.parent)
+    output_folder(path.parent, probe=False)
     partial = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial{path.suffix}")  # no longer than names may be
     try:
         yield partial
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            raise UserError(f"{path}: the name is too long for a file") from error
+        if error.filename == str(partial):  # no permission, a name that is too long
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         raise
     finally:
         partial.unlink(missing_ok=True)
 
 
-def write_text(path: str | Path, text: str) -> None:
+def write_text(path: str | Path, text: str, sync: bool = True) -> None:
     """Write a text file whole or not at all."""
-    with written_whole(path) as partial:
+    with written_whole(path, sync) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any, sync: bool = True) -> None:
     """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(value, allow_nan=False) + "\n")
+    write_text(path, json.dumps(value, allow_nan=False) + "\n", sync)
 
 
 def read_json(path: str | Path, what: str) -> Any:

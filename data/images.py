@@ -189,5 +189,5 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write what `encode_image` makes of it, whole or not at all."""
     path = Path(path)
     data = encode_image(path, image)
-    with written_whole(path) as partial:
+    with written_whole(path, sync=False) as partial:
         partial.write_bytes(data)

@@ -1,14 +1,16 @@
-"""Outputs that appear whole or not at all, in folders that others write to as well."""
+"""Files that appear whole or not at all, in folders that other processes write to as well."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
+import numpy as np
 import pytest
 from holding import held_elsewhere
 
 from config import UserError
-from config.files import output_folder, sole_writer, write_text
+from config.files import output_folder, sole_writer, write_json, write_text, written_whole
+from data.images import write_image
 
 
 @pytest.mark.parametrize("name", ["folder", "file"])
@@ -16,29 +18,46 @@ def test_only_one_process_writes(tmp_path, name):
     path = tmp_path / name
     if name == "folder":
         path.mkdir()
-    says = pytest.raises(UserError, match=rf"{path}: another process is writing to it; .* --output")
-    with held_elsewhere(path), says, sole_writer(path):
+    refused = pytest.raises(UserError, match=rf"{path}: another process is writing to it; .* --output")
+    with held_elsewhere(path), refused, sole_writer(path):
         pass
-    with sole_writer(path):  # a kill leaves nothing in the way
+    with sole_writer(path):  # the kernel releases the lock of a killed process
         pass
     assert [*tmp_path.rglob("*")] == [path] * (name == "folder")
+
+
+def test_only_what_cannot_be_computed_again_waits_for_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    write_json(tmp_path / "a.json", [1], sync=False)
+    write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
+    assert not synced
+    write_text(tmp_path / "checkpoint.pth", "whole")
+    assert synced == [5], "after all of it is written"
+
+
+def test_an_error_leaves_the_former_file(tmp_path):
+    write_text(tmp_path / "a.txt", "former")
+    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "a.txt") as partial:
+        partial.write_text("half")
+        raise ZeroDivisionError
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "former")]
 
 
 @pytest.mark.parametrize("name", ["写真" * 41 + ".jpg", "a" * 251 + ".jpg"])
 def test_names_as_long_as_they_may_be(tmp_path, name):
     write_text(tmp_path / name, "whole")
     assert (tmp_path / name).read_text() == "whole"
-    assert len([*tmp_path.iterdir()]) == 1
 
 
 def test_a_name_that_is_too_long_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"a\.json: the name is too long for a file"):
+    with pytest.raises(UserError, match=r"a\.json: cannot be written \(File name too long\)"):
         write_text(tmp_path / ("a" * 255 + ".json"), "whole")
     assert [*tmp_path.iterdir()] == []
 
 
-def test_another_machines_process_may_probe_the_folder_too(tmp_path, monkeypatch):
-    """It has the same number, and is faster."""
-    touch = Path.touch
-    monkeypatch.setattr(Path, "touch", lambda path: (touch(path), path.unlink()))
-    assert output_folder(tmp_path) == tmp_path
+def test_the_probe_of_an_output_folder_leaves_nothing(tmp_path):
+    assert [*output_folder(tmp_path / "new" / "folder").iterdir()] == []
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"output folder .*file/below: cannot be written \(Not a directory\); choose another"):
+        output_folder(tmp_path / "file" / "below")

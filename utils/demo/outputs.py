@@ -107,10 +107,10 @@ class Output:
     def _write_people(self, found: Found) -> None:
         """The files that each picture or frame has of its own."""
         if "json" in self.formats and not self._moving:
-            write_json(self.folder / f"{found.name}.json", as_json(found, self.skeleton))
+            write_json(self.folder / f"{found.name}.json", as_json(found, self.skeleton), sync=False)
         for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
             path = self.folder / self._people_name(found.name)
-            write_json(path, openpose_json(found.keypoints, self.skeleton, layout, found.ids))
+            write_json(path, openpose_json(found.keypoints, self.skeleton, layout, found.ids), sync=False)
 
     def _coco_results(self) -> Iterator[dict[str, Any]]:
         """With the files' names, since ids may be no more than places."""
