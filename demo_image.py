@@ -13,7 +13,6 @@ import numpy as np
 from config import UserError
 from config.errors import at_least, run_script
 from config.files import write_json
-from data.formats.posetrack import posetrack_answer
 from data.images import encode_image
 from utils.checkpoint import config_for
 from utils.default_network import named_or_default
@@ -22,6 +21,7 @@ from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import Wanted, look_at
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
+from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.window import Window
 
@@ -83,7 +83,7 @@ def main() -> None:
     try:
         everybody = look_at(sources, estimator, wanted)
         if options.posetrack is not None:
-            write_json(options.posetrack, posetrack_answer(posetrack_frames(sources[0], everybody), config.skeleton))
+            write_json(options.posetrack, to_posetrack(posetrack_frames(sources[0], everybody), config.skeleton))
     finally:
         if sheet is not None:
             sheet.write(options.sheet)

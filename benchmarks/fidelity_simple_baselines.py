@@ -13,13 +13,13 @@ from benchmarks.reference import ROOT, Difference, filled, largest
 from config import Config, load_config
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simple_baselines import Augmentation, SimpleBaselinesDataset, centre_and_size, crop_matrix
-from data.oks import oks_nms
 from data.people_file import PeopleFile
 from data.targets.simple_baselines import render_targets
 from losses import build_loss
 from models import build_model
 from models.simple_baselines import SimpleBaselines
 from utils.checkpoint import load_weights
+from utils.oks import oks_nms
 from utils.systems.simple_baselines import decode, person_scores
 
 # Reference answers -> recipe, skeleton

@@ -1,4 +1,4 @@
-"""What OKS NMS costs: that of data/oks.py beside a plain loop over pairs of people, in one run, on one thread.
+"""What OKS NMS costs: that of utils/oks.py beside a plain loop over pairs of people, in one run, on one thread.
 
     python benchmarks/oks.py [--people 100 1000] [--threshold 0.9]
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from config.errors import run_script
 from config.load import load_skeleton
-from data.oks import oks_nms
+from utils.oks import oks_nms
 
 People = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, K, 2), areas (P,), scores (P,)
 
@@ -75,7 +75,7 @@ def main() -> None:
             kept, blocks = measured(oks_nms, people, options.threshold, ROUNDS)
             same, loop = measured(loop_over_pairs, people, options.threshold, 1)
             np.testing.assert_array_equal(kept, same)
-            figures = f"data/oks.py {1000 * blocks:.1f} ms, loop {1000 * loop:.0f} ms"
+            figures = f"utils/oks.py {1000 * blocks:.1f} ms, loop {1000 * loop:.0f} ms"
             print(f"{count:5} people, {kind:11}, {len(kept):5} kept: {figures}", flush=True)
 
 

@@ -11,7 +11,7 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.streaming", "utils.onnx_network", "utils.safetensors_file"},
+    {"utils.device", "utils.oks", "utils.streaming", "utils.onnx_network", "utils.safetensors_file"},
     {
         "utils.distributed",
         "utils.checkpoint",

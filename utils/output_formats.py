@@ -1,4 +1,4 @@
-"""People as other programs take them: COCO's results, OpenPose's JSON, a CSV table, supervision's KeyPoints.
+"""People as other programs take them: COCO's results, OpenPose's JSON, PoseTrack18's JSON, a CSV table, supervision's KeyPoints.
 
 Pure functions on arrays. The skeleton decides the order of keypoints: its data set's own order in COCO's results, its own in tables and
 KeyPoints, and OpenPose's orders only for skeletons that have all of COCO's keypoints by name. Scores stay what they are; a keypoint that
@@ -12,11 +12,13 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from config import Skeleton, UserError
+from data.formats.posetrack import KEYPOINTS as POSETRACK
 
 LEAST_SHOWN = 1e-4  # of a score: less would be written as 0, which is "missing"
 COCO = (
@@ -35,6 +37,9 @@ OPENPOSE = {
     ),
 }  # fmt: skip
 MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}  # as OpenPose trains them
+FIRST_POSETRACK_ID = 10**10  # an image's id: this + 10,000 times its video's number + its own number in the video
+
+PoseTrackFrame = tuple[PurePath, np.ndarray, np.ndarray]  # name of the image, keypoints (P, K, 3) x, y, score in its pixels, ids (P,)
 
 
 def rounded(keypoints: np.ndarray) -> np.ndarray:
@@ -106,6 +111,49 @@ def openpose_json(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO
         for number, person in zip(numbers, ordered)
     ]
     return {"version": 1.3, "people": people, "keypoints": list(names)}
+
+
+# PoseTrack18
+
+
+def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[str, Any]:
+    """Return the tracked people of a video's frames as PoseTrack18's evaluation takes them; keypoints that the skeleton lacks are 0 0 0.
+
+    Names of images are relative to the data set's root.
+    """
+    present = np.array([name in skeleton.dataset for name in POSETRACK])
+    if not present.any():
+        raise UserError(f"skeleton {skeleton.name!r}: has none of PoseTrack's keypoints ({POSETRACK[0]}, {POSETRACK[1]}, ...)")
+    order = [skeleton.index(skeleton.dataset[name]) if name in skeleton.dataset else 0 for name in POSETRACK]
+    images, people = [], []
+    for number, (name, keypoints, ids) in enumerate(frames):
+        image_id = posetrack_image_id(name, number)
+        images.append({"file_name": name.as_posix(), "id": image_id, "frame_id": image_id})
+        for person, track in zip(np.asarray(keypoints, float)[:, order] * present[:, None], ids.tolist()):
+            if track >= 0:
+                values = np.round(person * [1, 1, 0] + [0, 0, 1] * (person[:, 2:] > 0), 2).ravel().tolist()
+                scores = np.round(person[:, 2], 4).tolist()
+                known = {"id": len(people), "category_id": 1, "image_id": image_id, "track_id": track}
+                people.append({**known, "keypoints": values, "scores": scores})
+    category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(POSETRACK)}
+    return {"images": images, "annotations": people, "categories": [category]}
+
+
+def posetrack_image_id(name: PurePath, number: int) -> int:
+    """Return PoseTrack18's id of an image such as images/val/012834_mpii_test/000042.jpg: 10128340042.
+
+    number: the frame's in the video, from 0, used where the name is no number.
+    """
+    video = re.match(r"\d{1,6}", name.parent.name)
+    frame = int(name.stem) if name.stem.isdecimal() else number
+    return FIRST_POSETRACK_ID + 10**4 * int(video[0] if video else 0) + frame % 10**4
+
+
+def posetrack_image_name(path: Path) -> PurePath:
+    """Return the path relative to the data set's root, which holds the folder `images`; else the image's folder and its own name."""
+    parts = path.resolve().parts
+    roots = [number for number, part in enumerate(parts[:-1]) if part == "images"]
+    return PurePath(*(parts[roots[-1] :] if roots else parts[-2:]))
 
 
 # Tables

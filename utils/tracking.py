@@ -15,7 +15,7 @@ import numpy as np
 
 from config import Skeleton
 from config.schema import TrackingConfig
-from data.oks import object_keypoint_similarity
+from utils.oks import object_keypoint_similarity
 
 NOBODY = -1  # the id of a person without a track
 FLOW_SIDE = 480  # longest side of the frame in which flow and colours are looked up, pixels

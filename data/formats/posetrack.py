@@ -1,20 +1,18 @@
 """PoseTrack18's files, one a video: COCO's with a track_id for each person, and regions of images in which not everybody is annotated.
 
-In: annotations. Out: who was found, for PoseTrack's evaluation. Names of images are relative to the data set's root.
+The other direction, what PoseTrack's evaluation takes, is in utils/output_formats.py.
 """
 
 from __future__ import annotations
 
-import re
 import reprlib
-from collections.abc import Iterable
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 
-from config import Skeleton, UserError
+from config import UserError
 
 KEYPOINTS = (
     "nose", "head_bottom", "head_top", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -22,9 +20,6 @@ KEYPOINTS = (
 )  # fmt: skip
 NEVER_LABELLED = ("left_ear", "right_ear")
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side: that of PoseTrack's own boxes
-FIRST_ID = 10**10  # an image's id: this + 10,000 times its video's number + its own number in the video
-
-Frame = tuple[PurePath, np.ndarray, np.ndarray]  # name of the image, keypoints (P, K, 3) x, y, score in its pixels, ids (P,)
 
 
 def is_posetrack(coco: COCO) -> bool:
@@ -85,42 +80,3 @@ def _regions(image: dict[str, Any], path: str | Path) -> list[dict[str, Any]]:
         for outline, box in regions
         if len(outline) >= 3
     ]
-
-
-# Out
-
-
-def posetrack_answer(frames: Iterable[Frame], skeleton: Skeleton) -> dict[str, Any]:
-    """Everybody found in the frames of a video with an id, in PoseTrack18's keypoints; those that the skeleton lacks are 0 0 0."""
-    places = [skeleton.index(skeleton.dataset[name]) if name in skeleton.dataset else -1 for name in KEYPOINTS]
-    there = np.array(places) >= 0
-    if not there.any():
-        raise UserError(f"skeleton {skeleton.name!r}: has none of PoseTrack's keypoints ({KEYPOINTS[0]}, {KEYPOINTS[1]}, ...)")
-    images, people = [], []
-    for place, (name, keypoints, ids) in enumerate(frames):
-        number = image_id(name, place)
-        images.append({"file_name": name.as_posix(), "id": number, "frame_id": number})
-        for person, track in zip(np.asarray(keypoints, float)[:, places] * there[:, None], ids.tolist()):
-            if track >= 0:
-                found = np.round(person * [1, 1, 0] + [0, 0, 1] * (person[:, 2:] > 0), 2)
-                scores = np.round(person[:, 2], 4).tolist()
-                people.append({"image_id": number, "track_id": track, "keypoints": found.ravel().tolist(), "scores": scores})
-    category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
-    people = [{"id": number, "category_id": 1, **person} for number, person in enumerate(people)]
-    return {"images": images, "annotations": people, "categories": [category]}
-
-
-def image_id(name: PurePath, place: int) -> int:
-    """PoseTrack18's id of an image such as images/val/012834_mpii_test/000042.jpg: 10128340042.
-
-    place: in the video, from 0, where the name is no number.
-    """
-    video = re.match(r"\d{1,6}", name.parent.name)
-    return FIRST_ID + 10**4 * int(video[0] if video else 0) + (int(name.stem) if name.stem.isdecimal() else place) % 10**4
-
-
-def image_name(path: Path) -> PurePath:
-    """The name of an image relative to the data set's root, which is where the folder `images` is; else its folder and its own name."""
-    parts = path.resolve().parts
-    above = [place for place, part in enumerate(parts[:-1]) if part == "images"]
-    return PurePath(*(parts[above[-1] :] if above else parts[-2:]))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sys
+from pathlib import PurePath
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from pycocotools.coco import COCO as CocoFile
 
 from config import UserError
 from config.load import load_skeleton
+from data.formats.posetrack import KEYPOINTS as POSETRACK
 from utils.output_formats import (
     COCO,
     OPENPOSE,
@@ -23,7 +25,10 @@ from utils.output_formats import (
     csv_text,
     image_ids,
     openpose_json,
+    posetrack_image_id,
+    posetrack_image_name,
     rounded,
+    to_posetrack,
     to_supervision,
 )
 
@@ -127,3 +132,43 @@ def test_without_supervision_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         to_supervision(somebody(COCO_18), np.array([0.5]), COCO_18)
+
+
+# PoseTrack18
+
+
+def test_posetrack_json_has_the_tracked_people_of_each_frame():
+    skeleton = load_skeleton("posetrack18")
+    keypoints = np.zeros((3, 17, 3))
+    keypoints[:, 6] = [[16, 32, 0.9], [17.123, 33, 0.4], [1, 1, 0.1]]
+    frames = [(PurePath("images/val/000012_x/000004.jpg"), keypoints, np.array([4, 0, -1])),
+              (PurePath("images/val/000012_x/000005.jpg"), keypoints[:0], np.zeros(0, int))]  # fmt: skip
+    result = to_posetrack(frames, skeleton)
+    assert result["categories"][0]["keypoints"] == list(POSETRACK)
+    assert [(image["id"], image["file_name"]) for image in result["images"]] == [
+        (10000120004, "images/val/000012_x/000004.jpg"), (10000120005, "images/val/000012_x/000005.jpg")]  # fmt: skip
+    people = result["annotations"]
+    assert [(p["id"], p["image_id"], p["track_id"]) for p in people] == [(0, 10000120004, 4), (1, 10000120004, 0)], "-1: no track"
+    first, second = people
+    assert first["keypoints"][18:21] == [16, 32, 1] and first["scores"][6] == 0.9
+    assert second["keypoints"][18:21] == [17.12, 33, 1]
+    assert len(first["keypoints"]) == 51 and not any(first["keypoints"][:18] + first["keypoints"][21:])
+    assert json.loads(json.dumps(result)) == result
+
+
+def test_posetrack_json_of_another_skeleton_has_the_keypoints_that_both_have():
+    keypoints = np.zeros((1, 18, 3))
+    keypoints[0, COCO_18.index("Lwri")] = 5, 6, 0.5
+    keypoints[0, COCO_18.index("Leye")] = 7, 8, 0.5
+    (found,) = to_posetrack([(PurePath("a/b.jpg"), keypoints, np.array([0]))], COCO_18)["annotations"]
+    place = POSETRACK.index("left_wrist")
+    assert found["keypoints"][3 * place : 3 * place + 3] == [5, 6, 1]
+    assert sum(score > 0 for score in found["scores"]) == 1
+
+
+def test_posetrack_names_are_relative_to_the_root_and_ids_follow_from_them(tmp_path):
+    name = posetrack_image_name(tmp_path / "images" / "val" / "012834_mpii_test" / "000042.jpg")
+    assert name.as_posix() == "images/val/012834_mpii_test/000042.jpg"
+    assert posetrack_image_id(name, 7) == 10128340042
+    assert posetrack_image_name(tmp_path / "walk" / "2.jpg").as_posix() == "walk/2.jpg"
+    assert posetrack_image_id(PurePath("walk/frame.jpg"), 3) == 10**10 + 3

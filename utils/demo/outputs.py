@@ -13,10 +13,19 @@ import numpy as np
 
 from config import Skeleton
 from config.files import write_json, write_text
-from data.formats.posetrack import Frame, image_name
 from data.images import IMAGE_SUFFIXES, write_image
 from utils.demo.inputs import Frames, Source
-from utils.output_formats import coco_results, csv_header, csv_rows, csv_text, image_ids, openpose_json, rounded
+from utils.output_formats import (
+    PoseTrackFrame,
+    coco_results,
+    csv_header,
+    csv_rows,
+    csv_text,
+    image_ids,
+    openpose_json,
+    posetrack_image_name,
+    rounded,
+)
 from utils.visualize.video import video_writer
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
@@ -132,8 +141,8 @@ def as_json(found: Found, skeleton: Skeleton) -> dict[str, Any]:
     return {"image": found.name, "width": width, "height": height, "keypoints": list(skeleton.keypoints), "people": people}
 
 
-def posetrack_frames(source: Source, everybody: Sequence[Found]) -> Iterator[Frame]:
-    """What `posetrack_answer` takes, of a video, a folder of its frames or one picture."""
+def posetrack_frames(source: Source, everybody: Sequence[Found]) -> Iterator[PoseTrackFrame]:
+    """What `to_posetrack` takes, of a video, a folder of its frames or one picture."""
     for found in everybody:
         name = f"{found.name:06d}.jpg" if isinstance(found.name, int) else found.name
-        yield image_name(source.folder / name), found.keypoints, found.ids
+        yield posetrack_image_name(source.folder / name), found.keypoints, found.ids

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from data.oks import object_keypoint_similarity
+from utils.oks import object_keypoint_similarity
 
 SAME_PERSON = 0.5  # OKS
 FIGURES = ("MOTA", "people", "misses", "false_positives", "switches")

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.datasets.simple_baselines import centre_and_size, crop_matrix
-from data.oks import oks_nms
 from utils.device import as_images, in_precision
+from utils.oks import oks_nms
 from utils.systems import Decoder, People, PoseSystem
 from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 

@@ -1,9 +1,8 @@
-"""PoseTrack18's files: people with tracks, ignore regions, ears, and the way back."""
+"""PoseTrack18's files: people with tracks, ignore regions, ears."""
 
 from __future__ import annotations
 
 import json
-from pathlib import PurePath
 
 import cv2
 import numpy as np
@@ -14,7 +13,7 @@ from config import UserError
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
-from data.formats.posetrack import KEYPOINTS, image_id, image_name, posetrack_answer
+from data.formats.posetrack import KEYPOINTS
 from data.people_file import PeopleFile, unpack_mask
 
 POSETRACK = SHARED / "data" / "posetrack18"
@@ -127,48 +126,9 @@ def test_posetracks_own_files(tmp_path, video, people, regions):
     assert found.crowd.sum() == regions
     raw = json.loads(path.read_text())
     assert found.num_labelled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
-    image = raw["images"][0]
-    assert image_id(PurePath(image["file_name"]), 7) == image["id"]
     for annotation in raw["annotations"]:  # PoseTrack's boxes are as those made where there is none
         del annotation["bbox"]
     (tmp_path / "without.json").write_text(json.dumps(raw))
     without = load_annotations(tmp_path / "without.json")
     for annotation in load_annotations(path).dataset["annotations"]:
         assert without.anns[annotation["id"]]["bbox"] == pytest.approx(annotation["bbox"], abs=1)
-
-
-# The way back
-
-
-def test_the_answer_reads_as_posetracks():
-    keypoints = np.zeros((3, 17, 3))
-    keypoints[:, 6] = [[16, 32, 0.9], [17.123, 33, 0.4], [1, 1, 0.1]]
-    frames = [(PurePath("images/val/000012_x/000004.jpg"), keypoints, np.array([4, 0, -1])),
-              (PurePath("images/val/000012_x/000005.jpg"), keypoints[:0], np.zeros(0, int))]  # fmt: skip
-    answer = posetrack_answer(frames, SKELETON)
-    assert answer["categories"][0]["keypoints"] == list(KEYPOINTS)
-    assert [(image["id"], image["file_name"]) for image in answer["images"]] == [
-        (10000120004, "images/val/000012_x/000004.jpg"), (10000120005, "images/val/000012_x/000005.jpg")]  # fmt: skip
-    assert [(p["image_id"], p["track_id"]) for p in answer["annotations"]] == [(10000120004, 4), (10000120004, 0)], "-1 is nobody"
-    first, second = answer["annotations"]
-    assert first["keypoints"][18:21] == [16, 32, 1] and first["scores"][6] == 0.9
-    assert second["keypoints"][18:21] == [17.12, 33, 1]
-    assert len(first["keypoints"]) == 51 and not any(first["keypoints"][:18] + first["keypoints"][21:])
-    assert json.loads(json.dumps(answer)) == answer
-
-
-def test_other_skeletons_answer_with_what_they_share():
-    coco = load_skeleton("coco")  # of 18 keypoints, in another order
-    keypoints = np.zeros((1, 18, 3))
-    keypoints[0, coco.index("Lwri")] = 5, 6, 0.5
-    keypoints[0, coco.index("Leye")] = 7, 8, 0.5
-    found = posetrack_answer([(PurePath("a/b.jpg"), keypoints, np.array([0]))], coco)["annotations"][0]
-    place = KEYPOINTS.index("left_wrist")
-    assert found["keypoints"][3 * place : 3 * place + 3] == [5, 6, 1]
-    assert sum(score > 0 for score in found["scores"]) == 1
-
-
-def test_names_are_relative_to_the_root(tmp_path):
-    assert image_name(tmp_path / "images" / "val" / "000001_x" / "000002.jpg").as_posix() == "images/val/000001_x/000002.jpg"
-    assert image_name(tmp_path / "walk" / "2.jpg").as_posix() == "walk/2.jpg"
-    assert image_id(PurePath("walk/frame.jpg"), 3) == 10**10 + 3

@@ -20,7 +20,7 @@ from config import Skeleton, UserError
 from config.files import existing_file, written_whole
 from data.formats import load_annotations
 from data.formats.coco import box_and_area, file_keypoints, image_files, keypoint_category, naming_file
-from data.oks import object_keypoint_similarity
+from utils.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation takes a pose and a person for one
 ARRAYS = ("keypoints", "scores", "oks", "images")

@@ -12,8 +12,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from config.load import load_skeleton
-from data.oks import object_keypoint_similarity, oks_nms
-from utils.evaluation.oks import oks_nms as by_its_other_name
+from utils.evaluation.oks import oks_nms as public_oks_nms
+from utils.oks import object_keypoint_similarity, oks_nms
 
 SIGMAS = load_skeleton("coco17").oks_sigmas
 REFERENCE = SHARED / "fixtures" / "simple_baseline_oks_nms.npz"
@@ -52,15 +52,7 @@ def test_it_is_pycocotools_own(crowd):
     ours = object_keypoint_similarity(poses, joints, areas, boxes, SIGMAS)
     np.testing.assert_allclose(ours, pycocotools_oks(poses, joints, areas, boxes), atol=1e-12)
     assert ours[:, 4:].max() > 0.3 and ours[:, :4].max() > 0.3
-
-
-def test_the_annotated_pose_itself_is_one(crowd):
-    _, joints, areas, boxes = crowd
     assert np.diag(object_keypoint_similarity(joints, joints, areas, boxes, SIGMAS)[:4]).tolist() == [1] * 4
-
-
-def test_nobody_found_and_nobody_annotated(crowd):
-    poses, joints, areas, boxes = crowd
     assert object_keypoint_similarity(poses[:0], joints, areas, boxes, SIGMAS).shape == (0, 6)
     assert object_keypoint_similarity(poses, joints[:0], areas[:0], boxes[:0], SIGMAS).shape == (12, 0)
 
@@ -93,8 +85,8 @@ def plain_nms(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray, thre
     return kept
 
 
-@pytest.mark.parametrize("count", [1, 31, 32, 33, 150])
-@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("count", [1, 32, 33, 150])
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 0.9])
 def test_suppression_is_that_of_a_plain_loop(count, threshold):
     """Around everybody some are found more than once, well and badly, for every number of blocks."""
     rng = np.random.default_rng(count)
@@ -143,5 +135,5 @@ def test_suppression_is_the_published_one(case):
     assert oks_nms(keypoints, areas, own, SIGMAS, 0.9).tolist() == kept.tolist()
 
 
-def test_it_has_the_name_that_other_code_calls_it_by():
-    assert by_its_other_name is oks_nms
+def test_outside_callers_import_it_from_utils_evaluation():
+    assert public_oks_nms is oks_nms
