@@ -50,7 +50,7 @@ from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from data.targets import targets_of
 from utils.device import default_device
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.curves import CURVES_NAME
 from utils.training.loader import AHEAD, EpochBatches, begin_epoch, build_loader, keep_freed_memory
 from utils.training.prepare import build_run, open_run
@@ -210,7 +210,7 @@ def repeating_loader(path: Path, config: Config, batches: int) -> tuple[DataLoad
     Returns also how many samples of the epoch count as taken, so that it has exactly these.
     """
     dataset = MixedDataset([path], config, augment=True)
-    wanted, world = batches * config.train.batch_size, World("none", default_device("cpu"))
+    wanted, world = batches * config.train.batch_size, DistributedContext("none", default_device("cpu"))
     total = -(-wanted // len(dataset)) * len(dataset)
     order = EpochBatches([total], None, config.train.batch_size, world, config.train.seed, block=config.data.shuffle_block)
     return build_loader(dataset, order, config, world, stays=True), total - wanted
@@ -289,7 +289,7 @@ def waiting(path: Path, config: Config, workers: Sequence[int], steps: int, roun
         changes = [f"data.workers={count}", f"train.log_every={every}", "train.checkpoint_every=null"]
         with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
             changed = with_overrides(config, changes)
-            run, told = build_run(changed, Path(folder), World("none", device))
+            run, told = build_run(changed, Path(folder), DistributedContext("none", device))
             open_run(run, told)
             loader, taken = repeating_loader(path, changed, steps * config.train.accumulate)
             begin_epoch(loader, 0, taken)

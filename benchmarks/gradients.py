@@ -26,7 +26,7 @@ from config import Config, load_config
 from losses import build_loss
 from models import build_model
 from utils.device import as_images
-from utils.distributed import World, joined
+from utils.distributed import DistributedContext, distributed_context
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run
 from utils.training.step import TrainingStep
@@ -69,7 +69,7 @@ def sample_batch(config: Config, count: int) -> list[Tensor]:
     return [images, joints, miss, everyone, torch.ones(count, config.channels.count, dtype=torch.bool)]
 
 
-def one_step(world: World, batch: list[Tensor], train_norms: bool, replicas: int = 1) -> tuple[State, State]:
+def one_step(world: DistributedContext, batch: list[Tensor], train_norms: bool, replicas: int = 1) -> tuple[State, State]:
     """The gradient that reaches the optimizer, and the network's buffers after the step.
 
     batch: this process's samples. train_norms: batch norm as in training; else with its stored statistics.
@@ -93,12 +93,12 @@ def one_step(world: World, batch: list[Tensor], train_norms: bool, replicas: int
 
 def in_one_process(train_norms: bool = False, replicas: int = 1, count: int = BATCH, device: str = "cpu") -> tuple[State, State]:
     """The step of train.py, or with several replicas of train_parallel.py, on a whole batch."""
-    return one_step(World("none", torch.device(device)), sample_batch(small_config(), count), train_norms, replicas)
+    return one_step(DistributedContext("none", torch.device(device)), sample_batch(small_config(), count), train_norms, replicas)
 
 
 def in_data_parallel(count: int = BATCH) -> tuple[State, State]:
     """The step of train_parallel.py on this machine's GPUs."""
-    return one_step(World("data_parallel", torch.device("cuda", 0)), sample_batch(small_config(), count), False)
+    return one_step(DistributedContext("data_parallel", torch.device("cuda", 0)), sample_batch(small_config(), count), False)
 
 
 def in_processes(count: int, train_norms: bool = False, gpu: bool = False) -> tuple[State, State]:
@@ -149,15 +149,15 @@ def main() -> None:
     if torch.cuda.is_available():
         # Several processes on one GPU: NCCL refuses that, gloo does not.
         dist.init_process_group("gloo")
-        world = World("distributed", torch.device("cuda", 0), dist.get_rank(), dist.get_world_size())
+        world = DistributedContext("distributed", torch.device("cuda", 0), dist.get_rank(), dist.get_world_size())
         _write_step(world, options)
         dist.destroy_process_group()
         return
-    with joined("distributed") as world:
+    with distributed_context("distributed") as world:
         _write_step(world, options)
 
 
-def _write_step(world: World, options: argparse.Namespace) -> None:
+def _write_step(world: DistributedContext, options: argparse.Namespace) -> None:
     share = BATCH // world.size
     mine = slice(world.rank * share, (world.rank + 1) * share)
     batch = [tensor[mine] for tensor in sample_batch(small_config(), BATCH)]

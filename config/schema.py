@@ -103,7 +103,7 @@ class TrainConfig(Section):
     max_loss: Positive | None = 2e5  # a batch above this is dropped; null: only one whose loss is not finite
     max_dropped: Count = 10  # dropped steps in a row after which training stops
     freeze: tuple[str, ...] = ()  # parameters that stay as they are, by patterns of their names, such as front.*
-    sync_batchnorm: bool = True  # one set of batch-norm statistics over all processes of train_distributed.py
+    sync_batchnorm: bool = True  # one set of batch-norm statistics over all GPUs of train_distributed.py
     channels_last: bool = False  # memory format of the network
     seed: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20  # steps between points of the curves

@@ -26,7 +26,7 @@ from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simplepose import SimplePoseDataset
 from data.people_file import PeopleFile
 from data.synthetic import write_synthetic
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.trainer import train
 
 torch.set_num_threads(1)
@@ -106,7 +106,7 @@ def tiny(hdf5) -> Path:
 def trained(tiny) -> Path:
     """The folder of a run of two epochs with the tiny configuration. Not to be written to: see `copy_of`."""
     folder = tiny.parent / "trained"
-    train(load_config(tiny), folder, World("none", torch.device("cpu")))
+    train(load_config(tiny), folder, DistributedContext("none", torch.device("cpu")))
     return folder
 
 

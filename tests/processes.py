@@ -13,46 +13,46 @@ import sys
 from pathlib import Path
 
 import torch
-from runs import EQUAL, STEADY, copied, fresh_run, losing_batch, random_batch, samples_taken, stopped_after, weighted
+from runs import EQUAL, STEADY, fresh_run, losing_batch, random_batch, samples_taken, stopped_after, weighted
 
 from config import UserError, load_config
-from utils.distributed import World, joined
+from utils.distributed import DistributedContext, distributed_context
 from utils.systems import pose_system
 from utils.training import trainer
 from utils.training.state import Run
 from utils.training.validation import validate
 
 
-def straight_killed_and_resumed(recipe: Path, folder: Path, world: World) -> dict[str, object]:
+def straight_killed_and_resumed(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:
     """One run that nothing disturbs, and one that is killed in the middle of its first epoch."""
     config = load_config(recipe, STEADY)
     trainer.train(config, folder / "straight", world)
     with samples_taken() as before:
         stopped_after(2, lambda: trainer.train(config, folder / "killed", world))
-    world.wait()
+    world.barrier()
     if world.is_main:
         shutil.copytree(folder / "killed", folder / "resumed")
-    world.wait()
+    world.barrier()
     trainer.train(config, folder / "resumed", world, "auto")
     return {"before": list(before)}
 
 
-def taken_over(recipe: Path, folder: Path, run: Path, world: World) -> dict[str, object]:
+def taken_over(recipe: Path, folder: Path, run: Path, world: DistributedContext) -> dict[str, object]:
     """The run of another number of processes, to the end of its epoch."""
     if world.is_main:
         shutil.copytree(run, folder / "taken_over")
-    world.wait()
+    world.barrier()
     with samples_taken() as after:
         trainer.train(load_config(recipe, (*STEADY, "train.epochs=1")), folder / "taken_over", world, "auto")
     return {"after": list(after)}
 
 
-def in_double_precision(recipe: Path, folder: Path, world: World) -> dict[str, object]:
+def in_double_precision(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:
     trainer.train(load_config(recipe, EQUAL), folder / "double", world)
     return {}
 
 
-def shared_validation(recipe: Path, folder: Path, world: World) -> dict[str, object]:
+def shared_validation(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:
     """Seven samples in batches of two, the last one of one, shared out; batch-norm statistics that are each process's own before."""
     run = fresh_run(recipe, folder, (), world)
     for name, buffer in run.network.named_buffers():
@@ -63,7 +63,7 @@ def shared_validation(recipe: Path, folder: Path, world: World) -> dict[str, obj
     return {"validation": validate(run, batches[world.rank :: world.size], 0, pose_system(run.config))}
 
 
-def broken_batches(recipe: Path, folder: Path, world: World) -> dict[str, object]:
+def broken_batches(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:
     """The last process's second batch is no number, in a step of two batches; the next step is good in all."""
     run = fresh_run(recipe, folder, ("train.learning_rate=1e-4", "train.accumulate=2"), world)
     batches = [random_batch(run, seed=10 * n + world.rank) for n in range(4)]
@@ -71,7 +71,11 @@ def broken_batches(recipe: Path, folder: Path, world: World) -> dict[str, object
         batches[1] = weighted(batches[1], torch.nan)
     spared = count_unshared(run)
     loss = trainer.train_one_epoch(run, batches, 0)
-    return {"broken loss": loss, "broken weights": copied(run), "unshared": len(spared)}
+    return {
+        "broken loss": loss,
+        "broken weights": {name: tensor.detach().clone() for name, tensor in run.network.named_parameters()},
+        "unshared": len(spared),
+    }
 
 
 def count_unshared(run: Run) -> list[None]:
@@ -81,7 +85,7 @@ def count_unshared(run: Run) -> list[None]:
     return spared
 
 
-def dropped_in_one_process(recipe: Path, folder: Path, world: World) -> dict[str, object]:
+def dropped_in_one_process(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:
     """Every loss of the last process is infinite: training stops in all of them."""
     config = load_config(recipe, (*STEADY, "train.max_dropped=2", "train.sync_batchnorm=false"))
     said = ""
@@ -94,7 +98,7 @@ def dropped_in_one_process(recipe: Path, folder: Path, world: World) -> dict[str
 
 
 def main(recipe: Path, folder: Path, run: Path | None = None) -> None:
-    with joined("distributed") as world:
+    with distributed_context("distributed") as world:
         outcome = {}
         parts = [straight_killed_and_resumed, in_double_precision, shared_validation, broken_batches, dropped_in_one_process]
         for part in parts:

@@ -16,14 +16,14 @@ from data.datasets import MixedDataset
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training import trainer
 from utils.training.frozen import freeze
 from utils.training.optimizer import build_optimizer
 from utils.training.state import Run
 from utils.training.step import TrainingStep
 
-ALONE = World("none", torch.device("cpu"))
+ALONE = DistributedContext("none", torch.device("cpu"))
 Batch = list[torch.Tensor]
 
 
@@ -50,7 +50,9 @@ def points(folder: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/"))} for line in lines]
 
 
-def fresh_run(recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world: World = ALONE, scale: float | None = None) -> Run:
+def fresh_run(
+    recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world: DistributedContext = ALONE, scale: float | None = None
+) -> Run:
     """A run with freshly drawn weights. scale: of a gradient scaler such as float16 has; None: none."""
     config = load_config(recipe, overrides)
     torch.manual_seed(0)
@@ -81,7 +83,7 @@ def copied(run: Run) -> dict[str, torch.Tensor]:
 
 STEADY = ("train.epochs=4", "train.batch_size=1", "train.checkpoint_every=1", "train.log_every=3", "train.ema_decay=0.9")
 EQUAL = ("train.epochs=2", "train.batch_size=1", "train.precision=float64", "train.optimizer=sgd", "train.learning_rate=1e-6")
-EQUAL += ("train.scale_rate_by_processes=false",)
+EQUAL += ("train.scale_rate_by_processes=false", "train.freeze=['*.bn.*']")
 
 
 class Killed(BaseException):

@@ -26,7 +26,7 @@ from data.datasets.dekr import DekrDataset
 from data.images import read_image
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.evaluation.crowdpose import FIGURES
 from utils.inference import PoseEstimator
 from utils.systems.dekr_rescoring import save_rescoring
@@ -67,7 +67,7 @@ def train(run, recipe, tmp_path) -> Callable[..., tuple[Path, str]]:
 def dekr(recipe) -> Path:
     """The folder of a run of two epochs. Not to be written to."""
     folder = recipe.parent / "trained"
-    train_network(load_config(recipe), folder, World("none", torch.device("cpu")))
+    train_network(load_config(recipe), folder, DistributedContext("none", torch.device("cpu")))
     return folder
 
 

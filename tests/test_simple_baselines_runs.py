@@ -26,7 +26,7 @@ from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simple_baselines import SimpleBaselinesDataset
 from data.images import read_image
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.inference import PoseEstimator
 from utils.training.trainer import train as train_network
 
@@ -50,7 +50,7 @@ def recipe(hdf5, tmp_path_factory) -> Path:
 def top_down(recipe) -> Path:
     """The folder of a run of two epochs. Not to be written to."""
     folder = recipe.parent / "trained"
-    train_network(load_config(recipe), folder, World("none", torch.device("cpu")))
+    train_network(load_config(recipe), folder, DistributedContext("none", torch.device("cpu")))
     return folder
 
 

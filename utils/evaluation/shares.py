@@ -14,7 +14,7 @@ import torch.distributed as dist
 
 from config import UserError
 from config.progress import Progress
-from utils.distributed import meet
+from utils.distributed import init_process_group
 from utils.journal import Others
 
 MEETING = timedelta(minutes=10)  # the longest wait for the other processes to start
@@ -78,7 +78,7 @@ def joined() -> Iterator[Share]:
         yield share
         return
     try:
-        meet("gloo", MEETING)
+        init_process_group("gloo", MEETING)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"process {share.number} of {share.count}: cannot reach the others ({error}); did torchrun start them?") from error
     try:

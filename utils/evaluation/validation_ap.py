@@ -16,7 +16,7 @@ from config.skeleton import UNLABELLED
 from data.formats.coco import indexed
 from data.images import warn_left_out
 from data.people_file import BrokenImage, PeopleFile
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_figures, to_detections
 from utils.streaming import predict_stream, sized_batches
 from utils.systems import Decoder
@@ -26,7 +26,7 @@ Entry = tuple[PeopleFile, int]  # an image by its number in a training HDF5
 
 
 def validation_metrics(
-    decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, world: World
+    decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, world: DistributedContext
 ) -> dict[str, float]:
     """Return COCO's ten metrics over all images of the files, which the ranks share; the same on every rank. Skip corrupt images."""
     images = [(file, number) for file in files for number in range(len(file))]
@@ -39,9 +39,9 @@ def validation_metrics(
             flat = keypoints.reshape(len(scores), 3 * skeleton.num_keypoints)
             rows.append(np.column_stack([np.full(len(scores), own[place]), scores, flat]))
             progress.advance()
-    found = torch.cat(world.gathered(torch.from_numpy(np.concatenate(rows)))).numpy()
+    found = torch.cat(world.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
     found = found[np.argsort(found[:, 0], kind="stable")]
-    seen = sorted(torch.cat(world.gathered(torch.tensor(seen, dtype=torch.int64))).tolist())
+    seen = sorted(torch.cat(world.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     results = [
         result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from utils.distributed import World
+from utils.distributed import DistributedContext
 
 
 class Acceptance:
@@ -16,13 +16,13 @@ class Acceptance:
     asked this process to end.
     """
 
-    def __init__(self, losses: Tensor, limit: float | None, stop: bool, world: World):
+    def __init__(self, losses: Tensor, limit: float | None, stop: bool, world: DistributedContext):
         losses = losses.detach()
         good = torch.isfinite(losses) if limit is None else torch.isfinite(losses) & (losses <= limit)
         flags = torch.zeros(world.size + 1, device=losses.device)  # of each process: its losses are bad; at the end: stop
         flags[world.rank] = (~good.all()).float()
         flags[world.size] = float(stop)
-        self._flags, self._event = world.sum(flags), None
+        self._flags, self._event = world.all_reduce(flags), None
         if flags.device.type == "cuda":
             self._flags = torch.empty_like(flags, device="cpu", pin_memory=True).copy_(flags, non_blocking=True)
             self._event = torch.cuda.Event()

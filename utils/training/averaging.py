@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config.schema import SwaConfig, TrainConfig
-from utils.distributed import World
+from utils.distributed import DistributedContext
 
 
 class ExponentialAverage(AveragedModel):
@@ -56,7 +56,7 @@ def cycle_ends(epoch: int, settings: SwaConfig) -> bool:
 
 
 @torch.no_grad()
-def refresh_statistics(network: nn.Module, batches: Iterable[Tensor], world: World) -> None:
+def refresh_statistics(network: nn.Module, batches: Iterable[Tensor], world: DistributedContext) -> None:
     """Batch-norm statistics anew, as a plain mean over the batches of images of all processes; a mean of weights has none of its own.
 
     `torch.optim.swa_utils.update_bn` for a network in training mode whose frozen batch norms keep what they have.
@@ -71,4 +71,4 @@ def refresh_statistics(network: nn.Module, batches: Iterable[Tensor], world: Wor
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         for statistic in (norm.running_mean, norm.running_var):
-            world.sum(statistic).div_(world.size)
+            world.all_reduce(statistic).div_(world.size)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from config import Config
 from data.datasets import collate
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.curves import memory_peak
 from utils.training.frozen import train_mode
 from utils.training.loader import begin_epoch
@@ -23,7 +23,7 @@ from utils.training.step import batch_on
 from utils.training.trainer import add_gradients, apply_gradients
 
 
-def dry_run(config: Config, world: World, init: Path | None = None) -> None:
+def dry_run(config: Config, world: DistributedContext, init: Path | None = None) -> None:
     """Print shapes, parameters, memory and the estimated time of an epoch."""
     loader, val_loader = build_loaders(config, world)
     run, told = build_run(config, Path(), world, init)
@@ -32,7 +32,7 @@ def dry_run(config: Config, world: World, init: Path | None = None) -> None:
     train_mode(run.step, run.network)
     with torch.no_grad():
         drawn = batch_on(world.device, batches[0], config)
-        outputs = world.bare(run.step).outputs(drawn[0])
+        outputs = world.unwrap(run.step).outputs(drawn[0])
     seconds = [step_seconds(run, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
     if not world.is_main:
         return

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
 from data.datasets import collate
-from utils.distributed import World
+from utils.distributed import DistributedContext
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 GRACE = 20  # seconds
@@ -41,7 +41,7 @@ class EpochBatches:
         sizes: Sequence[int],
         weights: Sequence[float] | None,
         batch_size: int,
-        world: World,
+        world: DistributedContext,
         seed: int,
         accumulate: int = 1,
         block: int | None = None,
@@ -101,7 +101,9 @@ def shuffled(rng: np.random.Generator, numbers: np.ndarray, block: int | None) -
     return np.concatenate([rng.permutation(pool) for pool in pools])
 
 
-def build_loader(dataset: Dataset, batches: Iterable[list[tuple[int, int]]], config: Config, world: World, stays: bool) -> DataLoader:
+def build_loader(
+    dataset: Dataset, batches: Iterable[list[tuple[int, int]]], config: Config, world: DistributedContext, stays: bool
+) -> DataLoader:
     """The samples of these batches, from `data.workers` processes. stays: whether they stay for the next epoch, to begin it at once."""
     workers = config.data.workers
     return DataLoader(

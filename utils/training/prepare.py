@@ -14,7 +14,7 @@ from data.datasets import MixedDataset
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import init_weights, load_backbone, load_weights
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.averaging import build_averages
 from utils.training.curves import Curves, run_log
 from utils.training.frozen import freeze
@@ -26,7 +26,7 @@ from utils.training.state import Run, check_agreement, resume
 from utils.training.step import TrainingStep
 
 
-def build_loaders(config: Config, world: World) -> tuple[DataLoader, DataLoader]:
+def build_loaders(config: Config, world: DistributedContext) -> tuple[DataLoader, DataLoader]:
     """Training samples in this process's share of each epoch, and its share of the validation samples, in batches."""
     settings = config.train
     for key, files in (("train", config.data.train_files), ("val", config.data.val_files)):
@@ -40,7 +40,9 @@ def build_loaders(config: Config, world: World) -> tuple[DataLoader, DataLoader]
     return build_loader(train_set, batches, config, world, stays=True), build_loader(val_set, val_batches, config, world, stays=False)
 
 
-def build_run(config: Config, output: Path, world: World, init: Path | None = None, start: Path | None = None) -> tuple[Run, list[str]]:
+def build_run(
+    config: Config, output: Path, world: DistributedContext, init: Path | None = None, start: Path | None = None
+) -> tuple[Run, list[str]]:
     """A run at its start, or where the checkpoint `start` left it, and what its log should say about it. Nothing is written.
 
     init: weights to start from.

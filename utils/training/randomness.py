@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils.distributed import World
+from utils.distributed import DistributedContext
 
 
 def seed_all(seed: int, rank: int) -> None:
@@ -23,13 +23,13 @@ def seed_all(seed: int, rank: int) -> None:
     random.seed(mixed)
 
 
-def random_states(world: World) -> list[dict[str, Tensor]]:
+def random_states(world: DistributedContext) -> list[dict[str, Tensor]]:
     """The common generators' states in every process, by rank."""
-    gathered = {name: world.gathered(state[None]) for name, state in _own_states(world.device).items()}
+    gathered = {name: world.all_gather(state[None]) for name, state in _own_states(world.device).items()}
     return [{name: states[rank][0] for name, states in gathered.items()} for rank in range(world.size)]
 
 
-def restore_random_states(states: list[dict[str, Tensor]], world: World) -> None:
+def restore_random_states(states: list[dict[str, Tensor]], world: DistributedContext) -> None:
     """What `random_states` gave; nothing where there were other processes."""
     own = _own_states(world.device)
     if len(states) != world.size or states[world.rank].keys() != own.keys():

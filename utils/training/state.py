@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from config import Config, UserError
 from config.load import changed_keys, parse_config
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.curves import Curves
 from utils.training.frozen import frozen_names
 from utils.training.interrupts import Interrupts
@@ -49,12 +49,12 @@ class LossSums:
         self.parts = self.parts + parts
         self.count += 1
 
-    def state(self, world: World) -> dict[str, Tensor]:
+    def state(self, world: DistributedContext) -> dict[str, Tensor]:
         """The sums of all processes, by rank."""
         own = {"epoch": self.epoch, "parts": self.parts, "count": torch.tensor(self.count)}
-        return {name: torch.cat(world.gathered(value[None])) for name, value in own.items()}
+        return {name: torch.cat(world.all_gather(value[None])) for name, value in own.items()}
 
-    def load(self, state: dict[str, Tensor], world: World) -> None:
+    def load(self, state: dict[str, Tensor], world: DistributedContext) -> None:
         """What `state` gave; where there were other processes, the first one takes all of it."""
         if len(state["count"]) != world.size:
             state = {name: torch.stack([rows.sum(0), *[torch.zeros_like(rows[0])] * (world.size - 1)]) for name, rows in state.items()}
@@ -69,7 +69,7 @@ class Run:
 
     config: Config
     output: Path
-    world: World
+    world: DistributedContext
     network: nn.Module  # bare
     step: nn.Module  # network and loss, spread over the devices
     optimizer: torch.optim.Optimizer
@@ -173,7 +173,7 @@ def _take_over(run: Run, content: dict[str, Any], path: Path) -> list[str]:
 
 def check_agreement(run: Run) -> None:
     """Raise UserError where the processes would go on from different places."""
-    places = run.world.gathered(torch.tensor([[run.epoch, run.taken, run.steps]]))
+    places = run.world.all_gather(torch.tensor([[run.epoch, run.taken, run.steps]]))
     if any(not torch.equal(place, places[0]) for place in places):
         raise UserError(f"output folder {run.output}: not every machine sees the same checkpoint in it; all of them must share it")
 

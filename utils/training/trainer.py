@@ -16,7 +16,7 @@ from config import Config, UserError
 from config.files import output_folder, sole_writer, write_json
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.systems import pose_system
 from utils.training.acceptance import Acceptance, RunningStatistics
 from utils.training.averaging import cycle_ends, refresh_statistics
@@ -35,7 +35,7 @@ from utils.training.validation import find_people, validate
 def train(
     config: Config,
     output: Path,
-    world: World,
+    world: DistributedContext,
     resumed: str | None = None,
     init: Path | None = None,
     interrupts: Interrupts | None = None,
@@ -119,7 +119,7 @@ def add_gradients(run: Run, batches: list[list[Tensor]]) -> tuple[Tensor, Accept
     for n, batch in enumerate(batches, start=1):
         images, *targets = batch_on(device, batch, run.config)
         last = n == len(batches)
-        with run.world.gradients_shared(run.step, now=last):
+        with run.world.grad_sync(run.step, now=last):
             parts = run.step(images, *targets).sum(0) / len(images)
             loss = parts.sum()
             losses.append(loss.detach())
@@ -207,14 +207,14 @@ def _log_point(run: Run, rate: float, norm: Tensor | None, meter: Meter) -> None
     """A point of every curve: the only place where something is read back from the device. All processes come here together."""
     sums, world = run.sums, run.world
     steps_a_second, waiting = meter.read()
-    count = int(world.sum(torch.tensor(sums.count, device=world.device)))
+    count = int(world.all_reduce(torch.tensor(sums.count, device=world.device)))
     if not count:
         return
-    parts = world.sum(sums.parts) / count
+    parts = world.all_reduce(sums.parts) / count
     sums.parts, sums.count = torch.zeros_like(sums.epoch[0]), 0
     if run.curves is None:
         return
-    values = loss_values(world.bare(run.step).loss, parts)
+    values = loss_values(world.unwrap(run.step).loss, parts)
     values |= {"train/learning rate": rate, "train/dropped steps": run.dropped}
     if norm is not None:
         values["train/gradient norm"] = norm.item()
@@ -229,7 +229,7 @@ def _log_point(run: Run, rate: float, norm: Tensor | None, meter: Meter) -> None
 
 def _mean_loss(run: Run, epoch: int) -> float:
     """Of the epoch's accepted steps, in all processes."""
-    total, count = run.world.sum(run.sums.epoch.clone()).tolist()
+    total, count = run.world.all_reduce(run.sums.epoch.clone()).tolist()
     if run.dropped:
         steps = run.dropped + round(count / run.world.size)
         run.log.info(f"epoch {epoch + 1}: {run.dropped} of {steps} steps dropped, their loss was not finite{_limit(run)}")
@@ -263,14 +263,14 @@ def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoade
     keep(run, content)
     listed = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
     run.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
-    run.world.wait()
+    run.world.barrier()
 
 
 def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> None:
     """The mean of the cycles' weights, with batch-norm statistics taken anew over the training samples, validated and kept."""
     average = run.averages["swa"].module
     train_mode(average, average)
-    device, dtype = run.world.device, run.world.bare(run.step).dtype
+    device, dtype = run.world.device, run.world.unwrap(run.step).dtype
     refresh_statistics(average, (images_on(device, pixels, run.config).to(dtype) for pixels, *_ in train_loader), run.world)
     loss = validate(run, val_loader, run.epoch, pose_system(run.config), average)
     if run.world.is_main:
@@ -294,7 +294,7 @@ def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
         if isinstance(error, UserError) and len(run.dropped_in_row) >= run.config.train.max_dropped:  # in all processes
             if run.world.is_main:
                 write_json(run.output / DROPPED, dropped_images(run, loader))
-            run.world.wait()  # torchrun ends the others as soon as one has ended
+            run.world.barrier()  # torchrun ends the others as soon as one has ended
         # Where another process was interrupted first, this one may see only that its connection is gone.
         if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
             kept = "nothing is kept yet" if run.kept is None else f"all up to step {run.kept} of the run is kept"

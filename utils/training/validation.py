@@ -25,10 +25,10 @@ def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseS
     """
     spread, world = run.step, run.world
     if average is not None:
-        spread = TrainingStep(average, world.bare(run.step).loss, run.config.train.precision)
-    world.share_buffers(world.bare(spread))
+        spread = TrainingStep(average, world.unwrap(run.step).loss, run.config.train.precision)
+    world.broadcast_buffers(world.unwrap(spread))
     spread.eval()
-    step = world.without_waiting(spread)
+    step = world.local_module(spread)
     sums = [torch.zeros(0, 2, device=world.device, dtype=torch.float64)]  # of each batch: sum over samples, their number
     for i, batch in enumerate(loader):
         run.interrupts.check()
@@ -38,9 +38,9 @@ def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseS
         count = run.config.train.val_images
         if i == 0 and run.curves is not None and count and average is None:
             shown, wanted = images[:count], tuple(target[:count] for target in targets)
-            outputs = world.bare(spread).outputs(shown)
+            outputs = world.unwrap(spread).outputs(shown)
             run.curves.pictures(epoch + 1, "validation", system.pictures(shown, outputs, wanted, run.config))
-    losses, counts = torch.cat(world.gathered(torch.cat(sums))).T.tolist()
+    losses, counts = torch.cat(world.all_gather(torch.cat(sums))).T.tolist()
     return math.fsum(losses) / sum(counts)
 
 
@@ -49,7 +49,7 @@ def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[
     """COCO's figures of the people found in the validation files; a few pictures of them go to TensorBoard."""
     config, network = run.config, run.network if average is None else average
     files = [PeopleFile(path, config.skeleton) for path in config.data.val_files]
-    run.world.share_buffers(network)
+    run.world.broadcast_buffers(network)
     network.eval()
     decoder = pose_system(config).decoder(network, config)
     figures = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, run.world)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from config import UserError, load_config
 from data.datasets import MixedDataset, collate
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training.trainer import train
 
 KINDS = {
@@ -109,5 +109,5 @@ def test_loader_processes_end_with_the_error_that_one_of_them_met(tiny, hdf5, tm
     damage_part(broken, 2, 0, np.zeros_like)
     config = load_config(tiny, (f"data.train={broken}", "data.workers=2", "data.max_broken=0"))
     with pytest.raises(UserError, match="more than data.max_broken=0") as held:
-        train(config, tmp_path / "run", World("none", torch.device("cpu")))
+        train(config, tmp_path / "run", DistributedContext("none", torch.device("cpu")))
     assert multiprocessing.active_children() == [], held

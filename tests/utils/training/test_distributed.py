@@ -22,7 +22,7 @@ from runs import ALONE, EQUAL, STEADY, fresh_run, points, random_batch, same, sa
 from config import UserError, load_config
 from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.systems import pose_system
 from utils.training import state, trainer
 from utils.training.validation import validate
@@ -80,7 +80,7 @@ def test_one_of_them_speaks_and_the_rate_grows_with_their_number(outcome):
 
 
 def test_a_batch_that_is_broken_in_one_process_is_dropped_in_all(outcome):
-    """Else the others would take the gradient that the broken one has spoilt, or wait for ever. Batch norms are of one mind too."""
+    """Else the others would take the gradient that the broken one has spoilt, or wait for ever."""
     first, *others = outcome.ranks
     assert all(torch.isfinite(tensor).all() for tensor in first["broken weights"].values())
     for other in others:
@@ -118,7 +118,7 @@ def test_validation_is_the_same_to_the_last_bit_in_any_number_of_processes(two, 
 
 
 def test_processes_that_share_a_batch_are_as_good_as_one(outcome, tiny, tmp_path):
-    """In double precision, over two epochs, with batch norm."""
+    """In double precision, over two epochs, with fixed batch-norm statistics: CPU ranks do not synchronize them."""
     count = len(outcome.ranks)
     trainer.train(load_config(tiny, (*EQUAL, f"train.batch_size={count}")), tmp_path, ALONE)
     one, many = weights(tmp_path), weights(outcome.folder / "double")
@@ -206,6 +206,6 @@ def test_processes_that_are_killed_are_started_again_by_torchrun(two, tiny, tmp_
 def test_machines_that_do_not_see_the_same_checkpoint(tiny, tmp_path, monkeypatch):
     """As where the output folder is not shared: one would start anew beside the others."""
     run = fresh_run(tiny, tmp_path)
-    monkeypatch.setattr(World, "gathered", lambda self, rows: [rows, rows + torch.tensor([3, 0, 15])])
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, rows: [rows, rows + torch.tensor([3, 0, 15])])
     with pytest.raises(UserError, match="not every machine sees the same checkpoint in it; all of them must share it"):
         state.check_agreement(run)

@@ -21,7 +21,7 @@ from torch import nn
 from config import UserError, load_config
 from models import build_model
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training import prepare, run_folder, state, trainer
 from utils.training.interrupts import Interrupts
 
@@ -86,7 +86,7 @@ def test_sums_of_the_losses_when_processes_come_and_go():
     taken = []
     for rank, size in [(1, 2), (0, 3), (2, 3)]:
         sums = state.LossSums(torch.device("cpu"))
-        sums.load(of_two, World("distributed", torch.device("cpu"), rank, size))
+        sums.load(of_two, DistributedContext("distributed", torch.device("cpu"), rank, size))
         taken.append((sums.epoch.tolist(), sums.parts.tolist(), sums.count))
     assert taken == [([30, 2], [3, 4], 2), ([40, 4], [4, 6], 4), ([0, 0], [0, 0], 0)]
 

@@ -11,14 +11,14 @@ from runs import ALONE
 from torch.utils.data import Dataset
 
 from config import load_config
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.training import loader
 from utils.training.loader import EpochBatches, begin_epoch, build_loader, epoch_order
 from utils.training.prepare import build_loaders
 
 
 def test_batches_take_every_sample_once_and_differ_by_epoch():
-    worlds = [World("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
+    worlds = [DistributedContext("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
     batches = [EpochBatches([10, 7], None, 2, world, seed=0) for world in worlds]
     taken = [sum(each, []) for each in batches]
     assert [len(each) for each in batches] == [4, 4]

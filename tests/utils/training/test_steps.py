@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.gradients import Replicas
 from config import UserError
 from utils.checkpoint import read_checkpoint
-from utils.distributed import World
+from utils.distributed import DistributedContext
 from utils.systems import pose_system
 from utils.training.acceptance import Acceptance
 from utils.training.step import batch_on
@@ -170,7 +170,7 @@ def test_every_validation_sample_counts_the_same(new_run):
 def test_dataparallel_validates_on_all_its_devices(new_run):
     """No device sees more than its part of a batch, also of one that cannot be shared out evenly; the loss stays the same."""
     whole, spread = new_run(), new_run()
-    spread.world, spread.step = World("data_parallel", spread.world.device), Replicas(spread.step, 2)
+    spread.world, spread.step = DistributedContext("data_parallel", spread.world.device), Replicas(spread.step, 2)
     batch = random_batch(whole, size=5)
     seen = []
     spread.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
@@ -182,7 +182,7 @@ def test_dataparallel_validates_on_all_its_devices(new_run):
 def test_processes_do_not_meet_in_a_validation_step(new_run):
     """They may have different numbers of batches: the one with more would wait for ever."""
     run = new_run()
-    run.world, run.step = World("distributed", run.world.device), Meeting(run.step)
+    run.world, run.step = DistributedContext("distributed", run.world.device), Meeting(run.step)
     validate(run, [random_batch(run)], 0, pose_system(run.config))
 
 
