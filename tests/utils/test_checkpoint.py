@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 from places import ROOT
+from reference import write_published_checkpoint
 from torch import Tensor, nn
 
-from benchmarks.fidelity_simplepose import write_published_checkpoint
 from config import Config, UserError, load_config
 from models import build_model
 from models.imhn import from_published

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from gradients import BATCH, in_data_parallel, in_one_process, in_processes, largest_difference, small_config
 from torch import nn
 
-from benchmarks.gradients import BATCH, in_data_parallel, in_one_process, in_processes, largest_difference, small_config
 from config.load import with_overrides
 from losses import build_loss
 from models import build_model

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gradients import Replicas
 from people import CPU
 from runs import ALONE, copied, random_batch, same, weighted
 from torch import Tensor, nn
 
-from benchmarks.gradients import Replicas
 from config import UserError
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext

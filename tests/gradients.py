@@ -1,7 +1,7 @@
 """The gradient of one training step, as each of the three trainers would take it, all through `utils.training.trainer.train_one_epoch`.
 
 Run by torchrun it is one of the processes, and the first of them writes the gradient:
-    torchrun --nproc_per_node=2 benchmarks/gradients.py --output FILE [--train-norms]
+    torchrun --nproc_per_node=2 tests/gradients.py --output FILE [--train-norms]
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
+if __name__ == "__main__":  # run as a script, Python looks in tests/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse

@@ -1,0 +1,61 @@
+"""Reference numbers of the published code, which lie beside the project, and the comparison with them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import ArrayLike
+from places import SHARED
+from torch import Tensor
+
+FIXTURES = SHARED / "fixtures"
+needs_fixtures = pytest.mark.skipif(not FIXTURES.is_dir(), reason=f"no reference numbers: there is no folder {FIXTURES}")
+
+
+def assert_near(what: str, ours: ArrayLike, reference: ArrayLike, tolerance: float, relative: bool = False) -> None:
+    """Compare two arrays of one shape, and print their largest difference: pytest -s tests/fidelity shows all of them.
+
+    relative: to the largest value of the reference.
+    """
+    ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
+    assert ours.shape == reference.shape, f"{what}: shape {ours.shape}, reference {reference.shape}"
+    difference = np.abs(ours - reference).max() / (np.abs(reference).max() if relative else 1)
+    print(f"{what}: {difference:.1e} (tolerance {tolerance:.0e}{', relative' if relative else ''})")
+    assert difference <= tolerance, f"{what}: differs by {difference:.1e}, tolerance {tolerance:.0e}"
+
+
+def case_arrays(record: Mapping[str, np.ndarray], case: int) -> dict[str, np.ndarray]:
+    """The arrays of one case, by their names without "case0_"."""
+    return {name.partition("_")[2]: record[name] for name in record if name.startswith(f"case{case}_")}
+
+
+def reference_shapes(name: str) -> dict[str, list[int]]:
+    """The shapes of a published network's tensors, by their published names."""
+    return json.loads((FIXTURES / f"{name}_state_dict.json").read_text())
+
+
+def reference_weights(name: str) -> dict[str, Tensor]:
+    """The tensors of a published network, filled as the reference network was."""
+    kinds = {True: torch.int64, False: torch.float32}
+    empty = {key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")]) for key, shape in reference_shapes(name).items()}
+    return _fill()(empty, "")
+
+
+def _fill() -> Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]:
+    spec = importlib.util.spec_from_file_location("fill_weights", FIXTURES / "fill_weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.fill
+
+
+def write_published_checkpoint(path: Path, weights: dict[str, Tensor], prefix: str = "", legacy: bool = True) -> None:
+    """Write a file as SimplePose's published code does. prefix: such as "module."; legacy: in the format of PyTorch before 1.6."""
+    content = {"weights": {prefix + name: tensor for name, tensor in weights.items()}, "train_loss": 100.0, "epoch": 52}
+    content["optimizer_weight"] = {"state": {}, "param_groups": []}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
