@@ -29,6 +29,20 @@ def load_coco(path: str | Path) -> COCO:
     return checked(read_json(path, "annotation file"), path)
 
 
+def load(content: object, path: Path, test_split: bool = False) -> COCO:
+    """Index the content of a COCO file. Raises UserError where it is not one's."""
+    coco = checked(content, path)
+    for category in coco.dataset["categories"]:
+        keypoint_names(category, path)
+    return coco
+
+
+def raw_entries(content: object, key: str) -> list[dict]:
+    """Return the dictionaries in a list of a JSON file's content, which has not been checked: none where there is no such list."""
+    entries = content.get(key) if isinstance(content, dict) else None
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
 def checked(dataset: object, path: str | Path) -> COCO:
     """An annotation file's content, indexed. Raises UserError where it is not one's."""
     if not isinstance(dataset, dict) or not isinstance(dataset.get("images"), list):

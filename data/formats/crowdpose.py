@@ -10,14 +10,23 @@ from pathlib import Path
 from pycocotools.coco import COCO
 
 from config import UserError
-from data.formats.coco import person_box
+from data.formats.coco import load as load_coco
+from data.formats.coco import person_box, raw_entries
 
 AREA_OF_BOX = 0.53  # a person's share of the box, as CrowdPose's evaluation code has it
 
 
-def is_crowdpose(coco: COCO) -> bool:
-    """Whether an annotation file is CrowdPose's: its images say how crowded they are."""
-    return any("crowdIndex" in image for image in coco.dataset["images"])
+def matches(content: object, path: Path) -> bool:
+    """Tell whether a file is CrowdPose's: its images say how crowded they are."""
+    return any("crowdIndex" in image for image in raw_entries(content, "images"))
+
+
+def load(content: object, path: Path, test_split: bool = False) -> COCO:
+    """Index a file's content, with the areas of CrowdPose's evaluation. Raises UserError where an image's crowdIndex makes no sense."""
+    coco = load_coco(content, path)
+    check_crowd_index(coco, path)
+    set_areas(coco)
+    return coco
 
 
 def check_crowd_index(coco: COCO, path: str | Path) -> None:

@@ -67,9 +67,14 @@ class PckhTruth:
         return PckhTruth(self.joints[..., rows], self.missing[:, rows], self.head_boxes[..., rows])
 
 
-def is_mpii(coco: COCO) -> bool:
-    """Whether an annotation file was MPII's."""
-    return coco.dataset.get("data_set") == "mpii"
+def matches(content: object, path: Path) -> bool:
+    """Tell whether a file is MPII's: a list of people, or Matlab's."""
+    return path.suffix == ".mat" or isinstance(content, list)
+
+
+def load(content: object, path: Path, test_split: bool = False) -> COCO:
+    """Index a JSON list's people, or the official file's. Raises UserError where it is not MPII's."""
+    return load_mpii_mat(path, test_split) if content is None else mpii_list(content, path)
 
 
 def as_coco(people: Iterable[MpiiPerson]) -> COCO:
@@ -89,7 +94,7 @@ def as_coco(people: Iterable[MpiiPerson]) -> COCO:
             annotations[-1]["head_box"] = person.head_box.tolist()
     images = [{"id": number, "file_name": name} for name, number in ids.items()]
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
-    return indexed({"data_set": "mpii", "images": images, "annotations": annotations, "categories": [category]})
+    return indexed({"images": images, "annotations": annotations, "categories": [category]})
 
 
 # JSON

@@ -13,6 +13,8 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from config import UserError
+from data.formats.coco import indexed, raw_entries
+from data.formats.coco import load as load_coco
 
 KEYPOINTS = (
     "nose", "head_bottom", "head_top", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -22,10 +24,15 @@ NEVER_LABELLED = ("left_ear", "right_ear")
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side: that of PoseTrack's own boxes
 
 
-def is_posetrack(coco: COCO) -> bool:
-    """Whether an annotation file is PoseTrack18's: its images say of which video they are, and it has the ends of heads."""
-    names = [name for category in coco.dataset["categories"] for name in category.get("keypoints") or []]
-    return "head_bottom" in names and any("vid_id" in image for image in coco.dataset["images"])
+def matches(content: object, path: Path) -> bool:
+    """Tell whether a file is PoseTrack18's: its images say of which video they are, and it has the ends of heads."""
+    has_head_ends = any("head_bottom" in str(category.get("keypoints")) for category in raw_entries(content, "categories"))
+    return has_head_ends and any("vid_id" in image for image in raw_entries(content, "images"))
+
+
+def load(content: object, path: Path, test_split: bool = False) -> COCO:
+    """Index a file's content as COCO's. Raises UserError where a list makes no sense."""
+    return indexed(as_coco(load_coco(content, path).dataset, path))
 
 
 def as_coco(dataset: dict[str, Any], path: str | Path) -> dict[str, Any]:

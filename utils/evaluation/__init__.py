@@ -9,8 +9,6 @@ from pycocotools.coco import COCO
 from config import Skeleton, UserError
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
-from data.formats.crowdpose import is_crowdpose
-from data.formats.mpii import is_mpii
 from utils.evaluation.coco import CocoTask
 from utils.evaluation.crowdpose import CrowdPoseTask
 from utils.evaluation.mpii import MpiiTask
@@ -26,11 +24,11 @@ def load_task(
     """
     coco = load_annotations(path, held_out=True)
     skeleton = skeleton or skeleton_of(coco)
-    if is_mpii(coco):
+    if coco.dataset["format"] == "mpii":
         return MpiiTask(coco, path, folder, skeleton, limit, head_boxes)
     if head_boxes is not None:
         raise UserError(f"--head-boxes {head_boxes}: is for MPII's evaluation, but annotation file {path} is not MPII's")
-    return (CrowdPoseTask if is_crowdpose(coco) else CocoTask)(coco, path, folder, skeleton, limit)
+    return (CrowdPoseTask if coco.dataset["format"] == "crowdpose" else CocoTask)(coco, path, folder, skeleton, limit)
 
 
 def skeleton_of(coco: COCO) -> Skeleton:

@@ -14,7 +14,6 @@ from config import UserError
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
-from data.formats.crowdpose import is_crowdpose
 from data.people_file import PeopleFile
 
 CROWDPOSE = SHARED / "data" / "crowdpose"
@@ -28,9 +27,9 @@ def crowded(annotations, tmp_path):
 
 
 def test_a_file_is_known_by_its_images(annotations, crowded):
-    assert is_crowdpose(load_annotations(crowded))
+    assert load_annotations(crowded).dataset["format"] == "crowdpose"
     plain = load_annotations(annotations)
-    assert not is_crowdpose(plain)
+    assert plain.dataset["format"] == "coco"
     assert plain.dataset["annotations"] == json.loads(annotations.read_text())["annotations"]
 
 

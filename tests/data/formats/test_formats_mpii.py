@@ -16,7 +16,7 @@ from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
 from data.formats import load_annotations
-from data.formats.mpii import KEYPOINTS, annotated_truth, is_mpii, load_truth
+from data.formats.mpii import KEYPOINTS, annotated_truth, load_truth
 from data.people_file import PeopleFile
 
 BUILD = "data/coco_masks_hdf5.py"
@@ -76,7 +76,7 @@ def test_a_joint_left_of_the_image_is_not_labelled(people, tmp_path):
 def test_people_of_the_test_set_have_no_joints(people, tmp_path):
     bare = [{key: person[key] for key in ("image", "center", "scale")} for person in people]
     coco = load_annotations(write_list(tmp_path / "test.json", bare))
-    assert is_mpii(coco)
+    assert coco.dataset["format"] == "mpii"
     assert [annotation["num_keypoints"] for annotation in coco.dataset["annotations"]] == [0] * 6
     assert [annotation["image_id"] for annotation in coco.dataset["annotations"]] == [1, 1, 2, 2, 3, 3]
 
