@@ -91,7 +91,7 @@ def matrix_rate(precision: str, device: torch.device) -> float:
 def operations(estimator: PoseEstimator, inputs: Any) -> float:
     """The network's, for one batch."""
     with FlopCounterMode(display=False) as counter:
-        estimator.decoder.maps(inputs)
+        estimator.decoder.forward(inputs)
     return float(counter.get_total_flops())
 
 
@@ -113,7 +113,7 @@ class Measured:
         self.inputs = [self._inputs(batch, [pictures.images[n] for n in batch]) for batch in self.batches]
 
     def _inputs(self, batch: Sequence[int], images: Sequence[np.ndarray]) -> Any:
-        return self.estimator.decoder.inputs(images, [self.pictures.boxes[n] for n in batch] if self.estimator.needs_boxes else None)
+        return self.estimator.decoder.preprocess(images, [self.pictures.boxes[n] for n in batch] if self.estimator.needs_boxes else None)
 
     def floor(self, rate: float) -> float:
         """Images a second, were the network as fast as a product of matrices; NaN where its operations are not PyTorch's."""
@@ -124,7 +124,7 @@ class Measured:
         """Images a second of the network alone."""
 
         def answer(inputs: Any) -> None:
-            self.estimator.decoder.maps(inputs)
+            self.estimator.decoder.forward(inputs)
             wait_for(self.estimator.device)
 
         return len(self.pictures.files) / _seconds(lambda: list(self.estimator._pool.map(answer, self.inputs)))
@@ -145,10 +145,10 @@ class Measured:
             moments.append(time.perf_counter())
             inputs = self._inputs(batch, images)
             moments.append(time.perf_counter())
-            maps = decoder.maps(inputs)
+            maps = decoder.forward(inputs)
             wait_for(self.estimator.device)
             moments.append(time.perf_counter())
-            decoder.people(maps)
+            decoder.decode(maps)
             moments.append(time.perf_counter())
             found.append([*(1000 * np.diff(moments)), 1000 * (moments[-1] - moments[0])])
         return found

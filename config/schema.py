@@ -35,6 +35,11 @@ class ModelConfig(Section):
     # weights that the network's trunk starts from, its output layers are drawn anew; timm: ImageNet weights, downloaded, of HRNet
     backbone: Path | None = None
 
+    @property
+    def input_multiple(self) -> int:
+        """The sides of the network's input are multiples of it, pixels."""
+        return 1
+
 
 class DataConfig(Section):
     """Where the samples come from and how large a training crop is."""

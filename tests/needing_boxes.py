@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from tiny_system import PARTS
+from tiny_system import ENTRY
 
 from config.load import parse_config
 from config.systems import SYSTEMS
@@ -20,7 +20,7 @@ VALUES = {"system": "tiny", "skeleton": "coco17", "data": {"input_size": [32, 32
 @contextmanager
 def registered() -> Iterator[None]:
     """The system is one of the project's."""
-    SYSTEMS["tiny"] = PARTS
+    SYSTEMS["tiny"] = ENTRY
     yield
     del SYSTEMS["tiny"]
 

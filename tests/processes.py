@@ -17,7 +17,6 @@ from runs import EQUAL, STEADY, fresh_run, losing_batch, random_batch, samples_t
 
 from config import UserError, load_config
 from utils.distributed import DistributedContext, distributed_context
-from utils.systems import pose_system
 from utils.training import trainer
 from utils.training.state import Run
 from utils.training.validation import validate
@@ -60,7 +59,7 @@ def shared_validation(recipe: Path, folder: Path, world: DistributedContext) -> 
             buffer += world.rank
     whole = random_batch(run, 7, seed=99)
     batches = [[tensor[some] for tensor in whole] for some in (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7))]
-    return {"validation": validate(run, batches[world.rank :: world.size], 0, pose_system(run.config))}
+    return {"validation": validate(run, batches[world.rank :: world.size], 0)}
 
 
 def broken_batches(recipe: Path, folder: Path, world: DistributedContext) -> dict[str, object]:

@@ -172,12 +172,6 @@ def test_maps(demo, images, clip, tmp_path):
     assert (there, frame.shape) == (True, (64, 240, 3))
 
 
-def test_maps_of_a_system_that_has_none(fails, trained, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.demo.run.pose_system", lambda config: type("System", (), {"maps": None}))
-    arguments = ("--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo", "--maps")
-    assert "--maps: system 'simplepose' has none to show" in fails("demo_image.py", *arguments)
-
-
 # Windows and cameras
 
 

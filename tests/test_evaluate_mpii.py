@@ -10,7 +10,7 @@ import pytest
 import yaml
 from mpii_people import mpii_people, official_person, write_list, write_official, write_truth
 from scipy.io import loadmat
-from tiny_system import PARTS
+from tiny_system import ENTRY
 
 from config.systems import SYSTEMS
 from data.images import read_image
@@ -22,7 +22,7 @@ BY_BOXES = "inference.boxes=true"
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    SYSTEMS["tiny"] = PARTS
+    SYSTEMS["tiny"] = ENTRY
     yield
     del SYSTEMS["tiny"]
 

@@ -6,21 +6,22 @@ It has what every system brings: configuration, samples, targets, network, loss,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, Positive, Section
 from config.skeleton import UNLABELLED
-from config.systems import Parts
+from config.systems import SystemEntry
 from data.people_file import PeopleFile
 from models.names import TensorNames
-from utils.systems import Decoder, People, PoseSystem
+from utils.systems import Decoder, Overlays, People
+from utils.visualize.heatmaps import resize_to_image
 
 STRIDE = 4
 
@@ -126,52 +127,77 @@ class TinyLoss(nn.Module):
         return self.keypoints[keypoint]
 
 
-class TinyDecoder(Decoder):
-    def __init__(self, network: nn.Module, config: TinyConfig):
-        self.network, self.config, self.needs_boxes = network, config, config.inference.boxes
+@dataclass(frozen=True)
+class Crops:
+    """The boxes of one image, and the network's input or output for each."""
 
-    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Each image with its boxes."""
-        return list(zip(images, boxes or [np.array([[0, 0, *image.shape[1::-1]]]) for image in images]))
+    image_size: tuple[int, int]
+    boxes: np.ndarray  # (B, 4) left, top, right, bottom; whole pixels inside the image
+    scores: np.ndarray  # (B,)
+    maps: Tensor  # (B, 3, H, W) or (B, K, h, w)
+
+
+class TinyDecoder(Decoder):
+    fixed_input_size = True
+
+    def __init__(self, network: nn.Module, config: TinyConfig):
+        super().__init__(network, config)
+        self.needs_boxes = config.inference.boxes
+
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> list[Crops]:
+        boxes = boxes or [np.array([[0, 0, *image.shape[1::-1]]]) for image in images]
+        return [self._crops(image, of_image) for image, of_image in zip(images, boxes)]
+
+    def _crops(self, image: np.ndarray, boxes: np.ndarray) -> Crops:
+        low, high = np.maximum(boxes[:, :2], 0), np.minimum(boxes[:, :2] + boxes[:, 2:4], image.shape[1::-1])
+        corners = np.concatenate([low, high], 1).astype(int)
+        inside = (corners[:, :2] < corners[:, 2:]).all(1)
+        height, width = self.config.data.input_size
+        crops = [cv2.resize(image[y:b, x:r], (width, height)) for x, y, r, b in corners[inside]]
+        scores = boxes[inside, 4] if boxes.shape[1] > 4 else np.ones(len(crops))
+        return Crops(image.shape[:2], corners[inside], scores, as_input(crops) if crops else torch.zeros(0, 3, height, width))
 
     @torch.inference_mode()
-    def maps(self, inputs: list[tuple[np.ndarray, np.ndarray]]) -> list[People]:
-        """Of each image keypoints and what its boxes score."""
-        found = []
-        for image, of_image in inputs:
-            corner, end = np.maximum(of_image[:, :2], 0).astype(int), (of_image[:, :2] + of_image[:, 2:4]).astype(int)
-            inside = (corner < np.minimum(end, image.shape[1::-1])).all(1)
-            people = [self._person(image[y:b, x:r]) + (x, y, 0) for (x, y), (r, b) in zip(corner[inside], end[inside])]
-            keypoints = np.array(people, np.float32).reshape(-1, self.config.skeleton.num_keypoints, 3)
-            found.append((keypoints, of_image[inside, 4] if of_image.shape[1] > 4 else np.ones(len(people))))
-        return found
+    def forward(self, inputs: list[Crops]) -> list[Crops]:
+        device = next(self.network.parameters()).device
+        return [replace(crops, maps=self.network.answer(crops.maps.to(device))) for crops in inputs]
 
-    def people(self, maps: list[People]) -> list[People]:
-        scores = [keypoints[..., 2].mean(1) * of_boxes for keypoints, of_boxes in maps]
-        order = [np.argsort(-of_image, kind="stable") for of_image in scores]
-        return [(keypoints[best], of_image[best]) for (keypoints, _), of_image, best in zip(maps, scores, order)]
+    def decode(self, outputs: list[Crops]) -> list[People]:
+        return [self._people(crops) for crops in outputs]
 
-    def _person(self, crop: np.ndarray) -> np.ndarray:
-        height, width = self.config.data.input_size
-        maps = self.network.answer(as_input([cv2.resize(crop, (width, height))]).to(next(self.network.parameters()).device))[0]
-        score, place = maps.flatten(1).max(1)
-        y, x = np.divmod(place.cpu().numpy(), maps.shape[2])
-        scale = np.divide(crop.shape[1::-1], maps.shape[:0:-1])
-        return np.stack([(x + 0.5) * scale[0] - 0.5, (y + 0.5) * scale[1] - 0.5, score.clamp(0.01, 1).cpu().numpy()], 1)
+    def _people(self, crops: Crops) -> People:
+        score, place = (t.cpu().numpy() for t in crops.maps.flatten(2).max(2))
+        y, x = np.divmod(place, crops.maps.shape[3])
+        scale, corner = self._scale(crops), crops.boxes[:, None, :2]
+        points = (np.stack([x, y], 2) + 0.5) * scale[:, None] - 0.5 + corner
+        keypoints = np.concatenate([points, score.clip(0.01, 1)[..., None]], 2).astype(np.float32)
+        scores = keypoints[..., 2].mean(1) * crops.scores
+        order = np.argsort(-scores, kind="stable")
+        return keypoints[order], scores[order]
+
+    def overlays(self, outputs: list[Crops]) -> list[Overlays]:
+        return [{"keypoints": self._overlay(crops)} for crops in outputs]
+
+    def _overlay(self, crops: Crops) -> np.ndarray:
+        overlay = np.zeros(crops.image_size, np.float32)
+        for maps, box, scale in zip(crops.maps.amax(1).cpu().numpy(), crops.boxes, self._scale(crops)):
+            overlay = np.maximum(overlay, resize_to_image(maps, tuple(scale), tuple(box[:2] + (scale - 1) / 2), crops.image_size))
+        return overlay
+
+    @staticmethod
+    def _scale(crops: Crops) -> np.ndarray:
+        """(B, 2) x, y: image pixels of a map pixel."""
+        return (crops.boxes[:, 2:] - crops.boxes[:, :2]) / crops.maps.shape[:1:-1]
+
+    def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
+        return {"keypoints": heatmaps}
 
 
-def pictures(images: Tensor, heatmaps: Tensor, targets: tuple[Tensor, ...], config: TinyConfig) -> list[np.ndarray]:
-    wanted, answered = (F.interpolate(maps.float().amax(1, keepdim=True), images.shape[2:]).clamp(0, 1) for maps in (targets[0], heatmaps))
-    rows = torch.cat([images.mean(1, keepdim=True), wanted, answered], 3).mul(255).byte()
-    return [cv2.cvtColor(row[0].cpu().numpy(), cv2.COLOR_GRAY2BGR) for row in rows]
-
-
-SYSTEM = PoseSystem(TinyDecoder, pictures)
-PARTS = Parts(
+ENTRY = SystemEntry(
     config="tiny_system:TinyConfig",
     dataset="tiny_system:TinyDataset",
     targets="tiny_system:batch_targets",
     model="tiny_system:TinyNetwork",
     loss="tiny_system:TinyLoss",
-    system="tiny_system:SYSTEM",
+    decoder="tiny_system:TinyDecoder",
 )

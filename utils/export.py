@@ -28,7 +28,7 @@ from models import build_model
 from utils import safetensors_file
 from utils.checkpoint import config_for, load_network, load_weights
 from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
-from utils.systems import pose_system
+from utils.systems import decoder_class
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 OPSET = 17
@@ -99,7 +99,7 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     half: with weights in float16. Raises UserError, and writes nothing, where the two differ by more than is accepted.
     """
     config = with_overrides(config, ["inference.precision=float32"])  # that of the file
-    names, multiple = pose_system(config).answers, input_multiple(config)
+    names, multiple = decoder_class(config).output_names, input_multiple(config)
     network = build_model(config)
     if checkpoint is not None:
         load_weights(network, checkpoint)
@@ -116,8 +116,7 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
 
 def input_multiple(config: Config) -> int | None:
     """What the sides of images are multiples of; None where the network takes one size only."""
-    multiple = pose_system(config).input_multiple
-    return None if multiple is None else multiple(config)
+    return None if decoder_class(config).fixed_input_size else config.model.input_multiple
 
 
 def check_sizes(config: Config) -> list[tuple[int, int]]:
@@ -178,7 +177,7 @@ def write_onnx(network: Answer, path: Path, config: Config, about: Metadata, _: 
     some of them in 2.6, and takes half a minute.
     """
     onnx, _ = required(*ONNX_PACKAGES)
-    answers, of_images, of_maps = pose_system(config).answers, {0: "batch"}, {0: "batch"}
+    answers, of_images, of_maps = decoder_class(config).output_names, {0: "batch"}, {0: "batch"}
     if input_multiple(config) is not None:
         of_images |= {2: "height", 3: "width"}
         of_maps |= {2: "map height", 3: "map width"}

@@ -10,6 +10,7 @@ from itertools import repeat, zip_longest
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from utils.checkpoint import config_for, load_network
 from utils.default_network import named_or_default
 from utils.device import in_one_thread
 from utils.streaming import WINDOW, batches_alike, in_order, num_workers, worker_pool
-from utils.systems import People, pose_system
+from utils.systems import Overlays, People, build_decoder
 
 Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
@@ -33,8 +34,9 @@ class PoseEstimator:
     as "cuda:0"; None takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them
     and they are not given.
 
-    `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (the answers, until
-    they are there), "assignment" (from them to people). Two threads work at a time, so that their sum may exceed the time on the clock.
+    `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (its outputs, until
+    they are there), "assignment" (from them to people), "overlays" (where asked for). Two threads work at a time, so that their sum may
+    exceed the time on the clock.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class PoseEstimator:
             self.network.to(memory_format=torch.channels_last)
             if on_cpu:
                 fold_norms(self.network)
-        self.decoder = pose_system(config).decoder(self.network, config)
+        self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)
         self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
@@ -80,7 +82,7 @@ class PoseEstimator:
         given = list(zip(images, repeat(None) if boxes is None else boxes))
         if len(given) > 1 and self.workers > 1 and self.device.type == "cpu":
             share = -(-len(given) // self.workers)  # on half of the threads each, two halves are faster than all on all
-            return list(self._through_workers(given, share, window=len(given)))
+            return list(self._through_workers(self._people, given, share, window=len(given)))
         return self._people(given)
 
     def stream(self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None) -> Iterator[People]:
@@ -91,25 +93,43 @@ class PoseEstimator:
         """
         pairs = zip(images, repeat(None)) if boxes is None else _pairs(images, boxes)
         given = ((_check_image(image), None if of_image is None else _checked([of_image], [image])[0]) for image, of_image in pairs)
-        yield from self._through_workers(given, batch_size, window=WINDOW * batch_size)
+        yield from self._through_workers(self._people, given, batch_size, window=WINDOW * batch_size)
 
-    def _through_workers(self, given: Iterable[Given], batch_size: int, window: int) -> Iterator[People]:
+    def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[People, Overlays]]:
+        """As `stream`, and with the people of each image what the network answered, on its pixels."""
+        given = ((_check_image(image), None) for image in images)
+        yield from self._through_workers(self._people_and_overlays, given, batch_size, window=WINDOW * batch_size)
+
+    def _through_workers(self, work: Callable, given: Iterable[Given], batch_size: int, window: int) -> Iterator[Any]:
         batches = batches_alike(given, lambda pair: self.decoder.alike(pair[0].shape[:2]), batch_size, window)
-        return in_order(batches, self._people, self._pool, self.workers)
+        return in_order(batches, work, self._pool, self.workers)
 
     def _people(self, given: Sequence[Given]) -> list[People]:
         """One batch all the way."""
+        return self._decoded(self._outputs(given))
+
+    def _people_and_overlays(self, given: Sequence[Given]) -> list[tuple[People, Overlays]]:
+        outputs = self._outputs(given)
+        people = self._decoded(outputs)
+        with self._counted("overlays"):
+            return list(zip(people, self.decoder.overlays(outputs)))
+
+    def _outputs(self, given: Sequence[Given]) -> Any:
+        """What the network answers to one batch."""
         images, boxes = [image for image, _ in given], [of_image for _, of_image in given]
         if any(of_image is None for of_image in boxes):
             boxes = self._detected(images) if self.needs_boxes else None
         with self._counted("input"):
-            inputs = self.decoder.inputs(images, boxes)
+            inputs = self.decoder.preprocess(images, boxes)
         with self._counted("network"):
-            maps = self.decoder.maps(inputs)
+            outputs = self.decoder.forward(inputs)
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
+        return outputs
+
+    def _decoded(self, outputs: Any) -> list[People]:
         with self._counted("assignment"):
-            return self.decoder.people(maps)
+            return self.decoder.decode(outputs)
 
     def _detected(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The detector's boxes of each image."""
@@ -123,7 +143,7 @@ class PoseEstimator:
         begun = perf_counter()
         yield
         with self._counting:
-            self.seconds[part] += perf_counter() - begun
+            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - begun
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:

@@ -28,6 +28,10 @@ class DekrModelConfig(ModelConfig):
     offset_channels: Count = 15  # features of each keypoint's branch
     offset_blocks: Count = 2  # adaptive blocks of each keypoint's branch
 
+    @property
+    def input_multiple(self) -> int:
+        return 32  # HRNet's coarsest branch
+
 
 class DekrAugmentationConfig(Section):
     """One affine about the image's centre (paper section 4.1)."""

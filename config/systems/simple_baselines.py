@@ -24,6 +24,10 @@ class SimpleBaselinesModelConfig(ModelConfig):
     deconv_channels: Count = 256
     channel_order: Literal["bgr", "rgb"] = "bgr"  # what the network sees; published: BGR, with the mean and deviation of RGB all the same
 
+    @property
+    def input_multiple(self) -> int:
+        return 32
+
 
 class SimpleBaselinesDataConfig(DataConfig):
     """As published."""

@@ -51,6 +51,10 @@ class ImhnConfig(ModelConfig):
     channels_increase: Annotated[int, Field(ge=0, multiple_of=2)] = 128  # more channels at each halving of the resolution
     depth: Count = 4  # halvings inside an hourglass; depth + 1 scales are supervised
 
+    @property
+    def input_multiple(self) -> int:
+        return 4 * 2**self.depth
+
 
 JpegQuality = Annotated[int, Field(ge=1, le=100)]
 RANGES = ("scale", "hue", "saturation", "value", "wide_scale", "occlusion", "gamma", "contrast", "blur", "motion", "noise", "jpeg")
@@ -157,7 +161,7 @@ class SimplePoseConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> SimplePoseConfig:
-        model, multiple = self.model, self.targets.stride * 2**self.model.depth
+        model, multiple = self.model, self.model.input_multiple
         for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (self.inference.pad_multiple,))):
             if any(side % multiple for side in sides):
                 shown = " x ".join(map(str, sides))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lively import make_lively
-from tiny_system import PARTS, TinyNetwork
+from tiny_system import ENTRY, TinyNetwork
 from torch import Tensor
 
 from config import Config, UserError
@@ -49,7 +49,7 @@ BOX = np.array([[20, 10, 60, 90], [40, 30, 50, 50.5]])
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    SYSTEMS["tiny"] = PARTS
+    SYSTEMS["tiny"] = ENTRY
     yield
     del SYSTEMS["tiny"]
 

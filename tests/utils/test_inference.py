@@ -77,12 +77,23 @@ def test_a_stream_gives_what_calls_give_in_their_order(estimator, images, monkey
     estimator.workers, pictures = workers, pictures_of(images)
     expected = [estimator(picture) for picture in pictures]
     assert sum(len(scores) for _, scores in expected) > 0
-    sizes, plain = [], estimator.decoder.inputs
-    monkeypatch.setattr(estimator.decoder, "inputs", lambda some, boxes: sizes.append(len(some)) or plain(some, boxes))
+    sizes, plain = [], estimator.decoder.preprocess
+    monkeypatch.setattr(estimator.decoder, "preprocess", lambda some, boxes: sizes.append(len(some)) or plain(some, boxes))
     assert_same(estimator.stream(iter(pictures), batch_size), expected)
     assert max(sizes) == batch_size
     assert len(sizes) == (len(pictures) if batch_size == 1 else 3 + 1 + 1)  # 8 whole ones, 3 narrow ones, 2 low ones
     assert_same(estimator.batch(pictures), expected)
+
+
+def test_overlays_come_from_the_pass_that_people_come_from(estimator, images, monkeypatch):
+    pictures, passes, plain = pictures_of(images), [], estimator.network.answer
+    expected = list(estimator.stream(pictures, 3))
+    monkeypatch.setattr(estimator.network, "answer", lambda batch: passes.append(len(batch)) or plain(batch))
+    found = list(estimator.stream_with_overlays(pictures, 3))
+    assert sum(passes) == 2 * len(pictures), "each image and its mirror image once"
+    assert_same([people for people, _ in found], expected)
+    for picture, (_, overlays) in zip(pictures, found, strict=True):
+        assert {name: overlay.shape for name, overlay in overlays.items()} == dict.fromkeys(("keypoints", "limbs"), picture.shape[:2])
 
 
 def test_a_stream_is_not_read_to_its_end_at_first(estimator, images):

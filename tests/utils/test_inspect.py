@@ -138,7 +138,7 @@ def test_report_without_a_configuration_takes_the_skeleton_that_fits(run, faulty
 @pytest.fixture
 def recipe(hdf5, tmp_path, tiny, monkeypatch) -> Callable[[str], Path]:
     """A function that gives a configuration of a system, small where it matters."""
-    monkeypatch.setitem(SYSTEMS, "tiny", tiny_system.PARTS)
+    monkeypatch.setitem(SYSTEMS, "tiny", tiny_system.ENTRY)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"system": "tiny", "skeleton": "coco17", "data": {"input_size": [64, 80]}}))
     files = {"simplepose": tiny, "tiny": tmp_path / "tiny.yaml"}
     return lambda system: files.get(system, ROOT / "config" / f"{system}_quickstart.yaml")

@@ -20,7 +20,7 @@ from utils.demo.clock import Clock
 from utils.demo.inputs import Frames, Source
 from utils.demo.outputs import Found, Output
 from utils.inference import PoseEstimator
-from utils.systems import People, pose_system
+from utils.systems import Overlays, People
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
@@ -50,8 +50,6 @@ def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted)
 
     Of several, pictures and videos that cannot be read are named as they come; at the end they are a UserError.
     """
-    if wanted.maps and pose_system(estimator.config).maps is None:
-        raise UserError(f"--maps: system {estimator.config.system!r} has none to show")
     moving = any(isinstance(source, Frames) for source in sources)
     alone = len(sources) == 1 and (moving or sources[0].count == 1)
     clock, failures, everybody = Clock(), Failures(alone, "files" if moving else "pictures"), []
@@ -108,11 +106,11 @@ def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Cl
     output = Output(wanted.folder, source, config.skeleton, wanted.formats, wanted.maps)
     with output, Progress(source.count, source.label, source.unit) as progress:
         shots = readable(clock.waiting(source, "decode"), failures, progress)
-        for name, image, people in clock.waiting(with_people(shots, estimator, wanted.batch_size), PEOPLE):
+        for name, image, people, overlays in clock.waiting(with_people(shots, estimator, wanted.batch_size, wanted.maps), PEOPLE):
             with clock.part("tracking") if tracker is not None else nullcontext():
                 ids = None if tracker is None else tracker(image, *people)
             found = Found(name, image.shape[:2], *people, ids)
-            pictures = drawn(image, found, estimator, wanted, clock)
+            pictures = drawn(image, found, overlays, estimator, wanted, clock)
             with clock.part("write"):
                 try:
                     output.add(found, pictures)
@@ -144,9 +142,9 @@ def readable(
 
 
 def with_people(
-    shots: Iterable[tuple[str | int, np.ndarray]], estimator: PoseEstimator, batch_size: int
-) -> Iterator[tuple[str | int, np.ndarray, People]]:
-    """The same pictures in their order, and of each its people."""
+    shots: Iterable[tuple[str | int, np.ndarray]], estimator: PoseEstimator, batch_size: int, overlays: bool = False
+) -> Iterator[tuple[str | int, np.ndarray, People, Overlays | None]]:
+    """The same pictures in their order, and of each its people, and if wanted what the network sees."""
     waiting: deque[tuple[str | int, np.ndarray]] = deque()
 
     def images() -> Iterator[np.ndarray]:
@@ -155,21 +153,25 @@ def with_people(
             yield shot[1]
 
     try:
-        for people in estimator.stream(images(), batch_size):
-            yield *waiting.popleft(), people
+        if overlays:
+            for found in estimator.stream_with_overlays(images(), batch_size):
+                yield *waiting.popleft(), *found
+        else:
+            for people in estimator.stream(images(), batch_size):
+                yield *waiting.popleft(), people, None
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
 
 
-def drawn(image: np.ndarray, found: Found, estimator: PoseEstimator, wanted: Wanted, clock: Clock) -> list[np.ndarray]:
+def drawn(
+    image: np.ndarray, found: Found, overlays: Overlays | None, estimator: PoseEstimator, wanted: Wanted, clock: Clock
+) -> list[np.ndarray]:
     """The picture (H, W, 3) uint8 BGR with the likely people drawn in; if wanted, another one that shows what the network sees."""
     with clock.part("draw"):
         likely = found.scores >= wanted.min_score
         ids = None if found.ids is None else found.ids[likely]
         picture = draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
-    if not wanted.maps:
+    if overlays is None:
         return [picture]
     with clock.part("maps"):
-        boxes = estimator.detector([image])[0] if estimator.needs_boxes else None
-        responses = pose_system(estimator.config).maps(estimator.network, image, boxes, estimator.config)
-        return [picture, draw_overlays(picture, image, responses)]
+        return [picture, draw_overlays(picture, image, overlays)]

@@ -1,13 +1,12 @@
-"""What a pose system is above the floor of networks and losses, and which one a configuration names.
+"""What every pose system does with a network: preprocess images, run it, decode people, overlay heatmaps.
 
-Trainers, evaluation and demo know only this. The systems are listed in `config/systems`.
+Trainers, evaluation and demo know only this. `config/systems` lists the systems.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,56 +14,70 @@ from torch import Tensor, nn
 
 from config import Config
 from config.systems import SYSTEMS
+from utils.visualize.heatmaps import draw_heatmaps
 
 People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
-
-# A network, an image (H, W, 3) uint8 BGR and, where a system needs them, boxes (B, 4 or 5) of people in it -> for each kind of map the
-# strongest response at each pixel of the image, (H, W) in [0, 1]
-Responses = Callable[[nn.Module, np.ndarray, np.ndarray | None, Any], dict[str, np.ndarray]]
+Overlays = dict[str, np.ndarray]  # by what it shows, the strongest response (H, W) in [0, 1] at each pixel of an image
 
 
 class Decoder(ABC):
-    """From photographs to people; built once with a network and its configuration, of which it calls `answer` alone.
+    """Turn images into people. Built once with a network and its configuration; calls only `predict` of the network.
 
-    The way has three parts, of which one batch's can be done beside another's: only `maps` needs the network.
+    Only `forward` needs the network's device: threads can preprocess and decode other batches meanwhile.
     """
 
-    needs_boxes = False  # whether it must be told where people are
+    needs_boxes = False  # top-down: a caller must pass person boxes
+    output_names: tuple[str, ...] = ("heatmaps",)  # of the tensors that the network's `predict` returns
+    fixed_input_size = False  # the network runs at data.input_size only
+
+    def __init__(self, network: nn.Module, config: Any):
+        self.network, self.config = network, config
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
-        """images: each (H, W, 3) uint8 BGR. boxes: for each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None
-        where none are needed. Returns of each image keypoints (P, K, 3) x, y, score in image pixels, scores (P,), best first.
+        """Find the people of each image (H, W, 3) uint8 BGR.
+
+        boxes: of each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None where none are needed.
         """
-        return self.people(self.maps(self.inputs(images, boxes)))
+        return self.decode(self.forward(self.preprocess(images, boxes)))
 
     def alike(self, image_size: tuple[int, int]) -> Hashable:
-        """Of an image's height and width: the network sees images together where this is equal."""
+        """Return a key of an image's height and width: the network runs images of equal keys together."""
         return None
 
     @abstractmethod
-    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Any:
-        """What the network is to see, in memory, and what else is needed later."""
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Any:
+        """Prepare what the network takes, in memory, and what `decode` needs besides."""
 
     @abstractmethod
-    def maps(self, inputs: Any) -> Any:
-        """What it answers, on its device."""
+    def forward(self, inputs: Any) -> Any:
+        """Run the network; its outputs stay on its device."""
 
     @abstractmethod
-    def people(self, maps: Any) -> list[People]:
-        """Who that is."""
+    def decode(self, outputs: Any) -> list[People]:
+        """Read the people of each image off the outputs, which stay as they are."""
+
+    @abstractmethod
+    def overlays(self, outputs: Any) -> list[Overlays]:
+        """Resize the outputs of `forward` to each image."""
+
+    @abstractmethod
+    def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
+        """Split heatmaps (C, h, w), predicted or target, into groups (n, h, w) that are shown together, by name."""
+
+    def draw(self, images: Tensor, *heatmaps: Tensor) -> list[np.ndarray]:
+        """Draw of each image (3, H, W) BGR in [0, 1] one row (H, W * panels, 3) uint8: the image, then every group of its heatmaps over it.
+
+        images (N, 3, H, W); heatmaps: each (N, C, h, w), such as the predicted and the target ones.
+        """
+        rows = zip(images.float().cpu().numpy(), *(maps.float().cpu() for maps in heatmaps))
+        return [draw_heatmaps(image, [g.numpy() for maps in of_image for g in self.groups(maps).values()]) for image, *of_image in rows]
 
 
-@dataclass(frozen=True)
-class PoseSystem:
-    """What `config/systems` names as a system's `system`."""
-
-    decoder: Callable[[nn.Module, Config], Decoder]  # how the network's answer becomes people
-    pictures: Callable[[Tensor, Any, tuple[Tensor, ...], Config], list[np.ndarray]]  # images, outputs, targets -> each (H, W, 3) uint8 BGR
-    answers: tuple[str, ...] = ("heatmaps",)  # what to call what `network.answer` gives
-    input_multiple: Callable[[Config], int] | None = None  # the network takes all sides that are multiples of it; None: data.input_size
-    maps: Responses | None = None  # what the network sees in a photograph, for the demo
+def build_decoder(network: nn.Module, config: Config) -> Decoder:
+    """Build the decoder of `config.system` for a network."""
+    return decoder_class(config)(network, config)
 
 
-def pose_system(config: Config) -> PoseSystem:
-    """The system that `config.system` names."""
-    return SYSTEMS[config.system].load("system")
+def decoder_class(config: Config) -> type[Decoder]:
+    """Return the class that `build_decoder` takes."""
+    return SYSTEMS[config.system].load("decoder")

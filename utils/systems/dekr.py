@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, People, PoseSystem
+from utils.systems import Decoder, Overlays, People
 from utils.systems.dekr_matching import enlarged, matched
 from utils.systems.dekr_rescoring import load_rescoring
-from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
+from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -40,15 +40,18 @@ class Group:
 class DekrDecoder(Decoder):
     """People of a batch of photographs."""
 
+    output_names = ("heatmaps", "offsets")
+    config: DekrConfig
+
     def __init__(self, network: nn.Module, config: DekrConfig):
-        self.network, self.config = network, config
+        super().__init__(network, config)
         path = config.inference.rescore
         self.rescoring = None if path is None else load_rescoring(path, config.skeleton)
 
     def alike(self, image_size: Size) -> Hashable:
         return input_size(image_size, 1.0, self.config)
 
-    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
         alike: dict[Hashable, list[int]] = defaultdict(list)
         for number, image in enumerate(images):
             alike[self.alike(image.shape[:2])].append(number)
@@ -59,17 +62,33 @@ class DekrDecoder(Decoder):
             groups.append(Group(numbers, [image.shape[:2] for image in of_group], inputs, []))
         return groups
 
-    def maps(self, inputs: list[Group]) -> list[Group]:
+    def forward(self, inputs: list[Group]) -> list[Group]:
         return [
             Group(group.numbers, group.image_sizes, [], answers_to(self.network, group.inputs, group.image_sizes[0], self.config))
             for group in inputs
         ]
 
-    def people(self, maps: list[Group]) -> list[People]:
+    def decode(self, outputs: list[Group]) -> list[People]:
         people: dict[int, People] = {}
-        for group in maps:
+        for group in outputs:
             people |= zip(group.numbers, decode_batch(group.maps, group.image_sizes, self.config))
         return [self._ranked(*people[number]) for number in range(len(people))]
+
+    def overlays(self, outputs: list[Group]) -> list[Overlays]:
+        """Of scale 1."""
+        overlays: dict[int, Overlays] = {}
+        for group in outputs:
+            heatmaps = next(heat for scale, heat, _ in group.maps if scale == 1.0)
+            for number, size, of_image in zip(group.numbers, group.image_sizes, heatmaps.cpu()):
+                corner, other = to_image(np.array([[0.0, 0.0], [STRIDE, STRIDE]]), size, self.config)
+                overlays[number] = {
+                    name: resize_to_image(maps.amax(0).numpy(), tuple(other - corner), tuple(corner), size)
+                    for name, maps in self.groups(of_image).items()
+                }
+        return [overlays[number] for number in range(len(overlays))]
+
+    def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
+        return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
 
     def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
         """People in the order of their scores, rescored if so configured: a few numbers, which need no device."""
@@ -269,23 +288,3 @@ def with_mirror_averaged(heat: Tensor, offset: Tensor, config: DekrConfig) -> tu
     # The way from keypoint to pixel; across, the mirror image's runs the other way
     other = other.flip(4)[:, partner] * other.new_tensor([-1, 1])[:, None, None]
     return heat, ((straight + other) / 2).flatten(1, 2)
-
-
-def map_pictures(images: Tensor, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, ...], config: DekrConfig) -> list[np.ndarray]:
-    """For each image (3, H, W): beside it, predicted keypoints and centres, and the same as they should be."""
-    found, wanted = outputs[0].float().cpu().numpy(), targets[0].cpu().numpy()
-    return [
-        draw_heatmaps(image, [part for maps in of_image for part in (maps[:-1], maps[-1:])])
-        for image, *of_image in zip(images.cpu().numpy(), found, wanted)
-    ]
-
-
-def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, config: DekrConfig) -> dict[str, np.ndarray]:
-    """The strongest keypoint and the centre at each pixel of an image (H, W, 3) uint8, of scale 1: (H, W)."""
-    heat = next(heat for scale, heat, _ in predict_maps(network, [image], config) if scale == 1.0)[0].cpu().numpy()
-    corner, other = to_image(np.array([[0.0, 0.0], [STRIDE, STRIDE]]), image.shape[:2], config)
-    kinds = {"keypoints": heat[:-1].max(0), "centres": heat[-1]}
-    return {name: resize_to_image(response, tuple(other - corner), tuple(corner), image.shape[:2]) for name, response in kinds.items()}
-
-
-DEKR = PoseSystem(DekrDecoder, map_pictures, ("heatmaps", "offsets"), lambda config: DIVISOR, responses)

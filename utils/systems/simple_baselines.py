@@ -16,8 +16,8 @@ from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.datasets.simple_baselines import centre_and_size, crop_matrix
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
-from utils.systems import Decoder, People, PoseSystem
-from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
+from utils.systems import Decoder, Overlays, People
+from utils.visualize.heatmaps import resize_to_image
 
 ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
 LEAST_RESPONSE = 1e-6  # less has no logarithm worth looking at
@@ -28,6 +28,7 @@ Subpixel = Literal["parabola", "quarter"]
 class Crops:
     """The boxes of a batch of images, one image's after the other's, and what the network sees in them."""
 
+    image_sizes: list[tuple[int, int]]  # height, width
     counts: list[int]  # of each image
     centres: np.ndarray  # (P, 2) x, y, and ...
     sizes: np.ndarray  # ... (P, 2) width, height of the crops in image pixels
@@ -40,12 +41,14 @@ class SimpleBaselinesDecoder(Decoder):
     person where several boxes found the same."""
 
     needs_boxes = True
+    fixed_input_size = True
+    config: SimpleBaselinesConfig
 
     def __init__(self, network: nn.Module, config: SimpleBaselinesConfig):
-        self.network, self.config = network, config
+        super().__init__(network, config)
         self.sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
 
-    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Crops:
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Crops:
         usable = [usable_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
         counts = [len(of_image) for of_image in usable]
         everybody = np.concatenate([np.zeros((0, 5)), *usable])
@@ -53,19 +56,40 @@ class SimpleBaselinesDecoder(Decoder):
         image_of = np.repeat(np.arange(len(images)), counts)
         parts = self._parts(len(everybody))
         pixels = [cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size) for part in parts]
-        return Crops(counts, centres, sizes, everybody[:, 4], pixels)
+        return Crops([image.shape[:2] for image in images], counts, centres, sizes, everybody[:, 4], pixels)
 
-    def maps(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
+    def forward(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
         """Beside the heatmaps (P, K, h / 4, w / 4) of each part the crops without their pixels."""
         return replace(inputs, pixels=[]), [predict_maps(self.network, pixels, self.config) for pixels in inputs.pixels]
 
-    def people(self, maps: tuple[Crops, list[Tensor]]) -> list[People]:
-        crops, heatmaps = maps
+    def decode(self, outputs: tuple[Crops, list[Tensor]]) -> list[People]:
+        crops, heatmaps = outputs
         keypoints = np.zeros((len(crops.scores), self.config.skeleton.num_keypoints, 3), np.float32)
         for part, of_part in zip(self._parts(len(keypoints)), heatmaps):
             keypoints[part] = decode(of_part, crops.centres[part], crops.sizes[part], self.config.inference.subpixel)
-        of_images = np.split(np.arange(len(keypoints)), np.cumsum(crops.counts, dtype=int))[:-1]
-        return [self._one_each(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in of_images]
+        return [self._one_each(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in self._rows(crops)]
+
+    def overlays(self, outputs: tuple[Crops, list[Tensor]]) -> list[Overlays]:
+        """Of all boxes of an image over each other."""
+        crops, heatmaps = outputs
+        strongest = [response for part in heatmaps for response in part.amax(1).cpu().numpy()]
+        overlays = []
+        for size, rows in zip(crops.image_sizes, self._rows(crops)):
+            overlay = np.zeros(size, np.float32)
+            for row in rows:
+                scale = crops.sizes[row] / strongest[row].shape[::-1]
+                corner = crops.centres[row] - crops.sizes[row] / 2
+                overlay = np.maximum(overlay, resize_to_image(strongest[row], tuple(scale), tuple(corner), size))
+            overlays.append({"keypoints": overlay})
+        return overlays
+
+    def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
+        return {"keypoints": heatmaps}
+
+    @staticmethod
+    def _rows(crops: Crops) -> list[np.ndarray]:
+        """Of each image the numbers of its boxes."""
+        return np.split(np.arange(len(crops.scores)), np.cumsum(crops.counts, dtype=int))[:-1]
 
     def _parts(self, boxes: int) -> list[slice]:
         """Those that the network sees together."""
@@ -167,25 +191,3 @@ def _shifts(flat: Tensor, x: Tensor, y: Tensor, size: tuple[int, int], subpixel:
         shift = torch.where(bend > 0, (after - before) / (2 * bend), 0).clamp(-0.5, 0.5)
         shifts.append(shift * ((place > 0) & (place < side - 1)))
     return torch.stack(shifts)
-
-
-def map_pictures(images: Tensor, outputs: Tensor, targets: tuple[Tensor, ...], config: SimpleBaselinesConfig) -> list[np.ndarray]:
-    """For each image (3, H, W): beside it, predicted keypoints, and the same as they should be."""
-    found, wanted = outputs.float().cpu().numpy(), targets[0].cpu().numpy()
-    return [draw_heatmaps(image, of_image) for image, *of_image in zip(images.cpu().numpy(), found, wanted)]
-
-
-def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray, config: SimpleBaselinesConfig) -> dict[str, np.ndarray]:
-    """The strongest keypoint at each pixel of an image (H, W, 3) uint8, of all boxes (B, 4 or 5) over each other: (H, W)."""
-    strongest = np.zeros(image.shape[:2], np.float32)
-    centres, sizes = centre_and_size(usable_boxes(boxes, image.shape[:2])[:, :4], config.data.input_size)
-    for centre, size in zip(centres, sizes):
-        crops = cut([image], np.zeros(1, int), centre[None], size[None], config.data.input_size)
-        maps = predict_maps(network, crops, config)[0].amax(0).cpu().numpy()
-        scale = size[0] / maps.shape[1]
-        corner = centre - scale * np.array(maps.shape[::-1]) / 2
-        strongest = np.maximum(strongest, resize_to_image(maps, (scale, scale), tuple(corner), image.shape[:2]))
-    return {"keypoints": strongest}
-
-
-SIMPLE_BASELINES = PoseSystem(SimpleBaselinesDecoder, map_pictures, maps=responses)

@@ -17,8 +17,8 @@ from config.systems.simplepose import SimplePoseConfig
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, People, PoseSystem
-from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
+from utils.systems import Decoder, Overlays, People
+from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
 MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy): image x = (map x + 0.5) * sx - 0.5
@@ -46,25 +46,40 @@ class Inputs:
 class SimplePoseDecoder(Decoder):
     """People of a batch of photographs."""
 
-    def __init__(self, network: nn.Module, config: SimplePoseConfig):
-        self.network, self.config = network, config
+    output_names = ("maps",)
+    config: SimplePoseConfig
 
     def alike(self, image_size: Size) -> Hashable:
         multiple = self.config.inference.pad_multiple
         return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
 
-    def inputs(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> Inputs:
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> Inputs:
         return inputs_of(images, self.config)
 
-    def maps(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
+    def forward(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
         return answers_to(self.network, inputs, self.config), inputs.image_sizes
 
-    def people(self, maps: tuple[list[MapsOnGrid], list[Size]]) -> list[People]:
-        answers, sizes = maps
+    def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[People]:
+        answers, sizes = outputs
         if answers and answers[0][0].device.type != "cpu":
             return assign_on_device(answers, sizes, self.config)
         skeleton, parameters = self.config.skeleton, self.config.assignment
         return [assign_people(maps.numpy(), skeleton, parameters, size, scale) for (maps, scale), size in zip(answers, sizes)]
+
+    def overlays(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[Overlays]:
+        return [
+            {
+                name: resize_to_image(group.amax(0).cpu().numpy(), (x, y), ((x - 1) / 2, (y - 1) / 2), size)
+                for name, group in self.groups(maps).items()
+            }
+            for (maps, (x, y)), size in zip(*outputs)
+        ]
+
+    def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
+        """Keypoints, and limbs where the skeleton has any."""
+        channels = self.config.channels
+        limbs = {"limbs": heatmaps[channels.limbs]} if self.config.skeleton.num_limbs else {}
+        return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
 def assign_on_device(answers: list[MapsOnGrid], sizes: list[Size], config: SimplePoseConfig) -> list[People]:
@@ -189,30 +204,3 @@ def _resampled(maps: Tensor, size: Size, grid_size: Size, degree: float, image_s
     down = 2 * (turned_y / height + 0.5) * size[0] / (stride * h) - 1
     padding = "zeros" if degree % 360 else "border"  # what a turned image lost has no answer
     return F.grid_sample(maps[None], torch.stack([across, down], 2)[None], "bicubic", padding, align_corners=False)[0]
-
-
-def map_pictures(images: Tensor, outputs: list[list[Tensor]], targets: tuple[Tensor, ...], config: SimplePoseConfig) -> list[np.ndarray]:
-    """For each image (3, H, W): beside it, predicted keypoints and limbs of the last stage, and the same as they should be."""
-    finest, wanted = outputs[-1][0].float().cpu().numpy(), targets[0].cpu().numpy()
-    kinds = (config.channels.keypoints, config.channels.limbs)
-    return [
-        draw_heatmaps(image, [maps[kind] for maps in of_image for kind in kinds])
-        for image, *of_image in zip(images.cpu().numpy(), finest, wanted)
-    ]
-
-
-def responses(network: nn.Module, image: np.ndarray, boxes: np.ndarray | None, config: SimplePoseConfig) -> dict[str, np.ndarray]:
-    """The strongest keypoint and limb at each pixel of an image (H, W, 3) uint8, as the search averages them: (H, W)."""
-    ((maps, (x, y)),) = predict_maps(network, [image], config)
-    kinds = {"keypoints": maps[config.channels.keypoints], "limbs": maps[config.channels.limbs]}
-    shift = (x - 1) / 2, (y - 1) / 2
-    strongest = {name: of_kind.amax(0).cpu().numpy() for name, of_kind in kinds.items() if len(of_kind)}
-    return {name: resize_to_image(values, (x, y), shift, image.shape[:2]) for name, values in strongest.items()}
-
-
-def input_multiple(config: SimplePoseConfig) -> int:
-    """As much as the network halves its input's sides."""
-    return config.targets.stride * 2**config.model.depth
-
-
-SIMPLEPOSE = PoseSystem(SimplePoseDecoder, map_pictures, ("maps",), input_multiple, responses)

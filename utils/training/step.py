@@ -41,5 +41,14 @@ class TrainingStep(nn.Module):
 
     def outputs(self, images: Tensor) -> Any:
         """The network's answer in the configured precision."""
-        with torch.autocast(images.device.type, self.autocast, enabled=self.autocast is not None):
+        with self._precision(images.device):
             return self.network(images.to(self.dtype))
+
+    def predict(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the network answers in inference, in the configured precision."""
+        with self._precision(images.device):
+            outputs = self.network.answer(images.to(self.dtype))
+        return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def _precision(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, self.autocast, enabled=self.autocast is not None)

@@ -17,7 +17,6 @@ from config.files import output_folder, sole_writer, write_json
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
-from utils.systems import pose_system
 from utils.training.acceptance import Acceptance, RunningStatistics
 from utils.training.averaging import cycle_ends, refresh_statistics
 from utils.training.curves import loss_values, memory_peak
@@ -241,11 +240,11 @@ def _mean_loss(run: Run, epoch: int) -> float:
 
 def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoader) -> None:
     """Validate, keep the epoch's checkpoints, and log it."""
-    settings, system = run.config.train, pose_system(run.config)
-    figures = {"training loss": train_loss, "validation loss": validate(run, val_loader, epoch, system)}
+    settings = run.config.train
+    figures = {"training loss": train_loss, "validation loss": validate(run, val_loader, epoch)}
     ema = run.averages.get("ema")
     if ema is not None:
-        figures["validation loss of the EMA"] = validate(run, val_loader, epoch, system, ema.module)
+        figures["validation loss of the EMA"] = validate(run, val_loader, epoch, ema.module)
     if settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0:
         figures["AP"] = find_people(run, epoch)["AP"]
         if ema is not None:
@@ -272,7 +271,7 @@ def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) 
     train_mode(average, average)
     device, dtype = run.world.device, run.world.unwrap(run.step).dtype
     refresh_statistics(average, (images_on(device, pixels, run.config).to(dtype) for pixels, *_ in train_loader), run.world)
-    loss = validate(run, val_loader, run.epoch, pose_system(run.config), average)
+    loss = validate(run, val_loader, run.epoch, average)
     if run.world.is_main:
         save_average(run, "swa")
     cycles = int(run.averages["swa"].n_averaged)

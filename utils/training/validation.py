@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from data.people_file import PeopleFile
 from utils.evaluation.validation_ap import predict_images, validation_metrics
-from utils.systems import PoseSystem, pose_system
+from utils.systems import build_decoder
 from utils.training.state import Run
 from utils.training.step import TrainingStep, batch_on
 from utils.visualize.people import draw_people
 
 
 @torch.no_grad()
-def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseSystem, average: nn.Module | None = None) -> float:
+def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, average: nn.Module | None = None) -> float:
     """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard.
 
     The same to the last bit, however the batches are shared out; on a GPU with `train.deterministic`.
@@ -37,9 +37,9 @@ def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, system: PoseS
         sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
         count = run.config.train.val_images
         if i == 0 and run.curves is not None and count and average is None:
-            shown, wanted = images[:count], tuple(target[:count] for target in targets)
-            outputs = world.unwrap(spread).outputs(shown)
-            run.curves.pictures(epoch + 1, "validation", system.pictures(shown, outputs, wanted, run.config))
+            heatmaps = world.unwrap(spread).predict(images[:count])[0]
+            decoder = build_decoder(run.network, run.config)
+            run.curves.pictures(epoch + 1, "validation", decoder.draw(images[:count], heatmaps, targets[0][:count]))
     losses, counts = torch.cat(world.all_gather(torch.cat(sums))).T.tolist()
     return math.fsum(losses) / sum(counts)
 
@@ -51,7 +51,7 @@ def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[
     files = [PeopleFile(path, config.skeleton) for path in config.data.val_files]
     run.world.broadcast_buffers(network)
     network.eval()
-    decoder = pose_system(config).decoder(network, config)
+    decoder = build_decoder(network, config)
     figures = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, run.world)
     count = min(config.train.val_images, len(files[0]))
     if run.curves is not None and count and average is None:

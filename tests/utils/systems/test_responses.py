@@ -10,13 +10,13 @@ from places import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config import load_config
-from utils.systems import pose_system
+from config import Config, load_config
+from utils.systems import build_decoder
 from utils.visualize.heatmaps import draw_overlays, resize_to_image
 
 RECIPES = {"simplepose": "simplepose_coco_512", "dekr": "dekr_w32_coco", "simple_baselines": "simple_baselines_r50_256x192"}
 BOXES = np.array([[30.0, 20, 120, 90, 0.9], [150, 60, 80, 140, 0.5], [500, 500, 10, 10, 1]])
-KINDS = {"simplepose": ["keypoints", "limbs"], "dekr": ["keypoints", "centres"], "simple_baselines": ["keypoints"]}
+KINDS = {"simplepose": ["keypoints", "limbs"], "dekr": ["keypoints", "centers"], "simple_baselines": ["keypoints"]}
 
 
 class SeesLight(nn.Module):
@@ -37,6 +37,11 @@ class SeesLight(nn.Module):
         return [[answer]] if self.system == "simplepose" else answer
 
 
+def overlays(system: str, config: Config, image: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
+    decoder = build_decoder(SeesLight(system), config)
+    return decoder.overlays(decoder.forward(decoder.preprocess([image], [boxes])))[0]
+
+
 def middle(response: np.ndarray) -> np.ndarray:
     """x, y of what is light."""
     y, x = np.nonzero(response > 0.5 * response.max())
@@ -50,7 +55,7 @@ def test_responses_lie_where_they_are_in_the_photograph(system, size):
     for place in ((60, 50), (170, 120)):
         image = np.zeros((*size, 3), np.uint8)
         cv2.circle(image, place, 12, (255, 255, 255), -1)
-        responses = pose_system(config).maps(SeesLight(system), image, BOXES, config)
+        responses = overlays(system, config, image, BOXES)
         assert list(responses) == KINDS[system]
         for response in responses.values():
             assert response.shape == size
@@ -62,7 +67,7 @@ def test_responses_lie_where_they_are_in_the_photograph(system, size):
 def test_without_a_box_there_is_nothing_to_see():
     config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml")
     image = np.full((40, 50, 3), 255, np.uint8)
-    responses = pose_system(config).maps(SeesLight("simple_baselines"), image, np.zeros((0, 5)), config)
+    responses = overlays("simple_baselines", config, image, np.zeros((0, 5)))
     assert not responses["keypoints"].any()
 
 

@@ -19,7 +19,6 @@ from utils.systems.simple_baselines import (
     SimpleBaselinesDecoder,
     cut,
     decode,
-    map_pictures,
     person_scores,
     usable_boxes,
     with_mirror_averaged,
@@ -364,7 +363,7 @@ def test_an_estimator_must_be_told_where_people_are():
 def test_pictures_show_what_was_found_and_what_should_be():
     images, found, wanted = torch.zeros(1, 3, 64, 64), torch.zeros(1, 17, 16, 16), torch.zeros(1, 17, 16, 16)
     found[0, 3, 4, 4], wanted[0, 3, 12, 12] = 1, 1
-    (shown,) = map_pictures(images, found.bfloat16(), (wanted, torch.ones(1, 17, 1)), settings())
+    (shown,) = SimpleBaselinesDecoder(nn.Identity(), settings()).draw(images, found.bfloat16(), wanted)
     assert shown.shape == (64, 192, 3)
     red = shown[..., 2]  # where a map is high
     assert (red[18, 64 + 18] > 50, red[50, 64 + 50] > 50, red[18, 128 + 18] > 50, red[50, 128 + 50] > 50) == (True, False, False, True)

@@ -23,7 +23,6 @@ from config import UserError, load_config
 from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
-from utils.systems import pose_system
 from utils.training import state, trainer
 from utils.training.validation import validate
 
@@ -110,7 +109,7 @@ def test_validation_is_the_same_to_the_last_bit_in_any_number_of_processes(two, 
     run = fresh_run(tiny, tmp_path)
     whole = random_batch(run, 7, seed=99)
     batches = [[tensor[some] for tensor in whole] for some in (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7))]
-    alone = validate(run, batches, 0, pose_system(run.config))
+    alone = validate(run, batches, 0)
     assert {rank["validation"] for outcome in (two, three) for rank in outcome.ranks} == {alone}
 
 

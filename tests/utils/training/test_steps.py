@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from config import UserError
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
-from utils.systems import pose_system
 from utils.training.acceptance import Acceptance
 from utils.training.step import batch_on
 from utils.training.trainer import train_one_epoch, validate
@@ -150,7 +149,7 @@ def test_validation_changes_nothing_and_uses_the_stored_statistics(new_run):
     batch = random_batch(run)
     train_one_epoch(run, [batch], 0)
     before = copied(run)
-    loss = validate(run, [batch], 0, pose_system(run.config))
+    loss = validate(run, [batch], 0)
     assert same(copied(run), before)
     run.network.eval()
     with torch.no_grad():
@@ -163,8 +162,7 @@ def test_every_validation_sample_counts_the_same(new_run):
     run = new_run()
     whole = random_batch(run, size=5)
     parts = [[tensor[some] for tensor in whole] for some in (slice(0, 4), slice(4, 5))]
-    system = pose_system(run.config)
-    assert validate(run, parts, 0, system) == pytest.approx(validate(run, [whole], 0, system), rel=1e-5)
+    assert validate(run, parts, 0) == pytest.approx(validate(run, [whole], 0), rel=1e-5)
 
 
 def test_dataparallel_validates_on_all_its_devices(new_run):
@@ -174,8 +172,7 @@ def test_dataparallel_validates_on_all_its_devices(new_run):
     batch = random_batch(whole, size=5)
     seen = []
     spread.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    system = pose_system(whole.config)
-    assert validate(spread, [batch], 0, system) == pytest.approx(validate(whole, [batch], 0, system), rel=1e-5)
+    assert validate(spread, [batch], 0) == pytest.approx(validate(whole, [batch], 0), rel=1e-5)
     assert seen == [3, 2]
 
 
@@ -183,7 +180,7 @@ def test_processes_do_not_meet_in_a_validation_step(new_run):
     """They may have different numbers of batches: the one with more would wait for ever."""
     run = new_run()
     run.world, run.step = DistributedContext("distributed", run.world.device), Meeting(run.step)
-    validate(run, [random_batch(run)], 0, pose_system(run.config))
+    validate(run, [random_batch(run)], 0)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -191,8 +188,8 @@ def test_pictures_are_of_the_first_batch_and_no_more_than_wanted(new_run, count)
     run = new_run(f"train.val_images={count}")
     run.curves, seen = Pictures(), []
     batches = [random_batch(run, size=4, seed=seed) for seed in range(2)]
-    run.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    validate(run, batches, 6, pose_system(run.config))
+    run.network.front.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    validate(run, batches, 6)
     assert [name for name, _, _ in run.curves.shown] == [f"validation/{n}" for n in range(count)]
     assert all(epoch == 7 for _, _, epoch in run.curves.shown)
     for n, (_, picture, _) in enumerate(run.curves.shown):

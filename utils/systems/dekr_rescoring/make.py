@@ -13,7 +13,7 @@ from config.progress import Progress
 from data.images import image_or_error
 from utils.checkpoint import load_network
 from utils.journal import Journal, find_people
-from utils.systems import Decoder, pose_system
+from utils.systems import Decoder, build_decoder
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses
 
 
@@ -60,7 +60,7 @@ def without_rescoring(config: Config) -> Config:
 
 def pose_decoder(config: Config, checkpoint: Path, device: str | None) -> Decoder:
     """From photographs to people. Raises UserError where the pose system must be told where people are."""
-    decoder = pose_system(config).decoder(load_network(config, checkpoint, device), config)
+    decoder = build_decoder(load_network(config, checkpoint, device), config)
     if decoder.needs_boxes:
         raise UserError(f"system {config.system!r} looks at one person at a time; rescoring is for one that finds all of an image")
     return decoder
