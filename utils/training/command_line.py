@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from config import load_config
+from utils.device import default_device
 from utils.distributed import Parallel, distributed_context
 from utils.training.dry_run import dry_run
 from utils.training.interrupts import Interrupts
-from utils.training.run_folder import started_again
+from utils.training.loader import keep_freed_memory
+from utils.training.prepare import set_precision
 from utils.training.trainer import train
 
 
@@ -27,10 +27,11 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
+    set_precision(config)
+    if default_device().type == "cpu":
+        keep_freed_memory()
     with Interrupts() as interrupts, distributed_context(parallel) as world:
         if options.dry_run:
             dry_run(config, world, options.init)
         else:
-            # The first process is on the machine whose torchrun began the run. Whoever did not is told that the folder is taken.
-            again = world.all_reduce(torch.tensor(int(world.is_main and started_again(output)), device=world.device))
-            train(config, output, world, "auto" if again else options.resume, options.init, interrupts)
+            train(config, output, world, options.resume, options.init, interrupts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 from pathlib import Path
 
@@ -93,8 +92,12 @@ def loss_values(loss: nn.Module, parts: Tensor) -> dict[str, float]:
 
 
 def memory_peak(device: torch.device) -> float:
-    """The most memory that this process has taken so far, in MiB: of the GPU, else of the machine."""
+    """Return the most memory that this process has taken so far, in MiB: of the GPU, else of the machine; NaN on Windows."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -137,6 +137,16 @@ def begin_epoch(loader: DataLoader, epoch: int, taken: int = 0) -> None:
     loader.batch_sampler.taken = taken
 
 
+def images_of(loader: DataLoader, epoch: int, taken: int, ranks: list[int]) -> list[int]:
+    """Return the image ids of the step that begins after `taken` samples of the epoch, of these ranks' batches."""
+    sampler = loader.batch_sampler
+    begun = sampler.epoch, sampler.taken
+    sampler.epoch, sampler.taken = epoch, taken
+    numbers = sampler.steps()[0, :, ranks].ravel().tolist()
+    sampler.epoch, sampler.taken = begun
+    return [loader.dataset.image_id(number) for number in numbers]
+
+
 def _quiet_worker(_: int) -> None:
     """Ctrl-C reaches every process of the terminal; only the trainer should answer it. One thread each: there are several workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

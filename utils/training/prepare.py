@@ -18,9 +18,9 @@ from utils.distributed import DistributedContext
 from utils.training.averaging import build_averages
 from utils.training.curves import Curves, run_log
 from utils.training.frozen import freeze
-from utils.training.loader import EpochBatches, build_loader, keep_freed_memory
+from utils.training.loader import EpochBatches, build_loader
 from utils.training.optimizer import build_optimizer
-from utils.training.randomness import seed_all
+from utils.training.randomness import seed
 from utils.training.run_folder import open_folder
 from utils.training.state import Run, check_agreement, resume
 from utils.training.step import TrainingStep
@@ -53,12 +53,9 @@ def build_run(
         raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {epochs}")
     if settings.evaluate_every and settings.precision == "float64":
         raise UserError("train.evaluate_every: people are not looked for in float64; take another train.precision")
-    set_precision(config)
-    if world.device.type == "cpu":
-        keep_freed_memory()
     torch.manual_seed(settings.seed)  # the initial weights, the same in all processes
     network = build_model(config)
-    seed_all(settings.seed, world.rank)
+    seed(settings.seed, world.rank)
     told = _fill(network, config, init, start)
     freeze(network, settings.freeze)
     dtype = torch.float64 if settings.precision == "float64" else None

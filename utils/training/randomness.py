@@ -1,12 +1,10 @@
-"""Chance: one seed fixes a run, and a run goes on with the numbers that would have come.
+"""One seed fixes a run, and a resumed run goes on with the random numbers that would have come.
 
 Samples and their order draw from generators of their own, which follow from seed, epoch and sample (`data.datasets`,
-`utils.training.loader`). The states here are those of what draws from the libraries' common generators, such as a dropout.
+`utils.training.loader`). The states here are PyTorch's common ones, from which a dropout draws.
 """
 
 from __future__ import annotations
-
-import random
 
 import numpy as np
 import torch
@@ -15,43 +13,27 @@ from torch import Tensor
 from utils.distributed import DistributedContext
 
 
-def seed_all(seed: int, rank: int) -> None:
-    """Seed the common generators; each process otherwise, and all alike in every run."""
-    (mixed,) = np.random.SeedSequence([seed, rank]).generate_state(1).tolist()
-    torch.manual_seed(mixed)
-    np.random.seed(mixed)  # noqa: NPY002
-    random.seed(mixed)
+def seed(number: int, rank: int) -> None:
+    """Seed PyTorch's common generators, differently in each rank."""
+    torch.manual_seed(int(np.random.SeedSequence([number, rank]).generate_state(1)[0]))
 
 
 def random_states(world: DistributedContext) -> list[dict[str, Tensor]]:
-    """The common generators' states in every process, by rank."""
-    gathered = {name: world.all_gather(state[None]) for name, state in _own_states(world.device).items()}
-    return [{name: states[rank][0] for name, states in gathered.items()} for rank in range(world.size)]
+    """Return the generators' states of all ranks, by rank."""
+    states = {"torch": torch.get_rng_state()}
+    if world.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(world.device)
+    gathered = {name: world.all_gather(state[None]) for name, state in states.items()}
+    return [{name: of_ranks[rank][0] for name, of_ranks in gathered.items()} for rank in range(world.size)]
 
 
 def restore_random_states(states: list[dict[str, Tensor]], world: DistributedContext) -> None:
-    """What `random_states` gave; nothing where there were other processes."""
-    own = _own_states(world.device)
-    if len(states) != world.size or states[world.rank].keys() != own.keys():
+    """Take over what `random_states` returned; nothing where there were other ranks or another kind of device.
+
+    Older checkpoints also hold states of NumPy and Python, from which nothing draws.
+    """
+    if len(states) != world.size or ("cuda" in states[world.rank]) != (world.device.type == "cuda"):
         return
-    state = states[world.rank]
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], world.device)
-    *key, position, has_normal = state["numpy"].tolist()
-    np.random.set_state(("MT19937", np.array(key, np.uint32), position, has_normal, state["numpy_normal"].item()))  # noqa: NPY002
-    version, has_normal, *words = state["python"].tolist()
-    random.setstate((version, tuple(words), state["python_normal"].item() if has_normal else None))
-
-
-def _own_states(device: torch.device) -> dict[str, Tensor]:
-    _, key, position, has_normal, normal = np.random.get_state()  # noqa: NPY002
-    version, words, python_normal = random.getstate()
-    states = {
-        "torch": torch.get_rng_state(),
-        "numpy": torch.tensor([*key.tolist(), position, has_normal]),
-        "numpy_normal": torch.tensor([normal], dtype=torch.float64),
-        "python": torch.tensor([version, python_normal is not None, *words]),
-        "python_normal": torch.tensor([python_normal or 0.0], dtype=torch.float64),
-    }
-    return states | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+    torch.set_rng_state(states[world.rank]["torch"])
+    if world.device.type == "cuda":
+        torch.cuda.set_rng_state(states[world.rank]["cuda"], world.device)

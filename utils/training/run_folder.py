@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -14,13 +13,13 @@ import torch
 import yaml
 
 from config import Config, UserError
-from config.files import existing_file, output_folder, read_json, write_json, write_text
+from config.files import existing_file, output_folder, write_json, write_text
 from utils.checkpoint import read_checkpoint, save_checkpoint
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 AVERAGES = {"ema": "ema.pth", "swa": "averaged.pth"}
-DROPPED, VERSIONS = "dropped.json", "versions.json"
+VERSIONS = "versions.json"
 
 
 def checkpoint_to_resume(path: Path, resume: str | None) -> tuple[Path | None, list[str]]:
@@ -82,20 +81,7 @@ def open_folder(path: Path, config: Config) -> None:
     write_text(path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
     versions = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    command = {"command": sys.argv, "launcher": launcher()}
-    write_json(path / VERSIONS, {"python": platform.python_version(), "device": device, **command, **versions})
-
-
-def launcher() -> str:
-    """What started this process: the same torchrun when it starts its processes once more."""
-    return f"{socket.gethostname()} {os.getppid()}"
-
-
-def started_again(path: Path) -> bool:
-    """Whether torchrun, after a process has died, has started this one once more for a run that it began in this folder."""
-    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) == 0 or not (path / VERSIONS).exists():
-        return False
-    return read_json(path / VERSIONS, "versions").get("launcher") == launcher()
+    write_json(path / VERSIONS, {"python": platform.python_version(), "device": device, "command": sys.argv, **versions})
 
 
 def _installed(package: str) -> bool:

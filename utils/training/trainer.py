@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from config.files import output_folder, sole_writer, write_json
+from config.files import output_folder, sole_writer
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
@@ -22,13 +22,15 @@ from utils.training.averaging import cycle_ends, refresh_statistics
 from utils.training.curves import loss_values, memory_peak
 from utils.training.frozen import train_mode
 from utils.training.interrupts import Interrupts
-from utils.training.loader import begin_epoch, ending, worker_errors_in_a_line
+from utils.training.loader import begin_epoch, ending, images_of, worker_errors_in_a_line
 from utils.training.optimizer import learning_rate
 from utils.training.prepare import build_loaders, build_run, open_run
-from utils.training.run_folder import AVERAGES, BEST, DROPPED, checkpoint_to_resume
+from utils.training.run_folder import AVERAGES, BEST, checkpoint_to_resume
 from utils.training.state import Dropped, Run, checkpoint_content, keep
 from utils.training.step import batch_on, images_on
 from utils.training.validation import find_people, validate
+
+SHOWN = 20  # images in a message
 
 
 def train(
@@ -61,7 +63,7 @@ def _train_epochs(run: Run, train_loader: DataLoader, val_loader: DataLoader) ->
         f"{run.output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
         f" {len(val_loader.dataset)} validation samples, {batch} on {world.device}, {todo}"
     )
-    with _ended_in_words(run, train_loader), worker_errors_in_a_line(), ending(train_loader):
+    with _ended_in_words(run), worker_errors_in_a_line(), ending(train_loader):
         for epoch in range(run.epoch, settings.epochs):
             begin_epoch(train_loader, epoch, run.taken)
             train_loss = train_one_epoch(run, train_loader, epoch)
@@ -99,7 +101,7 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
                 norm = apply_gradients(run, logged)
                 run.sums.add(parts)
             run.optimizer.zero_grad(set_to_none=True)
-            _count_step(run, epoch, bad)
+            _count_step(run, epoch, bad, loader)
             if logged:
                 _log_point(run, rate, norm, meter)
             progress.advance(note=meter.note)
@@ -148,15 +150,17 @@ def apply_gradients(run: Run, measured: bool) -> Tensor | None:
         norm = nn.utils.get_total_norm(gradients)
     if clip is not None:
         nn.utils.clip_grads_with_norm_(run.network.parameters(), clip, norm)
+    ema = run.averages.get("ema")
+    scale = run.scaler.get_scale() if ema is not None else 0.0  # read from the device; without a scaler a constant
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    if "ema" in run.averages:
-        run.averages["ema"].update_parameters(run.network)
+    if ema is not None and run.scaler.get_scale() >= scale:  # else the scaler has skipped the step: its gradient was not finite
+        ema.update_parameters(run.network)
     return norm
 
 
-def _count_step(run: Run, epoch: int, bad: list[int]) -> None:
-    """bad: the processes whose losses the step was dropped for. Raises UserError after several of these in a row."""
+def _count_step(run: Run, epoch: int, bad: list[int], loader: DataLoader) -> None:
+    """Count the step. bad: the ranks whose losses it is skipped for. Raises UserError after several of these in a row."""
     if bad:
         run.dropped += 1
         run.dropped_in_row.append(Dropped(epoch, run.taken, bad))
@@ -165,9 +169,11 @@ def _count_step(run: Run, epoch: int, bad: list[int]) -> None:
     run.taken += run.step_size
     run.steps += 1
     if len(run.dropped_in_row) >= run.config.train.max_dropped:
+        images = list(dict.fromkeys(image for dropped in run.dropped_in_row for image in images_of(loader, **vars(dropped))))
+        named = ", ".join(map(str, images[:SHOWN])) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
         raise UserError(
             f"epoch {epoch + 1}: {len(run.dropped_in_row)} steps in a row were dropped, their loss was not finite{_limit(run)};"
-            f" their images are listed in {run.output / DROPPED}; lower train.learning_rate, or look at them"
+            f" lower train.learning_rate, or look at their images: {named}"
         )
 
 
@@ -285,15 +291,11 @@ def save_average(run: Run, name: str) -> None:
 
 
 @contextmanager
-def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
+def _ended_in_words(run: Run) -> Iterator[None]:
     """What ends the training before its end is told in one line."""
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, UserError) as error:
-        if isinstance(error, UserError) and len(run.dropped_in_row) >= run.config.train.max_dropped:  # in all processes
-            if run.world.is_main:
-                write_json(run.output / DROPPED, dropped_images(run, loader))
-            run.world.barrier()  # torchrun ends the others as soon as one has ended
         # Where another process was interrupted first, this one may see only that its connection is gone.
         if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
             kept = "nothing is kept yet" if run.kept is None else f"all up to step {run.kept} of the run is kept"
@@ -308,14 +310,3 @@ def _ended_in_words(run: Run, loader: DataLoader) -> Iterator[None]:
     finally:
         if run.curves is not None:
             run.curves.close()
-
-
-def dropped_images(run: Run, loader: DataLoader) -> list[dict[str, object]]:
-    """The steps that were dropped last, in a row, with the images of the processes whose losses were bad."""
-    listed = []
-    for dropped in run.dropped_in_row:
-        begin_epoch(loader, dropped.epoch, dropped.taken)
-        numbers = loader.batch_sampler.steps()[0, :, dropped.ranks]
-        images = sorted({loader.dataset.image_id(number) for number in numbers.ravel().tolist()})
-        listed.append({"epoch": dropped.epoch + 1, "processes": dropped.ranks, "images": images})
-    return listed

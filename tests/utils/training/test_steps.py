@@ -14,6 +14,7 @@ from config import UserError
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
 from utils.training.acceptance import Acceptance
+from utils.training.averaging import build_averages
 from utils.training.step import batch_on
 from utils.training.trainer import train_one_epoch, validate
 
@@ -118,6 +119,21 @@ def test_scaling_alone_changes_nothing(new_run):
     for run in (plain, scaled):
         train_one_epoch(run, [random_batch(run)], 0)
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(plain.network.parameters(), scaled.network.parameters()))
+
+
+def test_a_step_that_the_scaler_skips_does_not_count_for_the_ema(new_run):
+    run = new_run(*PLAIN, "train.learning_rate=1e-6", "train.ema_decay=0.5", scale=1e38)
+    run.averages = build_averages(run.network, run.config.train)
+    before = copied(run)
+    train_one_epoch(run, [random_batch(run)], 0)
+    assert run.averages["ema"].n_averaged == 0
+    assert same(
+        {name: run.network.state_dict()[name] for name, _ in run.network.named_parameters()},
+        {name: before[name] for name, _ in run.network.named_parameters()},
+    )
+    run.scaler.update(1.0)
+    train_one_epoch(run, [random_batch(run)], 0)
+    assert run.averages["ema"].n_averaged == 1
 
 
 @pytest.mark.parametrize(("epoch", "factor"), [(0, 1), (4, 0.2), (9, 0.04)])
