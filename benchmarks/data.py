@@ -48,7 +48,7 @@ from config.load import with_overrides
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
-from data.targets import targets_of
+from data.targets import render_batch
 from utils.device import default_device
 from utils.distributed import DistributedContext
 from utils.training.curves import CURVES_NAME
@@ -156,12 +156,12 @@ def drawing(dataset: MixedDataset, config: Config, rounds: int, device: torch.de
     """Table of what the device does to a batch that was sent to it; by the clock."""
     batch = collate([dataset[0, number] for number in range(TARGETS)])
     work = {
-        "targets": lambda: targets_of(config)(config, device, *batch[1:]),
+        "targets": lambda: render_batch(batch, config, device),
         "images and targets": lambda: batch_on(device, batch, config),
     }
     all_threads, rows = torch.get_num_threads(), []
     if device.type == "cuda":
-        batch = [tensor.pin_memory() for tensor in batch]
+        batch = batch._make(tensor.pin_memory() for tensor in batch)
     for name, threads in itertools.product(work, {1, all_threads} if device.type == "cpu" else {all_threads}):
         torch.set_num_threads(threads)
         spent = [clock(work[name], device) for _ in range(10 * rounds + 1)][1:]
@@ -190,8 +190,8 @@ def differences(path: Path, own: Config, device: torch.device, count: int = 64) 
         except UserError as error:  # people with other keypoints than the recipe's
             note(f"{recipe}: {error}")
             continue
-        _, *annotated = collate([dataset[0, number] for number in range(count)])
-        here, there = (targets_of(config)(config, where, *annotated) for where in (torch.device("cpu"), device))
+        batch = collate([dataset[0, number] for number in range(count)])
+        here, there = (render_batch(batch, config, where) for where in (torch.device("cpu"), device))
         rows.append([system, f"{max(largest_difference(a, b.cpu()) for a, b in zip(here, there, strict=True)):.1e}"])
     return table(["targets", f"{device.type} and CPU differ by at most"], rows)
 

@@ -88,8 +88,8 @@ class Step:
         self.batch = [tensor.pin_memory() for tensor in batch] if device.type == "cuda" else batch
 
     def __call__(self) -> None:
-        images, *targets = batch_on(self.device, self.batch, self.config)
-        loss = self.step(images, *targets).sum() / len(images)
+        images, targets = batch_on(self.device, self.batch, self.config)
+        loss = self.step(images, targets).sum() / len(images)
         self.scaler.scale(loss).backward()
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
@@ -166,7 +166,7 @@ def operations(config: Config, batch: list[Tensor], device: torch.device) -> flo
     step = Step(config, Variant("float32", False, False), [tensor[:2] for tensor in batch], device)
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops() / min(2, len(batch[0]))
+    return counter.get_total_flops() / min(2, len(batch.image))
 
 
 def measure(commands: dict[Variant, list[str]], rounds: int) -> dict[Variant, list[dict]]:
@@ -271,7 +271,7 @@ def main() -> None:
         if device.type == "cuda":
             torch.cuda.empty_cache()
         answers = measure(commands, options.rounds)
-    height, width = batch[0].shape[1:3]
+    height, width = batch.image.shape[1:3]
     print(f"{options.config}, {size} x {height} x {width}; {machine(device)}; {of_sample / 1e9:.1f} GFLOP a sample and step\n")
     print(*table(answers, size, of_sample), sep="\n")
     if device.type == "cpu":

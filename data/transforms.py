@@ -13,8 +13,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from config import Skeleton
-from config.skeleton import UNLABELLED
 from config.systems.simplepose import AugmentationConfig, SimplePoseConfig
 
 IMAGE_BORDER = (124, 127, 127)  # BGR around the photograph
@@ -134,6 +132,22 @@ def affine_matrix(
     return np.column_stack([matrix, middle - matrix @ np.asarray(objpos, float)])
 
 
+def crop_matrix(center: np.ndarray, crop_width: float, output_size: tuple[int, int], rotation: float = 0.0) -> np.ndarray:
+    """Return (2, 3) from image pixels to those of an output of height, width: center x, y to its middle, the crop's width to its width.
+
+    rotation: degrees by which the crop is turned, clockwise as seen.
+    """
+    height, width = output_size
+    angle = math.radians(-rotation)
+    linear = width / crop_width * np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return np.column_stack([linear, np.array([width / 2, height / 2]) - linear @ center])
+
+
+def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Return points (..., 2) after an affine (2, 3)."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
 def warp_image(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
     """(H, W, 3) uint8 to (height, width, 3) uint8 by the affine, bilinear. size: height, width. border: BGR around the image."""
     return _warp_four(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), matrix, size, border)[0]
@@ -177,13 +191,6 @@ def at_map_size(mask: np.ndarray, stride: int) -> np.ndarray:
     return cv2.resize(mask, (mask.shape[1] // stride, mask.shape[0] // stride), interpolation=cv2.INTER_AREA)
 
 
-def transform_joints(joints: np.ndarray, matrix: np.ndarray, flip: bool, skeleton: Skeleton) -> np.ndarray:
-    """(P, K, 3) x, y, v from image to input pixels; in a mirrored image left and right joints trade places."""
-    out = joints.astype(np.float32)
-    out[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
-    return out[:, skeleton.flip_keypoints] if flip else out
-
-
 def jitter_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.ndarray:
     """(H, W, 3) uint8 BGR with its colours moved: hue turns round its circle of 180, the others stop at 0 and 255."""
     if not (hue or saturation or value):
@@ -197,13 +204,13 @@ def jitter_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.n
 # How a sample looks
 
 
-def occlude(image: np.ndarray, everyone: np.ndarray, joints: np.ndarray, height: float, patch: Patch) -> None:
+def occlude(image: np.ndarray, everyone: np.ndarray, points: np.ndarray, height: float, patch: Patch) -> None:
     """Put a patch over a person in the image (H, W, 3) uint8 and out of the mask of everyone (H, W), both in place.
 
-    joints (K, 3): the person's, v 1 or 0 where labelled, input pixels. height: of its box, input pixels.
+    points (K, 2): the person's labeled keypoints, input pixels. height: of its box, input pixels.
     """
     rows, columns = image.shape[:2]
-    points = joints[(joints[:, 2] != UNLABELLED) & (joints[:, :2] >= 0).all(1) & (joints[:, :2] < (columns, rows)).all(1), :2]
+    points = points[((points >= 0) & (points < (columns, rows))).all(1)]
     if not len(points):
         return
     x, y = points[int(patch.joint * len(points))].tolist()

@@ -1,7 +1,8 @@
 """Losses, found by the pose system's name.
 
-A loss is a module with `parts(outputs, *targets)`, a tensor that sums to the loss, so that any number of supervised places can be
-watched; `part_name(*index)`, the name of one of them; and `forward(outputs, *targets)`, the sum.
+A loss is a module with `terms(outputs, **targets)`, a tensor whose sum is the loss, so that each term can be logged;
+`term_name(*index)`, the name of one of them; and `forward(outputs, **targets)`, the sum. `targets` are the fields of the system's targets
+(data/targets) by name.
 """
 
 from __future__ import annotations
@@ -13,5 +14,5 @@ from config.systems import SYSTEMS
 
 
 def build_loss(config: Config) -> nn.Module:
-    """The loss of `config.system`."""
+    """Return the loss of `config.system`."""
     return SYSTEMS[config.system].load("loss")(config)

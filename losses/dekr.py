@@ -6,39 +6,34 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.systems.dekr import DekrConfig, DekrLossConfig
+from config.systems.dekr import DekrConfig
 
 
 class DekrLoss(nn.Module):
     """heatmap_weight x heatmap loss + offset_weight x offset loss."""
 
-    def __init__(self, settings: DekrLossConfig):
+    def __init__(self, config: DekrConfig):
         super().__init__()
-        self.settings = settings
+        self.settings = config.loss
 
-    @classmethod
-    def from_config(cls, config: DekrConfig) -> DekrLoss:
-        """The loss of `config.loss`."""
-        return cls(config.loss)
+    def forward(self, outputs: tuple[Tensor, Tensor], heatmap: Tensor, weight: Tensor, offset: Tensor, offset_weight: Tensor) -> Tensor:
+        """Return the scalar loss; arguments as in `terms`."""
+        return self.terms(outputs, heatmap, weight, offset, offset_weight).sum()
 
-    def forward(self, outputs: tuple[Tensor, Tensor], *targets: Tensor) -> Tensor:
-        """The scalar loss; arguments as in `parts`."""
-        return self.parts(outputs, *targets).sum()
+    def terms(self, outputs: tuple[Tensor, Tensor], heatmap: Tensor, weight: Tensor, offset: Tensor, offset_weight: Tensor) -> Tensor:
+        """Return (2,): heatmap_weight times the heatmaps' weighted squared error, mean over all pixels, and offset_weight times the
+        offsets' weighted smooth L1 error, mean over the pixels of positive weight.
 
-    def parts(self, outputs: tuple[Tensor, Tensor], heatmap: Tensor, weight: Tensor, offset: Tensor, offset_weight: Tensor) -> Tensor:
-        """outputs: heatmap (N, K + 1, h, w) and offset (N, 2 K, h, w) as the network gives them; then what they should be, with weights.
-
-        Returns (2,): the heatmaps' squared error, mean over the pixels, and the offsets' smooth L1 error, mean over the pixels of positive
-        weight, each times its factor.
+        outputs: heatmap (N, K + 1, h, w) and offset (N, 2 K, h, w) of the network. The targets have the same shapes.
         """
         dtype = torch.promote_types(outputs[0].dtype, torch.float32)
-        found, moved = outputs[0].to(dtype), outputs[1].to(dtype)
-        heat = ((found - heatmap).square() * weight).mean()
-        far = F.smooth_l1_loss(moved, offset, reduction="none", beta=self.settings.beta)
-        near = (far * offset_weight).sum() / (offset_weight > 0).sum().clamp(min=1)
-        return torch.stack([self.settings.heatmap_weight * heat, self.settings.offset_weight * near])
+        predicted, predicted_offset = (output.to(dtype) for output in outputs)
+        heatmap_loss = ((predicted - heatmap).square() * weight).mean()
+        errors = F.smooth_l1_loss(predicted_offset, offset.to(dtype), reduction="none", beta=self.settings.beta)
+        offset_loss = (errors * offset_weight).sum() / (offset_weight > 0).sum().clamp(min=1)
+        return torch.stack([self.settings.heatmap_weight * heatmap_loss, self.settings.offset_weight * offset_loss])
 
     @staticmethod
-    def part_name(part: int) -> str:
-        """The name of one entry of `parts`."""
-        return ("heatmaps", "offsets")[part]
+    def term_name(term: int) -> str:
+        """Return the name of one entry of `terms`."""
+        return ("heatmaps", "offsets")[term]

@@ -6,46 +6,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.systems.simplepose import FocalL2Config, SimplePoseConfig
+from config.systems.simplepose import SimplePoseConfig
 
 
 class FocalL2(nn.Module):
-    """(s - t)^2 |1 - q|^gamma per pixel, with q = s - alpha on foreground and 1 - s - beta on background.
+    """(s - t)^2 |1 - q|^gamma per pixel, with q = s - alpha on foreground and 1 - s - beta on background."""
 
-    channel_weights (C,): each map channel's weight.
-    """
-
-    def __init__(self, settings: FocalL2Config, channel_weights: Tensor):
+    def __init__(self, config: SimplePoseConfig):
         super().__init__()
-        self.settings = settings
-        scale_weights = torch.tensor(settings.scale_weights, dtype=torch.float64)
+        self.settings, channels = config.loss, config.channels
+        channel_weights = torch.ones(channels.count)
+        channel_weights[channels.keypoints] = config.loss.keypoint_weight
+        channel_weights[channels.person] = config.loss.person_weight
+        scale_weights = torch.tensor(config.loss.scale_weights, dtype=torch.float64)
         self.register_buffer("channel_weights", channel_weights[:, None, None], persistent=False)
         self.register_buffer("scale_weights", (scale_weights / scale_weights.sum()).float(), persistent=False)
 
-    @classmethod
-    def from_config(cls, config: SimplePoseConfig) -> FocalL2:
-        """The loss of `config.loss` for the maps of `config.channels`."""
-        weights = torch.ones(config.channels.count)
-        weights[config.channels.keypoints] = config.loss.keypoint_weight
-        weights[config.channels.person] = config.loss.person_weight
-        return cls(config.loss, weights)
+    def forward(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """Return the scalar loss; arguments as in `terms`."""
+        return self.terms(predictions, heatmaps, mask_miss, channel_mask).sum()
 
-    def forward(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, known: Tensor | None = None) -> Tensor:
-        """The scalar loss; arguments as in `parts`."""
-        return self.parts(predictions, heatmaps, mask_miss, known).sum()
+    def terms(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, channel_mask: Tensor | None = None) -> Tensor:
+        """Return (stages, scales): each one's part of the loss, summed over pixels and channels and divided by the batch size.
 
-    def parts(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, known: Tensor | None = None) -> Tensor:
-        """predictions: per stage, the scales' (N, C, h_i, w_i), finest first. heatmaps (N, C, h, w) and mask_miss (N, 1, h, w) in [0, 1].
-
-        known (N, C): 0 for the channels that a sample's data set does not label, 1 for the others; None: all are.
-        Returns (stages, scales): each place's share of the loss, summed over pixels and channels and divided by the batch size.
+        predictions: per stage, the scales' (N, C, h_i, w_i), finest first. heatmaps (N, C, h, w) and mask_miss (N, 1, h, w) in [0, 1].
+        channel_mask (N, C): 0 for the maps that a sample's data set does not annotate, 1 for the others; None: all are annotated.
         """
         # Sums over millions of pixels: half precision would overflow.
         dtype = torch.promote_types(predictions[0][0].dtype, torch.float32)
         heatmaps, mask_miss = heatmaps.to(dtype), mask_miss.to(dtype)
         channel_weights = self.channel_weights.to(dtype)
-        if known is not None:
-            channel_weights = channel_weights * known.to(dtype)[:, :, None, None]
+        if channel_mask is not None:
+            channel_weights = channel_weights * channel_mask.to(dtype)[:, :, None, None]
         columns = []
         for i, scale in enumerate(zip(*predictions)):
             size = scale[0].shape[2:]
@@ -66,6 +58,6 @@ class FocalL2(nn.Module):
         return (error * weight).sum()
 
     @staticmethod
-    def part_name(stage: int, scale: int) -> str:
-        """The name of one entry of `parts`."""
+    def term_name(stage: int, scale: int) -> str:
+        """Return the name of one entry of `terms`."""
         return f"stage {stage}, scale {scale}"

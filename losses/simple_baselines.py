@@ -1,4 +1,4 @@
-"""Simple Baselines' loss: half of the squared error where a keypoint is labelled."""
+"""Simple Baselines' loss: half of the squared error where a keypoint is labeled."""
 
 from __future__ import annotations
 
@@ -9,28 +9,22 @@ from config.systems.simple_baselines import SimpleBaselinesConfig
 
 
 class SimpleBaselinesLoss(nn.Module):
-    """keypoints: their names, for what watches the loss."""
+    """The mean over the skeleton's keypoints of half of the weighted mean squared error."""
 
-    def __init__(self, keypoints: tuple[str, ...]):
+    def __init__(self, config: SimpleBaselinesConfig):
         super().__init__()
-        self.keypoints = keypoints
-
-    @classmethod
-    def from_config(cls, config: SimpleBaselinesConfig) -> SimpleBaselinesLoss:
-        """The loss for the keypoints of `config.skeleton`."""
-        return cls(config.skeleton.keypoints)
+        self.keypoints = config.skeleton.keypoints
 
     def forward(self, heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
-        """The scalar loss; arguments as in `parts`."""
-        return self.parts(heatmaps, target, target_weight).sum()
+        """Return the scalar loss; arguments as in `terms`."""
+        return self.terms(heatmaps, target, target_weight).sum()
 
-    def parts(self, heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
-        """heatmaps and target (N, K, h, w), target_weight (N, K, 1) -> (K,) each keypoint's share of the loss: half of the mean squared
-        error of heatmap times weight, over the number of keypoints."""
+    def terms(self, heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
+        """Return (K,) each keypoint's part of the loss from heatmaps and target (N, K, h, w) and target_weight (N, K, 1)."""
         dtype = torch.promote_types(heatmaps.dtype, torch.float32)
         error = (heatmaps.to(dtype) - target) * target_weight[..., None]
         return error.square().mean((0, 2, 3)) / (2 * len(self.keypoints))
 
-    def part_name(self, keypoint: int) -> str:
-        """The name of one entry of `parts`."""
+    def term_name(self, keypoint: int) -> str:
+        """Return the name of one entry of `terms`."""
         return self.keypoints[keypoint]

@@ -23,6 +23,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from config import Config, load_config
+from data.datasets.simplepose import SimplePoseSample
+from data.targets.simplepose import SimplePoseTargets
 from losses import build_loss
 from models import build_model
 from utils.device import as_images
@@ -49,8 +51,9 @@ class Replicas(nn.Module):
         super().__init__()
         self.module, self.count = step, count
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.cat([self.module(*parts) for parts in zip(*(tensor.chunk(self.count) for tensor in inputs))])
+    def forward(self, images: Tensor, targets: SimplePoseTargets) -> Tensor:
+        parts = zip(images.chunk(self.count), *(target.chunk(self.count) for target in targets))
+        return torch.cat([self.module(some, SimplePoseTargets(*rest)) for some, *rest in parts])
 
 
 def small_config() -> Config:
@@ -58,18 +61,19 @@ def small_config() -> Config:
     return load_config(ROOT / "config" / "simplepose_coco_512.yaml", OVERRIDES)
 
 
-def sample_batch(config: Config, count: int) -> list[Tensor]:
+def sample_batch(config: Config, count: int) -> SimplePoseSample:
     """As the loader gives it: random images (count, 64, 64, 3), five people anywhere in them, and masks that are unlike each other."""
     generator = torch.Generator().manual_seed(1)
     size = SIDE // config.targets.stride
     images = torch.randint(256, (count, SIDE, SIDE, 3), generator=generator, dtype=torch.uint8)
-    joints = torch.rand(count, 5, config.skeleton.num_keypoints, 3, generator=generator) * torch.tensor([SIDE, SIDE, 1])
+    points = torch.rand(count, 5, config.skeleton.num_keypoints, 2, generator=generator) * SIDE
+    labeled, channel_mask = (torch.ones(shape, dtype=torch.bool) for shape in (points.shape[:-1], (count, config.channels.count)))
     share = torch.linspace(0.2, 1, count)[:, None, None]  # how much of each image counts
     miss, everyone = ((torch.rand(count, size, size, generator=generator) < part).byte() * 255 for part in (share, 0.5))
-    return [images, joints, miss, everyone, torch.ones(count, config.channels.count, dtype=torch.bool)]
+    return SimplePoseSample(images, points, labeled, miss, everyone, channel_mask)
 
 
-def one_step(world: DistributedContext, batch: list[Tensor], train_norms: bool, replicas: int = 1) -> tuple[State, State]:
+def one_step(world: DistributedContext, batch: SimplePoseSample, train_norms: bool, replicas: int = 1) -> tuple[State, State]:
     """The gradient that reaches the optimizer, and the network's buffers after the step.
 
     batch: this process's samples. train_norms: batch norm as in training; else with its stored statistics.
@@ -130,7 +134,7 @@ def _lively(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics of the one batch below
     with torch.no_grad():
-        network(as_images(sample_batch(small_config(), BATCH)[0], torch.device("cpu")).double())
+        network(as_images(sample_batch(small_config(), BATCH).image, torch.device("cpu")).double())
     return network
 
 
@@ -160,7 +164,7 @@ def main() -> None:
 def _write_step(world: DistributedContext, options: argparse.Namespace) -> None:
     share = BATCH // world.size
     mine = slice(world.rank * share, (world.rank + 1) * share)
-    batch = [tensor[mine] for tensor in sample_batch(small_config(), BATCH)]
+    batch = SimplePoseSample(*(tensor[mine] for tensor in sample_batch(small_config(), BATCH)))
     gradient, buffers = one_step(world, batch, options.train_norms)
     if world.is_main:
         torch.save({"gradient": gradient, "buffers": buffers}, options.output)

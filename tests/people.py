@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import h5py
@@ -137,9 +138,10 @@ def crowd_file(annotations: Path, path: Path) -> Path:
     return path
 
 
-def drawn_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, ...]:
-    """A sample's image (3, H, W) float32 and its targets, as the network and the loss get them, in a batch of one."""
-    return tuple(tensor[0] for tensor in batch_on(CPU, collate([samples.get(index, rng)]), config))
+def drawn_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, NamedTuple]:
+    """Return a sample's image (3, H, W) float32 and its targets, as the network and the loss get them, without the batch's axis."""
+    images, targets = batch_on(CPU, collate([samples.get(index, rng)]), config)
+    return images[0], targets._make(target[0] for target in targets)
 
 
 def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:

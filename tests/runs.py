@@ -7,12 +7,14 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from config import load_config
 from data.datasets import MixedDataset
+from data.datasets.simplepose import SimplePoseSample
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import read_checkpoint
@@ -24,7 +26,6 @@ from utils.training.state import Run
 from utils.training.step import TrainingStep
 
 ALONE = DistributedContext("none", torch.device("cpu"))
-Batch = list[torch.Tensor]
 
 
 def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
@@ -64,17 +65,18 @@ def fresh_run(
     return Run(config, folder, world, network, step, optimizer, scaler, logging.getLogger("test"), None)
 
 
-def random_batch(run: Run, size: int = 2, seed: int = 0) -> Batch:
-    """As the loader gives it: images (size, 64, 64, 3), joints of three people anywhere in them, masks, which channels are known."""
+def random_batch(run: Run, size: int = 2, seed: int = 0) -> SimplePoseSample:
+    """Return a batch as the loader gives it: images (size, 64, 64, 3), keypoints of three people anywhere in them, masks."""
     g, config = torch.Generator().manual_seed(seed), run.config
-    images, everyone = (torch.randint(256, (size, *shape), generator=g, dtype=torch.uint8) for shape in ((64, 64, 3), (16, 16)))
-    joints = torch.rand(size, 3, config.skeleton.num_keypoints, 3, generator=g) * torch.tensor([64.0, 64.0, 1.0])
-    return [images, joints, torch.full_like(everyone, 255), everyone, torch.ones(size, config.channels.count, dtype=torch.bool)]
+    images, mask_all = (torch.randint(256, (size, *shape), generator=g, dtype=torch.uint8) for shape in ((64, 64, 3), (16, 16)))
+    points = 64 * torch.rand(size, 3, config.skeleton.num_keypoints, 2, generator=g)
+    labeled, channel_mask = (torch.ones(shape, dtype=torch.bool) for shape in (points.shape[:-1], (size, config.channels.count)))
+    return SimplePoseSample(images, points, labeled, torch.full_like(mask_all, 255), mask_all, channel_mask)
 
 
-def weighted(batch: Batch, factor: float) -> Batch:
-    """A batch whose loss counts so many times as much."""
-    return [*batch[:2], batch[2] * factor, *batch[3:]]
+def weighted(batch: SimplePoseSample, factor: float) -> SimplePoseSample:
+    """Return a batch whose loss counts so many times as much."""
+    return batch._replace(mask_miss=batch.mask_miss * factor)
 
 
 def copied(run: Run) -> dict[str, torch.Tensor]:
@@ -131,9 +133,9 @@ def losing_batch(here: bool) -> Iterator[None]:
     """Within, every training image is infinitely bright, if it is `here`."""
     batch_on = trainer.batch_on
 
-    def blinding(*arguments: object) -> tuple[Tensor, ...]:
-        images, *targets = batch_on(*arguments)
-        return (images * torch.inf if here else images, *targets)
+    def blinding(*arguments: object) -> tuple[Tensor, NamedTuple]:
+        images, targets = batch_on(*arguments)
+        return images * torch.inf if here else images, targets
 
     trainer.batch_on = blinding
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -45,14 +45,27 @@ class TinyConfig(Config):
     inference: TinyInferenceConfig = TinyInferenceConfig()
 
 
-def batch_targets(config: TinyConfig, device: torch.device, joints: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
-    """joints (N, K, 3) in input pixels -> (N, K, h, w): a Gaussian at each labelled one; labelled (N, K) as it is."""
+class TinySample(NamedTuple):
+    image: Tensor  # (H, W, 3) uint8
+    joints: Tensor  # (K, 3) in input pixels
+    channel_mask: Tensor  # (K,) bool
+
+    per_person = ()
+
+
+class TinyTargets(NamedTuple):
+    target: Tensor  # (N, K, h, w)
+    channel_mask: Tensor  # (N, K)
+
+
+def render_batch(batch: TinySample, config: TinyConfig, device: torch.device) -> TinyTargets:
+    """A Gaussian at each labeled keypoint."""
     sides = (torch.arange(side // STRIDE, device=device) * STRIDE + (STRIDE - 1) / 2 for side in config.data.input_size)
-    points = joints.to(device)
+    points = batch.joints.to(device)
     y, x = (axis - points[..., i, None] for axis, i in zip(sides, (1, 0)))
     squared = y[..., :, None] ** 2 + x[..., None, :] ** 2
     known = points[..., 2, None, None] != UNLABELLED
-    return torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, labelled.to(device)
+    return TinyTargets(torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, batch.channel_mask.to(device))
 
 
 class TinyDataset:
@@ -67,8 +80,7 @@ class TinyDataset:
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The image (H, W, 3) uint8, its joints (K, 3) in input pixels, and which keypoints are labelled (K,)."""
+    def get(self, index: int, rng: np.random.Generator | None) -> TinySample:
         number, row = self.chosen[index]
         image, joints, size = self.people.image(number), self.people.joints(np.array([row]))[0], self.config.data.input_size
         joints[:, :2] = (joints[:, :2] + 0.5) * np.divide(size[::-1], image.shape[1::-1]) - 0.5
@@ -76,7 +88,7 @@ class TinyDataset:
         if rng is not None and rng.random() < 0.5:
             image, joints = image[:, ::-1], joints[self.config.skeleton.flip_keypoints]
             joints[:, 0] = size[1] - 1 - joints[:, 0]
-        return tuple(map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labelled)))
+        return TinySample(*map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labelled)))
 
     def image_id(self, index: int) -> int:
         return int(self.people.image_ids[self.chosen[index][0]])
@@ -117,13 +129,10 @@ class TinyLoss(nn.Module):
         super().__init__()
         self.keypoints = config.skeleton.keypoints
 
-    def parts(self, heatmaps: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
-        return ((heatmaps.float() - wanted).square().mean((2, 3)) * labelled).mean(0)
+    def terms(self, heatmaps: Tensor, target: Tensor, channel_mask: Tensor) -> Tensor:
+        return ((heatmaps.float() - target).square().mean((2, 3)) * channel_mask).mean(0)
 
-    def forward(self, heatmaps: Tensor, wanted: Tensor, labelled: Tensor) -> Tensor:
-        return self.parts(heatmaps, wanted, labelled).sum()
-
-    def part_name(self, keypoint: int) -> str:
+    def term_name(self, keypoint: int) -> str:
         return self.keypoints[keypoint]
 
 
@@ -196,7 +205,7 @@ class TinyDecoder(Decoder):
 ENTRY = SystemEntry(
     config="tiny_system:TinyConfig",
     dataset="tiny_system:TinyDataset",
-    targets="tiny_system:batch_targets",
+    targets="tiny_system:render_batch",
     model="tiny_system:TinyNetwork",
     loss="tiny_system:TinyLoss",
     decoder="tiny_system:TinyDecoder",

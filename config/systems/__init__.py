@@ -13,7 +13,7 @@ class SystemEntry:
 
     config: str  # a subclass of config.Config
     dataset: str  # PeopleFile, Config -> data.datasets.PoseDataset: how a training sample is cut
-    targets: str  # data.targets.BatchTargets: what the network should answer to a batch of them
+    targets: str  # sample batch, Config, device -> NamedTuple of targets, named as the loss's parameters: see data.targets.render_batch
     model: str  # Config -> nn.Module
     loss: str  # Config -> nn.Module
     decoder: str  # nn.Module, Config -> utils.systems.Decoder: how images become people
@@ -28,25 +28,25 @@ SYSTEMS = {
     "simplepose": SystemEntry(
         config="config.systems.simplepose:SimplePoseConfig",
         dataset="data.datasets.simplepose:SimplePoseDataset",
-        targets="data.targets.simplepose:batch_targets",
+        targets="data.targets.simplepose:render_batch",
         model="models.imhn:IMHN.from_config",
-        loss="losses.focal_l2:FocalL2.from_config",
+        loss="losses.focal_l2:FocalL2",
         decoder="utils.systems.simplepose:SimplePoseDecoder",
     ),
     "dekr": SystemEntry(
         config="config.systems.dekr:DekrConfig",
         dataset="data.datasets.dekr:DekrDataset",
-        targets="data.targets.dekr:batch_targets",
+        targets="data.targets.dekr:render_batch",
         model="models.dekr:DEKR.from_config",
-        loss="losses.dekr:DekrLoss.from_config",
+        loss="losses.dekr:DekrLoss",
         decoder="utils.systems.dekr:DekrDecoder",
     ),
     "simple_baselines": SystemEntry(
         config="config.systems.simple_baselines:SimpleBaselinesConfig",
         dataset="data.datasets.simple_baselines:SimpleBaselinesDataset",
-        targets="data.targets.simple_baselines:batch_targets",
+        targets="data.targets.simple_baselines:render_batch",
         model="models.simple_baselines:SimpleBaselines.from_config",
-        loss="losses.simple_baselines:SimpleBaselinesLoss.from_config",
+        loss="losses.simple_baselines:SimpleBaselinesLoss",
         decoder="utils.systems.simple_baselines:SimpleBaselinesDecoder",
     ),
 }

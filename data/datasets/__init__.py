@@ -1,12 +1,11 @@
-"""Datasets: the samples that a pose system makes of one or more people files.
+"""Datasets: the samples that a pose system makes of one or more training files.
 
-What a sample is, each system says in a file of its own name here, as a class with
+Each system has a module of its own name here, with two classes:
 
-    __len__()               how many samples there are
-    get(index, rng)         one of them as a tuple of tensors, the image (H, W, 3) uint8 BGR first, then what its targets are drawn from
-                            (data/targets); augmented by `rng`, unless that is None. Tensors as long as there are people may differ in
-                            length, and zeros in them must mean nobody: see `collate`
-    image_id(index)         the image that it is cut from, by its number in the annotation file
+    a NamedTuple    one sample: `image` (H, W, 3) uint8 BGR first, then the tensors that its targets are rendered from (data/targets). A
+                    batch is the same class with an axis N in front. `per_person` names the fields whose first axis is the number of
+                    people, which differs; zeros there must mean no person.
+    a PoseDataset   all samples of one training file
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset, default_collate
 
 from config import Config, UserError
@@ -28,45 +26,44 @@ from data.people_file import BrokenImage, PeopleFile
 
 
 class PoseDataset(Protocol):
-    """One people file's samples."""
+    """The samples of one training file."""
 
     def __len__(self) -> int: ...
 
-    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]: ...
+    def get(self, index: int, rng: np.random.Generator | None) -> NamedTuple:
+        """Return one sample, augmented by `rng`; None: not augmented."""
 
-    def image_id(self, index: int) -> int: ...
-
-
-def collate(samples: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
-    """A batch of samples: their tensors stacked, those as long as there are people filled up with zeros, which are nobody."""
-    columns = []
-    for tensors in zip(*samples):
-        lengths = [len(tensor) for tensor in tensors]
-        if columns and len(set(lengths)) > 1:  # never the images
-            longest = max(lengths)
-            tensors = [torch.cat([tensor, tensor.new_zeros(longest - len(tensor), *tensor.shape[1:])]) for tensor in tensors]
-        columns.append(tensors)
-    return default_collate(list(zip(*columns)))
+    def image_id(self, index: int) -> int:
+        """Return the annotation file's id of the image that a sample is cropped from."""
 
 
 def build_dataset(people: PeopleFile, config: Config) -> PoseDataset:
-    """The samples that `config.system` makes of a people file."""
+    """Return the samples that `config.system` makes of a training file."""
     return SYSTEMS[config.system].load("dataset")(people, config)
 
 
-class MixedDataset(Dataset):
-    """The samples of some people files, one file after the other.
+def collate(samples: Sequence[NamedTuple]) -> NamedTuple:
+    """Return a batch: each field stacked; those of `per_person` zero-padded to the largest number of people."""
+    kind = type(samples[0])
+    return kind(
+        *(
+            pad_sequence(tensors, batch_first=True) if name in kind.per_person else default_collate(tensors)
+            for name, tensors in zip(kind._fields, zip(*samples))
+        )
+    )
 
-    An item is an epoch and the number of a sample; numbers from `len` on are further draws of the same samples: number n + len is sample n
-    with another augmentation. Chance depends on the configuration's seed, the epoch and the number alone, not on how many workers or
-    processes read.
-    The place of a sample whose image is damaged is taken by the next one of its file that is not. Such an image is named once on stderr;
-    more of them than `data.max_broken`, which all workers count together, are a UserError.
+
+class MixedDataset(Dataset):
+    """The samples of several training files, one file after the other.
+
+    An item is an epoch and the number of a sample. Numbers from `len` on repeat the samples: number n + len is sample n with another
+    augmentation. The augmentation depends on the configuration's seed, the epoch and the number alone, not on the number of workers or
+    ranks.
+    If an image is corrupt, the next readable sample of the same file takes its place. Each corrupt image is named once on stderr. More
+    than `data.max_broken` of them, counted over all workers, raise UserError.
     """
 
     def __init__(self, paths: Sequence[Path], config: Config, augment: bool):
-        # OpenCV's threads do not survive a fork: a worker would wait for them for ever. 1 ends them; 0 would only leave them unused.
-        cv2.setNumThreads(1)
         files = [PeopleFile(path, config.skeleton) for path in paths]
         self.parts = [build_dataset(file, config) for file in files]
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
@@ -74,34 +71,41 @@ class MixedDataset(Dataset):
         self.paths, self.max_broken = paths, config.data.max_broken
         self.seed, self.augment = config.train.seed, augment
         self.sizes = [len(part) for part in self.parts]
-        self._last = np.cumsum(self.sizes)
+        self._ends = np.cumsum(self.sizes)
         for path, size in zip(paths, self.sizes):
             if not size:
                 raise UserError(f"training file {path}: holds no sample; nobody in it is large enough, in pixels, and labelled enough")
 
     def __len__(self) -> int:
-        return int(self._last[-1])
+        return int(self._ends[-1])
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, item: tuple[int, int]) -> NamedTuple:
         epoch, number = item
-        draw, place = divmod(number, len(self))
-        file, first = self._place(place)
+        repeat, place = divmod(number, len(self))
+        rng = None
+        file, first = self._locate(place)
         size = self.sizes[file]
         for index in range(first, first + size):
-            rng = np.random.default_rng([self.seed, epoch, place, *[draw] * (draw > 0)]) if self.augment else None
+            if self.augment:
+                rng = np.random.default_rng([self.seed, epoch, place, *[repeat] * (repeat > 0)])
             try:
                 return self.parts[file].get(index % size, rng)
             except BrokenImage as error:
-                self._count(file, error)
+                self._count_corrupt(file, error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are damaged; build it again")
 
     def image_id(self, number: int) -> int:
-        """The image that a sample is cut from, by its number in the annotation file."""
-        file, index = self._place(number % len(self))
+        """Return the annotation file's id of the image that a sample is cropped from."""
+        file, index = self._locate(number % len(self))
         return self.parts[file].image_id(index)
 
-    def _count(self, file: int, error: BrokenImage) -> None:
-        """Name a damaged image, once; raise UserError where they are too many."""
+    def _locate(self, place: int) -> tuple[int, int]:
+        """Return the index of a sample's file, and the sample's index in that file."""
+        file = int(np.searchsorted(self._ends, place, side="right"))
+        return file, place - int(self._ends[file]) + self.sizes[file]
+
+    def _count_corrupt(self, file: int, error: BrokenImage) -> None:
+        """Name a corrupt image once; raise UserError if there are too many."""
         if self.broken[file][error.number]:
             return
         self.broken[file][error.number] = True
@@ -109,8 +113,3 @@ class MixedDataset(Dataset):
         if count > self.max_broken:
             raise UserError(f"{error}; {count} images are damaged, more than data.max_broken={self.max_broken}; build the file again")
         print(f"warning: {error}; another sample takes its place ({count} damaged so far)", file=sys.stderr, flush=True)
-
-    def _place(self, place: int) -> tuple[int, int]:
-        """The number of a sample's file, and its own in there."""
-        part = int(np.searchsorted(self._last, place, side="right"))
-        return part, place - int(self._last[part]) + self.sizes[part]

@@ -1,8 +1,9 @@
-"""SimplePose's samples: one around each main person, with everybody else in the picture (paper section 4.1)."""
+"""SimplePose's samples: one around each main person, with all other people in the image (paper section 4.1)."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,101 +21,111 @@ from data.transforms import (
     draw_augmentation,
     jitter_hsv,
     occlude,
-    transform_joints,
+    transform_points,
     warp_image_and_mask,
     warp_mask,
 )
 
 MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
-MIN_DISTANCE = 0.3  # of a main person's centre to an earlier one's, in that one's longer box side
+MIN_DISTANCE = 0.3  # of a main person's center to an earlier one's, in that one's longer box side
+
+
+class SimplePoseSample(NamedTuple):
+    """The crop around a main person."""
+
+    image: Tensor  # (H, W, 3) uint8 BGR
+    keypoints: Tensor  # (P, K, 2) float32 x, y in input pixels, the main person first
+    labeled: Tensor  # (P, K) bool
+    mask_miss: Tensor  # (h, w) uint8 at map size, 255 where the loss counts
+    mask_all: Tensor  # (h, w) uint8 at map size, 255 over people and crowd regions
+    channel_mask: Tensor  # (C,) bool: the maps that the data set annotates
+
+    per_person = ("keypoints", "labeled")
 
 
 class SimplePoseDataset:
-    """Samples of a people file as (image (H, W, 3) uint8 BGR, joints (P, K, 3), miss (h, w), everyone (h, w), known (C,) bool).
-
-    joints: x, y in input pixels and 1 where labelled, else 0, the main person first. miss and everyone: uint8 of 0..255 at map size, 255
-    where the loss counts and where people are. known: the channels that the file's data set labels; the loss leaves the others out.
-    """
+    """The main people of a training file, each as a `SimplePoseSample`."""
 
     def __init__(self, people: PeopleFile, config: SimplePoseConfig):
         self.people, self.config = people, config
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         self.main = main_people(people.num_labelled, people.boxes, people.areas, people.crowd, people.image_of, least)
         self.image_of = people.image_of[self.main]
-        self.known = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
+        self.channel_mask = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
 
     def __len__(self) -> int:
         return len(self.main)
 
-    def get(self, index: int, rng: np.random.Generator | None) -> tuple[Tensor, ...]:
-        """One sample; without a generator only the person is cropped."""
-        augmentation = Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation)
-        image, joints, miss, everyone = self.crop(index, augmentation)
-        joints[..., 2] = joints[..., 2] != UNLABELLED
-        return *map(torch.from_numpy, (image, joints, miss, everyone)), self.known
+    def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
+        """Return one sample; without a generator the person is cropped only."""
+        return self.crop(index, Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation))
 
     def image_id(self, index: int) -> int:
-        """The image that a sample is cut from."""
         return int(self.people.image_ids[self.image_of[index]])
 
-    def crop(self, index: int, augmentation: Augmentation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 BGR, joints (P, K, 3) in input pixels, the main person first, and masks (h, w) uint8: miss, everyone."""
-        config, size, a = self.config, self.config.data.input_size, augmentation
-        joints, box = self.joints_and_box(index)
-        middle = box[:2] + box[2:] / 2 if a.joint is None else chosen_joint(joints[0], a.joint)
-        matrix = affine_matrix(middle, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
-        joints = transform_joints(joints, matrix, a.flip, config.skeleton)
-        number, stride = self.image_of[index], config.targets.stride
-        photograph = self.people.image(number)
-        left_out, everyone = (unpack_mask(bits, *photograph.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
-        image, everyone = warp_image_and_mask(photograph, everyone, matrix, size, IMAGE_BORDER)
+    def crop(self, index: int, augmentation: Augmentation) -> SimplePoseSample:
+        """Return one sample with a given augmentation."""
+        config, size, stride, a = self.config, self.config.data.input_size, self.config.targets.stride, augmentation
+        joints, box = self.people.joints(self.rows(index)), self.people.boxes[self.main[index]]
+        points, labeled = joints[..., :2], joints[..., 2] != UNLABELLED
+        center = box[:2] + box[2:] / 2 if a.joint is None else keypoint_center(points[0, labeled[0]], a.joint)
+        matrix = affine_matrix(center, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
+        points = transform_points(points, matrix).astype(np.float32)
+        if a.flip:
+            points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
+        number = self.image_of[index]
+        image = self.people.image(number)
+        ignored, everyone = (unpack_mask(bits, *image.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
+        image, everyone = warp_image_and_mask(image, everyone, matrix, size, IMAGE_BORDER)
         if a.look.patch is not None:
-            occlude(image, everyone, joints[0], config.augmentation.person_size * size[0] * a.scale, a.look.patch)
-        miss = 255 - warp_mask(left_out, matrix, size, stride)
-        return changed_look(jitter_hsv(image, *a.hsv), a.look), joints, miss, at_map_size(everyone, stride)
+            occlude(image, everyone, points[0, labeled[0]], config.augmentation.person_size * size[0] * a.scale, a.look.patch)
+        mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
+        image = changed_look(jitter_hsv(image, *a.hsv), a.look)
+        return SimplePoseSample(
+            *map(torch.from_numpy, (image, points, labeled, mask_miss, at_map_size(everyone, stride))), self.channel_mask
+        )
 
-    def joints_and_box(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Of a sample, joints (P, K, 3) in image pixels of everybody with a keypoint, main person first, and that one's box (4,)."""
+    def rows(self, index: int) -> np.ndarray:
+        """Return the rows of a sample's people in the file: the main person, then all others in the image with a labeled keypoint."""
         people, main = self.people, self.main[index]
         rows = np.arange(*people.first[self.image_of[index] : self.image_of[index] + 2])
-        others = rows[(people.num_labelled[rows] > 0) & ~people.crowd[rows] & (rows != main)]
-        return people.joints(np.concatenate([[main], others])), people.boxes[main]
+        return np.append(main, rows[(people.num_labelled[rows] > 0) & ~people.crowd[rows] & (rows != main)])
 
 
 def main_people(
     num_labelled: np.ndarray, boxes: np.ndarray, areas: np.ndarray, crowd: np.ndarray, image_of: np.ndarray, least: int = MIN_KEYPOINTS
 ) -> np.ndarray:
-    """(S,) numbers of those whom a sample is made around: well labelled, large enough, with a box to cut out, not on top of an earlier one.
+    """Return (S,) rows of the main people: enough labeled keypoints, large enough, with a box, not on top of an earlier one.
 
     Of P people: num_labelled (P,) keypoints, at least `least`; boxes (P, 4) x, y, width, height; areas (P,); crowd (P,) bool; image_of
     (P,) the image's number, those of one image together.
     """
     usable = (num_labelled >= least) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~crowd
-    centres = (boxes[:, :2] + boxes[:, 2:] / 2).tolist()
+    centers = (boxes[:, :2] + boxes[:, 2:] / 2).tolist()
     reaches = (MIN_DISTANCE * boxes[:, 2:].max(1, initial=0)).tolist()
-    chosen: list[int] = []
-    first = 0  # of the chosen ones, where those of this image begin
+    main: list[int] = []
+    first = 0  # index in `main` of this image's first person
     for person in np.flatnonzero(usable).tolist():
-        if chosen and image_of[chosen[-1]] != image_of[person]:
-            first = len(chosen)
-        if all(math.dist(centres[person], centres[earlier]) >= reaches[earlier] for earlier in chosen[first:]):
-            chosen.append(person)
-    return np.array(chosen, np.intp)
+        if main and image_of[main[-1]] != image_of[person]:
+            first = len(main)
+        if all(math.dist(centers[person], centers[earlier]) >= reaches[earlier] for earlier in main[first:]):
+            main.append(person)
+    return np.array(main, np.intp)
 
 
-def chosen_joint(joints: np.ndarray, choice: float) -> np.ndarray:
-    """(2,) x, y of one of a person's labelled joints (K, 3), of which there is one at least; choice: in [0, 1), which.
+def keypoint_center(points: np.ndarray, choice: float) -> np.ndarray:
+    """Return (2,) x, y of one of a person's labeled keypoints (K, 2), at least one; choice in [0, 1) selects it.
 
     Half of all choices are in the upper quarter: photographs cut people off below rather than above.
     """
-    labelled = joints[joints[:, 2] != UNLABELLED, :2]
-    downwards = labelled[np.argsort(labelled[:, 1], kind="stable")]
+    downwards = points[np.argsort(points[:, 1], kind="stable")]
     return downwards[int(choice**2 * len(downwards))]
 
 
 def loss_masks(people: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Masks of people, people without keypoints and crowd regions, as bool or packed bits -> likewise, what the loss leaves out, and
-    everyone. The loss leaves out people without keypoints, and crowd regions but for the people in them: those are known.
+    """Return where the loss is ignored, and all people, from masks of people, people without keypoints and crowd regions.
+
+    All are bool or packed bits. The loss ignores people without keypoints, and crowd regions except for the people annotated in them.
     """
     return unlabelled | (crowd & ~people), people | crowd

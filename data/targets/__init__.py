@@ -1,29 +1,21 @@
-"""What each pose system's network should answer, drawn on the device for a whole batch; `render_targets` is SimplePose's, of one image."""
+"""Targets: what each pose system's network should predict, rendered on the device for a batch.
+
+`render_targets` renders SimplePose's, of one image.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from config import Config
 from config.systems import SYSTEMS
 from data.targets.simplepose import render_targets
 
-__all__ = ["BatchTargets", "render_targets", "targets_of"]
+__all__ = ["render_batch", "render_targets"]
 
 
-class BatchTargets(Protocol):
-    """A system's targets of a batch, on the device, as its loss takes them.
-
-    annotated: what its samples hold besides the image, each (N, ...), in memory: places are worked out there, so that nothing waits for the
-    device.
-    """
-
-    def __call__(self, config: Config, device: torch.device, *annotated: Tensor) -> tuple[Tensor, ...]: ...
-
-
-def targets_of(config: Config) -> BatchTargets:
-    """The targets of `config.system`."""
-    return SYSTEMS[config.system].load("targets")
+def render_batch(batch: NamedTuple, config: Config, device: torch.device) -> NamedTuple:
+    """Return the targets of a collated batch in memory, on the device; their fields are named as the parameters of the system's loss."""
+    return SYSTEMS[config.system].load("targets")(batch, config, device)

@@ -1,103 +1,108 @@
-"""What DEKR's network should answer: heatmaps of keypoints and centres of people, and about each centre the offsets from its keypoints.
+"""DEKR's targets: heatmaps of keypoints and person centers, and around each center the offsets from its keypoints (paper section 3.3).
 
-Paper section 3.3; pixel (i, j) of a map stands at x = j, y = i of its joints.
+Pixel (i, j) of a map stands at x = j, y = i of its keypoints.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from config.systems.dekr import DekrConfig
-from data.targets.drawing import Pixels, gaussians, on_device
+from data.datasets.dekr import DekrSample
+from data.targets.rasterize import BoxPixels, gaussians, to_device
 
-Targets = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-PUBLISHED_KEYPOINTS = 17  # the published code takes channels from here on for centres, whatever the skeleton
+PUBLISHED_KEYPOINTS = 17  # the published code takes channels from here on for centers, whatever the skeleton
 
 
-def render_targets(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig) -> Targets:
-    """The maps for the people of one image.
+class DekrTargets(NamedTuple):
+    """A batch's targets."""
 
-    joints (P, K + 1, 3): x, y in map pixels, v above 0 where labelled; the centre last. sizes (P,): width^2 + height^2 of each, any unit.
-    Returns float32: heatmap (K + 1, h, w) in [0, 1] and its weight, offset (2 K, h, w) from keypoint to pixel, x then y, and its weight.
-    Joints outside the maps are not drawn.
+    heatmap: Tensor  # (N, K + 1, h, w) float32 in [0, 1], the centers last
+    weight: Tensor  # (N, K + 1, h, w) float32, of the heatmap's pixels
+    offset: Tensor  # (N, 2 K, h, w) float32 from keypoint to pixel, x then y, map pixels
+    offset_weight: Tensor  # (N, 2 K, h, w) float32
+
+
+def render_targets(
+    joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Render one image's heatmap, weight, offset and offset_weight, float32, as in `DekrTargets` without N.
+
+    joints (P, K + 1, 3): x, y in map pixels, v above 0 where labeled; the center last. sizes (P,): each person's width^2 + height^2, any
+    unit. Joints outside the maps are not rendered.
     """
-    maps = draw_maps(joints[None], sizes[None], map_size, config, torch.device("cpu"))
-    return tuple(of_batch[0].numpy() for of_batch in maps)
+    targets = _render(joints[None, ..., :2].astype(float), joints[None, ..., 2] > 0, sizes[None], map_size, config, torch.device("cpu"))
+    return tuple(maps[0].numpy() for maps in targets)
 
 
-def batch_targets(
-    config: DekrConfig, device: torch.device, joints: Tensor, sizes: Tensor, mask: Tensor, labelled: Tensor
-) -> tuple[Tensor, ...]:
-    """On the device, what the loss wants of a batch: heatmap, weight, offset, offset_weight as in `render_targets`, each (N, ...).
-
-    In memory, as the samples hold them: joints (N, P, K + 1, 3) and sizes (N, P) as there; mask (N, h, w) bool, where the loss counts;
-    labelled (N, K + 1) bool, the keypoints that a sample's data set labels, and centres: what it does not has no weight.
-    """
-    heatmap, weight, *offsets = draw_maps(joints.numpy(), sizes.numpy(), mask.shape[1:], config, device)
-    mask, labelled = (tensor.to(device, non_blocking=True) for tensor in (mask, labelled))
-    return heatmap, weight * mask[:, None] * labelled[..., None, None], *offsets
+def render_batch(batch: DekrSample, config: DekrConfig, device: torch.device) -> DekrTargets:
+    """Render a batch's targets on the device. Masked pixels, and channels that a data set does not annotate, have no weight."""
+    points, labeled, person_area = batch.keypoints.numpy(), batch.labeled.numpy(), batch.person_area.numpy()
+    targets = _render(points, labeled, person_area, batch.mask_miss.shape[1:], config, device)
+    mask_miss, channel_mask = (mask.to(device, non_blocking=True) for mask in (batch.mask_miss, batch.channel_mask))
+    return targets._replace(weight=targets.weight * mask_miss[:, None] * channel_mask[..., None, None])
 
 
-def draw_maps(
-    joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`render_targets` of a batch: joints (N, P, K + 1, 3) and sizes (N, P), of which those without any v above 0 are nobody."""
-    height, width = map_size
-    points = joints[..., :2].astype(float)
-    there = (joints[..., 2] > 0) & (points >= 0).all(-1) & (points < (width, height)).all(-1)
-    settings, keypoints = config.targets, joints.shape[2] - 1
+def _render(
+    points: np.ndarray, labeled: np.ndarray, person_area: np.ndarray, map_size: tuple[int, int], config: DekrConfig, device: torch.device
+) -> DekrTargets:
+    """points (N, P, K + 1, 2) in map pixels, labeled (N, P, K + 1) bool, person_area (N, P)."""
+    settings, keypoints = config.targets, points.shape[2] - 1
+    present = labeled & (points >= 0).all(-1) & (points < map_size[::-1]).all(-1)
     sigmas = np.full(keypoints + 1, settings.keypoint_sigma)
     if keypoints >= PUBLISHED_KEYPOINTS or not settings.published_faults:
         sigmas[keypoints] = settings.centre_sigma
-    heatmap, near = draw_heatmaps(points, there, sigmas, map_size, device)
+    heatmap, near = _render_heatmaps(points, present, sigmas, map_size, device)
     weight = torch.where(near, 1.0, settings.background_weight)
-    return heatmap, weight, *draw_offsets(points, there, sizes, map_size, settings.offset_radius, device)
+    return DekrTargets(heatmap, weight, *_render_offsets(points, present, person_area, map_size, settings.offset_radius, device))
 
 
-def draw_heatmaps(
-    points: np.ndarray, there: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int], device: torch.device
+def _render_heatmaps(
+    points: np.ndarray, present: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """A Gaussian at each point that is there, the largest where several meet. points (N, P, C, 2), there (N, P, C) bool, sigmas (C,).
+    """Render a Gaussian at each present point; where several meet, the largest. sigmas (K + 1,).
 
-    Returns heatmap (N, C, h, w) float32 and, bool, the windows that were drawn in.
+    Returns heatmap (N, K + 1, h, w) float32 and, bool, the Gaussians' windows.
     """
     shape = len(points), len(sigmas), *map_size
     heatmap, near = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
-    image, person, kind = np.nonzero(there)
-    centres, spread = points[image, person, kind], sigmas[kind]
-    reach = 3 * spread[:, None] + 1
-    low, high = np.floor(centres - reach), np.ceil(centres + reach + 1)
-    pixels = Pixels.of(low, high, image * len(sigmas) + kind, map_size, device)
-    pixels.largest(heatmap, gaussians(pixels, centres, spread))
-    near.view(-1).index_fill_(0, pixels.place, True)
+    image, person, channel = np.nonzero(present)
+    centers, sigma = points[image, person, channel], sigmas[channel]
+    reach = 3 * sigma[:, None] + 1
+    low, high = np.floor(centers - reach), np.ceil(centers + reach + 1)
+    pixels = BoxPixels.of(low, high, image * len(sigmas) + channel, map_size, device)
+    pixels.scatter_max(heatmap, gaussians(pixels, centers, sigma))
+    near.view(-1).index_fill_(0, pixels.index, True)
     return heatmap, near
 
 
-def draw_offsets(
-    points: np.ndarray, there: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], radius: int, device: torch.device
+def _render_offsets(
+    points: np.ndarray, present: np.ndarray, person_area: np.ndarray, map_size: tuple[int, int], radius: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """In a square about each person's centre the way from the keypoints to the pixel; the smaller person's where two squares meet.
+    """Render in a square around each person's center the offset from keypoint to pixel; where squares meet, the smaller person's.
 
-    points (N, P, K + 1, 2), there (N, P, K + 1) bool, the centre last; sizes (N, P). Returns offset (N, 2 K, h, w) and weight float32.
+    Returns offset and weight (N, 2 K, h, w) float32.
     """
     keypoints = points.shape[2] - 1
-    image, person, keypoint = np.nonzero(there[..., :-1] & there[..., -1:])
-    centres = points[image, person, -1].astype(int)
+    image, person, keypoint = np.nonzero(present[..., :-1] & present[..., -1:])
+    centers = points[image, person, -1].astype(int)
     number = image * keypoints + keypoint
-    pixels = Pixels.of(centres - radius, centres + radius, number, map_size, device)
-    ranks = np.argsort(np.argsort(-sizes, axis=1, kind="stable"), axis=1)[image, person]  # the last is drawn on top
-    rank = on_device(ranks, device)[pixels.box]
+    pixels = BoxPixels.of(centers - radius, centers + radius, number, map_size, device)
+    ranks = np.argsort(np.argsort(-person_area, axis=1, kind="stable"), axis=1)[image, person]  # the last is rendered on top
+    rank = to_device(ranks, device)[pixels.box]
     shape = len(points), keypoints, 2, *map_size
     top = torch.full((len(points), keypoints, *map_size), -1, device=device)
-    pixels.largest(top, rank)
-    seen = (top.view(-1)[pixels.place] == rank).float()
-    x, y, scale = pixels.each(np.column_stack([points[image, person, keypoint], 1 / np.sqrt(sizes[image, person])])).unbind(1)
+    pixels.scatter_max(top, rank)
+    visible = (top.view(-1)[pixels.index] == rank).float()
+    x, y, scale = pixels.gather(np.column_stack([points[image, person, keypoint], 1 / np.sqrt(person_area[image, person])])).unbind(1)
     offset, weight = torch.zeros(2, *shape, device=device)
     area = map_size[0] * map_size[1]
-    first = pixels.place + on_device(number * area, device)[pixels.box]  # each keypoint has two maps, one after the other
-    for place, way in ((first, pixels.x - x), (first + area, pixels.y - y)):
-        offset.view(-1).index_add_(0, place, way * seen)  # at each place one person is seen: nothing is added up
-        weight.view(-1).index_add_(0, place, scale * seen)
+    first = pixels.index + to_device(number * area, device)[pixels.box]  # each keypoint has two maps, one after the other
+    for index, value in ((first, pixels.x - x), (first + area, pixels.y - y)):
+        offset.view(-1).index_add_(0, index, value * visible)  # at each pixel one person is visible: nothing is added up
+        weight.view(-1).index_add_(0, index, scale * visible)
     return offset.flatten(1, 2), weight.flatten(1, 2)

@@ -1,50 +1,57 @@
-"""What Simple Baselines' network should answer: a heatmap of each keypoint of one person (paper section 2)."""
+"""Simple Baselines' targets: a heatmap of each keypoint of one person (paper section 2)."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from config.systems.simple_baselines import STRIDE, SimpleBaselinesConfig
-from data.targets.drawing import Pixels, gaussians, on_device
+from data.datasets.simple_baselines import SimpleBaselinesSample
+from data.targets.rasterize import BoxPixels, gaussians, to_device
 
-REACH = 3  # sigmas that a drawn Gaussian goes to each side
+REACH = 3  # sigmas from a Gaussian's center to its border
+
+
+class SimpleBaselinesTargets(NamedTuple):
+    """A batch's targets."""
+
+    target: Tensor  # (N, K, h, w) float32 in [0, 1]
+    target_weight: Tensor  # (N, K, 1) float32, 1 where a keypoint counts
 
 
 def render_targets(
     joints: np.ndarray, labelled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One person's joints (K, 2) x, y in input pixels, labelled (K,) above 0 where they are -> heatmap (K, h, w) in [0, 1] and weight
-    (K, 1), float32.
+    """Render one person's heatmaps (K, h, w) in [0, 1] and weights (K, 1), float32.
 
-    A Gaussian stands on the whole map pixel that is nearest to its joint. A joint whose Gaussian lies outside the map has weight 0.
+    joints (K, 2): x, y in input pixels. labelled (K,): above 0 where labeled. A Gaussian is centered on the whole map pixel nearest to
+    its keypoint. A keypoint whose Gaussian lies outside the map has weight 0.
     """
-    maps = draw_maps(joints[None], labelled[None] > 0, input_size, config, torch.device("cpu"))
-    return tuple(of_batch[0].numpy() for of_batch in maps)
+    targets = _render(joints[None], labelled[None] > 0, input_size, config, torch.device("cpu"))
+    return tuple(maps[0].numpy() for maps in targets)
 
 
-def batch_targets(config: SimpleBaselinesConfig, device: torch.device, joints: Tensor) -> tuple[Tensor, Tensor]:
-    """On the device, what the loss wants of a batch: heatmap (N, K, h, w) and weight (N, K, 1) as in `render_targets`.
-
-    joints (N, K, 3), in memory: x, y in input pixels, and 1 where labelled.
-    """
-    return draw_maps(joints[..., :2].numpy(), joints[..., 2].numpy() > 0, config.data.input_size, config, device)
+def render_batch(batch: SimpleBaselinesSample, config: SimpleBaselinesConfig, device: torch.device) -> SimpleBaselinesTargets:
+    """Render a batch's targets on the device."""
+    return _render(batch.keypoints.numpy(), batch.labeled.numpy(), config.data.input_size, config, device)
 
 
-def draw_maps(
-    joints: np.ndarray, labelled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """`render_targets` of a batch: joints (N, K, 2), labelled (N, K) bool."""
+def _render(
+    points: np.ndarray, labeled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig, device: torch.device
+) -> SimpleBaselinesTargets:
+    """points (N, K, 2) in input pixels, labeled (N, K) bool."""
     height, width = input_size[0] // STRIDE, input_size[1] // STRIDE
     sigma = config.targets.sigma
     reach = int(REACH * sigma)
-    middles = (joints / STRIDE + 0.5).astype(int)
-    seen = (middles >= -reach).all(-1) & (middles < np.array([width, height]) + reach).all(-1)
-    weight = labelled & seen
-    (image, keypoint), keypoints = np.nonzero(weight), joints.shape[1]
-    centres = middles[image, keypoint]
-    heatmap = torch.zeros(len(joints), keypoints, height, width, device=device)
-    pixels = Pixels.of(centres - reach, centres + reach + 1, image * keypoints + keypoint, (height, width), device)
-    pixels.largest(heatmap, gaussians(pixels, centres, sigma))
-    return heatmap, on_device(weight[..., None].astype(np.float32), device)
+    middles = (points / STRIDE + 0.5).astype(int)
+    inside = (middles >= -reach).all(-1) & (middles < np.array([width, height]) + reach).all(-1)
+    weight = labeled & inside
+    (image, keypoint), keypoints = np.nonzero(weight), points.shape[1]
+    centers = middles[image, keypoint]
+    target = torch.zeros(len(points), keypoints, height, width, device=device)
+    pixels = BoxPixels.of(centers - reach, centers + reach + 1, image * keypoints + keypoint, (height, width), device)
+    pixels.scatter_max(target, gaussians(pixels, centers, sigma))
+    return SimpleBaselinesTargets(target, to_device(weight[..., None].astype(np.float32), device))

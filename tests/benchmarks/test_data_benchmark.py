@@ -14,7 +14,7 @@ from benchmarks.data import STAGES, differences, largest_difference, loading, me
 from benchmarks.data_stages import REST, OpenCvAlone, Stopwatch, one_pass
 from config import load_config
 from data.datasets import MixedDataset
-from data.targets import targets_of
+from data.targets import render_batch
 from utils.training.loader import begin_epoch
 
 SCRIPT = "benchmarks/data.py"
@@ -119,7 +119,7 @@ def test_a_small_set_is_repeated_otherwise_augmented(hdf5, tiny):
     begin_epoch(loader, 0, taken)
     batches = list(loader)
     assert len(batches) == 20
-    images = torch.cat([batch[0] for batch in batches])
+    images = torch.cat([batch.image for batch in batches])
     assert len({image.numpy().tobytes() for image in images}) == len(images) == 40 > len(loader.dataset)
 
 
@@ -136,11 +136,11 @@ def test_targets_of_all_systems_are_compared(hdf5, tiny, monkeypatch):
     assert rows[1:] == [[system, "0.0e+00"] for system in ("simplepose", "dekr", "simple_baselines")]
     turns = itertools.count()
 
-    def further_each_time(config, device, *annotated):
+    def further_each_time(batch, config, device):
         turn = next(turns)
-        return tuple(target + 2.0 * turn for target in targets_of(config)(config, device, *annotated))
+        return tuple(target + 2.0 * turn for target in render_batch(batch, config, device))
 
-    monkeypatch.setattr("benchmarks.data.targets_of", lambda config: further_each_time)
+    monkeypatch.setattr("benchmarks.data.render_batch", further_each_time)
     rows = tables("\n\n" + "\n".join(differences(hdf5, load_config(tiny), torch.device("cpu"), 3)))[0]
     assert [difference for _, difference in rows[1:]] == ["2.0e+00"] * 3
     assert largest_difference(torch.tensor([True, False]), torch.tensor([True, True])) == 1

@@ -28,10 +28,11 @@ def test_coco_mini(shared, tmp_path, split, images, samples):
     samples_found = MixedDataset([out], config, augment=True)
     assert len(samples_found) == samples
     some = [batch_on(CPU, collate([samples_found[0, i]]), config) for i in (0, samples - 1)]
-    for image, heatmaps, miss, known in ([tensor[0] for tensor in batch] for batch in some):
-        assert (image.shape, heatmaps.shape, miss.shape) == ((3, 512, 512), (50, 128, 128), (1, 128, 128))
-        assert known.all()
-        for tensor in (image, heatmaps, miss):
+    for images, targets in some:
+        shapes = (1, 3, 512, 512), (1, 50, 128, 128), (1, 1, 128, 128)
+        assert (images.shape, targets.heatmaps.shape, targets.mask_miss.shape) == shapes
+        assert targets.channel_mask.all()
+        for tensor in (images, *targets[:2]):
             assert tensor.min() >= 0
             assert 0 < tensor.max() <= 1
 

@@ -6,7 +6,6 @@ import pytest
 from people import BEYOND_PAPER
 
 from config import load_config
-from config.skeleton import UNLABELLED
 from data.transforms import (
     IMAGE_BORDER,
     Augmentation,
@@ -15,11 +14,12 @@ from data.transforms import (
     affine_matrix,
     at_map_size,
     changed_look,
+    crop_matrix,
     draw_augmentation,
     jitter_hsv,
     occlude,
     streak,
-    transform_joints,
+    transform_points,
     warp_image,
     warp_image_and_mask,
     warp_mask,
@@ -35,9 +35,7 @@ def test_image_mask_and_joints_move_together(flip, degree):
     image, mask = np.zeros((300, 400, 3), np.uint8), np.zeros((300, 400), np.uint8)
     image[118:123, 208:213], mask[118:123, 208:213] = 255, 255
     matrix = affine_matrix((200, 150), 250 / 512, flip, degree, (12, -7), 1.1, CONFIG)
-    joints = np.zeros((1, 18, 3), np.float32)
-    joints[:, :, :2] = 210, 120
-    x, y = transform_joints(joints, matrix, flip, CONFIG.skeleton)[0, 0, :2]
+    x, y = transform_points(np.array([210.0, 120.0]), matrix)
     warped = warp_image(image, matrix, (512, 512), IMAGE_BORDER)
     ys, xs = np.nonzero((warped == 255).all(2))
     assert abs(xs.mean() - x) < 0.5
@@ -70,12 +68,13 @@ def test_person_becomes_its_usual_size_in_the_middle():
     assert (top + bottom) / 2 == pytest.approx([255.5, 255.5])
 
 
-def test_mirrored_joints_trade_places():
-    joints = np.arange(18 * 3, dtype=np.float32).reshape(1, 18, 3)
-    matrix = np.array([[-1.0, 0, 99], [0, 1, 0]])
-    moved = transform_joints(joints, matrix, True, CONFIG.skeleton)
-    left, right = CONFIG.skeleton.index("Lwri"), CONFIG.skeleton.index("Rwri")
-    assert moved[0, left].tolist() == [99 - joints[0, right, 0], joints[0, right, 1], joints[0, right, 2]]
+def test_a_crop_is_rotated_about_its_middle():
+    matrix = crop_matrix(np.array([50.0, 60.0]), 48.0, (256, 192), 90.0)
+    np.testing.assert_allclose(matrix @ [50, 60, 1], [96, 128])
+    np.testing.assert_allclose(matrix @ [60, 60, 1], [96, 128 - 40], atol=1e-9)  # what was to the right is above
+    straight = crop_matrix(np.array([50.0, 60.0]), 48.0, (256, 192))
+    np.testing.assert_allclose(straight @ [26, 28, 1], [0, 0], atol=1e-9)
+    np.testing.assert_allclose(straight @ [74, 92, 1], [192, 256])
 
 
 def test_augmentation_stays_in_its_bounds_and_uses_them():
@@ -230,11 +229,9 @@ def test_motion_blurs_along_its_direction_alone(degrees, axis):
 
 def crowd_scene() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """An image with one person of two labelled joints in its left half, the mask, the joints."""
-    everyone, joints = np.zeros((96, 128), np.uint8), np.full((18, 3), 0, np.float32)
+    everyone = np.zeros((96, 128), np.uint8)
     everyone[20:80, 10:50] = 255
-    joints[:, 2] = UNLABELLED
-    joints[3], joints[7] = (20, 30, 1), (40, 60, 0)
-    return noise_image(), everyone, joints
+    return noise_image(), everyone, np.array([[20.0, 30.0], [40.0, 60.0]])
 
 
 @pytest.mark.parametrize(("joint", "middle"), [(0.1, (20, 30)), (0.9, (40, 60))])
@@ -265,6 +262,6 @@ def test_a_patch_needs_a_joint_in_the_picture_and_may_be_as_large_as_that():
     before = image.copy()
     occlude(image, everyone, joints, 1000, Patch(0.1, (0.5, 0.5), (0.0, 0.0), (1, 2, 3)))
     assert (image[:70] == (1, 2, 3)).all(2).any()
-    joints[[3, 7], 0] = -5
+    joints[:, 0] = -5
     occlude(before, everyone, joints, 60, Patch(0.1, (0.5, 0.5), (0.0, 0.0), (1, 2, 3)))
     assert not (before == (1, 2, 3)).all(2).any()

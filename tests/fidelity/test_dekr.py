@@ -11,9 +11,10 @@ from places import ROOT
 from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights
 
 from config import Config, load_config
-from data.datasets.dekr import Augmentation, DekrDataset, crop_matrix
+from data.datasets.dekr import Augmentation, DekrDataset
 from data.people_file import PeopleFile
 from data.targets.dekr import render_targets
+from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
 from models.dekr import from_published
@@ -93,7 +94,7 @@ def test_targets_and_loss():
     for name, target in zip(names, targets, strict=True):
         assert_near(f"targets: {name}", target, record[name], 1e-4)
     predictions = tuple(torch.from_numpy(record[f"pred_{name}"]) for name in ("heatmap", "offset"))
-    heatmap, offset = build_loss(config).parts(predictions, *(torch.from_numpy(record[name])[None] for name in names))
+    heatmap, offset = build_loss(config).terms(predictions, *(torch.from_numpy(record[name])[None] for name in names))
     assert_near("loss: heatmap", heatmap / config.loss.heatmap_weight, record["heatmap_loss"], 1e-5, relative=True)
     assert_near("loss: offset", offset / config.loss.offset_weight, record["offset_loss"], 1e-5, relative=True)
 
@@ -108,16 +109,20 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     image_id = next(image["id"] for image in coco_mini_annotations["images"] if image["file_name"] == case["file"])
     (index,) = np.flatnonzero(dataset.people.image_ids == image_id).tolist()
     augmentation = Augmentation(case["rotation"], case["scale"], (case["dx"], case["dy"]), case["flip"])
-    size = tuple(dataset.people.sizes[index].tolist())
-    _, mask, joints, areas = dataset.crop(index, augmentation)
+    height, width = dataset.people.sizes[index].tolist()
+    crop = np.array([width / 2 + case["dx"], height / 2 + case["dy"]]), min(height, width) * case["scale"]
+    sample = dataset.crop(index, augmentation)
+    mask, areas = sample.mask_miss.numpy(), sample.person_area.numpy()
     annotated = (reference["joints"][:, :-1, 2] > 0).any(1)  # the reference also lists people without keypoints
     expected = reference["joints"][annotated]
-    labeled = expected[..., 2:] > 0
-    assert_near("sample: affine of the input", crop_matrix(size, augmentation, side), reference["affine_input"], 1e-9)
-    assert_near("sample: affine of the maps", crop_matrix(size, augmentation, side // 4), reference["affine_output"], 1e-9)
+    labeled = expected[..., 2] > 0
+    assert_near("sample: affine of the input", crop_matrix(*crop, (side, side), case["rotation"]), reference["affine_input"], 1e-9)
+    assert_near(
+        "sample: affine of the maps", crop_matrix(*crop, (side // 4, side // 4), case["rotation"]), reference["affine_output"], 1e-9
+    )
     assert_near("sample: mask", mask, reference["mask"].reshape(mask.shape) > 0, 0)
-    assert_near("sample: keypoints, px", joints[..., :2], expected[..., :2] * labeled, 1e-3)
-    assert_near("sample: labeled", joints[..., 2:], labeled, 0)
+    assert_near("sample: keypoints, px", sample.keypoints.numpy(), expected[..., :2] * labeled[..., None], 1e-3)
+    assert_near("sample: labeled", sample.labeled.numpy(), labeled, 0)
     assert_near("sample: areas, relative", areas / reference["size"][annotated], np.ones_like(areas), 1e-6)
 
 

@@ -81,11 +81,13 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     dataset = SimplePoseDataset(PeopleFile(coco_mini_hdf5, config.skeleton), config)
     boxes = [person["bbox"] for person in coco_mini_annotations["annotations"] if person["image_id"] == case["image_id"]]
     in_image = np.flatnonzero(dataset.people.image_ids[dataset.image_of] == case["image_id"]).tolist()
-    (index,) = (n for n in in_image if np.allclose(dataset.joints_and_box(n)[1], boxes[case["people_index"]]))
-    source, box = dataset.joints_and_box(index)
+    (index,) = (n for n in in_image if np.allclose(dataset.people.boxes[dataset.main[n]], boxes[case["people_index"]]))
+    source, box = dataset.people.joints(dataset.rows(index)), dataset.people.boxes[dataset.main[index]]
     augmentation = Augmentation(case["flip"], case["degree"], tuple(case["shift"]), case["scale"])
-    _, joints, *masks = dataset.crop(index, augmentation)
-    mask_miss, mask_all = (mask.astype(np.float32) / 255 for mask in masks)
+    sample = dataset.crop(index, augmentation)
+    visibility = np.where(sample.labeled, reference["joints"][..., 2] % 2, 2)  # a sample does not hold which ones are occluded
+    joints = np.concatenate([sample.keypoints, visibility[..., None]], 2)
+    mask_miss, mask_all = (mask.numpy().astype(np.float32) / 255 for mask in (sample.mask_miss, sample.mask_all))
     maps, expected, channels = render_targets(joints, mask_all, config), reference["heatmaps"], config.channels
     # The HDF5 keeps the box as float32; the reference computes from the annotation's own digits.
     affine = affine_matrix(case["objpos"][0], case["scale_provided"], case["flip"], case["degree"], case["shift"], case["scale"], config)

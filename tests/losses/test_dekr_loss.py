@@ -39,16 +39,16 @@ def test_formula(overrides, factors, beta):
     assert 20 < len(counted) < len(weights) / 2
     expected = [factors[0] * heat, factors[1] * sum(counted) / len(counted)]
     targets = heatmap, weight, offset, offset_weight
-    assert loss.parts((found, moved), *targets).tolist() == pytest.approx(expected, rel=1e-5)
+    assert loss.terms((found, moved), *targets).tolist() == pytest.approx(expected, rel=1e-5)
     assert loss((found, moved), *targets).item() == pytest.approx(sum(expected), rel=1e-5)
-    assert [loss.part_name(part) for part in range(2)] == ["heatmaps", "offsets"]
+    assert [loss.term_name(part) for part in range(2)] == ["heatmaps", "offsets"]
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float16])
 def test_where_nobody_is_there_are_no_offsets_to_learn(precision):
     (found, moved), (heatmap, weight, offset, offset_weight) = example()
     found, moved = found.to(precision).requires_grad_(), moved.to(precision).requires_grad_()
-    heat, offsets = build_loss(load_config(RECIPE)).parts((found, moved), heatmap, weight, offset, torch.zeros_like(offset_weight))
+    heat, offsets = build_loss(load_config(RECIPE)).terms((found, moved), heatmap, weight, offset, torch.zeros_like(offset_weight))
     assert offsets.item() == 0 < heat.item()
     (heat + offsets).backward()
     assert not moved.grad.any()
@@ -61,8 +61,8 @@ def test_half_precision_answers_count_as_their_values_do():
     loss = build_loss(load_config(RECIPE))
     for precision in (torch.float16, torch.bfloat16):
         half = tuple((1000 * maps).to(precision) for maps in outputs)
-        exact = loss.parts(tuple(maps.double() for maps in half), *targets)
-        counted = loss.parts(half, *targets)
+        exact = loss.terms(tuple(maps.double() for maps in half), *targets)
+        counted = loss.terms(half, *targets)
         assert counted.dtype == torch.float32
         torch.testing.assert_close(counted.double(), exact, rtol=1e-5, atol=0)
 
@@ -71,9 +71,9 @@ def test_an_image_without_anybody_leaves_its_share_of_the_offsets_to_the_others(
     """The offsets' mean is over the pixels that count in the whole batch, the heatmaps' over all."""
     outputs, targets = example()
     loss = build_loss(load_config(RECIPE))
-    alone = loss.parts(tuple(maps[:1] for maps in outputs), *(target[:1] for target in targets))
+    alone = loss.terms(tuple(maps[:1] for maps in outputs), *(target[:1] for target in targets))
     targets[3][1] = 0
-    together = loss.parts(outputs, *targets)
-    other = loss.parts(tuple(maps[1:] for maps in outputs), *(target[1:] for target in targets))
+    together = loss.terms(outputs, *targets)
+    other = loss.terms(tuple(maps[1:] for maps in outputs), *(target[1:] for target in targets))
     assert together[1].item() == pytest.approx(alone[1].item(), rel=1e-5)
     assert together[0].item() == pytest.approx((alone[0] + other[0]).item() / 2, rel=1e-5)

@@ -37,10 +37,10 @@ def test_formula(gamma, alpha, beta):
 def test_plain_l2_and_parts():
     predictions, heatmaps, mask = example()
     loss = build_loss(load_config(RECIPE, ["loss.focal=false"]))
-    parts = loss.parts(predictions, heatmaps, mask)
+    parts = loss.terms(predictions, heatmaps, mask)
     assert parts.shape == (2, 5)
     assert parts.sum().item() == pytest.approx(loss(predictions, heatmaps, mask).item())
-    assert loss.part_name(1, 4) == "stage 1, scale 4"
+    assert loss.term_name(1, 4) == "stage 1, scale 4"
     assert loss([[t.clone() for t in scales] for scales in predictions[:1]], heatmaps, torch.zeros_like(mask)).item() == 0
 
 

@@ -23,9 +23,9 @@ def test_formula():
     loss = build_loss(load_config(RECIPE))
     of_keypoints = [0.5 * float(((heatmaps[:, k] - target[:, k]) * weight[:, k, :, None]).double().square().mean()) for k in range(17)]
     assert loss(heatmaps, target, weight).item() == pytest.approx(sum(of_keypoints) / 17, rel=1e-6)
-    parts = loss.parts(heatmaps, target, weight)
+    parts = loss.terms(heatmaps, target, weight)
     assert parts.tolist() == pytest.approx([one / 17 for one in of_keypoints], rel=1e-6)
-    assert loss.part_name(3) == "left_ear"
+    assert loss.term_name(3) == "left_ear"
 
 
 def test_what_is_not_labelled_teaches_nothing():
@@ -55,6 +55,6 @@ def test_half_precision_answers_count_as_their_values_do(precision):
     """Though their squares are beyond what such a number can be, and targets between those that it can."""
     heatmaps, target, weight = example()
     half, loss = (1000 * heatmaps).to(precision), build_loss(load_config(RECIPE))
-    torch.testing.assert_close(loss.parts(half, target, weight).double(), loss.parts(half.double(), target, weight), rtol=1e-5, atol=0)
+    torch.testing.assert_close(loss.terms(half, target, weight).double(), loss.terms(half.double(), target, weight), rtol=1e-5, atol=0)
     near = target.to(precision)
-    torch.testing.assert_close(loss.parts(near, target, weight).double(), loss.parts(near.double(), target, weight), rtol=1e-4, atol=0)
+    torch.testing.assert_close(loss.terms(near, target, weight).double(), loss.terms(near.double(), target, weight), rtol=1e-4, atol=0)

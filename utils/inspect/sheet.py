@@ -15,7 +15,7 @@ from config import Config, Skeleton
 from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from data.datasets import PoseDataset, collate
 from data.people_file import PeopleFile, unpack_mask
-from data.targets import targets_of
+from data.targets import render_batch
 from utils.inspect.issues import LabelIssue
 from utils.visualize.contact_sheet import contact_sheet, thumbnail
 from utils.visualize.heatmaps import overlay_heatmap
@@ -53,11 +53,10 @@ def annotated_image(people: PeopleFile, number: int, suspected: Collection[int |
 
 def renderer(samples: PoseDataset, config: Config) -> Callable[[int, np.random.Generator | None], Rendered]:
     """Return a function that renders a sample by its number, augmented if it gets a generator."""
-    targets = targets_of(config)
 
     def render(index: int, rng: np.random.Generator | None) -> Rendered:
-        image, *annotated = collate([samples.get(index, rng)])
-        return image[0].numpy(), *(target[0].numpy() for target in targets(config, torch.device("cpu"), *annotated))
+        batch = collate([samples.get(index, rng)])
+        return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, config, torch.device("cpu")))
 
     return render
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from data.datasets.simple_baselines import centre_and_size, crop_matrix
+from data.datasets.simple_baselines import centre_and_size
+from data.transforms import crop_matrix
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
 from utils.systems import Decoder, Overlays, People
@@ -128,7 +129,7 @@ def cut(
     """(P, h, w, 3) uint8: crops of the images whose numbers are `image_of` (P,); centres and sizes (P, 2) in image pixels."""
     crops = np.zeros((len(centres), *input_size, 3), np.uint8)
     for crop, number, centre, size in zip(crops, image_of, centres, sizes):
-        cv2.warpAffine(images[number], crop_matrix(centre, size, input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
+        cv2.warpAffine(images[number], crop_matrix(centre, size[0], input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
     return crops
 
 

@@ -86,8 +86,8 @@ def _finite(value: float) -> float | None:
 
 
 def loss_values(loss: nn.Module, parts: Tensor) -> dict[str, float]:
-    """A loss by its parts, as `parts` of the loss gives them, and their sum."""
-    named = {f"parts/{loss.part_name(*index)}": float(value) for index, value in np.ndenumerate(parts.cpu().numpy())}
+    """A loss by its terms, as `terms` of the loss gives them, and their sum."""
+    named = {f"parts/{loss.term_name(*index)}": float(value) for index, value in np.ndenumerate(parts.cpu().numpy())}
     return {"train/loss": sum(named.values()), **named}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +31,8 @@ def dry_run(config: Config, world: DistributedContext, init: Path | None = None)
     batches, sample_seconds = read_step(loader, config.train.accumulate)
     train_mode(run.step, run.network)
     with torch.no_grad():
-        drawn = batch_on(world.device, batches[0], config)
-        outputs = world.unwrap(run.step).outputs(drawn[0])
+        images, targets = batch_on(world.device, batches[0], config)
+        outputs = world.unwrap(run.step).outputs(images)
     seconds = [step_seconds(run, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
     if not world.is_main:
         return
@@ -46,7 +46,8 @@ def dry_run(config: Config, world: DistributedContext, init: Path | None = None)
         f"system {config.system}, {world.size} x batch {config.train.batch_size} x {config.train.accumulate} on {world.device}",
         f"samples: {len(loader.dataset):,} for training, {len(val_loader.dataset):,} for validation",
         f"parameters: {sum(p.numel() for p in run.network.parameters()):,}, of which {learning:,} learn",
-        *(f"{'targets' if n else 'images'}: {shape(tensor)}" for n, tensor in enumerate(drawn)),
+        f"images: {shape(images)}",
+        *(f"targets: {name} {shape(tensor)}" for name, tensor in targets._asdict().items()),
         *(f"output: {text}" for text in sorted(shapes(outputs))),
         f"memory: {memory_peak(world.device):,.0f} MiB of {'the GPU' if world.device.type == 'cuda' else 'the machine'} at most",
         f"step: {seconds[0]:.3g} s, then {seconds[1]:.3g} s; its samples: {reading:.3g} s with {config.data.workers} loader processes",
@@ -55,7 +56,7 @@ def dry_run(config: Config, world: DistributedContext, init: Path | None = None)
     print("\n".join(lines))
 
 
-def read_step(loader: DataLoader, accumulate: int) -> tuple[list[list[Tensor]], float]:
+def read_step(loader: DataLoader, accumulate: int) -> tuple[list[NamedTuple], float]:
     """One optimizer step's batches, read by this process, and the seconds that a sample took."""
     numbers = [batch for batch, _ in zip(loader.batch_sampler, range(accumulate))]
     since = time.perf_counter()
@@ -63,7 +64,7 @@ def read_step(loader: DataLoader, accumulate: int) -> tuple[list[list[Tensor]], 
     return batches, (time.perf_counter() - since) / sum(map(len, numbers))
 
 
-def step_seconds(run: Run, batches: list[list[Tensor]]) -> float:
+def step_seconds(run: Run, batches: list[NamedTuple]) -> float:
     """Take one optimizer step; how long it took."""
     since = time.perf_counter()
     add_gradients(run, batches)

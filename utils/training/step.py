@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from config import Config
-from data.targets import targets_of
+from data.targets import render_batch
 from utils.device import as_images
 
 
-def batch_on(device: torch.device, batch: Sequence[Tensor], config: Config) -> tuple[Tensor, ...]:
-    """What the loader sent: images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, drawn there."""
-    pixels, *annotated = batch
-    return images_on(device, pixels, config), *targets_of(config)(config, device, *annotated)
+def batch_on(device: torch.device, batch: NamedTuple, config: Config) -> tuple[Tensor, NamedTuple]:
+    """Return a batch's images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, on the device."""
+    return images_on(device, batch.image, config), render_batch(batch, config, device)
 
 
 def images_on(device: torch.device, pixels: Tensor, config: Config) -> Tensor:
@@ -31,13 +29,12 @@ class TrainingStep(nn.Module):
     def __init__(self, network: nn.Module, loss: nn.Module, precision: str):
         super().__init__()
         self.network, self.loss = network, loss
-        self.dtype = torch.float64 if precision == "float64" else torch.float32  # of weights, images and targets
+        self.dtype = torch.float64 if precision == "float64" else torch.float32  # of weights and images
         self.autocast = getattr(torch, precision) if precision in ("bfloat16", "float16") else None
 
-    def forward(self, images: Tensor, *targets: Tensor) -> Tensor:
-        """(1, ...) the loss's parts, times the number of images: what DataParallel gathers then sums to the whole batch's."""
-        targets = tuple(target.to(self.dtype) if target.is_floating_point() else target for target in targets)
-        return self.loss.parts(self.outputs(images), *targets)[None] * len(images)
+    def forward(self, images: Tensor, targets: NamedTuple) -> Tensor:
+        """Return (1, ...) the loss's terms times the number of images: what DataParallel gathers sums to the whole batch's."""
+        return self.loss.terms(self.outputs(images), **targets._asdict())[None] * len(images)
 
     def outputs(self, images: Tensor) -> Any:
         """The network's answer in the configured precision."""

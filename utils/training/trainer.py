@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -113,15 +114,15 @@ def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
     return _mean_loss(run, epoch)
 
 
-def add_gradients(run: Run, batches: list[list[Tensor]]) -> tuple[Tensor, Acceptance]:
+def add_gradients(run: Run, batches: list[NamedTuple]) -> tuple[Tensor, Acceptance]:
     """Forward and backward of one step's batches, the mean of their losses. Returns the loss's parts, and whether the step is good."""
     settings, device = run.config.train, run.world.device
     losses, total = [], torch.zeros((), device=device)
     for n, batch in enumerate(batches, start=1):
-        images, *targets = batch_on(device, batch, run.config)
+        images, targets = batch_on(device, batch, run.config)
         last = n == len(batches)
         with run.world.grad_sync(run.step, now=last):
-            parts = run.step(images, *targets).sum(0) / len(images)
+            parts = run.step(images, targets).sum(0) / len(images)
             loss = parts.sum()
             losses.append(loss.detach())
             total = total + parts.detach()
@@ -131,7 +132,7 @@ def add_gradients(run: Run, batches: list[list[Tensor]]) -> tuple[Tensor, Accept
     return total / len(batches), acceptance
 
 
-def _steps(loader: DataLoader, accumulate: int) -> Iterator[list[list[Tensor]]]:
+def _steps(loader: DataLoader, accumulate: int) -> Iterator[list[NamedTuple]]:
     """The batches of each optimizer step."""
     batches = []
     for batch in loader:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data.people_file import PeopleFile
 from utils.evaluation.validation_ap import predict_images, validation_metrics
@@ -17,7 +18,7 @@ from utils.visualize.people import draw_people
 
 
 @torch.no_grad()
-def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, average: nn.Module | None = None) -> float:
+def validate(run: Run, loader: Iterable[NamedTuple], epoch: int, average: nn.Module | None = None) -> float:
     """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard.
 
     The same to the last bit, however the batches are shared out; on a GPU with `train.deterministic`.
@@ -32,8 +33,8 @@ def validate(run: Run, loader: Iterable[list[Tensor]], epoch: int, average: nn.M
     sums = [torch.zeros(0, 2, device=world.device, dtype=torch.float64)]  # of each batch: sum over samples, their number
     for i, batch in enumerate(loader):
         run.interrupts.check()
-        images, *targets = batch_on(world.device, batch, run.config)
-        total = step(images, *targets).sum().double()
+        images, targets = batch_on(world.device, batch, run.config)
+        total = step(images, targets).sum().double()
         sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
         count = run.config.train.val_images
         if i == 0 and run.curves is not None and count and average is None:

@@ -77,7 +77,7 @@ def test_the_validation_loss_is_the_mean_over_plain_samples(train, tiny, hdf5, s
     plain = SimplePoseDataset(PeopleFile(hdf5, config.skeleton), config)
     with torch.no_grad():
         batches = (batch_on(CPU, collate([plain.get(n, None)]), config) for n in range(samples))
-        expected = sum(loss(network(images), *targets).item() for images, *targets in batches) / samples
+        expected = sum(loss(network(images), *targets).item() for images, targets in batches) / samples
     assert read_checkpoint(folder / "last.pth")["best"] == pytest.approx(expected, rel=1e-4)
 
 

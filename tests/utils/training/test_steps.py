@@ -82,7 +82,7 @@ def test_batches_whose_gradients_are_added_up_are_as_good_as_one(new_run):
     """With batch norms that keep their statistics, since each batch has its own otherwise."""
     whole, parts = new_run(*PLAIN, "train.learning_rate=1e-6"), new_run(*PLAIN, "train.learning_rate=1e-6", "train.accumulate=3")
     batch = random_batch(whole, size=6)
-    for run, batches in ((whole, [batch]), (parts, [[tensor[n : n + 2] for tensor in batch] for n in (0, 2, 4)])):
+    for run, batches in ((whole, [batch]), (parts, [batch._make(tensor[n : n + 2] for tensor in batch) for n in (0, 2, 4)])):
         for module in run.network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
@@ -169,7 +169,7 @@ def test_validation_changes_nothing_and_uses_the_stored_statistics(new_run):
     assert same(copied(run), before)
     run.network.eval()
     with torch.no_grad():
-        images, *targets = batch_on(CPU, batch, run.config)
+        images, targets = batch_on(CPU, batch, run.config)
         assert loss == pytest.approx(run.step.loss(run.network(images), *targets).item(), rel=1e-5)
 
 
@@ -177,7 +177,7 @@ def test_every_validation_sample_counts_the_same(new_run):
     """However they are shared out to batches."""
     run = new_run()
     whole = random_batch(run, size=5)
-    parts = [[tensor[some] for tensor in whole] for some in (slice(0, 4), slice(4, 5))]
+    parts = [whole._make(tensor[some] for tensor in whole) for some in (slice(0, 4), slice(4, 5))]
     assert validate(run, parts, 0) == pytest.approx(validate(run, [whole], 0), rel=1e-5)
 
 

@@ -10,8 +10,9 @@ from places import ROOT
 
 from config import load_config
 from config.systems.dekr import DekrConfig
-from data.targets.dekr import Targets, render_targets
+from data.targets.dekr import render_targets
 
+Targets = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 COCO, CROWDPOSE = (load_config(ROOT / "config" / f"dekr_w32_{name}.yaml") for name in ("coco", "crowdpose"))
 SIZE = (23, 31)  # height, width
 
