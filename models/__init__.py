@@ -16,7 +16,7 @@ from models.names import TensorNames
 def build_model(config: Config) -> nn.Module:
     """The network of `config.system`, with freshly drawn weights.
 
-    Called with images (N, 3, H, W), float32 BGR in [0, 1], it gives what the loss compares; its method `answer` gives of that what people
+    Called with images (N, 3, H, W), float32 BGR in [0, 1], it gives what the loss compares; its method `predict` gives of that what people
     are found from, a tensor or a tuple of them, and computes no more than that.
     """
     return SYSTEMS[config.system].load("model")(config)

@@ -47,7 +47,7 @@ class DEKR(nn.Module):
         features = finest(self.trunk.forward_features(self.normalize(images)))
         return self.heat_out(self.heat_block(self.heat_in(features))), self.offset_out(self.offset_blocks(self.offset_in(features)))
 
-    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What people are found from: all of it."""
         return self(images)
 

@@ -174,7 +174,7 @@ class IMHN(nn.Module):
         """
         return self._predictions(images, None)
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         """The last stage's predictions at the finest scale (N, outputs, H / 4, W / 4), without what only the coarse scales' need."""
         return self._predictions(images, 1)[-1][0]
 

@@ -42,7 +42,7 @@ class SimpleBaselines(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         """What people are found from: all of it."""
         return self(images)
 

@@ -86,7 +86,7 @@ class SceneNetwork(nn.Module):
         heatmaps, offsets = zip(*(self._maps(image.double().numpy() * 255) for image in images))
         return torch.stack(heatmaps), torch.stack(offsets)
 
-    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self(images)
 
     def _maps(self, image: np.ndarray) -> tuple[Tensor, Tensor]:

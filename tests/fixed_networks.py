@@ -47,7 +47,7 @@ class FixedNetwork(nn.Module):
         wrong = [torch.full((len(images), len(FLIP), 1, 1), torch.nan)]  # coarser scales and earlier stages are not asked
         return [wrong, [torch.einsum("nihw,ci->nchw", halves, self.weights), *wrong]]
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         return self(images)[-1][0]
 
 
@@ -70,5 +70,5 @@ class MeanNetwork(nn.Module):
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         return [[F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)]]
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         return self(images)[-1][0]

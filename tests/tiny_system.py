@@ -115,7 +115,7 @@ class TinyNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.trunk(images))
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         return self(images)
 
 
@@ -169,7 +169,7 @@ class TinyDecoder(Decoder):
     @torch.inference_mode()
     def forward(self, inputs: list[Crops]) -> list[Crops]:
         device = next(self.network.parameters()).device
-        return [replace(crops, maps=self.network.answer(crops.maps.to(device))) for crops in inputs]
+        return [replace(crops, maps=self.network.predict(crops.maps.to(device))) for crops in inputs]
 
     def decode(self, outputs: list[Crops]) -> list[People]:
         return [self._people(crops) for crops in outputs]

@@ -58,14 +58,14 @@ class Difference(NamedTuple):
 
 
 class Answer(nn.Module):
-    """A network whose call is its `answer`, always as a tuple."""
+    """A network whose call is its `predict`, always as a tuple."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Answers:
-        answers = self.network.answer(images)
+        answers = self.network.predict(images)
         return answers if isinstance(answers, tuple) else (answers,)
 
 

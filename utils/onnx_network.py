@@ -46,7 +46,7 @@ def onnx_config(path: str | Path) -> dict[str, Any]:
 
 
 class OnnxNetwork(nn.Module):
-    """Stands where a pose system has its network: `answer` gives the same, computed by ONNX Runtime. There are no layers in it.
+    """Stands where a pose system has its network: `predict` gives the same, computed by ONNX Runtime. There are no layers in it.
 
     device: a GPU is used where ONNX Runtime can. Raises UserError where the file is damaged, not ours, or not of this configuration.
     """
@@ -62,8 +62,8 @@ class OnnxNetwork(nn.Module):
         self.place = nn.Parameter(torch.empty(0, device=self.device), requires_grad=False)
         self._check(config, path)
 
-    def answer(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """images (N, 3, H, W) BGR in [0, 1], as the exported network's `answer` takes them."""
+    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """images (N, 3, H, W) BGR in [0, 1], as the exported network's `predict` takes them."""
         found = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
         answers = tuple(torch.from_numpy(maps).to(images.device) for maps in found)
         return answers[0] if len(answers) == 1 else answers

@@ -217,4 +217,4 @@ def test_a_block_knows_each_keypoint_alone():
 @torch.inference_mode()
 def test_the_answer_is_all_that_the_network_says():
     network, image = lively(), torch.rand(1, 3, 64, 64)
-    assert all(torch.equal(answered, said) for answered, said in zip(network.answer(image), network(image), strict=True))
+    assert all(torch.equal(answered, said) for answered, said in zip(network.predict(image), network(image), strict=True))

@@ -28,7 +28,7 @@ def norms(network: nn.Module) -> int:
 
 def answer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     with torch.inference_mode():
-        found = network.answer(images)
+        found = network.predict(images)
     return found if isinstance(found, tuple) else (found,)
 
 
@@ -68,7 +68,7 @@ class NormsFirst(nn.Module):
         self.bn1, self.conv1, self.conv2 = nn.BatchNorm2d(3), nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
         self.other = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.BatchNorm2d(3))
 
-    def answer(self, x: torch.Tensor) -> torch.Tensor:
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
         return self.other(self.conv2(self.conv1(self.bn1(x))))
 
 

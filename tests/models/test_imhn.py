@@ -40,7 +40,7 @@ def test_the_answer_is_what_the_last_stage_says_at_the_finest_scale_and_nothing_
     run = set()
     for module, name in names.items():
         module.register_forward_hook(lambda *_, name=name: run.add(name))
-    assert torch.equal(model.answer(image), expected)
+    assert torch.equal(model.predict(image), expected)
     coarse = {name for name in names.values() if re.search(r"(features|predictions)\.[12]\b", name)}
     assert len(coarse) == 3 * 2 * (6 + 1) + 2 * 2 * (2 + 2)
     assert run == set(names.values()) - coarse

@@ -168,4 +168,4 @@ def test_new_layers_begin_small():
 @torch.inference_mode()
 def test_the_answer_is_all_that_the_network_says():
     model, image = lively(small()), torch.rand(1, 3, 64, 64)
-    assert torch.equal(model.answer(image), model(image))
+    assert torch.equal(model.predict(image), model(image))

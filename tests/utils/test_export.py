@@ -82,7 +82,7 @@ def lively(registered, tmp_path_factory):
 def wanted(checkpoint: Path, images: Tensor) -> tuple[Tensor, ...]:
     """PyTorch's answer."""
     with torch.no_grad():
-        answers = load_network(config_for(checkpoint), checkpoint, "cpu").answer(images)
+        answers = load_network(config_for(checkpoint), checkpoint, "cpu").predict(images)
     return answers if isinstance(answers, tuple) else (answers,)
 
 
@@ -135,7 +135,7 @@ def test_a_file_says_nothing_of_the_machine_that_wrote_it(lively):
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
 def test_what_computes_something_else_is_not_written(fails, lively, tmp_path, monkeypatch, name):
     drawn = iter(range(100))
-    monkeypatch.setattr(TinyNetwork, "answer", lambda self, images: self(images) + 0.01 * next(drawn))
+    monkeypatch.setattr(TinyNetwork, "predict", lambda self, images: self(images) + 0.01 * next(drawn))
     said = fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / name)
     assert "nothing was written: what was exported differs from PyTorch" in said
     assert "in heatmaps of up to" in said

@@ -86,9 +86,9 @@ def test_a_stream_gives_what_calls_give_in_their_order(estimator, images, monkey
 
 
 def test_overlays_come_from_the_pass_that_people_come_from(estimator, images, monkeypatch):
-    pictures, passes, plain = pictures_of(images), [], estimator.network.answer
+    pictures, passes, plain = pictures_of(images), [], estimator.network.predict
     expected = list(estimator.stream(pictures, 3))
-    monkeypatch.setattr(estimator.network, "answer", lambda batch: passes.append(len(batch)) or plain(batch))
+    monkeypatch.setattr(estimator.network, "predict", lambda batch: passes.append(len(batch)) or plain(batch))
     found = list(estimator.stream_with_overlays(pictures, 3))
     assert sum(passes) == 2 * len(pictures), "each image and its mirror image once"
     assert_same([people for people, _ in found], expected)

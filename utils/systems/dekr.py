@@ -266,7 +266,7 @@ def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Siz
         batch = as_images(pixels, device)
         height, width = (-(-side // STRIDE) for side in input_size(image_size, scale, config))
         with in_precision(settings.precision, device):
-            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.answer(batch)
+            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.predict(batch)
         answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
     return answers
 
@@ -275,7 +275,7 @@ def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> 
     """Heatmap and offset, averaged with the mirror images': as published these are moved to the left by FLIP_SHIFT columns."""
     mirrored = images.flip(3)
     mirrored[..., :-FLIP_SHIFT] = mirrored[..., FLIP_SHIFT:].clone()
-    return with_mirror_averaged(*network.answer(torch.cat([images, mirrored])), config)
+    return with_mirror_averaged(*network.predict(torch.cat([images, mirrored])), config)
 
 
 def with_mirror_averaged(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:

@@ -139,7 +139,7 @@ def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesC
     settings, device = config.inference, next(network.parameters()).device
     batch = as_images(crops, device)
     with in_precision(settings.precision, device):
-        maps = network.answer(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
+        maps = network.predict(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
     return with_mirror_averaged(maps, config) if settings.flip else maps
 
 

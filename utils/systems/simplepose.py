@@ -168,7 +168,7 @@ def _maps_of(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Ten
     if settings.flip:
         batch = torch.cat([batch, batch.flip(3)])
     with in_precision(settings.precision, batch.device):
-        maps = network.answer(batch)
+        maps = network.predict(batch)
     maps = maps.float()
     if settings.flip:
         straight, mirrored = maps.chunk(2)

@@ -44,7 +44,7 @@ class TrainingStep(nn.Module):
     def predict(self, images: Tensor) -> tuple[Tensor, ...]:
         """What the network answers in inference, in the configured precision."""
         with self._precision(images.device):
-            outputs = self.network.answer(images.to(self.dtype))
+            outputs = self.network.predict(images.to(self.dtype))
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _precision(self, device: torch.device) -> torch.autocast:

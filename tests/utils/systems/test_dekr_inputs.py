@@ -58,7 +58,7 @@ class HalvesNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self.heat(images), self.offset(images)
 
-    def answer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return self(images)
 
 

@@ -26,14 +26,14 @@ class SeesLight(nn.Module):
         super().__init__()
         self.system, self.dummy = system, nn.Parameter(torch.zeros(1))
 
-    def answer(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         light = F.avg_pool2d(images[:, :1], 4)
         if self.system == "dekr":
             return light.expand(-1, 18, -1, -1), light.new_zeros(len(light), 34, *light.shape[2:])
         return light.expand(-1, 50 if self.system == "simplepose" else 17, -1, -1)
 
     def forward(self, images: Tensor) -> object:
-        answer = self.answer(images)
+        answer = self.predict(images)
         return [[answer]] if self.system == "simplepose" else answer
 
 

@@ -60,7 +60,7 @@ class KnowingNetwork(nn.Module):
         self.mixed.append(torch.is_autocast_enabled("cpu"))
         return torch.stack([self._maps(image) for image in images.double().numpy()])
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         return self(images)
 
     def _maps(self, image: np.ndarray) -> Tensor:

@@ -292,7 +292,7 @@ class SceneNetwork(nn.Module):
     def forward(self, images: Tensor) -> list[list[Tensor]]:
         return [[torch.stack([self._maps(image) for image in images])]]
 
-    def answer(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
         return self(images)[-1][0]
 
     def _maps(self, image: Tensor) -> Tensor:
