@@ -43,10 +43,10 @@ quickstart-train: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
 		--input $(DRAWN)/val/images --limit 12 --sheet $(RUN)/people.png $(if $(DETECTOR),--detector $(DETECTOR))
 
 $(DRAWN)/train/annotations.json: | setup
-	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1 --plain
+	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1
 
 $(DRAWN)/val/annotations.json: | setup
-	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2 --plain
+	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
 # Built anew when the format of the file changes.
 $(DRAWN)/%.h5: $(DRAWN)/%/annotations.json data/people_file.py

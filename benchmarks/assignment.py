@@ -29,7 +29,7 @@ import torch
 from config import Config, load_config
 from config.errors import run_script
 from config.skeleton import UNLABELLED, VISIBLE
-from data.drawn.figure import random_figure
+from data.synthetic import random_body
 from data.targets import render_targets
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
@@ -44,12 +44,11 @@ def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
     """(P, K, 3) joints of figures at random places, input pixels; the more there are, the smaller they are."""
     joints = np.zeros((count, len(config.skeleton.dataset), 3))
     for person in joints:
-        figure = random_figure(rng, np.full(3, 128.0))
-        left, top, right, bottom = figure.extent()
-        stature = rng.uniform(0.5, 0.9) * HEIGHT / (bottom - top) / max(1.0, math.sqrt(count / 4))
-        corner = rng.uniform(0, 1, 2) * [max(WIDTH - stature * (right - left), 0), max(HEIGHT - stature * (bottom - top), 0)]
-        person[:, :2] = (figure.keypoints - (left, top)) * stature + corner
-        person[:, 2] = np.where([bool(shown) for shown in figure.labels], VISIBLE, UNLABELLED)
+        body = random_body(rng)[:, :2]
+        corner, extent = body.min(0), np.ptp(body, 0)
+        stature = rng.uniform(0.5, 0.9) * HEIGHT / extent[1] / max(1.0, math.sqrt(count / 4))
+        person[:, :2] = (body[: len(person)] - corner) * stature + rng.uniform(0, 1, 2) * ([WIDTH, HEIGHT] - stature * extent).clip(0)
+        person[:, 2] = VISIBLE
     return config.skeleton.from_dataset(joints)
 
 

@@ -6,9 +6,8 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +45,6 @@ def output_folder(path: str | Path, probe: bool = True) -> Path:
     except OSError as error:
         raise UserError(f"output folder {path}: cannot be written ({error.strerror}); choose another") from error
     return path
-
-
-def check_apart(output: Path, sources: Iterable[Path]) -> None:
-    """Raise UserError where a data set below `output` would replace one of these files and folders, or its pictures mix with theirs."""
-    for part, source in product((output / "annotations.json", output / "images"), sources):
-        written, read = part.resolve(), source.resolve()
-        if written.is_relative_to(read) or read.is_relative_to(written):
-            raise UserError(f"output folder {output}: its {part.name} would replace {source} or mix with it; choose another --output")
 
 
 @contextmanager

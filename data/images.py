@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from config import UserError
-from config.files import existing_file, existing_folder, written_whole
+from config.files import existing_file, written_whole
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -54,19 +54,6 @@ def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = r
         while running:
             yield running.pop(0).result()
             running += [pool.submit(read, path) for path in islice(waiting, 1)]
-
-
-@lru_cache(maxsize=1)  # each process lists a folder once; `picture_files.cache_clear()` where it may have changed
-def picture_files(folder: Path, option: str) -> tuple[Path, ...]:
-    """The pictures in a folder, which the option named, and in those below it, in order. Raises UserError where there are none.
-
-    Not hidden ones: what a Mac adds to archives, or what is being written.
-    """
-    paths = (path for path in existing_folder(folder, option).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    pictures = tuple(sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)))
-    if not pictures:
-        raise UserError(f"{option} {folder}: no pictures in this folder or below it")
-    return pictures
 
 
 def check_image(data: bytes, name: str | Path) -> tuple[int, int]:

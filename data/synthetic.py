@@ -1,14 +1,11 @@
 #!/usr/bin/env python
-"""Draw pictures of people with COCO annotations: a data set for trying everything out without COCO's 20 GB.
+"""Render synthetic images of people with COCO annotations: a small data set without a download.
 
-    python data/synthetic.py --output DIR --count N --seed S [--backgrounds PHOTOGRAPHS | --plain]
+    python data/synthetic.py --output DIR --count N --seed S
     python data/synthetic.py --output DIR --video FRAMES --people P --seed S
 
-writes DIR/images/000000000001.jpg ... and DIR/annotations.json. Picture i depends on the seed, on the photographs and on i alone. With
---backgrounds PHOTOGRAPHS the people stand in parts of the photographs in that folder, in which nobody should be; with --plain they are few,
-mostly whole, and turned to the viewer on a plain ground, so that a small network learns them in minutes. With --video they are
-the frames 000000.jpg ... of people who walk to and fro and cross each other, also as DIR/video.avi, and a person's annotations have one
-track_id.
+writes DIR/images/000000000001.jpg ... and DIR/annotations.json. A person is a set of capsules, painted by depth. Image i depends on
+the seed, the size and i alone. With --video, people walk to and fro: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
 """
 
 from __future__ import annotations
@@ -21,157 +18,313 @@ if __name__ == "__main__":
 
 import argparse
 import itertools
-import os
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
 from config.errors import UserError, at_least, run_script
-from config.files import check_apart, output_folder, write_json, written_whole
+from config.files import output_folder, write_json, written_whole
 from config.progress import track
-from data.drawn.figure import KEYPOINTS
-from data.drawn.place import background
-from data.drawn.scene import draw_picture, draw_plain_picture
-from data.drawn.walkers import draw_frame, random_walkers
-from data.images import picture_files
-from data.processes import in_processes
 
+KEYPOINTS = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
+    "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
+)  # fmt: skip
 # COCO's own list: pairs of keypoint numbers, counted from 1.
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2],
             [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]  # fmt: skip
-LEAST_SIDE = 64
-FRAME_RATE, FRAME_QUALITY, FRAME_NAME = 25, 92, "{:06d}.jpg"  # of videos: frames a second, JPEG
+MIN_SIDE = 64
+QUALITY, FRAME_RATE = 92, 25  # JPEG; frames per second of a video
+Rendered = tuple[str, np.ndarray, list[dict]]  # file name, image, annotations
+
+# The body. Lengths are fractions of the stature; x points to the person's left, y down, z forward; the pelvis is the origin.
+
+POINTS = (*KEYPOINTS, "pelvis", "neck", "head", "hair", "chest", "belly", "left_hand", "right_hand", "left_toe", "right_toe")
+HEAD = POINTS.index("head")
+HEAD_RADIUS = 0.085
+FACE = np.array([[0, 0.2, 1], [0.42, -0.15, 0.85], [-0.42, -0.15, 0.85], [1, 0, -0.1], [-1, 0, -0.1]])  # KEYPOINTS[:5] in head radii
+FACE_LIMIT = np.array([0, 0, 0, -0.5, -0.5])  # a keypoint of the face that is further back than this is not labeled, in head radii
+CLOTHES = (0, 25, 50), (179, 230, 240)
+# Hue, saturation and value as OpenCV's, least and most; the last three are copies: of shirt or skin, trousers or skin, dark skin
+COLORS = {
+    "skin": ((5, 70, 90), (13, 150, 240)), "hair": ((0, 25, 12), (20, 180, 125)), "eye": ((0, 0, 10), (179, 40, 40)), "shirt": CLOTHES,
+    "trim": CLOTHES, "trousers": CLOTHES, "shoe": CLOTHES, "sleeve": CLOTHES, "leg": CLOTHES, "nose": CLOTHES,
+}  # fmt: skip
+# Capsules: from, to, radius, color. Those of one row are painted together, at the mean depth of their ends.
+PARTS = (
+    [("left_shoulder", "left_hip", 0.055, "shirt"), ("right_shoulder", "right_hip", 0.055, "shirt"), ("neck", "pelvis", 0.065, "shirt"),
+     ("left_hip", "right_hip", 0.055, "trousers")],
+    [("chest", "belly", 0.022, "trim")],
+    [("neck", "head", 0.035, "skin")],
+    [("hair", "hair", 0.094, "hair")],
+    [("head", "head", HEAD_RADIUS, "skin")],
+    *([(f"{side}_eye", f"{side}_eye", 0.018, "eye")] for side in ("left", "right")),
+    *([(f"{side}_ear", f"{side}_ear", 0.022, "skin")] for side in ("left", "right")),
+    [("nose", "nose", 0.02, "nose")],
+    *([(f"{side}_shoulder", f"{side}_elbow", 0.038, "shirt")] for side in ("left", "right")),
+    *([(f"{side}_elbow", f"{side}_wrist", 0.03, "sleeve"), (f"{side}_wrist", f"{side}_hand", 0.03, "skin")] for side in ("left", "right")),
+    *([(f"{side}_hip", f"{side}_knee", 0.052, "trousers")] for side in ("left", "right")),
+    *([(f"{side}_knee", f"{side}_ankle", 0.04, "leg"), (f"{side}_ankle", f"{side}_toe", 0.034, "shoe")] for side in ("left", "right")),
+)  # fmt: skip
+PART = np.repeat(np.arange(len(PARTS)), [len(part) for part in PARTS])  # (C,): of each capsule
+ENDS = np.array([[POINTS.index(name) for name in capsule[:2]] for part in PARTS for capsule in part])  # (C, 2)
+RADII, COLOR = (np.array(values) for values in zip(*((r, list(COLORS).index(color)) for part in PARTS for *_, r, color in part)))  # (C,)
+LAYERS = ((1, 0.008, 0.45), (1, 0, 1), (0.5, 0, 1.12))  # a dark rim, the capsule, a light middle: times and plus the radius, brightness
+# Degrees, least and most, of: upper arm forward and outward, forearm in addition, thigh forward and outward, shin in addition
+POSES = (
+    ([-25, 4, 0, -25, -12, 2, -20], [25, 35, 70, 25, 18, 14, 0]),  # standing
+    ([-50, 5, 0, -30, -35, 2, -90], [90, 150, 60, 60, 70, 40, 0]),  # moving
+    ([-15, 5, 0, -30, 60, 2, -100], [50, 35, 80, 20, 95, 25, -60]),  # sitting
+)
 
 
-def _draw_one(
-    index: int, seed: int, size: tuple[int, int], folder: Path, backgrounds: Path | None = None, plain: bool = False
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write picture `index` (from 1); give back its image entry and its annotations, without their ids."""
-    rng = np.random.default_rng([seed, index])
-    image, annotations = draw_plain_picture(rng, *size) if plain else draw_picture(rng, *size, _photographs(backgrounds))
-    return _written(folder, f"{index:012d}.jpg", index, image, int(rng.integers(45, 96)), annotations)
+@dataclass(frozen=True)
+class Person:
+    """points (P, 3) as POINTS: x, y in image pixels and depth towards the viewer; stature in pixels; colors (10, 3) BGR as COLORS."""
+
+    points: np.ndarray
+    stature: float
+    colors: np.ndarray
 
 
-def _photographs(backgrounds: Path | None) -> tuple[Path, ...]:
-    """Of a folder, or none. Raises UserError where that is none, or without pictures."""
-    return picture_files(backgrounds, "--backgrounds") if backgrounds is not None else ()
+def random_body(rng: np.random.Generator) -> np.ndarray:
+    """Sample `body_points`: mostly facing the viewer, sometimes from the side or from behind."""
+    low, high = np.radians(POSES[rng.choice(len(POSES), p=[0.55, 0.33, 0.12])])
+    yaw = rng.choice([rng.normal(0, 25), rng.uniform(-180, 180), rng.normal(180, 20)], p=[0.7, 0.15, 0.15])
+    angles = np.radians([rng.uniform(-5, 20), rng.normal(0, 5), yaw, rng.normal(0, 20)])
+    return body_points(rng.uniform(low, high, (2, len(low))), *angles)
 
 
-def _draw_walkers(frame: int, seed: int, people: int, size: tuple[int, int], folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write a frame (from 0) of a video; give back its image entry and its annotations, without their ids."""
-    rng = np.random.default_rng(seed)
-    place, light = background(rng, *size), rng.uniform(-1, 1)
-    image, annotations = draw_frame(place, random_walkers(rng, people, place), frame, light)
-    return _written(folder, FRAME_NAME.format(frame), frame + 1, image, FRAME_QUALITY, annotations)
+def _limb(start: np.ndarray, forward: np.ndarray, outward: np.ndarray, length: float) -> np.ndarray:
+    """Return the ends (2, 3) of a left and a right limb; with angles of 0 they hang down."""
+    direction = [np.sin(outward) * [1, -1], np.cos(outward) * np.cos(forward), np.cos(outward) * np.sin(forward)]
+    return start + length * np.stack(direction, 1)
 
 
-def _written(
-    folder: Path, name: str, number: int, image: np.ndarray, quality: int, annotations: list[dict[str, Any]]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    with written_whole(folder / name) as path:
-        path.write_bytes(encoded.tobytes())
-    entry = {"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1], "license": 1}
-    return entry, [{"image_id": number, **annotation} for annotation in annotations]
+def body_points(limbs: np.ndarray, lean: float, tilt: float, yaw: float, head_yaw: float) -> np.ndarray:
+    """Return POINTS (P, 3) in statures, the pelvis at the origin: x to the right of the image, y down, z towards the viewer.
 
-
-def write_synthetic(
-    output: Path,
-    count: int,
-    seed: int,
-    size: tuple[int, int] = (256, 320),
-    workers: int = 1,
-    backgrounds: Path | None = None,
-    plain: bool = False,
-) -> Path:
-    """Write `count` pictures of `size` (height, width) and their annotations below `output`; the path of the annotation file.
-
-    backgrounds: a folder of photographs without people, to draw people into. Those that are damaged are named and left out.
-    plain: easy pictures. Raises UserError where no photograph can be read, or where both are asked for.
-    The annotation file comes last and whole: where it is, every picture it names is there.
+    Angles in radians: limbs (2, 7) of the left and the right side, as in POSES; lean forward; tilt in the image plane; yaw 0 faces the
+    viewer; head_yaw is relative to the body.
     """
-    at_least(1, count=count, workers=workers)
-    _check(seed, size)
-    if plain and backgrounds is not None:
-        raise UserError("--plain: on a plain ground, not in photographs; leave --backgrounds out")
-    picture_files.cache_clear()
-    if backgrounds is not None:
-        check_apart(output, [backgrounds])
-    _photographs(backgrounds)  # what is wrong with them is told before anything is written
-    folder = _image_folder(output)
-    jobs = ((index, seed, size, folder, backgrounds, plain) for index in range(1, count + 1))
-    return _write_annotations(output, *_draw_all(_draw_one, jobs, count, workers), f"drawn people, seed {seed}")
+    arm, out, forearm, forearm_out, thigh, thigh_out, shin = limbs.T
+    up, front = np.array([0, -np.cos(lean), np.sin(lean)]), np.array([0, np.sin(lean), np.cos(lean)])
+    sides = np.array([[1, 0, 0], [-1, 0, 0]])
+    shoulders, hips = 0.3 * up + 0.12 * sides, 0.065 * sides
+    elbows = _limb(shoulders, arm, out, 0.17)
+    wrists = _limb(elbows, arm + forearm, out + forearm_out, 0.15)
+    knees = _limb(hips, thigh, thigh_out, 0.25)
+    ankles = _limb(knees, thigh + shin, thigh_out, 0.24)
+    head, turn = 0.45 * up + 0.02 * front, cv2.Rodrigues(np.array([0, head_yaw, 0]))[0]
+    points = [
+        head + HEAD_RADIUS * FACE @ turn.T, shoulders, elbows, wrists, hips, knees, ankles,
+        [0 * up, 0.31 * up, head, head + turn @ [0, -0.02, -0.025], 0.28 * up + 0.06 * front, 0.08 * up + 0.06 * front],
+        wrists + 0.25 * (wrists - elbows), ankles + [0, 0.02, 0.07],
+    ]  # fmt: skip
+    return np.concatenate(points) @ (cv2.Rodrigues(np.array([0, 0, tilt]))[0] @ cv2.Rodrigues(np.array([0, yaw, 0]))[0]).T
 
 
-def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320), workers: int = 1) -> Path:
-    """Write a video of `people` who walk, its frames and their annotations below `output`; the path of the annotation file.
+def random_colors(rng: np.random.Generator, hue: float | None = None) -> np.ndarray:
+    """Sample a person's COLORS (10, 3) BGR; hue: of the shirt, from 0 to 180."""
+    hsv = rng.uniform(*np.array(list(COLORS.values())).swapaxes(0, 1))
+    hsv[3] = hsv[3] if hue is None else (hue % 180, 200, 200)
+    skin, hair, eye, shirt, trim, trousers, shoe, *_ = cv2.cvtColor(hsv[None].astype(np.uint8), cv2.COLOR_HSV2BGR)[0].astype(float)
+    trim = trim if np.abs(trim - shirt).sum() > 150 else 255 - shirt
+    sleeve, leg = shirt if rng.random() < 0.5 else skin, trousers if rng.random() < 0.7 else skin
+    return np.stack([skin, hair, eye, shirt, trim, trousers, shoe, sleeve, leg, 0.6 * skin])
 
-    The annotation file comes last and whole, and an earlier video's frames are gone before the first is drawn. Raises UserError where
-    OpenCV cannot write videos.
+
+def _placed(body: np.ndarray, colors: np.ndarray, stature: float, x: float, feet: float) -> Person:
+    """Put a body into an image: the pelvis at x, the lowest point at y = feet, both in pixels."""
+    return Person(stature * body + [x, feet - stature * body[:, 1].max(), 0], stature, colors)
+
+
+def paint_person(image: np.ndarray, ids: np.ndarray, person: Person, number: int) -> None:
+    """Paint a person over an image (H, W, 3) uint8, and its number over ids (H, W)."""
+    ends = (16 * person.points[ENDS, :2]).round().astype(int).tolist()
+    depth = np.bincount(PART, person.points[ENDS, 2].mean(1)) / np.bincount(PART)
+    times, plus, light = (np.array(values)[:, None] for values in zip(*LAYERS))
+    widths = (2 * person.stature * (times * RADII + plus)).round().astype(int).clip(1).tolist()
+    colors = (light[..., None] * person.colors[COLOR]).clip(0, 255).tolist()
+    for part in np.argsort(depth, kind="stable"):
+        for layer, c in itertools.product(range(len(LAYERS)), np.flatnonzero(part == PART)):
+            cv2.line(image, *ends[c], colors[layer][c], widths[layer][c], cv2.LINE_AA, shift=4)
+            if layer == 0:
+                cv2.line(ids, *ends[c], number, widths[layer][c], shift=4)
+
+
+def random_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Sample an empty place (H, W, 3) uint8 BGR: a gradient with spots of color, bars and noise, each weak or strong."""
+    rows, columns = rng.integers(2, 12, 2)
+    gradient = 60 * (np.linspace(-1, 1, rows)[:, None] * rng.normal() + np.linspace(-1, 1, columns) * rng.normal()) * rng.random()
+    spots = rng.uniform(40, 200, 3) + gradient[..., None] + rng.normal(0, rng.uniform(0, 25), (rows, columns, 3))
+    image = cv2.resize(spots.clip(0, 235).astype(np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(rng.integers(4)):
+        start, end = (rng.uniform(0, 1, (2, 2)) * [width, height]).astype(int).tolist()
+        cv2.line(image, start, end, rng.uniform(20, 235, 3).tolist(), int(rng.uniform(0.01, 0.06) * height) + 1, cv2.LINE_AA)
+    return with_noise(rng, image, int(rng.integers(1, 24)))
+
+
+def with_noise(rng: np.random.Generator, image: np.ndarray, strength: int) -> np.ndarray:
+    """Return an image (H, W, 3) uint8 with noise, the same in all colors, of at most `strength` levels."""
+    return cv2.add(image, cv2.merge([rng.integers(0, strength + 1, image.shape[:2], np.uint8)] * 3))
+
+
+def polygons(mask: np.ndarray, x: int, y: int) -> list[list[float]]:
+    """Return the outlines of a mask (H, W) uint8 whose corner is at x, y: [x1, y1, x2, y2, ...] in pixels, without holes."""
+    # at twice the size, so that the outline runs near the pixels' borders, not through their centers
+    doubled = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(2 * x, 2 * y))
+    outlines = [cv2.approxPolyDP(contour, 1.5, True)[:, 0] for contour in contours if cv2.contourArea(contour) > 12]
+    return [((outline + 0.5) / 2).ravel().tolist() for outline in outlines if len(outline) >= 3]
+
+
+def annotate(person: Person, mask: np.ndarray) -> dict | None:
+    """Return a person's COCO annotation without ids, or None if too little is visible; mask (H, W) uint8: where the person is visible.
+
+    A keypoint is 2 where the person is visible, 1 where another one is in front, 0 outside the image; in the face also 0 if turned away.
     """
-    at_least(1, video=frames, people=people, workers=workers)
-    _check(seed, size)
-    folder, video = _image_folder(output), output / "video.avi"
-    video.unlink(missing_ok=True)
-    for earlier in reversed(_frames(folder)):  # from the last on, so that those that an interrupt leaves are found again
-        earlier.unlink()
-    jobs = ((frame, seed, people, size, folder) for frame in range(frames))
-    drawn = _draw_all(_draw_walkers, jobs, frames, workers)
-    _write_frames(video, [folder / FRAME_NAME.format(frame) for frame in range(frames)], size)
-    return _write_annotations(output, *drawn, f"{people} drawn people who walk, seed {seed}")
+    x, y, w, h = cv2.boundingRect(mask)
+    outlines = polygons(mask[y : y + h, x : x + w], x, y) if w else []
+    if not outlines:
+        return None
+    keypoints, (height, width) = person.points[: len(KEYPOINTS)].round(1), mask.shape
+    inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= [width - 1, height - 1])).all(1)
+    depth = (person.points[: len(FACE), 2] - person.points[HEAD, 2]) / (HEAD_RADIUS * person.stature)
+    inside[: len(FACE)] &= depth >= FACE_LIMIT
+    columns, rows = np.where(inside[:, None], keypoints[:, :2], 0).round().astype(int).T
+    keypoints[:, 2] = np.where(mask[rows, columns], 2, 1)
+    keypoints[~inside] = 0
+    if (keypoints[:, 2] == 2).sum() < 0.25 * inside.sum():
+        keypoints[:] = 0  # an annotator would leave out the keypoints of a person who is mostly occluded
+    return {
+        "category_id": 1,
+        "iscrowd": 0,
+        "segmentation": outlines,
+        "area": float(np.count_nonzero(mask)),
+        "bbox": [x, y, w, h],
+        "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+        "keypoints": [int(v) if v.is_integer() else v for v in keypoints.ravel().tolist()],
+    }
 
 
-def _frames(folder: Path) -> list[Path]:
-    """Those of a video, as many as follow each other from the first on."""
-    return list(itertools.takewhile(Path.exists, (folder / FRAME_NAME.format(frame) for frame in itertools.count())))
+def render(image: np.ndarray, people: list[Person]) -> list[dict | None]:
+    """Paint people, from far to near, over an image (H, W, 3) uint8; return the `annotate` of each."""
+    ids = np.zeros(image.shape[:2], np.int32)
+    for number, person in enumerate(people, start=1):
+        paint_person(image, ids, person, number)
+    return [annotate(person, (ids == number).view(np.uint8)) for number, person in enumerate(people, start=1)]
 
 
-def _write_frames(video: Path, frames: list[Path], size: tuple[int, int]) -> None:
-    """Write a video of pictures of a size (height, width), whole or not at all."""
-    with written_whole(video) as path:
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
-        try:
-            if not writer.isOpened():
-                raise UserError(f"video {video}: OpenCV cannot write AVI of {size[1]} x {size[0]} pixels here")
-            for frame in frames:
-                writer.write(cv2.imread(str(frame)))
-        finally:
-            writer.release()
+def random_people(rng: np.random.Generator, height: int, width: int) -> list[Person]:
+    """Sample one to four people for an image, from far to near: whoever is nearer is larger and stands lower."""
+    count = 1 + rng.choice(4, p=[0.3, 0.35, 0.2, 0.15])
+    largest = min(height, width) * rng.uniform(0.5, 1.0)
+    statures = largest * np.sort(np.append(rng.uniform(0.5, 1, count - 1), 1))
+    feet = height * rng.uniform(0.88, 1.08) - rng.uniform(0.2, 0.8) * (largest - statures)
+    x = width * (rng.permutation(count) + rng.uniform(0.1, 0.9, count)) / count
+    return [_placed(random_body(rng), random_colors(rng), *place) for place in zip(statures, x, feet)]
 
 
-def _check(seed: int, size: tuple[int, int]) -> None:
+def render_image(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, list[dict]]:
+    """Sample an image (H, W, 3) uint8 BGR and its COCO annotations without ids."""
+    image = random_background(rng, height, width)
+    return image, list(filter(None, render(image, random_people(rng, height, width))))
+
+
+def walk(frame: int, colors: np.ndarray, stature: float, feet: float, reach: float, speed: float, start: float, step: float) -> Person:
+    """Return a person who walks to and fro in a frame: `reach` pixels from the middle of the path to its ends, `speed` pixels per frame.
+
+    In frame 0 the path is at `start` (0: in its middle and to the right, pi: to the left), the legs at `step`, both in radians.
+    """
+    # a triangle wave with round turns, in which the walker faces the viewer
+    angle, sharpness = start + np.pi / 2 * speed * frame / reach, 0.97
+    x = 0.3 * stature + reach * (1 + np.arcsin(sharpness * np.sin(angle)) / np.arcsin(sharpness))
+    pace = np.cos(angle) / np.sqrt(1 - np.square(sharpness * np.sin(angle)))  # -1 to 1: of full speed, to the right
+    phase = step + 2 * np.pi * speed * frame / (0.9 * stature) + np.array([0, np.pi])
+    swing = (0.18 + 0.32 * abs(pace)) * np.sin(phase)
+    flex = 0.12 + 1.6 * (0.18 + 0.32 * abs(pace)) * np.cos(phase).clip(0)
+    limbs = [-0.9 * swing, np.full(2, 0.14), np.full(2, 0.3), np.full(2, -0.1), swing, np.full(2, 0.05), -flex]
+    body = body_points(np.stack(limbs, 1), lean=0.05, tilt=0.0, yaw=np.radians(75) * pace, head_yaw=0.0)
+    return _placed(body, colors, stature, x, feet)
+
+
+def random_walkers(rng: np.random.Generator, count: int, height: int, width: int) -> list[Callable[[int], Person]]:
+    """Sample walkers, functions of the frame, from far to near. Every other one starts in the other direction; no two have like shirts."""
+    walkers, hue = [], 180 * rng.random()
+    for number, nearness in enumerate(np.linspace(0, 1, count)):
+        colors, step = random_colors(rng, hue + 180 * number / count), rng.uniform(0, 2 * np.pi)
+        stature, feet = min(height, 0.9 * width) * (0.62 + 0.14 * nearness) * rng.uniform(0.95, 1.05), height * (0.84 + 0.12 * nearness)
+        reach, speed = width / 2 - 0.3 * stature, stature * rng.uniform(0.02, 0.03)
+        start = np.pi * (number + (number // 2) / ((count + 1) // 2)) + rng.uniform(-0.2, 0.2)
+        walkers.append(partial(walk, colors=colors, stature=stature, feet=feet, reach=reach, speed=speed, start=start, step=step))
+    return walkers
+
+
+def render_frame(background: np.ndarray, walkers: list[Callable[[int], Person]], frame: int) -> tuple[np.ndarray, list[dict]]:
+    """Return a frame (H, W, 3) uint8 BGR of the walkers before a background, and its annotations; `track_id` is the walker's number."""
+    image = background.copy()
+    annotations = render(image, [walker(frame) for walker in walkers])
+    image = with_noise(np.random.default_rng(frame), image, 8)
+    return image, [{**annotation, "track_id": number} for number, annotation in enumerate(annotations, start=1) if annotation]
+
+
+def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
+    """Write `count` images of `size` (height, width) and their annotations below `output`; return the path of the annotation file."""
+    at_least(1, count=count)
     at_least(0, seed=seed)
-    at_least(LEAST_SIDE, size=min(size))
+    at_least(MIN_SIDE, size=min(size))
+    images = ((f"{number:012d}.jpg", *render_image(np.random.default_rng([seed, number]), *size)) for number in range(1, count + 1))
+    return _write(output, images, count, f"synthetic people, seed {seed}")
 
 
-def _image_folder(output: Path) -> Path:
-    (output_folder(output) / "annotations.json").unlink(missing_ok=True)  # an earlier one does not describe the pictures from here on
-    return output_folder(output / "images")
+def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
+    """Write the frames of a video of `people` who walk, the video and the annotations below `output`; return the annotation file's path.
+
+    An earlier video's frames are removed. Raises UserError where OpenCV cannot write videos.
+    """
+    at_least(1, video=frames, people=people)
+    at_least(0, seed=seed)
+    at_least(MIN_SIDE, size=min(size))
+    rng = np.random.default_rng(seed)
+    background, walkers = random_background(rng, *size), random_walkers(rng, people, *size)
+    with written_whole(output / "video.avi") as path:
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
+        if not writer.isOpened():
+            raise UserError(f"video {output / 'video.avi'}: OpenCV cannot write AVI of {size[1]} x {size[0]} pixels here")
+
+        def images() -> Iterator[Rendered]:
+            for earlier in (output / "images").glob(6 * "[0-9]" + ".jpg"):
+                earlier.unlink()
+            for number in range(frames):
+                image, annotations = render_frame(background, walkers, number)
+                writer.write(image)
+                yield f"{number:06d}.jpg", image, annotations
+
+        annotation_file = _write(output, images(), frames, f"{people} synthetic people who walk, seed {seed}")
+        writer.release()
+    return annotation_file
 
 
-def _draw_all(draw: Callable[..., tuple], jobs: Iterable[tuple], count: int, workers: int) -> tuple[list[dict], list[dict]]:
-    """Have every job drawn; the entries of the images and of their annotations."""
-    images, annotations = [], []
-    drawn = in_processes(draw, jobs, min(workers, count))
-    for image, of_image in track(drawn, count, "drawing", unit="pictures"):
-        images.append(image)
-        annotations += [{"id": len(annotations) + i, **annotation} for i, annotation in enumerate(of_image, start=1)]
-    return images, annotations
-
-
-def _write_annotations(output: Path, images: list[dict], annotations: list[dict], description: str) -> Path:
-    """Write the annotation file whole; its path."""
-    category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": SKELETON}
-    annotation_file = output / "annotations.json"
-    write_json(annotation_file, {
+def _write(output: Path, images: Iterator[Rendered], count: int, description: str) -> Path:
+    """Write images and, last and whole, the annotation file; return its path."""
+    annotation_file, folder = output_folder(output) / "annotations.json", output_folder(output / "images")
+    annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the images from here on
+    entries, annotations = [], []
+    for number, (name, image, of_image) in enumerate(track(images, count, "rendering", unit="images"), start=1):
+        (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+        entries.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
+        annotations += [{"id": len(annotations) + i, "image_id": number, **one} for i, one in enumerate(of_image, start=1)]
+    content = {
         "info": {"description": description, "version": "1.0"},
-        "licenses": [{"id": 1, "name": "public domain", "url": ""}],
-        "images": images,
+        "images": entries,
         "annotations": annotations,
-        "categories": [category],
-    })  # fmt: skip
+        "categories": [{"supercategory": "person", "id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": SKELETON}],
+    }
+    write_json(annotation_file, content)
     return annotation_file
 
 
@@ -179,25 +332,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for images/ and annotations.json")
     kind = parser.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--count", type=int, metavar="N", help="how many pictures")
-    kind.add_argument("--video", type=int, metavar="FRAMES", help="instead, so many frames of a video of people who walk")
-    parser.add_argument("--people", type=int, default=4, metavar="P", help="how many people walk in the video (4)")
-    parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed draws the same files")
+    kind.add_argument("--count", type=int, metavar="N", help="number of images")
+    kind.add_argument("--video", type=int, metavar="FRAMES", help="number of frames of a video of people who walk, instead of images")
+    parser.add_argument("--people", type=int, default=4, metavar="P", help="number of people in the video (4)")
+    parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed gives the same files")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 320), metavar=("H", "W"), help="height and width in pixels (256 320)")
-    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="folder of photographs without people, to draw people into")
-    parser.add_argument("--plain", action="store_true", help="few people, mostly whole and turned to the viewer, on a plain ground")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (one per core)")
     options = parser.parse_args()
-    size = tuple(options.size)
+    size = options.size[0], options.size[1]
     if options.video is not None:
-        for option, given in (("--backgrounds", options.backgrounds is not None), ("--plain", options.plain)):
-            if given:
-                raise UserError(f"{option}: only of pictures, --count; who walks through a --video does so in a drawn place")
-        path = write_video(options.output, options.video, options.people, options.seed, size, options.workers)
-        print(f"{options.video} frames: {path}")
+        path = write_video(options.output, options.video, options.people, options.seed, size)
     else:
-        path = write_synthetic(options.output, options.count, options.seed, size, options.workers, options.backgrounds, options.plain)
-        print(f"{options.count} pictures: {path}")
+        path = write_synthetic(options.output, options.count, options.seed, size)
+    print(f"{options.video or options.count} images: {path}")
 
 
 if __name__ == "__main__":

@@ -215,7 +215,7 @@ def test_output_that_cannot_be_written(fails, train, evaluate, tiny, trained, an
         evaluate(output=below),
         fails("demo_image.py", "--checkpoint", trained / "last.pth", "--input", images, "--output", below),
         fails(BUILD, "--annotations", annotations, "--images", images, "--output", below / "out.h5", "--workers", 1),
-        fails("data/synthetic.py", "--output", below, "--count", 1, "--seed", 1, "--workers", 1),
+        fails("data/synthetic.py", "--output", below, "--count", 1, "--seed", 1),
     ]
     for message in messages:
         assert f"output folder {below}: cannot be written" in message

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from config import UserError
-from data.images import check_image, decode_image, image_or_error, picture_files, read_image
+from data.images import check_image, decode_image, image_or_error, read_image
 
 RED, BLUE, WHITE = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # BGR
 
@@ -151,15 +151,6 @@ def test_what_is_no_regular_file(tmp_path):
         assert isinstance(error, UserError)
         assert f"image {path}: " in str(error)
         assert said[name] in str(error)
-
-
-def test_hidden_files_are_no_pictures(tmp_path):
-    """Unless the folder itself is hidden."""
-    folder = tmp_path / ".kept"
-    for name in ("b.png", "below/a.JPG", "._b.png", ".b.123.partial.png", ".trash/c.png", "below/.d/e/f.png", "notes.txt"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-    assert picture_files(folder, "--backgrounds") == (folder / "b.png", folder / "below" / "a.JPG")
 
 
 def test_real_photographs(shared):

@@ -8,8 +8,7 @@ import pytest
 
 from config.load import load_skeleton
 from config.schema import TrackingConfig
-from data.drawn.place import background
-from data.drawn.walkers import draw_frame, random_walkers
+from data.synthetic import random_background, random_walkers, render_frame
 from utils.evaluation.tracking import TrackingFigures
 from utils.tracking import (
     Tracker,
@@ -48,11 +47,10 @@ def one(tracker: Tracker, *places: tuple[float, float], frame: np.ndarray = BLAC
 def test_walkers_who_cross_are_never_taken_for_each_other(seed, missed, hidden):
     """Perfect keypoints; some people missed at random; without what others hide."""
     rng = np.random.default_rng(seed)
-    place = background(rng, 128, 192)
-    walkers = random_walkers(rng, 4, place)
+    background, walkers = random_background(rng, 128, 192), random_walkers(rng, 4, 128, 192)
     tracker, figures, order = Tracker(SKELETON), TrackingFigures(SIGMAS), np.random.default_rng(0)
     for number in range(120):
-        image, annotations = draw_frame(place, walkers, number, 0.5)
+        image, annotations = render_frame(background, walkers, number)
         joints = np.array([a["keypoints"] for a in annotations], float).reshape(-1, 17, 3)
         joints *= joints[..., 2:] > (0 if hidden else 1)
         boxes, tracks = np.array([a["bbox"] for a in annotations]), np.array([a["track_id"] for a in annotations])

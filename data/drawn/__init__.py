@@ -1,1 +1,0 @@
-"""The people that data/synthetic.py draws."""
