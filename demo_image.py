@@ -1,4 +1,4 @@
-"""Draw people in pictures, a video or what a camera sees, and write their keypoints.
+"""Draw people in images, a video or a camera's frames, and write their keypoints.
 
 python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|CAMERA [--checkpoint F] [--output DIR] [--track]
 """
@@ -6,6 +6,7 @@ python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|CAMERA [--checkpoint F] 
 from __future__ import annotations
 
 import argparse
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -16,51 +17,53 @@ from config.files import write_json
 from data.images import encode_image
 from utils.checkpoint import config_for
 from utils.default_network import named_or_default
-from utils.demo.inputs import Frames, find_sources
+from utils.demo.inputs import VideoSource, find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
-from utils.demo.run import Wanted, look_at
+from utils.demo.run import DemoOptions, run_demo
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
 from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import ContactSheet
+from utils.visualize.video import silence_opencv
 from utils.visualize.window import Window
 
-MIN_SCORE = 0.2
-SHEET_FRAMES = 24  # of a video, at most
+MAX_SHEET_FRAMES = 24  # of a video
 
 
-def main() -> None:
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--input", required=True, help="an image, a folder of them, a pattern such as '*.jpg', a video, or a camera's number"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="ours, .safetensors, a published one or an exported .onnx; default: the network that comes with the project",
-    )
-    parser.add_argument("--config", help="default: the one stored in the checkpoint, or the published recipe")
-    parser.add_argument("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
-    parser.add_argument("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector")
-    parser.add_argument("--detector-score", type=float, default=LEAST_SCORE, help=f"boxes below this do not count; default: {LEAST_SCORE}")
-    parser.add_argument("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
-    parser.add_argument("--format", action="append", choices=FORMATS, help="of the keypoints, may be given again; default: json")
-    parser.add_argument("--limit", type=int, help="only the first N pictures of a folder, or frames of a video")
-    parser.add_argument("--batch-size", type=int, default=1, help="pictures that the network sees together; default: 1")
-    parser.add_argument("--sheet", type=Path, metavar="FILE", help="also put all pictures, or some frames, on one sheet, an image file")
-    parser.add_argument("--maps", action="store_true", help="also write what the network sees: its maps of keypoints and limbs")
-    parser.add_argument("--show", action="store_true", help="in a window too; any key for the next picture, q to stop")
-    parser.add_argument("--min-score", type=float, default=MIN_SCORE, help=f"people below this are not drawn; default: {MIN_SCORE}")
-    parser.add_argument("--track", action="store_true", help="say who is who in a video, or in a folder of its frames, by their names")
-    parser.add_argument("--posetrack", type=Path, metavar="FILE", help="as --track, and write everybody as PoseTrack18's JSON")
-    parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    add = parser.add_argument
+    add("--input", required=True, help="an image, a folder of images, a pattern such as '*.jpg', a video, or a camera's number")
+    add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one or an exported .onnx; default: the bundled model")
+    add("--config", help="default: the one stored in the checkpoint, or the published recipe")
+    add("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
+    add("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector")
+    add("--detector-score", type=float, default=LEAST_SCORE, help=f"boxes below are ignored; default: {LEAST_SCORE}")
+    add("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
+    add("--format", action="append", choices=FORMATS, help="of the keypoints; may be given several times; default: json")
+    add("--limit", type=int, help="only the first N images of a folder, or frames of a video")
+    add("--batch-size", type=int, default=1, help="images in one run of the network; default: 1")
+    add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of all images, or of some frames")
+    add("--maps", action="store_true", help="also write heatmap overlays of keypoints and limbs")
+    add("--show", action="store_true", help="also show a window; any key for the next image, q to stop")
+    add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are not drawn; default: {DemoOptions.min_score}")
+    add("--track", action="store_true", help="give people identities in a video, or in a folder of its frames in the order of their names")
+    add("--posetrack", type=Path, metavar="FILE", help="as --track, and also write PoseTrack18's JSON")
+    add("--device", help="such as cpu or cuda:0")
+    add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     at_least(1, batch_size=options.batch_size)
     at_least(0, min_score=options.min_score, detector_score=options.detector_score)
+    return options
+
+
+def main() -> None:
+    options = parse_options()
+    silence_opencv()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
     checkpoint = named_or_default(options.checkpoint, options.config)
     if options.sheet is not None:
-        encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # a wrong ending is told now, not after all pictures
+        encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
     config = config_for(checkpoint, options.config, options.overrides)
     sources = find_sources(options.input, options.output, options.limit)
     if options.posetrack is not None and len(sources) > 1:
@@ -68,24 +71,23 @@ def main() -> None:
     window = Window("people") if options.show else None
     estimator = PoseEstimator(config, checkpoint, options.device)
     estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
-    moving = any(isinstance(source, Frames) for source in sources)
-    sheet = ContactSheet(SHEET_FRAMES if moving else None) if options.sheet is not None else None
-    wanted = Wanted(
-        folder=options.output,
-        formats=options.format or ("json",),
+    sheet = ContactSheet(MAX_SHEET_FRAMES if any(isinstance(source, VideoSource) for source in sources) else None)
+    demo_options = DemoOptions(
+        output=options.output,
+        formats=options.format or DemoOptions.formats,
         min_score=options.min_score,
         maps=options.maps,
-        tracked=options.track or options.posetrack is not None,
+        track=options.track or options.posetrack is not None,
         batch_size=options.batch_size,
-        sheet=sheet,
+        sheet=sheet if options.sheet is not None else None,
         window=window,
     )
     try:
-        everybody = look_at(sources, estimator, wanted)
+        results = run_demo(sources, estimator, demo_options)
         if options.posetrack is not None:
-            write_json(options.posetrack, to_posetrack(posetrack_frames(sources[0], everybody), config.skeleton))
+            write_json(options.posetrack, to_posetrack(posetrack_frames(sources[0], results), config.skeleton))
     finally:
-        if sheet is not None:
+        if options.sheet is not None:
             sheet.write(options.sheet)
 
 

@@ -1,4 +1,4 @@
-"""demo_image.py: every kind of picture and video, drawn on and written down."""
+"""demo_image.py as a user runs it: its options, its detectors, and errors that come early."""
 
 from __future__ import annotations
 
@@ -8,239 +8,115 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+import torch
+from needing_boxes import registered, write_checkpoint
+from torchvision.models import get_model
 
 from utils.inference import PoseEstimator
 
+DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
+
 
 @pytest.fixture
-def demo(run, trained, tmp_path):
-    """Runs demo_image.py into a folder below tmp_path."""
+def demo(run, tmp_path):
+    """Runs demo_image.py into a folder below tmp_path. Returns the folder."""
 
-    def start(path: Path, *more: object):
-        ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", path, "--output", tmp_path / "demo", *more)
+    def start(checkpoint: Path, path: Path, *more: object) -> Path:
+        ended = run("demo_image.py", "--checkpoint", checkpoint, "--input", path, "--output", tmp_path / "demo", *more)
         assert ended.status == 0, ended.err
-        return ended
+        return tmp_path / "demo"
 
     return start
 
 
-@pytest.fixture
-def two_people(monkeypatch):
-    """Has the estimator find a person with a nose at (10, 20) and an unlikely one with a nose at (30, 40); what it was given."""
-    keypoints = np.zeros((2, 18, 3), np.float32)
-    keypoints[:, 0] = [[10, 20, 0.9], [30, 40, 0.5]]
-    given = []
-
-    def stream(estimator, images, batch_size):
-        for image in images:
-            given.append(image.copy())
-            yield keypoints, np.array([0.8, 0.1])
-
-    monkeypatch.setattr("utils.inference.PoseEstimator.stream", stream)
-    return given
+def read(path: Path) -> object:
+    return json.loads(path.read_text())
 
 
-def picture(height: int = 60, width: int = 80) -> np.ndarray:
-    """Dark, with a light square in its upper left corner: which way up it is can be seen."""
-    image = np.full((height, width, 3), 40, np.uint8)
-    image[:8, :8] = 200
-    return image
+def test_options_of_a_folder_taken_as_frames(demo, trained, images, tmp_path, monkeypatch):
+    estimators, folder = [], tmp_path / "images" / "000012_walk"
+    folder.mkdir(parents=True)
+    for number, source in zip((10, 2, 1), sorted(images.iterdir())):
+        (folder / f"{number:06d}.jpg").write_bytes(source.read_bytes())
+    keypoints = np.dstack([np.tile(np.linspace(20, 100, 18), (2, 1)), np.tile([[30], [80]], 18), np.full((2, 18), 0.9)])
+
+    def stream(estimator, frames, batch_size):
+        estimators.append((estimator.config.model.channels, estimator.config.inference.flip, batch_size))
+        return ((keypoints, np.array([0.8, 0.5])) for _ in frames)
+
+    monkeypatch.setattr(PoseEstimator, "stream", stream)
+    more = ("--posetrack", tmp_path / "answer.json", "--sheet", tmp_path / "new" / "sheet.png", "--batch-size", 3, "inference.flip=false")
+    output = demo(trained / "best.pth", folder, "--limit", 2, "--format", "json", "--format", "csv", *more)
+    assert estimators == [(16, False, 3)], "the checkpoint's own configuration, and overrides"
+    assert sorted(path.name for path in output.iterdir()) == [
+        "000001.jpg",
+        "000001.jpg.json",
+        "000002.jpg",
+        "000002.jpg.json",
+        "people.csv",
+    ]
+    assert [[person["id"] for person in read(output / f"00000{n}.jpg.json")["people"]] for n in (1, 2)] == [[0, 1]] * 2
+    answer = read(tmp_path / "answer.json")
+    assert answer["images"][1] == {"file_name": "images/000012_walk/000002.jpg", "id": 10000120002, "frame_id": 10000120002}
+    assert sorted(person["track_id"] for person in answer["annotations"]) == [0, 0, 1, 1]
+    assert cv2.imread(str(tmp_path / "new" / "sheet.png")).shape == (240, 2 * 300, 3)
 
 
-def test_people_are_drawn_and_written_down(demo, two_people, tmp_path):
-    path = tmp_path / "with blanks.png"
-    cv2.imwrite(str(path), picture())
-    demo(path)
-    drawn = cv2.imread(str(tmp_path / "demo" / "with blanks.png"))
-    assert drawn.shape == (60, 80, 3)
-    assert (drawn[20, 10] != 40).any()  # the nose
-    assert (drawn[40, 30] == 40).all()  # too unlikely to be drawn, but written down
-    assert (drawn[50:, 50:] == 40).all()
-    written = json.loads((tmp_path / "demo" / "with blanks.png.json").read_text())
-    assert (written["image"], written["width"], written["height"]) == ("with blanks.png", 80, 60)
-    assert written["keypoints"][:2] == ["nose", "neck"]
-    assert [person["score"] for person in written["people"]] == [0.8, 0.1]
-    assert written["people"][0]["keypoints"][:2] == [[10, 20, 0.9], [0, 0, 0]]
-    demo(path, "--min-score", 0)
-    assert (cv2.imread(str(tmp_path / "demo" / "with blanks.png"))[40, 30] != 40).any()
+def test_a_network_predicts_in_a_shared_video_and_draws_its_heatmaps(demo, trained, shared):
+    output = demo(trained / "best.pth", shared / "data" / "media" / "video.avi", "--limit", 2, "--maps", "data.input_size=[64, 64]")
+    for name, shape in (("video.mp4", (720, 1280, 3)), ("video.maps.mp4", (3 * 720, 1280, 3))):
+        capture = cv2.VideoCapture(str(output / name))
+        frames = [capture.read()[1] for _ in range(2)]
+        assert [frame.shape for frame in frames] == [shape] * 2
 
 
-def test_kinds_of_pictures(demo, two_people, tmp_path):
-    """All reach the estimator as (H, W, 3) uint8, upright."""
-    folder = tmp_path / "kinds"
-    folder.mkdir()
-    bgr = picture()
-    cv2.imwrite(str(folder / "alpha.png"), np.dstack([bgr, np.full((60, 80), 240, np.uint8)]))
-    cv2.imwrite(str(folder / "deep.png"), bgr.astype(np.uint16) * 257)
-    cv2.imwrite(str(folder / "grey.PNG"), bgr[..., 0])
-    cv2.imwrite(str(folder / "plain.bmp"), bgr)
-    turned, exif = Image.fromarray(np.ascontiguousarray(np.rot90(bgr))), Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise
-    turned.save(folder / "turned.jpg", exif=exif, quality=95)
-    Image.fromarray(bgr).convert("P").save(folder / "palette.png")
-    (folder / "notes.txt").write_text("not a picture")
-    assert "6 pictures" in demo(folder).out
-    assert len(two_people) == 6
-    for image in two_people:
-        assert (image.shape, image.dtype) == ((60, 80, 3), np.uint8)
-        assert image[2:6, 2:6].mean() > 180
-        assert image[30:, 30:].mean() < 60
-    assert len(list((tmp_path / "demo").iterdir())) == 12
-
-
-def test_folder_limit_and_sheet(demo, two_people, images, tmp_path):
-    assert "3 pictures" in demo(images, "--limit", 3, "--sheet", tmp_path / "new" / "people.png").out
-    assert len(two_people) == 3
-    assert sorted(path.name for path in (tmp_path / "demo").glob("*.json")) == [f"{i:012d}.jpg.json" for i in (1, 2, 3)]
-    assert cv2.imread(str(tmp_path / "new" / "people.png")).shape == (240, 3 * 300, 3)
-
-
-def test_video(demo, two_people, tmp_path):
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
-    for _ in range(3):
-        writer.write(picture())
-    writer.release()
-    assert "3 frames" in demo(path).out
-    assert sorted(file.name for file in (tmp_path / "demo").iterdir()) == ["clip.json", "clip.mp4"]
-    frames = json.loads((tmp_path / "demo" / "clip.json").read_text())
-    assert [frame["image"] for frame in frames] == [0, 1, 2]
-    assert all(len(frame["people"]) == 2 for frame in frames)
-    capture = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4"))
-    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 3)
-    there, frame = capture.read()
-    assert there
-    assert frame.shape == (60, 80, 3)
-    assert np.abs(frame[20, 10].astype(int) - 40).max() > 40
-
-
-RED, GREEN, BLUE = (0, 0, 255), (0, 255, 0), (255, 0, 0)
-
-
-@pytest.fixture
-def clip(tmp_path) -> Path:
-    """Six frames of three coloured stripes, whose brightness tells them apart."""
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
-    for n in range(6):
-        frame = np.repeat(np.array([RED, GREEN, BLUE], float)[None] * (0.5 + 0.1 * n), 64, 0)
-        writer.write(np.repeat(frame, 32, 1).astype(np.uint8))
-    writer.release()
-    return path
-
-
-def stripes(picture: np.ndarray) -> list[int]:
-    """The strongest channel, of blue, green and red, in the middle of each third."""
-    return [int(picture[32, x].argmax()) for x in (16, 48, 80)]
-
-
-def test_colours_of_a_video_are_as_they_were(demo, two_people, clip, tmp_path):
-    demo(clip)
-    assert [stripes(frame) for frame in two_people] == [[2, 1, 0]] * 6
-    there, frame = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).read()
-    assert (there, stripes(frame)) == (True, [2, 1, 0])
-
-
-def test_unlikely_people_are_not_drawn_in_videos_either(demo, two_people, clip, tmp_path):
-    """The likely one's nose is at (10, 20), the other one's at (30, 40)."""
-
-    def changed(*more: object) -> list[bool]:
-        demo(clip, *more)
-        frame = cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).read()[1].astype(int)
-        difference = np.abs(frame - two_people[-6]).max(2)
-        return [bool(difference[y - 1 : y + 2, x - 1 : x + 2].max() > 60) for x, y in ((10, 20), (30, 40))]
-
-    assert changed() == [True, False]
-    assert changed("--min-score", 0) == [True, True]
-    assert changed("--min-score", 0.9) == [False, False]
-
-
-def test_limit_and_sheet_of_a_video(demo, two_people, clip, tmp_path):
-    assert "4 frames" in demo(clip, "--limit", 4, "--sheet", tmp_path / "sheet.png").out
-    assert len(two_people) == 4
-    assert len(json.loads((tmp_path / "demo" / "clip.json").read_text())) == 4
-    assert cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 4
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (240, 4 * 360, 3)
-
-
-def test_the_sheet_of_a_long_video_shows_some_frames_of_all_of_it(demo, two_people, tmp_path):
-    path = tmp_path / "long.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (80, 60))
-    for n in range(60):
-        writer.write(np.full((60, 80, 3), 4 * n, np.uint8))
-    writer.release()
-    demo(path, "--sheet", tmp_path / "sheet.png")
-    sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    assert sheet.shape == (4 * 240, 4 * 320, 3)
-    shown = [int(sheet[240 * row + 230, 320 * column + 310, 0]) for row in range(4) for column in range(4)][:15]
-    np.testing.assert_allclose(shown, 4 * np.arange(0, 60, 4), atol=4)
-
-
-def test_a_video_that_is_cut_short_gives_what_there_is(demo, two_people, clip, tmp_path):
-    whole = clip.read_bytes()
-    clip.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1"))])  # up to the last frame, and without the index
-    demo(clip)
-    frames = json.loads((tmp_path / "demo" / "clip.json").read_text())
-    assert len(frames) == 5
-    assert cv2.VideoCapture(str(tmp_path / "demo" / "clip.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == len(frames)
-
-
-def test_photographs_and_their_video(demo, shared, tmp_path):
-    media = shared / "data" / "media"
-    assert "20 pictures" in demo(media, "data.input_size=[64, 64]").out
-    written = sorted(path.name for path in (tmp_path / "demo").iterdir())
-    originals = sorted(media.glob("*.jpg"))
-    assert written == sorted([p.name for p in originals] + [f"{p.name}.json" for p in originals])
-    for original in originals[:3]:
-        assert cv2.imread(str(tmp_path / "demo" / original.name)).shape == cv2.imread(str(original)).shape
-
-
-def test_the_input_is_not_overwritten(fails, trained, copy_of, images):
-    folder = copy_of(images)
-    checkpoint = ("--checkpoint", trained / "best.pth")
-    for path in (folder, folder / "000000000001.jpg"):
-        assert "would be overwritten" in fails("demo_image.py", *checkpoint, "--input", path, "--output", folder / ".." / folder.name)
-
-
-def test_broken_pictures_do_not_stop_the_others(run, two_people, trained, copy_of, images, tmp_path):
-    folder, demo = copy_of(images), tmp_path / "demo"
-    for number in (3, 5):
-        (folder / f"{number:012d}.jpg").write_bytes(b"no picture")
-    arguments = ("--checkpoint", trained / "best.pth", "--input", folder, "--output", demo, "--sheet", tmp_path / "sheet.png")
-    status, out, err = run("demo_image.py", *arguments)
-    assert (status, err.splitlines()[-1]) == (2, "error: 2 of 8 pictures cannot be read: 000000000003.jpg, 000000000005.jpg")
-    assert "6 pictures" in out
-    assert len(list(demo.glob("*.json"))) == len(two_people) == 6
-    assert (tmp_path / "sheet.png").exists()
-
-
-def test_a_very_wide_picture_leaves_the_others_their_room_on_the_sheet(demo, two_people, tmp_path):
-    (tmp_path / "wide").mkdir()
-    for name, width in (("a.png", 80), ("b.png", 3000)):
-        cv2.imwrite(str(tmp_path / "wide" / name), picture(60, width))
-    demo(tmp_path / "wide", "--sheet", tmp_path / "sheet.png")
-    assert cv2.imread(str(tmp_path / "sheet.png")).shape == (240, 320 + 480, 3)
-
-
-def test_a_sheet_of_no_format_is_refused_before_the_network_is_loaded(fails, trained, images, tmp_path, monkeypatch):
+def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_path, monkeypatch):
     monkeypatch.setattr(PoseEstimator, "__init__", None)
-    arguments = ("--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo", "--sheet")
+    for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(variable, raising=False)
+    usual = ("demo_image.py", "--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo")
+    assert "--show: no window can be opened, there is no screen" in fails(*usual, "--show")
     for name in ("people", "people.txt"):
-        assert f"{name}: cannot be written as" in fails("demo_image.py", *arguments, tmp_path / name)
+        assert f"{name}: cannot be written as" in fails(*usual, "--sheet", tmp_path / name)
+    assert "would be overwritten" in fails(*usual, "--output", images)
+    assert "--min-score nan: expected at least 0" in fails(*usual, "--min-score", "nan")
+    assert "--detector-score -1.0: expected at least 0" in fails(*usual, "--detector-score", "-1")
+    assert "--batch-size 0: expected at least 1" in fails(*usual, "--batch-size", "0")
 
 
-def test_a_folder_may_be_named_like_a_video(demo, two_people, images, tmp_path):
-    folder = tmp_path / "clips.mp4"
-    folder.mkdir()
-    (folder / "1.jpg").write_bytes((images / "000000000001.jpg").read_bytes())
-    assert "1 pictures" in demo(folder).out
+# Detectors
 
 
-def test_the_checkpoints_own_configuration_is_used(demo, trained, images, monkeypatch):
-    configs = []
-    monkeypatch.setattr(
-        "utils.inference.PoseEstimator.stream", lambda estimator, images, batch_size: configs.append(estimator.config) or iter(())
-    )
-    demo(images / "000000000001.jpg", "inference.flip=false")
-    assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)
+@pytest.fixture
+def top_down(tmp_path):
+    """The checkpoint of a system that needs person boxes."""
+    with registered():
+        yield write_checkpoint(tmp_path / "top_down.pth")
+
+
+def test_a_torchvision_detector_finds_the_boxes(demo, top_down, images, tmp_path):
+    torch.manual_seed(1)
+    network = get_model(DETECTOR, weights=None, weights_backbone=None)
+    torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias[1:2], 9)  # it sees people everywhere
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    more = ("--limit", 1, "--detector", DETECTOR, "--detector-weights", tmp_path / "weights.pth")
+    output = demo(top_down, images, *more)
+    people = read(output / "000000000001.jpg.json")["people"]
+    assert people and np.shape(people[0]["keypoints"]) == (17, 3)
+    assert read(demo(top_down, images, *more, "--detector-score", 1) / "000000000001.jpg.json")["people"] == []
+
+
+def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, monkeypatch):
+    monkeypatch.setattr("utils.detectors.boxes_around", lambda keypoints, scores, least: np.array([[10.0, 20, 60, 70, least]]))
+    output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5)
+    (person,) = read(output / "000000000001.jpg.json")["people"]
+    keypoints = np.array(person["keypoints"])
+    assert ((keypoints[:, :2] >= [9, 19]) & (keypoints[:, :2] <= [71, 91])).all()
+    assert person["score"] == pytest.approx(0.5 * keypoints[:, 2].mean(), abs=1e-2)
+
+
+def test_a_missing_detector_is_named(fails, top_down, trained, images, tmp_path):
+    usual = ("demo_image.py", "--input", images, "--output", tmp_path / "demo", "--checkpoint")
+    assert "give --detector, a checkpoint" in fails(*usual, top_down)
+    assert "give its weights" in fails(*usual, top_down, "--detector", DETECTOR)
+    assert "finds people by itself; leave it out" in fails(*usual, trained / "best.pth", "--detector", DETECTOR)

@@ -7,7 +7,16 @@ import sys
 
 from places import ROOT
 
-SLOW = ("torchvision", "timm", "scipy", "h5py", "tensorboard", "onnxruntime", "torch._dynamo")  # a quarter of a second to two, each
+SLOW = (
+    "torchvision",
+    "timm",
+    "scipy",
+    "h5py",
+    "tensorboard",
+    "onnxruntime",
+    "matplotlib",
+    "torch._dynamo",
+)  # a quarter of a second to two, each
 CODE = "import sys, demo_image, utils.systems.simplepose, models.imhn; print(*sys.modules)"
 
 

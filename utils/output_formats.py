@@ -1,8 +1,7 @@
-"""People as other programs take them: COCO's results, OpenPose's JSON, PoseTrack18's JSON, a CSV table, supervision's KeyPoints.
+"""Predicted people in the formats of other programs: COCO results, OpenPose's JSON, PoseTrack18's JSON, CSV, supervision's KeyPoints.
 
-Pure functions on arrays. The skeleton decides the order of keypoints: its data set's own order in COCO's results, its own in tables and
-KeyPoints, and OpenPose's orders only for skeletons that have all of COCO's keypoints by name. Scores stay what they are; a keypoint that
-is missing is 0 0 0 everywhere.
+Pure functions on arrays: keypoints (P, K, 3) x, y, score in image pixels, scores (P,), ids (P,) identities in a video, -1 for none.
+A missing keypoint is 0 0 0 in every format. COCO results have the data set's order of keypoints, CSV and KeyPoints the skeleton's.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import numpy as np
 from config import Skeleton, UserError
 from data.formats.posetrack import KEYPOINTS as POSETRACK
 
-LEAST_SHOWN = 1e-4  # of a score: less would be written as 0, which is "missing"
+MIN_SCORE = 1e-4  # a lower score would be rounded to 0, which means "missing"
 COCO = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
     "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
@@ -36,16 +35,21 @@ OPENPOSE = {
         "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
     ),
 }  # fmt: skip
-MIDDLES = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}  # as OpenPose trains them
+MIDPOINTS = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}  # as OpenPose defines them
+OPENPOSE_EMPTY = (
+    "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d",
+    "pose_keypoints_3d", "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d",
+)  # fmt: skip
 FIRST_POSETRACK_ID = 10**10  # an image's id: this + 10,000 times its video's number + its own number in the video
 
 PoseTrackFrame = tuple[PurePath, np.ndarray, np.ndarray]  # name of the image, keypoints (P, K, 3) x, y, score in its pixels, ids (P,)
+ImagePeople = tuple[str | int, np.ndarray, np.ndarray, np.ndarray | None]  # an image's name or a frame's number, keypoints, scores, ids
 
 
-def rounded(keypoints: np.ndarray) -> np.ndarray:
-    """keypoints (..., 3) x, y, score as files have them: hundredths of a pixel, scores to four places, but never 0 where there is one."""
+def round_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """Round (..., 3) x, y, score as files have them: positions to 0.01 pixels, scores to four digits, and no score above 0 to 0."""
     keypoints = np.asarray(keypoints, float)
-    scores = np.where(keypoints[..., 2] > 0, np.maximum(np.round(keypoints[..., 2], 4), LEAST_SHOWN), 0)
+    scores = np.where(keypoints[..., 2] > 0, np.maximum(np.round(keypoints[..., 2], 4), MIN_SCORE), 0)
     return np.concatenate([np.round(keypoints[..., :2], 2), scores[..., None]], -1)
 
 
@@ -53,21 +57,15 @@ def rounded(keypoints: np.ndarray) -> np.ndarray:
 
 
 def image_ids(names: Sequence[str | int]) -> list[int]:
-    """(N,) a number for each file or frame: the one at the end of its name, as COCO's files have it, if all have one of their own.
-
-    Else their places, from 0.
-    """
-    found = [re.search(r"\d+$", str(name).rpartition("/")[2].partition(".")[0]) for name in names]
-    numbers = [int(match[0]) for match in found if match]
+    """Return an id for each image or frame: the number at the end of its name, as in COCO's, where all differ; else 0, 1, ..."""
+    matches = [re.search(r"\d+$", str(name).rpartition("/")[2].partition(".")[0]) for name in names]
+    numbers = [int(match[0]) for match in matches if match]
     return numbers if len(set(numbers)) == len(names) else list(range(len(names)))
 
 
-def coco_results(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """One image's people as COCO's results, for pycocotools' `loadRes`; without those who have none of the data set's keypoints.
-
-    keypoints (P, K, 3) x, y, score in image pixels; scores (P,). In each: D times x, y, score, in the data set's order.
-    """
-    ordered = rounded(skeleton.to_dataset(keypoints))
+def to_coco(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton) -> list[dict[str, Any]]:
+    """Return one image's people as COCO results, for pycocotools' `loadRes`; without people who have none of the data set's keypoints."""
+    ordered = round_keypoints(skeleton.to_dataset(keypoints))
     return [
         {"image_id": image_id, "category_id": 1, "keypoints": person.ravel().tolist(), "score": float(score)}
         for person, score in zip(ordered, scores)
@@ -78,39 +76,33 @@ def coco_results(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skele
 # OpenPose
 
 
-def openpose_layout(keypoints: np.ndarray, skeleton: Skeleton, layout: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """People (P, K, 3) in an order of OpenPose, or the skeleton's own where its names do not fit: (P, J, 3), and the J names.
+def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
+    """Return one image's people as OpenPose writes them, and besides, under "keypoints", the names of the keypoints in their order."""
+    ordered, names = _openpose_order(keypoints, skeleton, layout)
+    numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
+    people = [
+        {"person_id": [number], "pose_keypoints_2d": round_keypoints(person).ravel().tolist(), **{name: [] for name in OPENPOSE_EMPTY}}
+        for number, person in zip(numbers, ordered)
+    ]
+    return {"version": 1.3, "people": people, "keypoints": list(names)}
 
-    It fits a skeleton whose data set has COCO's keypoints. Neck and middle of the hips are those of the skeleton, or lie between their two
-    sides where both are there; feet, which COCO does not have, are missing.
+
+def _openpose_order(keypoints: np.ndarray, skeleton: Skeleton, layout: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return people (P, J, 3) in one of OpenPose's orders, and the J names.
+
+    A skeleton whose data set lacks some of COCO's keypoints keeps its own order. Neck and middle of the hips are the skeleton's own, or the
+    midpoint of left and right where both are present. Feet, which COCO lacks, are missing.
     """
     keypoints = np.asarray(keypoints, float)
     if not set(COCO) <= set(skeleton.dataset):
         return keypoints, skeleton.keypoints
-    known = {name: keypoints[:, skeleton.index(ours)] for name, ours in skeleton.dataset.items()}
-    for name, (left, right) in MIDDLES.items():
-        ends = np.stack([known[left], known[right]], 1)
-        middle = np.concatenate([ends[..., :2].mean(1), ends[..., 2:].min(1)], 1) * (ends[..., 2:] > 0).all(1)
-        known.setdefault(name, keypoints[:, skeleton.index(name)] if name in skeleton.keypoints else middle)
-    names = OPENPOSE[layout]
+    columns = {name: keypoints[:, skeleton.index(own_name)] for name, own_name in skeleton.dataset.items()}
+    for name, (left, right) in MIDPOINTS.items():
+        ends = np.stack([columns[left], columns[right]], 1)
+        midpoint = np.concatenate([ends[..., :2].mean(1), ends[..., 2:].min(1)], 1) * (ends[..., 2:] > 0).all(1)
+        columns.setdefault(name, keypoints[:, skeleton.index(name)] if name in skeleton.keypoints else midpoint)
     missing = np.zeros((len(keypoints), 3))
-    return np.stack([known.get(name, missing) for name in names], 1), names
-
-
-def openpose_json(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
-    """One image's people as OpenPose writes them, and beside it the names of the keypoints in the order they are in.
-
-    keypoints (P, K, 3) x, y, score in image pixels; ids (P,) who they are, -1 where nobody knows.
-    """
-    ordered, names = openpose_layout(keypoints, skeleton, layout)
-    numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
-    others = ("face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d")
-    others += ("pose_keypoints_3d", "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d")
-    people = [
-        {"person_id": [number], "pose_keypoints_2d": rounded(person).ravel().tolist(), **{name: [] for name in others}}
-        for number, person in zip(numbers, ordered)
-    ]
-    return {"version": 1.3, "people": people, "keypoints": list(names)}
+    return np.stack([columns.get(name, missing) for name in OPENPOSE[layout]], 1), OPENPOSE[layout]
 
 
 # PoseTrack18
@@ -156,46 +148,31 @@ def posetrack_image_name(path: Path) -> PurePath:
     return PurePath(*(parts[roots[-1] :] if roots else parts[-2:]))
 
 
-# Tables
+# CSV
 
 
-def csv_header(skeleton: Skeleton) -> list[str]:
-    """Names of the columns of `csv_rows`."""
-    return ["image", "person", "id", "score", *(f"{name}_{part}" for name in skeleton.keypoints for part in ("x", "y", "score"))]
-
-
-def csv_rows(image: str | int, keypoints: np.ndarray, scores: np.ndarray, ids: np.ndarray | None = None) -> list[list[Any]]:
-    """A row for each person of an image; what is missing is empty.
-
-    keypoints (P, K, 3) x, y, score in image pixels; scores (P,); ids (P,) who they are.
-    """
-    rows = []
-    for number, (person, score) in enumerate(zip(rounded(keypoints), scores)):
-        values = [value if place[2] > 0 else "" for place in person.tolist() for value in place]
-        rows.append([image, number, "" if ids is None else int(ids[number]), round(float(score), 4), *values])
-    return rows
-
-
-def csv_text(rows: Iterable[Sequence[Any]]) -> str:
-    """Rows as a CSV file has them."""
+def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
+    """Return a table with one row for each person of each image; the fields of a missing keypoint are empty."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file's name may be no text
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["image", "person", "id", "score", *(f"{name}_{part}" for name in skeleton.keypoints for part in ("x", "y", "score"))])
+    for image, keypoints, scores, ids in images:
+        for number, (person, score) in enumerate(zip(round_keypoints(keypoints), scores)):
+            values = [value if keypoint[2] > 0 else "" for keypoint in person.tolist() for value in keypoint]
+            table.writerow([image, number, "" if ids is None else int(ids[number]), round(float(score), 4), *values])
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are no text
 
 
 # supervision
 
 
 def to_supervision(keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> Any:
-    """People as `supervision.KeyPoints`, in the skeleton's order, with their score and, if given, their id in its `data`.
-
-    keypoints (P, K, 3) x, y, score in image pixels; scores (P,); ids (P,). Raises UserError where supervision is not installed.
-    """
+    """Return `supervision.KeyPoints`, with scores and, if given, ids in its `data`. Raises UserError where supervision is not installed."""
     try:
         supervision = import_module("supervision")
     except ImportError as error:
         raise UserError("people as supervision.KeyPoints: supervision is not installed; pip install supervision") from error
     keypoints = np.asarray(keypoints, np.float32).reshape(-1, skeleton.num_keypoints, 3)
     data = {"score": np.asarray(scores, float)} | ({} if ids is None else {"id": np.asarray(ids, int)})
-    # by place, since the third argument's name has changed from version to version
+    # by position: the third parameter's name differs between versions
     return supervision.KeyPoints(keypoints[..., :2], np.zeros(len(keypoints), int), keypoints[..., 2], data=data)

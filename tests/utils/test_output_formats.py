@@ -19,15 +19,13 @@ from data.formats.posetrack import KEYPOINTS as POSETRACK
 from utils.output_formats import (
     COCO,
     OPENPOSE,
-    coco_results,
-    csv_header,
-    csv_rows,
-    csv_text,
     image_ids,
-    openpose_json,
     posetrack_image_id,
     posetrack_image_name,
-    rounded,
+    round_keypoints,
+    to_coco,
+    to_csv,
+    to_openpose,
     to_posetrack,
     to_supervision,
 )
@@ -44,21 +42,21 @@ def somebody(skeleton, score: float = 0.4321) -> np.ndarray:
 
 
 def test_a_small_score_is_not_written_as_missing():
-    values = rounded(np.array([[1.234, 5.678, 1e-6], [0, 0, 0], [1, 2, 0.98765]]))
+    values = round_keypoints(np.array([[1.234, 5.678, 1e-6], [0, 0, 0], [1, 2, 0.98765]]))
     np.testing.assert_allclose(values, [[1.23, 5.68, 1e-4], [0, 0, 0], [1, 2, 0.9877]], atol=1e-4)
     assert values[0, 2] > 0
 
 
 def test_coco_results_are_in_the_data_sets_order_and_pycocotools_reads_them(tmp_path):
     for skeleton in (COCO_18, COCO_17):
-        (result,) = coco_results(7, somebody(skeleton), np.array([0.5]), skeleton)
+        (result,) = to_coco(7, somebody(skeleton), np.array([0.5]), skeleton)
         assert (result["image_id"], result["category_id"], result["score"]) == (7, 1, 0.5)
         found = np.reshape(result["keypoints"], (17, 3))
         np.testing.assert_allclose(found, [[10 * d, 5 * d, 0.4321] for d in range(17)])
     truth = {"images": [{"id": 7}], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": list(COCO)}]}
     (tmp_path / "truth.json").write_text(json.dumps(truth))
     assert CocoFile(str(tmp_path / "truth.json")).loadRes([result]).anns[1]["score"] == 0.5
-    assert coco_results(7, np.zeros((1, 18, 3)), np.array([0.5]), COCO_18) == []
+    assert to_coco(7, np.zeros((1, 18, 3)), np.array([0.5]), COCO_18) == []
 
 
 def test_numbers_of_images():
@@ -74,7 +72,7 @@ def test_openpose_order_where_the_names_fit():
     with_neck = somebody(COCO_18)
     with_neck[0, COCO_18.index("neck")] = [333, 444, 0.9]
     for skeleton, person, neck in ((COCO_18, with_neck, (333, 444, 0.9)), (COCO_17, somebody(COCO_17), (55, 27.5, 0.4321))):
-        written = openpose_json(person, skeleton)
+        written = to_openpose(person, skeleton)
         values = np.reshape(written["people"][0]["pose_keypoints_2d"], (18, 3))
         assert written["keypoints"] == list(OPENPOSE["COCO_18"])
         np.testing.assert_allclose(values[1], neck, atol=1e-4)
@@ -85,24 +83,24 @@ def test_openpose_order_where_the_names_fit():
 
 def test_openposes_25_have_a_middle_of_the_hips_and_no_feet():
     person = somebody(COCO_17)
-    values = np.reshape(openpose_json(person, COCO_17, "BODY_25")["people"][0]["pose_keypoints_2d"], (25, 3))
+    values = np.reshape(to_openpose(person, COCO_17, "BODY_25")["people"][0]["pose_keypoints_2d"], (25, 3))
     np.testing.assert_allclose(values[8], [115, 57.5, 0.4321], atol=1e-4)
     assert not values[19:].any()
     person[0, COCO_17.index(COCO_17.dataset["left_hip"])] = 0
-    values = np.reshape(openpose_json(person, COCO_17, "BODY_25")["people"][0]["pose_keypoints_2d"], (25, 3))
+    values = np.reshape(to_openpose(person, COCO_17, "BODY_25")["people"][0]["pose_keypoints_2d"], (25, 3))
     assert not values[8].any(), "half of a middle is none"
 
 
 def test_openpose_of_another_skeleton_keeps_its_own_order_and_says_so():
-    written = openpose_json(somebody(CROWDPOSE), CROWDPOSE, ids=np.array([3]))
+    written = to_openpose(somebody(CROWDPOSE), CROWDPOSE, ids=np.array([3]))
     assert written["keypoints"] == list(CROWDPOSE.keypoints)
     assert written["people"][0]["person_id"] == [3]
-    np.testing.assert_allclose(np.reshape(written["people"][0]["pose_keypoints_2d"], (-1, 3)), rounded(somebody(CROWDPOSE)[0]))
+    np.testing.assert_allclose(np.reshape(written["people"][0]["pose_keypoints_2d"], (-1, 3)), round_keypoints(somebody(CROWDPOSE)[0]))
 
 
 def test_a_table_that_a_spreadsheet_reads():
     person = somebody(COCO_18)
-    text = csv_text([csv_header(COCO_18), *csv_rows('a "b", c.jpg', person, np.array([0.5])), *csv_rows(1, person, np.array([0.25]), [4])])
+    text = to_csv([('a "b", c.jpg', person, np.array([0.5]), None), (1, person, np.array([0.25]), np.array([4]))], COCO_18)
     first, second = csv.DictReader(io.StringIO(text))
     assert (first["image"], first["person"], first["id"], first["score"]) == ('a "b", c.jpg', "0", "", "0.5")
     assert (first["Lwri_x"], first["Lwri_y"], first["Lwri_score"]) == ("90.0", "45.0", "0.4321")

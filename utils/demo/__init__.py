@@ -1,1 +1,1 @@
-"""The demo: what is looked at, how it flows from file to file, and what is written."""
+"""The demo: sources, results, and the loop from one to the other."""

@@ -1,4 +1,4 @@
-"""What a demo writes: pictures or a video with people drawn in, and the people in one format or several."""
+"""Write the results of a demo: images or a video with people drawn in, and their keypoints in one or several formats."""
 
 from __future__ import annotations
 
@@ -14,135 +14,132 @@ import numpy as np
 from config import Skeleton
 from config.files import write_json, write_text
 from data.images import IMAGE_SUFFIXES, write_image
-from utils.demo.inputs import Frames, Source
+from utils.demo.inputs import Source, VideoSource
 from utils.output_formats import (
     PoseTrackFrame,
-    coco_results,
-    csv_header,
-    csv_rows,
-    csv_text,
     image_ids,
-    openpose_json,
     posetrack_image_name,
-    rounded,
+    round_keypoints,
+    to_coco,
+    to_csv,
+    to_openpose,
 )
 from utils.visualize.video import video_writer
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
 FORMATS = ("json", "coco", "csv", *OPENPOSE)
-NOT_WRITTEN = {".gif", ".apng", ".jfif"}  # pictures of other formats get the ending .png behind their own
+NOT_WRITTEN = {".gif", ".apng", ".jfif"}  # an image of such a format is written as PNG, with .png behind its name
 
 
 @dataclass(frozen=True)
-class Found:
-    """A picture's or a frame's people."""
+class FrameResult:
+    """The people of an image or a frame."""
 
-    name: str | int  # of the picture, below the source's folder, or the frame's number
+    name: str | int  # an image's path below its source's folder, or the number of a video's frame
     size: tuple[int, int]  # height, width in pixels
     keypoints: np.ndarray  # (P, K, 3) x, y, score in pixels, 0 0 0 where missing
     scores: np.ndarray  # (P,)
-    ids: np.ndarray | None  # (P,) who they are in the video; -1: nobody knows
+    ids: np.ndarray | None  # (P,) identities in the video; -1: none
 
 
-class Output:
-    """What is made of one source, in a folder. A context: a video is there at its end, whole, or not at all. `finish`, afterwards, writes
-    what belongs to all pictures or frames together."""
+class ResultWriter:
+    """Writes the outputs of one source into a folder. As a context: a video appears at its end, whole, or not at all.
+
+    Call `finish` afterwards for the files that cover all images or frames.
+    """
 
     def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str], maps: bool):
         self.folder, self.source, self.skeleton, self.formats = folder, source, skeleton, formats
-        self.found: list[Found] = []
-        self._moving = isinstance(source, Frames)
+        self.results: list[FrameResult] = []
+        self._is_video = isinstance(source, VideoSource)
         self._kinds = ("", ".maps") if maps else ("",)
         self._videos: list[Callable[[np.ndarray], None]] = []
-        names = [] if self._moving else source.names
-        self._twice = {stem for stem, count in Counter(map(_stem, names)).items() if count > 1}
-        self._ids = dict(zip(names, image_ids(names)))
+        names = [] if self._is_video else source.names
+        self._image_ids = dict(zip(names, image_ids(names)))
+        self._shared_stems = {stem for stem, count in Counter(map(_stem, names)).items() if count > 1}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Output:
-        if self._moving:
-            for kind in self._kinds:
-                target = self.folder / f"{self.source.stem}{kind}.mp4"
-                self._videos.append(self._stack.enter_context(video_writer(target, self.source.reader.rate)))
+    def __enter__(self) -> ResultWriter:
+        if self._is_video:
+            writers = (video_writer(self._path(f"{kind}.mp4"), self.source.reader.rate) for kind in self._kinds)
+            self._videos = [self._stack.enter_context(writer) for writer in writers]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        self._stack.__exit__(kind, *rest)
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
 
-    def add(self, found: Found, pictures: Sequence[np.ndarray]) -> None:
-        """pictures: with people drawn in and, if wanted, with the network's maps; each (H, W, 3) uint8 BGR."""
-        for number, (kind, picture) in enumerate(zip(self._kinds, pictures)):
-            if self._moving:
-                self._videos[number](picture)
-            else:
-                write_image(self.folder / self._picture_name(found.name, kind), picture)
-        if not self._moving:
-            self._write_people(found)
-        self.found.append(found)
+    def add(self, result: FrameResult, images: Sequence[np.ndarray]) -> None:
+        """images: with people drawn in and, with `maps`, with heatmaps; each (H, W, 3) uint8 BGR."""
+        if self._is_video:
+            for write, image in zip(self._videos, images):
+                write(image)
+        else:
+            for kind, image in zip(self._kinds, images):
+                write_image(self.folder / _image_name(result.name, kind), image)
+            self._write_own_files(result)
+        self.results.append(result)
 
     def finish(self) -> None:
-        """Write the files of all pictures or frames together."""
-        stem = self.folder / self.source.stem
-        if self._moving:
-            for found in self.found:
-                self._write_people(found)
+        """Write the files that cover all images or frames."""
+        if self._is_video:
+            for result in self.results:
+                self._write_own_files(result)
             if "json" in self.formats:
-                write_json(stem.with_name(f"{stem.name}.json"), [as_json(found, self.skeleton) for found in self.found])
+                write_json(self._path(".json"), [to_json(result, self.skeleton) for result in self.results])
         if "coco" in self.formats:
-            write_json(stem.with_name(f"{stem.name}.coco.json"), list(self._coco_results()))
+            write_json(self._path(".coco.json"), list(self._coco_results()))
         if "csv" in self.formats:
-            rows = [row for f in self.found for row in csv_rows(f.name, f.keypoints, f.scores, f.ids)]
-            write_text(stem.with_name(f"{stem.name}.csv"), csv_text([csv_header(self.skeleton), *rows]))
+            rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
+            write_text(self._path(".csv"), to_csv(rows, self.skeleton))
 
-    def said(self) -> str:
-        """What was written, and where."""
-        if self._moving:
-            return f"{len(self.found)} frames: {self.folder / self.source.stem}.mp4"
-        return f"{len(self.found)} pictures and their keypoints: {self.folder}"
+    def summary(self) -> str:
+        """Return a line about what was written and where."""
+        if self._is_video:
+            return f"{len(self.results)} frames: {self._path('.mp4')}"
+        return f"{len(self.results)} images and their keypoints: {self.folder}"
 
-    def _picture_name(self, name: str, kind: str) -> str:
-        """photo.jpg, photo.maps.jpg."""
-        suffix = PurePath(name).suffix
-        if suffix.lower() in IMAGE_SUFFIXES - NOT_WRITTEN:
-            return f"{name[: -len(suffix)]}{kind}{suffix}"
-        return f"{name}{kind}.png"
+    def _path(self, ending: str) -> Path:
+        return self.folder / f"{self.source.stem}{ending}"
 
-    def _people_name(self, name: str | int) -> str:
-        """What OpenPose calls its file of a picture or frame."""
-        if isinstance(name, int):
-            return f"{self.source.stem}_{name:012d}_keypoints.json"
-        return f"{name if _stem(name) in self._twice else _stem(name)}_keypoints.json"
-
-    def _write_people(self, found: Found) -> None:
-        """The files that each picture or frame has of its own."""
-        if "json" in self.formats and not self._moving:
-            write_json(self.folder / f"{found.name}.json", as_json(found, self.skeleton), sync=False)
+    def _write_own_files(self, result: FrameResult) -> None:
+        """Write the files that each image or frame has of its own."""
+        name, stem = result.name, f"{self.source.stem}_{result.name:012d}" if self._is_video else _stem(result.name)
+        if "json" in self.formats and not self._is_video:
+            write_json(self.folder / f"{name}.json", to_json(result, self.skeleton), sync=False)
         for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
-            path = self.folder / self._people_name(found.name)
-            write_json(path, openpose_json(found.keypoints, self.skeleton, layout, found.ids), sync=False)
+            path = self.folder / f"{name if stem in self._shared_stems else stem}_keypoints.json"
+            write_json(path, to_openpose(result.keypoints, self.skeleton, layout, result.ids), sync=False)
 
     def _coco_results(self) -> Iterator[dict[str, Any]]:
-        """With the files' names, since ids may be no more than places."""
-        for found in self.found:
-            for result in coco_results(self._ids.get(found.name, found.name), found.keypoints, found.scores, self.skeleton):
-                yield result if self._moving else {**result, "file_name": found.name}
+        """Add the names of image files, since the ids may be no more than positions."""
+        for result in self.results:
+            for person in to_coco(self._image_ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton):
+                yield person if self._is_video else {**person, "file_name": result.name}
 
 
 def _stem(name: str) -> str:
     return PurePath(name).with_suffix("").as_posix()
 
 
-def as_json(found: Found, skeleton: Skeleton) -> dict[str, Any]:
-    """One picture's or frame's people; keypoints are x, y in pixels and a score, 0 0 0 where missing; id -1: nobody knows who."""
-    people = [{"score": round(float(s), 4), "keypoints": k.tolist()} for k, s in zip(rounded(found.keypoints), found.scores)]
-    if found.ids is not None:
-        people = [{"id": int(number), **person} for number, person in zip(found.ids, people)]
-    height, width = found.size
-    return {"image": found.name, "width": width, "height": height, "keypoints": list(skeleton.keypoints), "people": people}
+def _image_name(name: str, kind: str) -> str:
+    """Return photo.jpg, photo.maps.jpg."""
+    suffix = PurePath(name).suffix
+    if suffix.lower() in IMAGE_SUFFIXES - NOT_WRITTEN:
+        return f"{name[: -len(suffix)]}{kind}{suffix}"
+    return f"{name}{kind}.png"
 
 
-def posetrack_frames(source: Source, everybody: Sequence[Found]) -> Iterator[PoseTrackFrame]:
-    """What `to_posetrack` takes, of a video, a folder of its frames or one picture."""
-    for found in everybody:
-        name = f"{found.name:06d}.jpg" if isinstance(found.name, int) else found.name
-        yield posetrack_image_name(source.folder / name), found.keypoints, found.ids
+def to_json(result: FrameResult, skeleton: Skeleton) -> dict[str, Any]:
+    """Return one image's or frame's people; keypoints are x, y in pixels and a score, 0 0 0 where missing; id -1: no identity."""
+    people = [{"score": round(float(s), 4), "keypoints": k.tolist()} for k, s in zip(round_keypoints(result.keypoints), result.scores)]
+    if result.ids is not None:
+        people = [{"id": int(identity), **person} for identity, person in zip(result.ids, people)]
+    height, width = result.size
+    return {"image": result.name, "width": width, "height": height, "keypoints": list(skeleton.keypoints), "people": people}
+
+
+def posetrack_frames(source: Source, results: Sequence[FrameResult]) -> Iterator[PoseTrackFrame]:
+    """Yield what `to_posetrack` takes, for a video, a folder of its frames or one image."""
+    for result in results:
+        name = f"{result.name:06d}.jpg" if isinstance(result.name, int) else result.name
+        yield posetrack_image_name(source.folder / name), result.keypoints, result.ids

@@ -1,24 +1,23 @@
-"""The way from a source to its output: read ahead, find people, say who is who, draw, write; one line about what cannot be read."""
+"""Run the demo: read frames ahead, predict, track, draw, write; one line about each file that cannot be read."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from config import UserError
+from config.files import output_folder
 from config.progress import Progress
-from utils.demo.clock import Clock
-from utils.demo.inputs import Frames, Source
-from utils.demo.outputs import Found, Output
+from utils.demo.inputs import Frame, Source, VideoSource
+from utils.demo.outputs import FrameResult, ResultWriter
 from utils.inference import PoseEstimator
 from utils.systems import Overlays, People
 from utils.tracking import Tracker
@@ -27,64 +26,28 @@ from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.people import draw_people
 from utils.visualize.window import Window
 
-SHOWN = 5  # names in a message
-PEOPLE = "network and assignment"
+NAMES_SHOWN = 5  # in an error message
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is to be made of every source."""
+class DemoOptions:
+    """What to do with every source."""
 
-    folder: Path
+    output: Path
     formats: Sequence[str] = ("json",)
-    min_score: float = 0.2  # people below this are not drawn
-    maps: bool = False
-    tracked: bool = False
-    batch_size: int = 1  # pictures that the network sees together
+    min_score: float = 0.2  # people below are not drawn
+    maps: bool = False  # also write heatmap overlays
+    track: bool = False
+    batch_size: int = 1
     sheet: ContactSheet | None = None
     window: Window | None = None
 
 
-def look_at(sources: Sequence[Source], estimator: PoseEstimator, wanted: Wanted) -> list[Found]:
-    """Write what is wanted of each source, and say how long it took. Returns everybody found.
+class ReadErrors:
+    """Collects the errors of single files. With `alone` there is no other file: the first error is raised. unit: the word for all files."""
 
-    Of several, pictures and videos that cannot be read are named as they come; at the end they are a UserError.
-    """
-    moving = any(isinstance(source, Frames) for source in sources)
-    alone = len(sources) == 1 and (moving or sources[0].count == 1)
-    clock, failures, everybody = Clock(), Failures(alone, "files" if moving else "pictures"), []
-    with ended_tidily():
-        for source in sources:
-            try:
-                everybody += _written(source, estimator, wanted, clock, failures)
-            except UserError as error:
-                if not isinstance(source, Frames):
-                    raise
-                failures.add(source.label, error)
-            if wanted.window is not None and wanted.window.closed:
-                break
-    if everybody:
-        unit = sources[0].unit if len({source.unit for source in sources}) == 1 else "picture"
-        print(clock.report(len(everybody), unit, PEOPLE, estimator.seconds))
-    failures.tell(sum(1 if isinstance(source, Frames) else source.count for source in sources))
-    return everybody
-
-
-@contextmanager
-def ended_tidily() -> Iterator[None]:
-    """Within, a SIGTERM is as Ctrl-C: nothing half-written is left."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Failures:
-    """What could not be read, or not written. alone: there is nothing else, so that the first one is raised; what: the word for all."""
-
-    def __init__(self, alone: bool, what: str):
-        self.alone, self.what, self.names = alone, what, []
+    def __init__(self, alone: bool, unit: str):
+        self.alone, self.unit, self.names = alone, unit, []
 
     def add(self, name: str | int, error: UserError) -> None:
         if self.alone:
@@ -92,86 +55,99 @@ class Failures:
         self.names.append(str(name))
         tqdm.write(" ".join(str(error).split()), file=sys.stderr)
 
-    def tell(self, whole: int) -> None:
-        """Raise UserError where there are any: the first names, and how many of the whole."""
+    def raise_all(self, count: int) -> None:
+        """Raise one UserError with the first names where there were errors in `count` files."""
         if self.names:
-            more = f", and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
-            raise UserError(f"{len(self.names)} of {whole} {self.what} cannot be read: {', '.join(self.names[:SHOWN])}{more}")
+            more = f", and {len(self.names) - NAMES_SHOWN} more" if len(self.names) > NAMES_SHOWN else ""
+            names = ", ".join(self.names[:NAMES_SHOWN])
+            raise UserError(f"{len(self.names)} of {count} {self.unit} cannot be read: {names}{more}")
 
 
-def _written(source: Source, estimator: PoseEstimator, wanted: Wanted, clock: Clock, failures: Failures) -> list[Found]:
-    """Who was found in a source, after everything is written of it."""
-    config = estimator.config
-    tracker = Tracker(config.skeleton, config.tracking) if wanted.tracked else None
-    output = Output(wanted.folder, source, config.skeleton, wanted.formats, wanted.maps)
-    with output, Progress(source.count, source.label, source.unit) as progress:
-        shots = readable(clock.waiting(source, "decode"), failures, progress)
-        for name, image, people, overlays in clock.waiting(with_people(shots, estimator, wanted.batch_size, wanted.maps), PEOPLE):
-            with clock.part("tracking") if tracker is not None else nullcontext():
-                ids = None if tracker is None else tracker(image, *people)
-            found = Found(name, image.shape[:2], *people, ids)
-            pictures = drawn(image, found, overlays, estimator, wanted, clock)
-            with clock.part("write"):
+def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
+    """Write the outputs of each source and print the rate. Returns the results of all frames.
+
+    Of several files, those that cannot be read are skipped with a line each; at the end they are a UserError.
+    """
+    started, results = perf_counter(), []
+    videos = [isinstance(source, VideoSource) for source in sources]
+    errors = ReadErrors(len(sources) == 1 and (videos[0] or sources[0].count == 1), "files" if any(videos) else "images")
+    for source, is_video in zip(sources, videos):
+        try:
+            results += _run_source(source, estimator, options, errors)
+        except UserError as error:
+            if not is_video:
+                raise
+            errors.add(source.label, error)
+        if options.window is not None and options.window.closed:
+            break
+    if results:
+        seconds, unit = perf_counter() - started, sources[0].unit if all(videos) or not any(videos) else "image"
+        print(f"{len(results)} {unit}{'s' * (len(results) != 1)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
+    errors.raise_all(sum(1 if is_video else source.count for source, is_video in zip(sources, videos)))
+    return results
+
+
+def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, errors: ReadErrors) -> list[FrameResult]:
+    config, is_video = estimator.config, isinstance(source, VideoSource)
+    tracker = Tracker(config.skeleton, config.tracking) if options.track else None
+    with (
+        ResultWriter(options.output, source, config.skeleton, options.formats, options.maps) as writer,
+        Progress(source.count, source.label, source.unit) as progress,
+    ):
+        try:
+            for (name, image), (keypoints, scores), overlays in _predict(_readable(source, errors, progress), estimator, options):
+                ids = None if tracker is None else tracker(image, keypoints, scores)
+                result = FrameResult(name, image.shape[:2], keypoints, scores, ids)
+                drawn = scores >= options.min_score
+                images = [draw_people(image, keypoints[drawn], config.skeleton, None if ids is None else ids[drawn])]
+                if overlays is not None:
+                    images.append(draw_overlays(images[0], image, overlays))
+                if not writer.results:
+                    output_folder(options.output)
                 try:
-                    output.add(found, pictures)
-                except UserError as error:  # of a picture alone, such as one that its format has no room for
-                    if isinstance(source, Frames) or not wanted.folder.is_dir():
+                    writer.add(result, images)
+                except UserError as error:  # about one image, such as one that is too large for its format
+                    if is_video:
                         raise
-                    failures.add(name, error)
-            if wanted.sheet is not None:
-                wanted.sheet.add(pictures[0])
-            progress.advance()
-            if wanted.window is not None and not wanted.window.show(pictures[-1], wait=not isinstance(source, Frames)):
-                break
-    with clock.part("write"):
-        output.finish()
-    print(output.said())
-    return output.found
+                    errors.add(name, error)
+                if options.sheet is not None:
+                    options.sheet.add(images[0])
+                progress.advance()
+                if options.window is not None and not options.window.show(images[-1], wait=not is_video):
+                    break
+        except KeyboardInterrupt:  # ends a camera; its frames so far are kept
+            if not (is_video and source.is_camera and writer.results):
+                raise
+    writer.finish()
+    print(writer.summary())
+    return writer.results
 
 
-def readable(
-    shots: Iterable[tuple[str | int, np.ndarray | UserError]], failures: Failures, progress: Progress
-) -> Iterator[tuple[str | int, np.ndarray]]:
-    """Those of the pictures that could be read; about each of the others a line."""
-    for name, image in shots:
-        if isinstance(image, UserError):
-            failures.add(name, image)
-            progress.advance(1, f"{len(failures.names)} failed")
+def _readable(frames: Iterable[Frame], errors: ReadErrors, progress: Progress) -> Iterator[Frame]:
+    """Yield the frames that could be read; collect the errors of the others."""
+    for frame in frames:
+        if isinstance(frame.image, UserError):
+            errors.add(frame.name, frame.image)
+            progress.advance(1, f"{len(errors.names)} failed")
         else:
-            yield name, image
+            yield frame
 
 
-def with_people(
-    shots: Iterable[tuple[str | int, np.ndarray]], estimator: PoseEstimator, batch_size: int, overlays: bool = False
-) -> Iterator[tuple[str | int, np.ndarray, People, Overlays | None]]:
-    """The same pictures in their order, and of each its people, and if wanted what the network sees."""
-    waiting: deque[tuple[str | int, np.ndarray]] = deque()
+def _predict(frames: Iterable[Frame], estimator: PoseEstimator, options: DemoOptions) -> Iterator[tuple[Frame, People, Overlays | None]]:
+    """Yield each frame with its people and, with `options.maps`, its heatmap overlays."""
+    waiting: deque[Frame] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for shot in shots:
-            waiting.append(shot)
-            yield shot[1]
+        for frame in frames:
+            waiting.append(frame)
+            yield frame.image
 
     try:
-        if overlays:
-            for found in estimator.stream_with_overlays(images(), batch_size):
-                yield *waiting.popleft(), *found
+        if options.maps:
+            for people, overlays in estimator.stream_with_overlays(images(), options.batch_size):
+                yield waiting.popleft(), people, overlays
         else:
-            for people in estimator.stream(images(), batch_size):
-                yield *waiting.popleft(), people, None
+            for people in estimator.stream(images(), options.batch_size):
+                yield waiting.popleft(), people, None
     except torch.OutOfMemoryError as error:
         raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
-
-
-def drawn(
-    image: np.ndarray, found: Found, overlays: Overlays | None, estimator: PoseEstimator, wanted: Wanted, clock: Clock
-) -> list[np.ndarray]:
-    """The picture (H, W, 3) uint8 BGR with the likely people drawn in; if wanted, another one that shows what the network sees."""
-    with clock.part("draw"):
-        likely = found.scores >= wanted.min_score
-        ids = None if found.ids is None else found.ids[likely]
-        picture = draw_people(image, found.keypoints[likely], estimator.config.skeleton, ids)
-    if overlays is None:
-        return [picture]
-    with clock.part("maps"):
-        return [picture, draw_overlays(picture, image, overlays)]

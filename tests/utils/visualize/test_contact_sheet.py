@@ -1,7 +1,8 @@
-"""Sheets of pictures: evenly spread over however many there are."""
+"""Contact sheets: thumbnails spread evenly over all images."""
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,23 +10,24 @@ from utils.visualize.contact_sheet import ContactSheet
 
 
 @pytest.mark.parametrize(
-    ("pictures", "kept"), [(0, []), (5, [0, 1, 2, 3, 4]), (8, list(range(8))), (9, [0, 2, 4, 6, 8]), (40, [0, 8, 16, 24, 32])]
+    ("limit", "count", "kept"),
+    [(8, 5, range(5)), (8, 8, range(8)), (8, 9, range(0, 9, 2)), (8, 40, range(0, 40, 8)), (None, 50, range(50))],
 )
-def test_of_many_pictures_some_are_kept(pictures, kept):
-    sheet = ContactSheet(most=8)
-    for n in range(pictures):
+def test_of_many_images_some_are_kept(limit, count, kept):
+    sheet = ContactSheet(limit)
+    for n in range(count):
         sheet.add(np.full((24, 32, 3), n, np.uint8))
-        assert len(sheet.thumbnails) <= 8
-    assert [int(thumbnail[0, 0, 0]) for thumbnail in sheet.thumbnails] == kept
+        assert limit is None or len(sheet.thumbnails) <= limit
+    assert [int(thumbnail[0, 0, 0]) for thumbnail in sheet.thumbnails] == list(kept)
 
 
-def test_without_a_limit_all_are_kept():
+def test_a_sheet_has_rows_of_four_and_room_for_wide_images(tmp_path):
     sheet = ContactSheet()
-    for n in range(50):
-        sheet.add(np.full((24, 32, 3), n, np.uint8))
-    assert len(sheet.thumbnails) == 50
-
-
-def test_nothing_is_written_of_nothing(tmp_path):
-    ContactSheet().write(tmp_path / "sheet.png")
-    assert not list(tmp_path.iterdir())
+    sheet.write(tmp_path / "sheet.png")
+    assert not list(tmp_path.iterdir()), "nothing to show"
+    for width in (32, 32, 32, 32, 3000):
+        sheet.add(np.zeros((24, width, 3), np.uint8))
+    sheet.write(tmp_path / "sheet.png")
+    image = cv2.imread(str(tmp_path / "sheet.png"))
+    assert image.shape == (2 * 240, 4 * 320, 3)
+    assert (image[:240] == 0).all() and (image[240:, 480:] == 255).all()

@@ -1,4 +1,4 @@
-"""People in pictures: who is who, how large, how sure."""
+"""People in images: colors by identity, width by size, opacity by score."""
 
 from __future__ import annotations
 
@@ -9,55 +9,69 @@ from config.load import load_skeleton
 from utils.visualize.people import draw_people, line_size, opacities, person_color
 
 SKELETON = load_skeleton("coco17")
-GREY = 60
+ENDS = SKELETON.drawn_ends[0]
+GRAY = 60
 
 
 def bar(x: float, height: float, score: float = 1.0, top: float = 20) -> np.ndarray:
-    """(K, 3): one drawn limb, upright at x."""
+    """Return a person (K, 3) with one drawn limb, upright at x."""
     person = np.zeros((17, 3))
-    person[SKELETON.drawn_ends[0]] = [[x, top, score], [x, top + height, score]]
+    person[ENDS] = [[x, top, score], [x, top + height, score]]
     return person
 
 
-def drawn(*people: np.ndarray, size: tuple[int, int] = (600, 400)) -> np.ndarray:
-    return draw_people(np.full((*size, 3), GREY, np.uint8), np.array(people).reshape(-1, 17, 3), SKELETON)
+def drawn(*people: np.ndarray, size: tuple[int, int] = (600, 400), ids: list[int] | None = None) -> np.ndarray:
+    keypoints = np.array(people).reshape(-1, 17, 3)
+    return draw_people(np.full((*size, 3), GRAY, np.uint8), keypoints, SKELETON, None if ids is None else np.array(ids))
 
 
-def width_at(picture: np.ndarray, y: int, x: int) -> int:
-    """How many pixels of a row around x are not as they were."""
-    return int((picture[y, x - 40 : x + 40] != GREY).any(1).sum())
+def color_at(image: np.ndarray, y: int, x: int) -> tuple[int, ...]:
+    return tuple(int(value) for value in image[y, x])
 
 
-def test_each_person_has_a_colour():
-    picture = drawn(bar(50, 300), bar(150, 300), bar(250, 300))
-    assert [tuple(int(v) for v in picture[170, x]) for x in (50, 150, 250)] == [person_color(n) for n in range(3)]
+def width_at(image: np.ndarray, y: int, x: int) -> int:
+    """Return how many pixels of a row around x have changed."""
+    return int((image[y, x - 40 : x + 40] != GRAY).any(1).sum())
 
 
-def test_the_larger_the_person_the_wider_the_lines():
-    picture = drawn(bar(80, 60), bar(200, 500))
-    assert 1 <= width_at(picture, 50, 80) < width_at(picture, 270, 200) <= 12
-    small = drawn(bar(40, 50), size=(100, 80))
-    assert width_at(small, 45, 40) <= 5, "nobody is painted over in a small picture"
+@pytest.mark.parametrize("ids", [None, [3, 4, 0], [4, 3, -1]])
+def test_each_identity_has_a_color(ids):
+    image = drawn(bar(50, 300, top=60), bar(150, 300, top=60), bar(250, 300, top=60), ids=ids)
+    assert [color_at(image, 210, x) for x in (50, 150, 250)] == [person_color(n) for n in ids or range(3)]
+    numbered = [(image[20:50, x - 20 : x + 40] != GRAY).any() for x in (50, 150, 250)]
+    assert numbered == [ids is not None and n >= 0 for n in ids or range(3)], "the number stands above"
+
+
+def test_colors_of_people_differ():
+    colors = np.array([person_color(n) for n in range(8)])
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1)[~np.eye(8, dtype=bool)]
+    assert apart.min() > 60
+
+
+def test_lines_grow_with_the_person():
+    image = drawn(bar(80, 60), bar(200, 500))
+    assert 1 <= width_at(image, 50, 80) < width_at(image, 270, 200) <= 12
+    assert width_at(drawn(bar(40, 50), size=(100, 80)), 45, 40) <= 5, "nothing is hidden in a small image"
     assert line_size(np.zeros((17, 3)), (600, 400)) == 1
 
 
-def test_the_less_sure_the_fainter():
+def test_lower_scores_are_fainter():
     def strength(score: float) -> int:
-        return int(np.abs(drawn(bar(80, 300, score))[170, 80].astype(int) - GREY).sum())
+        return int(np.abs(drawn(bar(80, 300, score))[170, 80].astype(int) - GRAY).sum())
 
     assert 0 < strength(0.01) < strength(0.2) < strength(0.4) == strength(0.9)
     assert opacities(np.array([0, 1, 5])).tolist() == [0.25, 1, 1]
 
 
-@pytest.mark.parametrize("place", [-5, 599, 1e9, -1e9, np.nan, np.inf])
-def test_keypoints_outside_the_picture_do_no_harm(place):
+@pytest.mark.parametrize("position", [-5, 599, 1e9, -1e9, np.nan, np.inf])
+def test_keypoints_outside_the_image_do_no_harm(position):
     for score in (0.1, 1):
         person = bar(80, 300, score)
-        person[SKELETON.drawn_ends[0][1], :2] = place
+        person[ENDS[1], :2] = position
         assert drawn(person).shape == (600, 400, 3)
     assert drawn(bar(0, 1), size=(1, 1)).shape == (1, 1, 3)
 
 
-def test_nobody_is_drawn_where_nobody_is():
-    assert (drawn() == GREY).all()
-    assert (drawn(np.zeros((17, 3))) == GREY).all()
+def test_nothing_is_drawn_without_keypoints():
+    assert (drawn() == GRAY).all()
+    assert (drawn(np.zeros((17, 3)), ids=[2]) == GRAY).all()

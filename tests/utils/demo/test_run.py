@@ -1,0 +1,293 @@
+"""The demo from sources to files, with an estimator that predicts what a test says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import resource
+import signal
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from odd_files import write_odd_files
+from PIL import Image
+from places import ROOT
+
+from config import UserError, load_config
+from utils.demo.inputs import find_sources
+from utils.demo.outputs import FORMATS
+from utils.demo.run import DemoOptions, FrameResult, run_demo
+from utils.visualize import video
+from utils.visualize.contact_sheet import ContactSheet
+
+MEMORY = 2**20  # KiB that two hundred corrupt files may take
+GRAY = 40
+NOSE, UNLIKELY = (10, 20), (30, 40)  # x, y of the noses of two people with scores 0.8 and 0.1
+IMAGE_FORMATS = ("json", "coco", "csv", "openpose")
+
+
+class FakeEstimator:
+    """Predicts two people in every image. images: what it was given; batches: the sizes of the batches; interrupt: frame at Ctrl-C."""
+
+    config = load_config(ROOT / "config" / "simplepose_coco_512.yaml", ["tracking.start_score=0.05", "tracking.min_score=0.05"])
+
+    def __init__(self):
+        self.images, self.batches, self.interrupt = [], [], None
+        self.keypoints = np.zeros((2, 18, 3), np.float32)
+        self.keypoints[:, 0] = [[*NOSE, 0.9], [*UNLIKELY, 0.5]]
+        self.keypoints[0, 7] = [30.25, 50.5, 0.004]
+
+    def stream(self, images, batch_size):
+        upcoming = iter(images)
+        while batch := list(islice(upcoming, batch_size)):
+            self.batches.append(len(batch))
+            for image in batch:
+                if len(self.images) == self.interrupt:
+                    signal.raise_signal(signal.SIGINT)
+                self.images.append(image.copy())
+                yield self.keypoints, np.array([0.8, 0.1])
+
+    def stream_with_overlays(self, images, batch_size):
+        for people in self.stream(images, batch_size):
+            yield people, {"keypoints": np.zeros(self.images[-1].shape[:2], np.float32)}
+
+
+@pytest.fixture
+def estimator() -> FakeEstimator:
+    return FakeEstimator()
+
+
+@pytest.fixture
+def demo(estimator, tmp_path):
+    def start(path: object, limit: int | None = None, **options: object) -> list[FrameResult]:
+        options = DemoOptions(output=tmp_path / "demo", **options)
+        return run_demo(find_sources(str(path), options.output, limit), estimator, options)
+
+    return start
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Four images; 000003.jpg is corrupt."""
+    (tmp_path / "in").mkdir()
+    for name in ("000001.jpg", "000002.png", "000004.gif"):
+        Image.new("RGB", (80, 60), (GRAY,) * 3).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "000003.jpg").write_bytes(b"no image")
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def clip(tmp_path) -> Path:
+    """Six frames of a red, a green and a blue stripe, brighter from frame to frame."""
+    stripes = np.repeat(np.eye(3)[[2, 1, 0]], 32, 0)[None].repeat(64, 0)
+    return write_clip(tmp_path / "000007_clip.avi", [(stripes * (120 + 20 * n)).astype(np.uint8) for n in range(6)])
+
+
+def write_clip(path: Path, frames: list[np.ndarray]) -> Path:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, frames[0].shape[1::-1])
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def read(path: Path) -> object:
+    return json.loads(path.read_text())
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def noses_drawn(drawn: np.ndarray, original: np.ndarray) -> list[bool]:
+    """Return whether the likely and the unlikely person are drawn."""
+    difference = np.abs(drawn.astype(int) - original).max(2)
+    return [bool(difference[y - 1 : y + 2, x - 1 : x + 2].max() > 60) for x, y in (NOSE, UNLIKELY)]
+
+
+def test_people_are_drawn_and_written(demo, folder, tmp_path, capsys):
+    demo(folder / "000002.png")
+    drawn, original = (cv2.imread(str(path / "000002.png")) for path in (tmp_path / "demo", folder))
+    assert noses_drawn(drawn, original) == [True, False]
+    assert (drawn[52:, 50:] == GRAY).all()
+    result = read(tmp_path / "demo" / "000002.png.json")
+    assert (result["image"], result["width"], result["height"], result["keypoints"][:2]) == ("000002.png", 80, 60, ["nose", "neck"])
+    assert [(set(person), person["score"]) for person in result["people"]] == [({"score", "keypoints"}, 0.8), ({"score", "keypoints"}, 0.1)]
+    assert result["people"][0]["keypoints"][:2] == [[10, 20, 0.9], [0, 0, 0]]
+    assert re.search(r"^1 image in [\d.]+ s, [\d.]+ per second$", capsys.readouterr().out, re.M)
+    demo(folder / "000002.png", min_score=0)
+    assert noses_drawn(cv2.imread(str(tmp_path / "demo" / "000002.png")), original) == [True, True]
+
+
+def test_formats_of_images(demo, folder, tmp_path):
+    (folder / "000002.jpg").write_bytes((folder / "000001.jpg").read_bytes())
+    (folder / "000003.jpg").unlink()
+    demo(folder, formats=IMAGE_FORMATS)
+    own = ["000001.jpg", "000001.jpg.json", "000001_keypoints.json", "000004.gif.json", "000004.gif.png", "000004_keypoints.json"]
+    same_stem = [f"000002.{suffix}{ending}" for suffix in ("jpg", "png") for ending in ("", ".json", "_keypoints.json")]
+    assert written(tmp_path / "demo") == sorted([*own, *same_stem, "people.coco.json", "people.csv"])
+    coco = read(tmp_path / "demo" / "people.coco.json")
+    assert [(person["image_id"], person["file_name"], person["score"]) for person in coco[:3]] == [
+        (0, "000001.jpg", 0.8),
+        (0, "000001.jpg", 0.1),
+        (1, "000002.jpg", 0.8),
+    ]
+    assert np.reshape(coco[0]["keypoints"], (17, 3))[9].tolist() == [30.25, 50.5, 0.004]
+    rows = list(csv.DictReader((tmp_path / "demo" / "people.csv").open()))
+    assert (len(rows), rows[2]["image"], rows[2]["Lwri_score"], rows[2]["neck_x"]) == (8, "000002.jpg", "0.004", "")
+    openpose = read(tmp_path / "demo" / "000001_keypoints.json")
+    assert openpose["people"][0]["pose_keypoints_2d"][21:24] == [30.25, 50.5, 0.004]
+
+
+def test_a_video(demo, estimator, clip, tmp_path):
+    assert len(demo(clip, formats=FORMATS, limit=4)) == 4
+    assert [frame[32, [16, 48, 80]].argmax(1).tolist() for frame in estimator.images] == [[2, 1, 0]] * 4
+    own = [f"000007_clip_{n:012d}_keypoints.json" for n in range(4)]
+    assert written(tmp_path / "demo") == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
+    frames = read(tmp_path / "demo" / "000007_clip.json")
+    assert [(frame["image"], len(frame["people"])) for frame in frames] == [(n, 2) for n in range(4)]
+    assert [person["image_id"] for person in read(tmp_path / "demo" / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
+    capture = cv2.VideoCapture(str(tmp_path / "demo" / "000007_clip.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 4)
+    frame = capture.read()[1]
+    assert frame[32, [16, 48, 80]].argmax(1).tolist() == [2, 1, 0]
+    assert noses_drawn(frame, estimator.images[0]) == [True, False]
+
+
+def test_a_truncated_video_gives_what_is_there(demo, clip, tmp_path):
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: whole.rindex(b"00dc", 0, whole.index(b"idx1"))])  # without the last frame and the index
+    assert len(demo(clip)) == len(read(tmp_path / "demo" / "000007_clip.json")) == 5
+
+
+def test_an_animated_image_becomes_a_video(demo, tmp_path):
+    frames = [Image.new("RGB", (64, 48), color) for color in ("red", "blue", "white")]
+    frames[0].save(tmp_path / "wave.gif", save_all=True, append_images=frames[1:], duration=50)
+    assert len(demo(tmp_path / "wave.gif")) == 3
+    capture = cv2.VideoCapture(str(tmp_path / "demo" / "wave.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FPS), capture.read()[1][40, 60].argmax()) == (20, 2)
+
+
+def test_batches_keep_the_order(demo, estimator, tmp_path):
+    for n in range(8):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((60, 80, 3), 20 * n, np.uint8))
+    demo(tmp_path / "*.png", batch_size=3)
+    assert estimator.batches == [3, 3, 2]
+    assert [int(cv2.imread(str(tmp_path / "demo" / f"{n}.png"))[59, 79, 0]) for n in range(8)] == [20 * n for n in range(8)]
+
+
+def test_tracking_gives_people_their_identities_and_colors(demo, clip, tmp_path, monkeypatch, estimator):
+    estimator.keypoints[:, 8:12] = estimator.keypoints[:, :1] + [[0, 9, 0], [5, 14, 0], [0, 19, 0], [5, 24, 0]]
+    swapped, drawn = estimator.keypoints[::-1].copy(), []
+    monkeypatch.setattr(
+        estimator, "stream", lambda images, _: ((k, np.array([0.8, 0.8])) for k, _ in zip([estimator.keypoints, swapped] * 3, images))
+    )
+    monkeypatch.setattr("utils.demo.run.draw_people", lambda image, keypoints, skeleton, ids: drawn.append(ids.tolist()) or image)
+    results = demo(clip, track=True, limit=2)
+    assert [result.ids.tolist() for result in results] == drawn == [[0, 1], [1, 0]]
+    frames = read(tmp_path / "demo" / "000007_clip.json")
+    assert [[person["id"] for person in frame["people"]] for frame in frames] == drawn
+
+
+def test_maps(demo, folder, clip, tmp_path):
+    demo(folder / "000002.png", maps=True)
+    assert cv2.imread(str(tmp_path / "demo" / "000002.maps.png")).shape == (60, 160, 3)
+    demo(clip, maps=True, limit=2)
+    assert cv2.VideoCapture(str(tmp_path / "demo" / "000007_clip.maps.mp4")).read()[1].shape == (64, 192, 3)
+
+
+def test_corrupt_images_do_not_stop_the_others(demo, folder, tmp_path, capsys):
+    sheet = ContactSheet()
+    with pytest.raises(UserError, match=r"^1 of 4 images cannot be read: 000003.jpg$"):
+        demo(folder, sheet=sheet)
+    assert len(sheet.thumbnails) == len(list((tmp_path / "demo").glob("*.json"))) == 3
+    shown = capsys.readouterr()
+    assert "000003.jpg: cannot be decoded" in shown.err
+    assert "3 images and their keypoints" in shown.out
+    with pytest.raises(UserError, match="000003.jpg: cannot be decoded"):
+        demo(folder / "000003.jpg")
+
+
+def test_a_corrupt_video_does_not_stop_the_others(demo, clip, tmp_path, capsys):
+    (tmp_path / "corrupt.avi").write_bytes(clip.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"^1 of 2 files cannot be read: corrupt.avi$"):
+        demo(tmp_path / "*.avi")
+    assert "corrupt.avi: no frame can be read from it" in capsys.readouterr().err
+    assert written(tmp_path / "demo") == ["000007_clip.json", "000007_clip.mp4"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_of_two_hundred_odd_files_is_written_or_named(demo, tmp_path, capsys):
+    whole, broken = write_odd_files(tmp_path / "odd")
+    names = {path.name for path in (tmp_path / "odd").iterdir()}
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"images cannot be read: .*, and \d+ more$") as error:
+        demo(tmp_path / "odd", formats=IMAGE_FORMATS, batch_size=7)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MEMORY
+    output = tmp_path / "demo"
+    done = {path.name.removesuffix(".json") for path in output.glob("*.*.json")} & names
+    assert whole <= done <= names - broken
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("image ")]
+    assert len(lines) == len(names - done)
+    assert all(sum(f"/{name}: " in line for line in lines) == 1 for name in names - done)
+    assert str(error.value).startswith(f"{len(names - done)} of {len(names)} ")
+    assert {person["file_name"] for person in read(output / "people.coco.json")} <= done
+    assert not list(output.glob(".*")), "partial files"
+
+
+class FakeWindow:
+    def __init__(self, count: int):
+        self.left, self.waits, self.closed = count, [], False
+
+    def show(self, image: np.ndarray, wait: bool) -> bool:
+        self.left, self.waits = self.left - 1, [*self.waits, wait]
+        self.closed = not self.left
+        return not self.closed
+
+
+def test_a_closed_window_ends_the_demo(demo, tmp_path, clip):
+    for n in range(4):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.zeros((60, 80, 3), np.uint8))
+    window = FakeWindow(2)
+    assert len(demo(tmp_path / "*.*", window=window)) == 2
+    assert window.waits == [True, True]
+    window = FakeWindow(3)
+    assert len(demo(clip, window=window)) == 3
+    assert window.waits == [False] * 3
+
+
+class Camera:
+    """Replaces cv2.VideoCapture."""
+
+    def read(self):
+        return True, np.full((64, 80, 3), GRAY, np.uint8)
+
+    def get(self, prop):
+        return {cv2.CAP_PROP_FPS: 15.0}.get(prop, -1.0)
+
+    def release(self):
+        pass
+
+
+def test_ctrl_c_ends_a_camera_and_keeps_its_frames(demo, estimator, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(video.cv2, "VideoCapture", lambda number: Camera())
+        estimator.interrupt = 3
+        assert len(demo("0")) == 3
+        estimator.images, estimator.interrupt = [], 0
+        with pytest.raises(KeyboardInterrupt):
+            demo("0")
+    assert len(read(tmp_path / "demo" / "camera.json")) == 3
+    capture = cv2.VideoCapture(str(tmp_path / "demo" / "camera.mp4"))
+    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (3, 15)
+
+
+def test_an_interrupted_video_leaves_nothing(demo, estimator, clip, tmp_path):
+    estimator.interrupt = 4
+    with pytest.raises(KeyboardInterrupt):
+        demo(clip)
+    assert written(tmp_path / "demo") == []
