@@ -184,7 +184,7 @@ def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(run, hdf5, tmp_
     for pattern in (
         r"parameters: [\d,]+, of which",
         r"images: 2 x 3 x \d+ x \d+ float32",
-        r"targets: 2 x",
+        r"targets: \w+ 2 x",
         r"output: 2 x",
         r"memory: [\d,]+ MiB",
     ):
