@@ -6,7 +6,7 @@ The defaults are the published recipe for HRNet-W32 on COCO.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -55,6 +55,7 @@ class DekrTargetsConfig(Section):
     centre_sigma: Positive = 4.0
     background_weight: NonNegative = 0.1  # of the heatmaps' pixels in nobody's window
     offset_radius: Count = 4  # half side of the square about a centre in which offsets are learnt
+    mask_ignored: bool = True  # no loss over crowd regions, people without keypoints, and outside the image; CrowdPose: false
     min_area: NonNegative = 32.0 * 32  # a smaller person has no centre, image pixels squared; CrowdPose: 0
     # The published code's faults, for going on with weights that were trained with them: a person's size reaches from the image's corner
     # if a keypoint is not labelled; a skeleton of fewer than 17 keypoints has its centres drawn with keypoint_sigma
@@ -104,6 +105,14 @@ class DekrConfig(Config):
     loss: DekrLossConfig = DekrLossConfig()
     train: DekrTrainConfig = DekrTrainConfig()
     inference: DekrInferenceConfig = DekrInferenceConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_mask_for_crowdpose(cls, values: dict[str, Any]) -> dict[str, Any]:
+        # Stored configurations of CrowdPose do not have the key yet
+        skeleton, targets = values.get("skeleton"), values.get("targets", {})
+        name = skeleton.get("name") if isinstance(skeleton, dict) else getattr(skeleton, "name", None)
+        return {**values, "targets": {"mask_ignored": False, **targets}} if name == "crowdpose" and isinstance(targets, dict) else values
 
     @model_validator(mode="after")
     def _fits(self) -> DekrConfig:

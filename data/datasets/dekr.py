@@ -106,8 +106,8 @@ class DekrDataset:
         return points, labeled, np.maximum(person_area, 1)
 
     def _mask_miss(self, index: int, matrix: np.ndarray, side: int) -> np.ndarray:
-        """Return (side, side) bool: inside the image, and not over crowd regions and people without keypoints."""
-        if not self.people.outlines:
+        """Return (side, side) bool: inside the image, and not over crowd regions and people without keypoints; or everywhere."""
+        if not self.config.targets.mask_ignored:
             return np.ones((side, side), bool)
         _, unlabelled, crowd = self.people.masks(index)
         counts = unpack_mask(~(unlabelled | crowd), *self.people.sizes[index])

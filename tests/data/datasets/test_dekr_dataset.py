@@ -14,10 +14,11 @@ from people import drawn_sample, person, write_coco
 from places import ROOT
 
 from config import load_config
+from config.load import parse_config
 from config.systems.dekr import DekrAugmentationConfig
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.dekr import Augmentation, DekrDataset, sample_augmentation
-from data.people_file import PeopleFile
+from data.people_file import PeopleFile, unpack_mask
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 COCO17 = load_config(RECIPE).skeleton
@@ -187,10 +188,39 @@ def test_people_without_keypoints_and_crowds_have_no_weight_in_any_heatmap(tmp_p
     assert weight[:, 24:].all() and weight[:, :3].all() and weight[:, :, 29:].all()
 
 
-def test_without_outlines_everything_counts(tmp_path):
-    """As in CrowdPose: also beyond the image, where nobody is."""
-    found = dataset(tmp_path, [person(50, 50, segmentation=[]), person(40, 40, visible=0, segmentation=[])])
+@pytest.mark.parametrize("crowd_outline", [True, False])
+def test_boxes_mask_ignored_people_if_the_data_set_has_no_outlines(tmp_path, crowd_outline):
+    """PoseTrack18 has outlines of its ignore regions, but not of people."""
+    crowd = person(120, 20, bbox=[120, 20, 40, 30], iscrowd=1, segmentation=polygon(120, 20, 40, 30) if crowd_outline else [])
+    found = dataset(tmp_path, [person(50, 50, segmentation=[]), person(40, 40, bbox=[40, 40, 50, 60], visible=0, segmentation=[]), crowd])
+    assert not found.people.outlines
+    mask = found.crop(0, Augmentation()).mask_miss
+    assert not mask[8:20, 5:14].any() and not mask[5:9, 21:27].any()
+    assert mask[24:].all() and mask[:3].all() and mask[:, 29:].all()
+
+
+def test_crowdpose_has_no_mask(tmp_path):
+    """As published: the loss also counts beyond the image, where no person is."""
+    overrides = "targets.mask_ignored=false", "targets.min_area=0"
+    found = dataset(tmp_path, [person(50, 50), person(40, 40, visible=0), person(90, 90, iscrowd=1)], overrides=overrides)
     assert found.crop(0, Augmentation(scale=1.5, rotation=30)).mask_miss.all()
+    for width in (32, 48):
+        crowdpose = load_config(RECIPE.with_name(f"dekr_w{width}_crowdpose.yaml"))
+        assert not crowdpose.targets.mask_ignored
+    stored = crowdpose.model_dump(mode="json")
+    del stored["targets"]["mask_ignored"]  # as configurations were stored before the key existed
+    assert parse_config(stored, "stored") == crowdpose and load_config(RECIPE).targets.mask_ignored
+
+
+@pytest.mark.parametrize("video", ["003418_mpii_test", "012834_mpii_test"])
+def test_ignore_regions_of_posetrack18_have_no_weight(shared, tmp_path, video):
+    root, config = shared / "data" / "posetrack18", load_config(RECIPE, ["skeleton=posetrack18"])
+    build_hdf5(root / "annotations" / "val" / f"{video}.json", root, tmp_path / "out.h5", config.skeleton, workers=1)
+    found = DekrDataset(PeopleFile(tmp_path / "out.h5", config.skeleton), config)
+    weight = drawn_sample(found, config, 0)[1].weight
+    height, width = found.people.sizes[0].tolist()
+    shown = unpack_mask(found.people.masks(0)[2], height, width)[:, (width - height) // 2 : (width + height) // 2] > 0
+    assert (weight == 0).all(0).float().mean() == pytest.approx(shown.mean(), abs=0.02) and shown.mean() > 0.2
 
 
 def test_beyond_the_image_nothing_counts(tmp_path):
