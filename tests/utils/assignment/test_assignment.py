@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from places import ROOT
+from standing import people
 
 from config import Config, UserError, load_config
 from config.skeleton import Skeleton
@@ -20,24 +21,10 @@ from utils.assignment.trace import _merge_ends
 
 HEIGHT, WIDTH = 256, 384  # network input
 
-# A standing person, x and y in units of her height, by COCO's names; the neck is the middle of the shoulders.
-STANDING = {
-    "nose": (0, 0.08), "Reye": (-0.02, 0.06), "Leye": (0.02, 0.06), "Rear": (-0.05, 0.07), "Lear": (0.05, 0.07),
-    "neck": (0, 0.2), "Rsho": (-0.12, 0.2), "Lsho": (0.12, 0.2), "Relb": (-0.17, 0.37), "Lelb": (0.17, 0.37),
-    "Rwri": (-0.2, 0.52), "Lwri": (0.2, 0.52), "Rhip": (-0.08, 0.53), "Lhip": (0.08, 0.53),
-    "Rkne": (-0.09, 0.76), "Lkne": (0.09, 0.76), "Rank": (-0.1, 0.98), "Lank": (0.1, 0.98),
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def config() -> Config:
     return load_config(ROOT / "config" / "simplepose_coco_512.yaml")
-
-
-def people(config: Config, *places: tuple[float, float, float]) -> np.ndarray:
-    """(P, K, 3) joints of standing people at (x, y of the top, height), input pixels."""
-    unit = np.array([STANDING[name] for name in config.skeleton.keypoints])
-    return np.stack([np.concatenate([unit * height + (x, y), np.ones((len(unit), 1))], 1) for x, y, height in places])
 
 
 def draw(joints: np.ndarray, config: Config) -> np.ndarray:
