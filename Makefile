@@ -11,7 +11,7 @@ DRAWN := runs/quickstart/data
 # A folder of photographs, in which the network that comes with the project finds people before any training.
 PHOTOS ?= $(wildcard ../shared/data/media)
 
-.PHONY: setup quickstart quickstart-photos quickstart-train test lint
+.PHONY: setup quickstart quickstart-photos quickstart-train benchmarks test lint
 
 # Made anew only when the requirements change.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
@@ -51,6 +51,17 @@ $(DRAWN)/val/annotations.json: | setup
 # Built anew when the format of the file changes.
 $(DRAWN)/%.h5: $(DRAWN)/%/annotations.json data/people_file.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
+
+# Takes a few minutes; other programs should not run meanwhile.
+benchmarks: setup
+	mkdir -p runs
+	$(BIN)/python benchmarks/report.py > runs/benchmarks.md
+	$(BIN)/python benchmarks/assignment.py >> runs/benchmarks.md
+	$(BIN)/python benchmarks/inference.py >> runs/benchmarks.md
+	$(BIN)/python benchmarks/data.py >> runs/benchmarks.md
+	for recipe in quickstart dekr_quickstart simple_baselines_quickstart; do \
+		$(BIN)/python benchmarks/training.py --config config/$$recipe.yaml >> runs/benchmarks.md || exit 1; done
+	mv runs/benchmarks.md docs/benchmarks.md
 
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile

@@ -1,10 +1,10 @@
-"""Frames a second of keypoint assignment on drawn people, beside a plain loop over pairs, and its growth with their number.
+"""Measure SimplePose's keypoint assignment: COCO AP from ground-truth maps, frames per second, and the growth with the number of people.
 
-    python benchmarks/assignment.py [--config C] [--people 1 2 5 10 20 50 100 200] [--frames N] [--loop-up-to N] [--batches 1 4 16 64]
-        [key=value ...]
+    python benchmarks/assignment.py [--config C] [--oracle DIR] [--seeds 1 2] [--limit N] [--people 1 5 20] [--save] [key=value ...]
 
-The people are the figures of data/synthetic.py, standing at random in a 512 x 704 input; the maps are the training targets
-(data/targets/simplepose.py) with some noise. Everything runs on one thread.
+The decoder benchmark (`--oracle`, not published with the project) renders the maps from COCO annotations: "perfect", or degraded by a seed
+with missing and false peaks and uneven strength. The frames of the second table hold synthetic people at random positions. Everything runs
+on one thread.
 """
 
 from __future__ import annotations
@@ -18,170 +18,106 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 import argparse
-import math
 import time
 from collections.abc import Callable
+from types import ModuleType
+from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
-from config import Config, load_config
+from benchmarks.report import report, wait_for
+from config import Config, UserError, load_config
 from config.errors import run_script
-from config.skeleton import UNLABELLED, VISIBLE
+from config.skeleton import VISIBLE
 from data.synthetic import random_body
 from data.targets import render_targets
 from utils.assignment import assign_people
 from utils.assignment.device_maps import assign_people_batch
+from utils.device import default_device
 
-HEIGHT, WIDTH = 512, 704  # network input
-NOISE = 0.005  # standard deviation of a map's noise
-People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3), scores (P,)
-Assigner = Callable[[np.ndarray], People]
+ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"
+SIZE = 512, 704  # height, width of the network's input
+BATCH = 4  # images of a batch on a device
+
+
+def accuracy(oracle: ModuleType, config: Config, seed: int | None, limit: int | None) -> dict[str, Any]:
+    """Assign the people of every image of the decoder benchmark. seed: of degraded maps; None: perfect ones."""
+
+    def assign(maps: np.ndarray, image: dict, map_to_image: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+        size = image["height"], image["width"]
+        keypoints, scores = assign_people(maps, config.skeleton, config.assignment, image_size=size, map_to_image=map_to_image)
+        return config.skeleton.to_dataset(keypoints), scores
+
+    measured = oracle.run(assign, limit, seed)
+    row = {"maps": "perfect" if seed is None else f"seed {seed}", "images": measured["images"]}
+    names = {"AP": "AP", "AR": "AR", "detections": "detections", "frames/s": "fps", "slowest, ms": "worst_ms"}
+    return row | {name: measured[key] for name, key in names.items()}
 
 
 def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
-    """(P, K, 3) joints of figures at random places, input pixels; the more there are, the smaller they are."""
-    joints = np.zeros((count, len(config.skeleton.dataset), 3))
+    """(count, K, 3) keypoints of people at random positions, input pixels; the more people, the smaller."""
+    joints = np.full((count, len(config.skeleton.dataset), 3), VISIBLE, float)
     for person in joints:
         body = random_body(rng)[:, :2]
-        corner, extent = body.min(0), np.ptp(body, 0)
-        stature = rng.uniform(0.5, 0.9) * HEIGHT / extent[1] / max(1.0, math.sqrt(count / 4))
-        person[:, :2] = (body[: len(person)] - corner) * stature + rng.uniform(0, 1, 2) * ([WIDTH, HEIGHT] - stature * extent).clip(0)
-        person[:, 2] = VISIBLE
+        height = rng.uniform(0.5, 0.9) * SIZE[0] / max(1.0, (count / 4) ** 0.5)
+        body = (body - body.min(0)) * height / np.ptp(body[:, 1])
+        person[:, :2] = (body + rng.uniform(0, 1, 2) * (SIZE[::-1] - body.max(0)).clip(0))[: len(person)]
     return config.skeleton.from_dataset(joints)
 
 
-def drawn(rng: np.random.Generator, joints: np.ndarray, config: Config) -> np.ndarray:
-    """Noisy maps (C, h, w) of these people."""
-    maps = render_targets(joints, np.zeros((HEIGHT // config.targets.stride, WIDTH // config.targets.stride), np.float32), config)
-    return maps + rng.normal(0, NOISE, maps.shape).astype(np.float32)
+def growth(config: Config, count: int, frames: int, device: torch.device) -> dict[str, Any]:
+    """Measure frames of this many people: one by one in NumPy, and in batches on the device."""
+    rng, everywhere = np.random.default_rng(count), np.zeros([side // config.targets.stride for side in SIZE], np.float32)
+    batch = np.stack([render_targets(crowd(rng, count, config), everywhere, config) for _ in range(frames)])
+    batch = (batch + rng.normal(0, 0.005, batch.shape)).astype(np.float32)
+    stride = (float(config.targets.stride),) * 2
+    common = config.skeleton, config.assignment
+    alone = [_seconds(lambda maps=maps: assign_people(maps, *common, SIZE, stride), device) for maps in batch]
+    together = torch.from_numpy(batch[:BATCH]).to(device)
+    sizes, scales = [SIZE] * len(together), [stride] * len(together)
+    seconds = _seconds(lambda: assign_people_batch(together, *common, sizes, scales), device) / len(together)
+    return {"people": count, "ms": 1000 * float(np.mean(alone)), f"ms in batches of {len(together)}, {device.type}": 1000 * seconds}
 
 
-def loop_over_pairs(maps: np.ndarray, config: Config) -> People:
-    """What is to be beaten: peaks with OpenCV, then every pair of every limb scored by itself, and limbs merged in their order."""
-    skeleton, stride = config.skeleton, config.targets.stride
-    peaks = []
-    for channel in maps[config.channels.keypoints]:
-        rows, columns = np.nonzero((channel >= 0.1) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8))))
-        peaks.append([(x, y, channel[y, x]) for y, x in zip(rows, columns)])
-    people: list[dict[int, int]] = []
-    for limb, (a, b) in enumerate(skeleton.limb_ends.tolist()):
-        pairs = []
-        for i, (x0, y0, _) in enumerate(peaks[a]):
-            for j, (x1, y1, _) in enumerate(peaks[b]):
-                steps = np.linspace(0, 1, 20)
-                xs, ys = np.rint(x0 + (x1 - x0) * steps).astype(int), np.rint(y0 + (y1 - y0) * steps).astype(int)
-                samples = maps[limb][ys, xs]
-                if (samples > 0.1).mean() >= 0.8:
-                    pairs.append((samples.mean(), i, j))
-        starts, ends = set(), set()
-        for _, i, j in sorted(pairs, reverse=True):
-            if i in starts or j in ends:
-                continue
-            starts.add(i)
-            ends.add(j)
-            owners = [person for person in people if person.get(a) == i or person.get(b) == j]
-            if not owners:
-                people.append({a: i, b: j})
-            elif len(owners) == 1:
-                owners[0].setdefault(a, i)
-                owners[0].setdefault(b, j)
-            elif not owners[0].keys() & owners[1].keys():
-                owners[0].update(owners[1])
-                people = [person for person in people if person is not owners[1]]
-    keypoints = np.zeros((len(people), skeleton.num_keypoints, 3), np.float32)
-    for row, person in zip(keypoints, people):
-        for kind, peak in person.items():
-            x, y, score = peaks[kind][peak]
-            row[kind] = (x + 0.5) * stride - 0.5, (y + 0.5) * stride - 0.5, score
-    return keypoints, keypoints[..., 2].sum(1)
-
-
-def recalled(found: np.ndarray, joints: np.ndarray) -> int:
-    """Labelled keypoints that the best found person for each drawn one has within 4 input pixels; a found person counts once."""
-    labelled = joints[..., 2] != UNLABELLED
-    near = np.hypot(*np.moveaxis(found[None, ..., :2] - joints[:, None, :, :2], -1, 0)) < 4
-    hits = (near & (found[None, ..., 2] > 0) & labelled[:, None]).sum(2)
-    total = 0
-    while hits.size and hits.max() > 0:
-        person, match = np.unravel_index(hits.argmax(), hits.shape)
-        total += int(hits[person, match])
-        hits[person], hits[:, match] = 0, 0
-    return total
-
-
-def timed(assign: Callable[[], People], repeats: int = 3) -> tuple[float, People]:
-    """Least seconds of some runs, and the answer."""
-    least, answer = math.inf, None
+def _seconds(task: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    """The shortest of some runs."""
+    times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        answer = assign()
-        least = min(least, time.perf_counter() - start)
-    return least, answer
-
-
-def batch_seconds(config: Config, sizes: list[int], device: str) -> dict[int, float]:
-    """Seconds an image of batches of these sizes: frames of five people of whom every twentieth keypoint has no peak."""
-    rng, stride = np.random.default_rng(0), float(config.targets.stride)
-    frames = []
-    for _ in range(max(sizes)):
-        joints = crowd(rng, 5, config)
-        maps = drawn(rng, joints, config)
-        missed = joints.copy()
-        missed[rng.random(joints.shape[:2]) < 0.05, 2] = UNLABELLED
-        keypoints = config.channels.keypoints
-        frames.append(np.concatenate([maps[: keypoints.start], drawn(rng, missed, config)[keypoints.start :]]))
-    seconds = {}
-    for size in sizes:
-        batch = torch.from_numpy(np.stack(frames[:size])).to(device)
-        common = (config.skeleton, config.assignment, [(HEIGHT, WIDTH)] * size, [(stride, stride)] * size)
-        seconds[size] = timed(lambda batch=batch, common=common: assign_people_batch(batch, *common))[0] / size
-    return seconds
+        task()
+        wait_for(device)
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config/simplepose_coco_512.yaml")
-    parser.add_argument("--people", type=int, nargs="+", default=[1, 2, 5, 10, 20, 50, 100, 200], help="people in a frame")
-    parser.add_argument("--frames", type=int, default=10, help="frames for each number of people")
-    parser.add_argument("--loop-up-to", type=int, default=20, metavar="N", help="the loop over pairs is run up to N people")
-    parser.add_argument("--batches", type=int, nargs="*", default=[1, 4, 16, 64], metavar="N", help="images in a batch on a device")
+    parser.add_argument("--oracle", type=Path, default=ORACLE, metavar="DIR", help="folder of the decoder benchmark")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[1], help="of degraded maps")
+    parser.add_argument("--limit", type=int, help="the first so many images only")
+    parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 20, 100], help="in a frame of the second table")
+    parser.add_argument("--frames", type=int, default=4, help="for each number of people")
+    parser.add_argument("--device", help="of the batches, such as cpu or cuda:0")
+    parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_args()
-    cv2.setNumThreads(1)
+    options = parser.parse_intermixed_args()
+    config, device = load_config(options.config, options.overrides), default_device(options.device)
+    if config.system != "simplepose":
+        raise UserError(f"system {config.system!r}: has no keypoint assignment; benchmarks/inference.py measures its decoding")
     torch.set_num_threads(1)
-    config = load_config(options.config, options.overrides)
-    stride = float(config.targets.stride)
-    common = {"skeleton": config.skeleton, "parameters": config.assignment}
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    assigners: dict[str, Assigner] = {
-        config.assignment.preset: lambda maps: assign_people(maps, **common, image_size=(HEIGHT, WIDTH), map_to_image=(stride, stride)),
-        f"batch of 1, {device}": lambda maps: assign_people_batch(
-            torch.from_numpy(maps[None]).to(device), **common, image_sizes=[(HEIGHT, WIDTH)], map_to_images=[(stride, stride)]
-        )[0],
-        "loop over pairs": lambda maps: loop_over_pairs(maps, config),
-    }
-    print(f"{'people':>6}  {'keypoints':>9}  " + "  ".join(f"{name + ': ms, frames/s, recall':>36}" for name in assigners))
-    for count in options.people:
-        rng = np.random.default_rng(count)
-        seconds, hits, labelled = dict.fromkeys(assigners, 0.0), dict.fromkeys(assigners, 0), 0
-        for _ in range(options.frames):
-            joints = crowd(rng, count, config)
-            labelled += int((joints[..., 2] != UNLABELLED).sum())
-            maps = drawn(rng, joints, config)
-            for name, assign in assigners.items():
-                if name == "loop over pairs" and count > options.loop_up_to:
-                    continue
-                repeats = 1 if name == "loop over pairs" else 3
-                least, (keypoints, _) = timed(lambda assign=assign, maps=maps: assign(maps), repeats)
-                seconds[name] += least
-                hits[name] += recalled(keypoints, joints)
-        row = [(seconds[name] / options.frames, hits[name] / labelled) for name in assigners if seconds[name]]
-        figures = "  ".join(f"{1000 * second:15.2f} {1 / second:11.1f} {recall:8.3f}" for second, recall in row)
-        print(f"{count:6}  {labelled / options.frames:9.1f}  {figures}", flush=True)
-    for size, second in batch_seconds(config, options.batches, device).items() if options.batches else ():
-        print(f"batch of {size:3}, {device}, 5 people: {1000 * second:.2f} ms an image", flush=True)
+    if (options.oracle / "oracle.py").is_file():
+        sys.path.insert(0, str(options.oracle))
+        import oracle
+
+        rows = [accuracy(oracle, config, seed, options.limit) for seed in (None, *options.seeds)]
+        report("assignment", "Keypoint assignment of ground-truth maps, one thread", rows, save=options.save)
+    else:
+        print(f"--oracle {options.oracle}: no oracle.py in it; accuracy is not measured", file=sys.stderr)
+    rows = [growth(config, count, options.frames, device) for count in options.people]
+    title = f"Keypoint assignment by number of people, input {SIZE[0]} x {SIZE[1]}, one thread"
+    report("assignment_people", title, rows, device, options.save)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,83 @@
+"""Run each benchmark on tiny input: its table has every row and column, whatever the times are."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from places import SHARED
+
+from benchmarks import report
+
+
+@pytest.fixture
+def table(run):
+    """A function that runs a benchmark and returns the cells of its tables, titles and rules left out."""
+
+    def start(script: str, *arguments: object) -> list[list[str]]:
+        ended = run(f"benchmarks/{script}.py", *arguments)
+        assert ended.status == 0, ended.err
+        rows = [line.strip("| ").split(" | ") for line in ended.out.splitlines() if line.startswith("| ")]
+        assert rows and all(cell.strip() for row in rows for cell in row)
+        return rows
+
+    return start
+
+
+def test_assignment(table):
+    heads, *rows = table("assignment", "--oracle", "nowhere", "--people", 1, 2, "--frames", 2, "--device", "cpu")
+    assert heads == ["people", "ms", "ms in batches of 2, cpu"]
+    assert [row[0] for row in rows] == ["1", "2"]
+
+
+@pytest.mark.skipif(not (SHARED / "oracle").is_dir(), reason=f"no decoder benchmark: there is no folder {SHARED / 'oracle'}")
+def test_accuracy_of_assignment(table):
+    heads, *rows = table("assignment", "--limit", 2, "--people", 1, "--frames", 1)[:3]
+    assert heads == ["maps", "images", "AP", "AR", "detections", "frames/s", "slowest, ms"]
+    assert [row[:2] for row in rows] == [["perfect", "2"], ["seed 1", "2"]]
+    assert float(rows[0][2]) > 0.9
+
+
+def test_assignment_is_simpleposes(fails):
+    assert "system 'dekr': has no keypoint assignment" in fails("benchmarks/assignment.py", "--config", "config/dekr_quickstart.yaml")
+
+
+def test_data(table, tiny, annotations, images, hdf5, samples):
+    given = ("--annotations", annotations, "--images", images, "--workers", 0, 1, "--samples", 6, "--rounds", 1, "--device", "cpu")
+    heads, row = table("data", "--config", tiny, *given)
+    assert row[0] == "tiny"
+    assert heads[1:3] == ["0 workers, samples/s", "1 workers, samples/s"]
+    assert float(row[heads.index("KB a sample on disk")]) == pytest.approx(hdf5.stat().st_size / samples / 1000, rel=0.01)
+
+
+def test_data_needs_both_annotations_and_images(fails, images):
+    assert "one needs the other" in fails("benchmarks/data.py", "--images", images)
+
+
+def test_inference_of_each_system(table, annotations, images):
+    configs = [f"config/{name}quickstart.yaml" for name in ("", "simple_baselines_")]
+    given = ("--images", images, "--annotations", annotations, "--batches", 2, "--flip", "off", "--count", 2, "--rounds", 1)
+    rows = table("inference", "--config", *configs, *given, "--device", "cpu")
+    assert [row[0] for row in rows[1:]] == ["quickstart, off, 2", "simple_baselines_quickstart, off, 2"]
+    assert rows[0][1:3] == ["images/s", "latency, ms"]
+
+
+def test_inference_without_images(fails, tmp_path):
+    assert "no images in it" in fails("benchmarks/inference.py", "--images", tmp_path)
+
+
+def test_training_saves_its_row(table, tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    for _ in range(2):
+        heads, row = table("training", "--config", tiny, "--steps", 1, "--device", "cpu", "--save", "train.channels_last=true")
+    assert row[:2] == ["tiny train.channels_last=true", "2 x 64 x 64"]
+    with Path(tmp_path / "training.csv").open(newline="") as file:
+        saved = list(csv.DictReader(file))
+    assert len(saved) == 2
+    assert list(saved[0]) == ["machine", "versions", *heads]
+    assert "PyTorch" in saved[0]["versions"] and saved[0]["recipe"] == row[0]
+
+
+def test_head_of_the_page_names_the_machine(run):
+    assert "cores" in run("benchmarks/report.py").out
