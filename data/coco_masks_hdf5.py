@@ -1,4 +1,4 @@
-"""Build the people file, which training reads, from COCO's, CrowdPose's, MPII's or PoseTrack18's annotations and their images.
+"""Build the training HDF5 from annotations of any format in data/formats, and their images.
 
     python data/coco_masks_hdf5.py --annotations A.json [B.json ...] --images DIR|ZIP [...] --output F.h5
 
@@ -16,55 +16,48 @@ if __name__ == "__main__":  # run as a script, Python looks in data/ first; the 
 import argparse
 import os
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
+import cv2
 import h5py
 import numpy as np
+from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
 from config.errors import run_script
 from config.files import output_folder, written_whole
 from config.load import load_skeleton
 from config.progress import Progress
-from config.skeleton import UNLABELLED
+from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
 from data.formats import load_annotations
-from data.formats.coco import (
-    annotated_joints,
-    box_and_area,
-    check_size,
-    has_outline,
-    keypoint_category,
-    listed_size,
-    mask_runs,
-    naming_file,
-    outline_runs,
-    person_track,
-    runs_mask,
-)
-from data.formats.mending import Repairs, check_in_pixels
+from data.formats.cleanup import AnnotationFixes
+from data.formats.coco import check_size, keypoint_category, listed_size, naming_file, read_person
+from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.images import check_image
 from data.people_file import MASKS, ImageRecord, PeopleFileWriter, boxes_mask, pack_mask
 from data.picture_source import Pictures, Place
-from data.processes import in_processes
 
 SHOWN = 10  # complaints of one kind that are printed
+AHEAD = 4  # images that each worker has ready
+TRAINING_V = np.array([UNLABELLED, HIDDEN, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
+
+
+@dataclass
+class BuildReport:
+    """What became of the annotations. skipped: why, for each image; boxed: why, for each person masked by the box."""
+
+    fixes: AnnotationFixes
+    images: int = 0
+    people: int = 0  # with keypoints
+    skipped: list[str] = field(default_factory=list)
+    boxed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Built:
-    """What became of an annotation file. left_out: why, for each image; boxed: why, for each person masked by the box."""
-
-    images: int
-    people: int  # with keypoints
-    left_out: list[str]
-    boxed: list[str]
-    repairs: Repairs
-
-
-@dataclass(frozen=True)
-class Job:
-    """An image that somebody is in. place: where it is; joints (P, D, 3), boxes (P, 4), areas (P,): the people's."""
+class ImageTask:
+    """An image with people. joints (P, D, 3) of the keypoints that the file labels, boxes (P, 4), areas (P,), crowd (P,)."""
 
     source: Path  # annotation file
     image: dict
@@ -73,71 +66,67 @@ class Job:
     joints: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
+    crowd: np.ndarray
 
 
-def image_record(job: Job, masks: bool, box_masks: bool = True) -> tuple[ImageRecord | None, list[str]]:
-    """One image's record and what is wrong with its people's outlines; None and why where the image cannot be used.
+@dataclass(frozen=True)
+class ImageRecords(Dataset):
+    """The record of each task, as far as the image can be used, and what is wrong with it or its people's segmentations.
 
-    masks: whether there are any; box_masks: of people without outlines too.
+    masks: whether there are any; box_masks: of people without segmentation too.
     """
-    image, path = job.image, job.place.path
-    try:
-        data = job.place.read()
-        height, width = check_image(data, path)
-        check_size(path, height, width, listed_size(image))
-    except UserError as error:
-        return None, [str(error)]
-    crowd = np.array([bool(person.get("iscrowd")) for person in job.people])
-    points, labelled = job.joints[..., :2], job.joints[..., 2] != UNLABELLED
-    inside = labelled & ((points >= 0) & (points <= (width, height))).all(2)
-    astray = labelled.any(1) & ~inside.any(1) & ~crowd
-    if astray.any():
-        person = job.people[astray.argmax()]
-        return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {person['id']} lies in it"]
-    given = job.people, job.boxes, ~labelled.any(1), crowd, height, width
-    packed, boxed = people_masks(*given, box_masks) if masks else ({}, [])
-    return ImageRecord(
-        image_id=image["id"],
-        size=(height, width),
-        file=np.frombuffer(data, np.uint8),
-        masks=packed,
-        joints=job.joints,
-        boxes=job.boxes.astype(np.float32),
-        areas=job.areas.astype(np.float32),
-        tracks=np.array([person_track(person) for person in job.people], np.int64),
-        crowd=crowd,
-    ), boxed
+
+    masks: bool
+    box_masks: bool
+
+    def __getitem__(self, task: ImageTask) -> tuple[ImageRecord | None, list[str]]:
+        path, labeled = task.place.path, task.joints[..., 2] != UNLABELLED
+        try:
+            data = task.place.read()
+            height, width = check_image(data, path)
+            check_size(path, height, width, listed_size(task.image))
+        except UserError as error:
+            return None, [str(error)]
+        inside = labeled & ((task.joints[..., :2] >= 0) & (task.joints[..., :2] <= (width, height))).all(2)
+        outside = labeled.any(1) & ~inside.any(1) & ~task.crowd
+        if outside.any():
+            person = task.people[outside.argmax()]
+            return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {person['id']} lies in it"]
+        masks, problems = people_masks(task, height, width, self.box_masks) if self.masks else ({}, [])
+        tracks = [person.get("track_id") for person in task.people]
+        return ImageRecord(
+            image_id=task.image["id"],
+            size=(height, width),
+            file=np.frombuffer(data, np.uint8),
+            masks=masks,
+            joints=task.joints,
+            boxes=task.boxes.astype(np.float32),
+            areas=task.areas.astype(np.float32),
+            tracks=np.array([track if type(track) is int else -1 for track in tracks], np.int64),
+            crowd=task.crowd,
+        ), problems
 
 
-def people_masks(
-    annotations: list[dict],
-    boxes: np.ndarray,
-    unlabelled: np.ndarray,
-    crowd: np.ndarray,
-    height: int,
-    width: int,
-    box_masks: bool = True,
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The packed masks of everybody, of people without keypoints and of crowd regions, and whose outlines cannot be decoded.
+def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the packed masks of all people, of people without keypoints and of crowd regions, and which segmentations are undecodable.
 
-    boxes (P, 4); unlabelled, crowd (P,) bool. Where there is no outline, or none that can be decoded, the box is the best that is known;
-    without box_masks, they have no mask.
+    Where there is no segmentation, or none that can be decoded, the box is the best that is known; without box_masks, there is no mask.
     """
     runs: dict[str, list[dict]] = {name: [] for name in MASKS}
-    boxed = []
-    for annotation, box, without_keypoints, is_crowd in zip(annotations, boxes, unlabelled, crowd):
-        where = []
-        if has_outline(annotation):
+    problems = []
+    for person, joints, box, crowd in zip(task.people, task.joints, task.boxes, task.crowd):
+        own = []
+        if has_segmentation(person):
             try:
-                where = outline_runs(annotation, height, width)
+                own = segmentation_to_rle(person, height, width)
             except UserError as error:
-                boxed.append(str(error))
-        if not where and box_masks:
-            where = [mask_runs(boxes_mask(box[None], height, width))]
-        runs["crowd" if is_crowd else "people"] += where
-        if without_keypoints and not is_crowd:
-            runs["unlabelled"] += where
-    return {name: pack_mask(runs_mask(where, height, width)) for name, where in runs.items()}, boxed
+                problems.append(f"annotation file {task.source}: {error}")
+        if not own and box_masks:
+            own = [mask_to_rle(boxes_mask(box[None], height, width))]
+        runs["crowd" if crowd else "people"] += own
+        if not crowd and (joints[:, 2] == UNLABELLED).all():
+            runs["unlabelled"] += own
+    return {name: pack_mask(rle_to_mask(own, height, width)) for name, own in runs.items()}, problems
 
 
 def build_hdf5(
@@ -148,104 +137,126 @@ def build_hdf5(
     workers: int = 2,
     strict: bool = False,
     box_masks: bool = True,
-) -> Built:
+) -> BuildReport:
     """Write the file whole or not at all.
 
     annotations: one file or more; images: a folder or zip file of each, or some for all. strict: the first missing or undecodable image,
-    undecodable outline, or entry to be mended is an error. box_masks: people without outlines are masked by their boxes.
+    undecodable segmentation, or entry to be fixed is an error. box_masks: people without segmentation are masked by their boxes.
     """
-    files, containers = ([paths] if isinstance(paths, (str, Path)) else list(paths) for paths in (annotations, images))
-    repairs, left_out, boxed, people = Repairs(strict), [], [], 0
-    several = len(files) > 1 and len(containers) == len(files)
+    files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
     if len(files) > 1 and len(containers) not in (1, len(files)):
         raise UserError(f"--images: {len(containers)} for {len(files)} annotation files; expected one for all, or one for each")
-    jobs: list[Job] = []
-    names, used = None, set()
+    report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
-        pictures = Pictures([Path(containers[number])] if several else list(map(Path, containers)))
-        found, labelled = _jobs_of(Path(file), pictures, skeleton, repairs, used)
-        if names not in (None, labelled):
-            raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a people file of each")
-        names = labelled
-        jobs += found
-    _check_space(sum(max(job.place.size, 0) for job in jobs), output)
+        pictures = Pictures([containers[number]] if 1 < len(files) == len(containers) else containers)
+        found, names = image_tasks(file, pictures, skeleton, report.fixes, used_ids)
+        if keypoints not in (None, names):
+            raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
+        keypoints = names
+        tasks += found
+    _check_space(sum(max(task.place.size, 0) for task in tasks), output)
 
-    everybody = [person for job in jobs for person in job.people]
-    has_masks = any(map(has_outline, everybody)) or not box_masks
-    outlines = any(has_outline(person) for person in everybody if not person.get("iscrowd"))
+    segmented = [bool(person.get("iscrowd")) for task in tasks for person in task.people if has_segmentation(person)]
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
-        writer = PeopleFileWriter(file, names, has_masks, outlines)
-        with Progress(len(jobs), "images", "image") as progress:
-            work = ((job, has_masks, box_masks) for job in jobs)
-            for job, (record, complaints) in zip(jobs, in_processes(image_record, work, workers)):
-                named = complaints if record is None else [f"annotation file {job.source}: {complaint}" for complaint in complaints]
-                if named and strict:
-                    raise UserError(f"{named[0]} (--strict; nothing was written)")
+        records = ImageRecords(bool(segmented) or not box_masks, box_masks)
+        writer = PeopleFileWriter(file, keypoints, records.masks, outlines=not all(segmented))
+        with Progress(len(tasks), "images", "image") as progress:
+            for record, problems in in_workers(records, tasks, workers):
+                if problems and strict:
+                    raise UserError(f"{problems[0]} (--strict; nothing was written)")
                 if record is None:
-                    left_out += named
+                    report.skipped += problems
                 else:
                     writer.add(record)
-                    people += int(((record.joints[..., 2] != UNLABELLED).any(1) & ~record.crowd).sum())
-                    boxed += named
-                progress.advance(note=f"{people} people" + (f", {len(left_out)} images failed" if left_out else ""))
-        if not people:
-            raise UserError(f"annotation file {files[0]}: no image with keypoints can be used: {left_out[0]}")
+                    report.images += 1
+                    report.people += int(((record.joints[..., 2] != UNLABELLED).any(1) & ~record.crowd).sum())
+                    report.boxed += problems
+                progress.advance(note=f"{report.people} people" + (f", {len(report.skipped)} images failed" if report.skipped else ""))
+        if not report.people:
+            raise UserError(f"annotation file {files[0]}: no image with keypoints can be used: {report.skipped[0]}")
         writer.finish()
-    return Built(len(writer.records), people, left_out, boxed, repairs)
+    return report
 
 
-def _jobs_of(path: Path, pictures: Pictures, skeleton: Skeleton, repairs: Repairs, used: set[int]) -> tuple[list[Job], list[str]]:
-    """An annotation file's images with a person in them, and the keypoints that it labels.
+def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> Iterator[tuple[ImageRecord | None, list[str]]]:
+    """Yield the records of the tasks, in order, made by so many processes; each task is sent to them in the place of an index."""
+    count = workers if workers > 1 else 0
+    loader = DataLoader(
+        records,
+        sampler=tasks,
+        batch_size=None,
+        collate_fn=identity,
+        num_workers=count,
+        prefetch_factor=AHEAD if count else None,
+        worker_init_fn=start_worker,
+    )
+    interrupts: list[int] = []
+    # Ctrl-C reaches every process of the terminal, and only the first should answer: workers inherit this handler
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        results = iter(loader)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if interrupts:
+        signal.raise_signal(signal.SIGINT)
+    try:
+        yield from results
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
 
-    used: the image ids of the files before, above which these are raised where they would meet; they are added.
+
+def identity(record: tuple[ImageRecord | None, list[str]]) -> tuple[ImageRecord | None, list[str]]:
+    """Return a record as it is; PyTorch would make tensors of its arrays."""
+    return record
+
+
+def start_worker(_: int) -> None:
+    """Leave Ctrl-C to the first process; one thread each, since there are several."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+
+
+def image_tasks(
+    path: Path, pictures: Pictures, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int]
+) -> tuple[list[ImageTask], list[str]]:
+    """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError where one makes no sense.
+
+    used_ids: the image ids of the files before, above which these are raised where they would meet; they are added.
     """
-    coco = load_annotations(path, repairs=repairs)
+    coco = load_annotations(path, pictures.containers, fixes=fixes)
     category, order = keypoint_category(coco, skeleton, path)
-    wanted, keypoints = [], 0
+    found, keypoints = [], 0
     for _, image in sorted(coco.imgs.items()):
         people = coco.loadAnns(coco.getAnnIds(image["id"], catIds=[category]))
-        if not people:
-            continue
-        with naming_file(path):  # better now than after an hour of images
-            boxes, areas = zip(*(box_and_area(person, order) for person in people))
-            joints = [annotated_joints(person, order) for person in people]
-            for person, points, box in zip(people, joints, boxes):
-                if not person.get("iscrowd"):
-                    check_in_pixels(person, points, box)
-                    keypoints += int((points[:, 2] != UNLABELLED).sum())
-        wanted.append((image, people, np.stack(joints)[:, order >= 0], np.array(boxes), np.array(areas)))
-    if not wanted:
+        if people:
+            with naming_file(path):
+                joints, boxes, areas = map(np.array, zip(*(read_person(person, order) for person in people)))
+            joints = joints[:, order >= 0].astype(np.float32)
+            crowd = np.array([bool(person.get("iscrowd")) for person in people])
+            keypoints += int((joints[~crowd, :, 2] > 0).sum())
+            joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
+            found.append((image, people, joints, boxes, areas, crowd))
+    if not found:
         raise UserError(f"annotation file {path}: no image has a person in it, who would be of category {category}")
     if not keypoints:
         raise UserError(f"annotation file {path}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
-    places = found_pictures([image for image, *_ in wanted], path, pictures, repairs)
+    places = pictures.find([image["file_name"] for image, *_ in found])
+    for (image, *_), place in zip(found, places):
+        if place.renamed:
+            fixes.add("found under another path", f"annotation file {path}: image {image['id']} ({image['file_name']})")
     if all(place.size < 0 for place in places):
-        raise UserError(f"image folder {pictures}: has none of the images of {path}, such as {wanted[0][0]['file_name']}")
+        raise UserError(f"image folder {pictures}: has none of the images of {path}, such as {found[0][0]['file_name']}")
     lift = 0
-    if not used.isdisjoint(coco.imgs):
-        lift = 10 ** len(str(max(used) - min(0, *coco.imgs)))
+    if not used_ids.isdisjoint(coco.imgs):
+        lift = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {lift}, to be others than those before", file=sys.stderr)
-    found = zip(wanted, places)
-    jobs = [Job(path, {**image, "id": image["id"] + lift}, people, place, *arrays) for (image, people, *arrays), place in found]
-    names = [name for name, place in zip(skeleton.dataset, order) if place >= 0]
-    used.update(image_id + lift for image_id in coco.imgs)
-    return jobs, names
-
-
-def found_pictures(images: list[dict], source: Path, pictures: Pictures, repairs: Repairs) -> list[Place]:
-    """Where each image is. No picture is taken for that of two names."""
-    exact = [pictures.exact(image["file_name"]) for image in images]
-    taken, places = {place.path for place in exact if place}, []
-    for image, place in zip(images, exact):
-        if place is None:
-            place = pictures.similar(image["file_name"])
-            if place is None or place.path in taken:
-                place = Place(pictures.containers[0], image["file_name"], -1)
-            elif not place.name.endswith(f"/{image['file_name']}"):  # which is no damage
-                repairs.note("found under another path", f"annotation file {source}: image {image['id']} ({image['file_name']})")
-            taken.add(place.path)
-        places.append(place)
-    return places
+    used_ids.update(image_id + lift for image_id in coco.imgs)
+    tasks = []
+    for (image, people, *arrays), place in zip(found, places):
+        tasks.append(ImageTask(path, {**image, "id": image["id"] + lift}, people, place, *arrays))
+    return tasks, [name for name, index in zip(skeleton.dataset, order) if index >= 0]
 
 
 def _check_space(needed: int, output: Path) -> None:
@@ -255,7 +266,7 @@ def _check_space(needed: int, output: Path) -> None:
         raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
 
 
-def _complain(complaints: list[str], what: str) -> None:
+def _print_some(complaints: list[str], what: str) -> None:
     if complaints:
         more = [f"... and {len(complaints) - SHOWN} more"] if len(complaints) > SHOWN else []
         print(f"{len(complaints)} {what}:", *complaints[:SHOWN], *more, sep="\n  ", file=sys.stderr)
@@ -280,14 +291,14 @@ def main() -> None:
     parser.add_argument("--no-box-masks", action="store_true", help="people without outlines are not masked, instead of by their boxes")
     options = parser.parse_args()
     skeleton = load_skeleton(options.skeleton)
+    cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks
-    built = build_hdf5(*given)
-    _complain(built.left_out, "images were left out")
+    report = build_hdf5(*given)
+    _print_some(report.skipped, "images were skipped")
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
-    _complain(built.boxed, f"people are {masked}, since their outlines cannot be decoded")
-    if built.repairs.found:
-        print("mended or left out in the annotations:", *built.repairs.lines(), sep="\n  ", file=sys.stderr)
-    print(f"{options.output}: {built.people} people in {built.images} images, {options.output.stat().st_size / 2**20:.1f} MiB")
+    _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")
+    report.fixes.report()
+    print(f"{options.output}: {report.people} people in {report.images} images, {options.output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
@@ -25,6 +25,7 @@ class Place:
     container: Path
     name: str
     size: int  # bytes; -1: it is not there
+    renamed: bool = False  # whether the annotation file has another path
 
     @property
     def path(self) -> Path:
@@ -71,7 +72,22 @@ class Pictures:
     def __str__(self) -> str:
         return ", ".join(map(str, self.containers))
 
-    def exact(self, name: str) -> Place | None:
+    def find(self, names: Sequence[str]) -> list[Place]:
+        """Return where each image is. No file is taken for the image of two names."""
+        exact = [self._exact(name) for name in names]
+        taken, places = {place.path for place in exact if place}, []
+        for name, place in zip(names, exact):
+            if place is None:
+                place = self._similar(name)
+                if place is None or place.path in taken:
+                    place = Place(self.containers[0], name, -1)
+                else:
+                    place = replace(place, renamed=not place.name.endswith(f"/{name}"))
+                taken.add(place.path)
+            places.append(place)
+        return places
+
+    def _exact(self, name: str) -> Place | None:
         """The picture of this very name, below a folder or in a zip file."""
         for container in self.containers:
             if container in self._zipped:
@@ -85,7 +101,7 @@ class Pictures:
                 continue
         return None
 
-    def similar(self, name: str) -> Place | None:
+    def _similar(self, name: str) -> Place | None:
         """The only picture that the name can mean: with / for \\, without URL escapes, or by its tail.
 
         A relative name and the path of the file, which begins with the name of its folder or zip file, must agree as far as the shorter
@@ -93,7 +109,7 @@ class Pictures:
         """
         names = dict.fromkeys([name.replace("\\", "/"), unquote(name).replace("\\", "/")])
         for plain in names:
-            if plain != name and (place := self.exact(plain)):
+            if plain != name and (place := self._exact(plain)):
                 return place
         for plain in names:
             absolute = plain.startswith("/") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", plain)

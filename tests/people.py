@@ -17,9 +17,10 @@ from config import Config
 from config.load import load_skeleton
 from config.skeleton import UNLABELLED
 from config.systems.simplepose import AugmentationConfig
-from data.coco_masks_hdf5 import Built, build_hdf5
+from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
-from data.formats.coco import annotated_joints, keypoint_category, load_coco
+from data.formats import load_annotations
+from data.formats.coco import file_keypoints, keypoint_category
 from data.people_file import PeopleFile
 from utils.training.step import batch_on
 
@@ -68,7 +69,7 @@ def write_coco(folder: Path, *people: list[dict], names: list[str] = NAMES) -> t
     return file, folder / "images"
 
 
-def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options) -> Built:
+def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options) -> BuildReport:
     """folder/out.h5 of one picture for each list of people."""
     return build_hdf5(*write_coco(folder, *people, names=names), folder / "out.h5", SKELETON, workers=1, **options)
 
@@ -80,12 +81,13 @@ def read_back(folder: Path) -> PeopleFile:
 
 def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
-    coco = load_coco(path)
+    coco = load_annotations(path)
     category, order = keypoint_category(coco, SKELETON, path)
     rng, found = np.random.default_rng(0), {}
     for image_id in sorted(coco.imgs):
         people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
-        joints = np.array([annotated_joints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        joints = np.array([file_keypoints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        joints[..., 2] = 2 - joints[..., 2]  # enough to tell who is labelled: v 0 becomes 2
         keypoints = SKELETON.from_dataset(joints)
         keypoints[..., 2] = keypoints[..., 2] != UNLABELLED
         keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0

@@ -1,10 +1,13 @@
-"""Annotation files, one module and one entry in `FORMATS` a format."""
+"""Annotation formats: all are read as pycocotools' index of COCO's format.
+
+Another format joins by a module here and an entry in FORMATS.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pycocotools.coco import COCO
 
@@ -12,42 +15,40 @@ import data.formats.coco as coco
 import data.formats.crowdpose as crowdpose
 import data.formats.mpii as mpii
 import data.formats.posetrack as posetrack
-from config.files import read_json
-from data.formats.mending import Repairs, mended
+from data.formats.cleanup import AnnotationFixes
+from data.formats.coco import AnnotationFile, indexed
 
 
 class AnnotationFormat(NamedTuple):
-    """How a data set's annotation files are recognized and read, and the metric that predictions are evaluated by.
+    """How a data set's annotation files are recognized and read, and what predictions on it are evaluated by."""
 
-    `matches` and `load` take what is in the JSON file, None for another file, and its path; `load` also whether the people of the test set
-    are wanted where a file holds both.
-    """
-
-    matches: Callable[[Any, Path], bool]
-    load: Callable[[Any, Path, bool], COCO]
-    metric: str = "utils.evaluation.coco:CocoMetric"  # module:class
+    matches: Callable[[AnnotationFile], bool]
+    load: Callable[[AnnotationFile], dict[str, Any]]  # the content in COCO's format
+    metric: str = "utils.evaluation.coco:CocoMetric"  # "module:class"
 
 
-# Another format joins by its file and an entry here. The first one that matches reads the file.
-FORMATS = {
+FORMATS = {  # the first that matches reads the file
     "mpii": AnnotationFormat(mpii.matches, mpii.load, "utils.evaluation.mpii:PckhMetric"),
     "crowdpose": AnnotationFormat(crowdpose.matches, crowdpose.load, "utils.evaluation.crowdpose:CrowdPoseMetric"),
     "posetrack18": AnnotationFormat(posetrack.matches, posetrack.load),
-    "coco": AnnotationFormat(lambda content, path: True, coco.load),
+    "coco": AnnotationFormat(coco.matches, coco.load),
 }
 
 
-def load_annotations(path: str | Path, held_out: bool = False, repairs: Repairs | None = None) -> COCO:
-    """Read and index an annotation file; `dataset["format"]` names the one of FORMATS. Raises UserError where it is none of them.
+def load_annotations(
+    path: str | Path,
+    images: Sequence[Path] = (),
+    split: Literal["train", "test"] = "train",
+    fixes: AnnotationFixes | None = None,
+) -> COCO:
+    """Read and index an annotation file; its `dataset["format"]` is the name in FORMATS. Raise UserError where it is of none of them.
 
-    held_out: of a file that holds both, the people of the test set, not those of the training set. repairs: takes what was mended in
-    the file; None: nothing is.
+    images: folders and zip files of its images, for formats that need them. split: which people, of a file that holds both. fixes: counts
+    what is fixed in the file; None: that is printed.
     """
-    path = Path(path)
-    content = None if path.suffix == ".mat" else read_json(path, "annotation file")
-    if repairs is not None:
-        content = mended(content, path, repairs)
-    name, entry = next((name, entry) for name, entry in FORMATS.items() if entry.matches(content, path))
-    annotations = entry.load(content, path, held_out)
-    annotations.dataset["format"] = name
+    file = AnnotationFile(Path(path), tuple(images), split, AnnotationFixes() if fixes is None else fixes)
+    name, entry = next((name, entry) for name, entry in FORMATS.items() if entry.matches(file))
+    annotations = indexed({**entry.load(file), "format": name})
+    if fixes is None:
+        file.fixes.report()
     return annotations

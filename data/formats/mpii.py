@@ -1,7 +1,7 @@
 """MPII Human Pose's annotations, turned into COCO's: the JSON lists of people (train, valid, test) and the official .mat file; and the
 ground truth of PCKh (`gt_valid.mat`).
 
-The first pixel is 1 in these files, as in Matlab, and 0 here. They have no boxes, but a person's centre x, y and scale (200 pixels are 1).
+The first pixel is 1 in these files, as in Matlab, and 0 here. They have no boxes, but a person's center x, y and scale (200 pixels are 1).
 The published crop is a square around x - 1, y - 1 + 15 scale with sides of 200 * 1.25 * scale. With boxes, what is cut out is 1.25 times
 the box, extended to the input's shape. So a person's box is the square around x - 1, y - 1 + 15 scale with sides of 200 scale.
 """
@@ -9,17 +9,16 @@ the box, extended to the input's shape. So a person's box is the square around x
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from config import UserError
 from config.files import existing_file
-from data.formats.coco import indexed
+from data.formats.coco import AnnotationFile, finite_numbers
 
 KEYPOINTS = (
     *("right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "pelvis", "thorax", "upper_neck", "head_top"),
@@ -35,19 +34,19 @@ SIDE, DOWN = 200, 15  # of a person's box, pixels per scale: how wide it is, and
 
 @dataclass(frozen=True)
 class MpiiPerson:
-    """As the files have it, whose first pixel is 1."""
+    """A person as the files have it; the first pixel is 1."""
 
     image: str
-    centre: np.ndarray  # (2,) x, y
+    center: np.ndarray  # (2,) x, y
     scale: float
-    joints: np.ndarray  # (16, 3) x, y, v as COCO has it: 2 visible, 1 hidden, 0 not labelled
+    joints: np.ndarray  # (16, 3) x, y, v as COCO has it: 2 visible, 1 occluded, 0 unlabeled
     head_box: np.ndarray | None = None  # (2, 2) two opposite corners' x, y
 
     @property
     def box(self) -> list[float]:
         """x, y, width, height; the first pixel is 0."""
         side = SIDE * self.scale
-        middle = self.centre - 1 + (0, DOWN * self.scale)
+        middle = self.center - 1 + (0, DOWN * self.scale)
         return [*(middle - side / 2).tolist(), side, side]
 
 
@@ -67,80 +66,63 @@ class PckhTruth:
         return PckhTruth(self.joints[..., rows], self.missing[:, rows], self.head_boxes[..., rows])
 
 
-def matches(content: object, path: Path) -> bool:
-    """Tell whether a file is MPII's: a list of people, or Matlab's."""
-    return path.suffix == ".mat" or isinstance(content, list)
+def matches(file: AnnotationFile) -> bool:
+    """Whether a file is the official Matlab file or a list of people."""
+    return file.path.suffix == ".mat" or isinstance(file.content, list)
 
 
-def load(content: object, path: Path, test_split: bool = False) -> COCO:
-    """Index a JSON list's people, or the official file's. Raises UserError where it is not MPII's."""
-    return load_mpii_mat(path, test_split) if content is None else mpii_list(content, path)
-
-
-def as_coco(people: Iterable[MpiiPerson]) -> COCO:
-    """An index as of a COCO file, without the images' sizes; the annotations are numbered as the people come, from 1."""
+def load(file: AnnotationFile) -> dict[str, Any]:
+    """Return the content as COCO's, without the images' sizes; the annotations are numbered as the people come, from 1."""
+    people = _matlab_people(file) if file.path.suffix == ".mat" else _listed_people(file)
     ids: dict[str, int] = {}
     annotations = []
     for number, person in enumerate(people, start=1):
-        labelled = person.joints[:, 2:] > 0
-        keypoints = np.where(labelled, person.joints - (1, 1, 0), 0)
+        labeled = person.joints[:, 2:] > 0
+        keypoints = np.where(labeled, person.joints - (1, 1, 0), 0)
         annotations.append(
             {
                 "id": number, "image_id": ids.setdefault(person.image, len(ids) + 1), "category_id": 1, "iscrowd": 0, "bbox": person.box,
-                "keypoints": keypoints.ravel().tolist(), "num_keypoints": int(labelled.sum()),
+                "keypoints": keypoints.ravel().tolist(), "num_keypoints": int(labeled.sum()),
             }
         )  # fmt: skip
         if person.head_box is not None:
             annotations[-1]["head_box"] = person.head_box.tolist()
     images = [{"id": number, "file_name": name} for name, number in ids.items()]
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
-    return indexed({"images": images, "annotations": annotations, "categories": [category]})
+    return {"images": images, "annotations": annotations, "categories": [category]}
 
 
-# JSON
-
-
-def mpii_list(content: list, path: str | Path) -> COCO:
-    """What a JSON file holds. Raises UserError where it is not MPII's list of people."""
-    if not content:
-        raise UserError(f"annotation file {path}: not in COCO's format, and an empty list is not MPII's")
-    return as_coco(_listed_person(entry, f"annotation file {path}: person {number}") for number, entry in enumerate(content, start=1))
-
-
-def _listed_person(entry: object, place: str) -> MpiiPerson:
-    if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
-        raise UserError(f"{place}: has no name of an 'image'; expected COCO's format, or MPII's list of people")
-    place = f"{place} ({entry['image']})"
-    centre, scale = _numbers(entry, "center", (2,), "x, y", place), _numbers(entry, "scale", (), "a number above 0", place)
-    if scale <= 0:
-        raise UserError(f"{place}: its 'scale' is {entry['scale']}, expected a number above 0")
-    joints = np.zeros((COUNT, 3))
-    if "joints" in entry:  # the people of the test set have none
-        joints[:, :2] = _numbers(entry, "joints", (COUNT, 2), f"x, y of each of the {COUNT} keypoints", place)
-        visible = _numbers(entry, "joints_vis", (COUNT,), f"0 or 1 for each of the {COUNT} keypoints", place)
-        joints[:, 2] = 2 * ((visible > 0) & (joints[:, :2] >= 0).all(1))
-    return MpiiPerson(entry["image"], centre, float(scale), joints)
-
-
-def _numbers(entry: dict, key: str, shape: tuple[int, ...], expected: str, place: str) -> np.ndarray:
-    try:
-        values = np.asarray(entry.get(key))
-    except ValueError:  # lists of several lengths
-        values = np.asarray(None)
-    if values.dtype.kind not in "iuf" or values.shape != shape or not np.isfinite(values).all():
-        raise UserError(f"{place}: its {key!r} is {reprlib.repr(entry.get(key))}, expected {expected}")
-    return values.astype(float)
+def _listed_people(file: AnnotationFile) -> Iterator[MpiiPerson]:
+    """Yield the people of a JSON file. Raise UserError where it is not MPII's list of people."""
+    if not file.content:
+        raise UserError(f"annotation file {file.path}: not in COCO's format, and an empty list is not MPII's")
+    for number, entry in enumerate(file.content, start=1):
+        place = f"annotation file {file.path}: person {number}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
+            raise UserError(f"{place}: has no name of an 'image'; expected COCO's format, or MPII's list of people")
+        place = f"{place} ({entry['image']})"
+        center = finite_numbers(entry, "center", "x, y", place, (2,))
+        scale = float(finite_numbers(entry, "scale", "a number above 0", place, ()))
+        if scale <= 0:
+            raise UserError(f"{place}: its 'scale' is {entry['scale']}, expected a number above 0")
+        joints = np.zeros((COUNT, 3))
+        if "joints" in entry:  # the people of the test set have none
+            joints[:, :2] = finite_numbers(entry, "joints", f"x, y of each of the {COUNT} keypoints", place, (COUNT, 2))
+            visible = finite_numbers(entry, "joints_vis", f"0 or 1 for each of the {COUNT} keypoints", place, (COUNT,))
+            joints[:, 2] = 2 * ((visible > 0) & (joints[:, :2] >= 0).all(1))
+        yield MpiiPerson(entry["image"], center, scale, joints)
 
 
 # Matlab
 
 
-def load_mpii_mat(path: str | Path, held_out: bool) -> COCO:
-    """The official file's people with centre and scale: those whose keypoints are labelled, or the ones that are to be found.
+def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
+    """Return the official file's people with center and scale: of the training set, those with keypoints.
 
-    held_out: the people who stand alone (`single_person`) in the test set; where the file has nobody of it, those who are labelled.
-    Raises UserError where it is not MPII's.
+    Of the test set, those who stand alone (`single_person`); where the file has none of it, those of the training set who stand alone.
+    Raise UserError where the file is not MPII's.
     """
+    path = file.path
     release = _read_mat(path, "annotation file", squeeze_me=True, struct_as_record=False).get("RELEASE")
     lacking = [name for name in ("annolist", "img_train", "single_person") if not hasattr(release, name)]
     if lacking:
@@ -150,14 +132,12 @@ def load_mpii_mat(path: str | Path, held_out: bool) -> COCO:
     if not len(images) == len(training) == len(alone):
         raise UserError(f"annotation file {path}: not MPII's, RELEASE has {len(images)} images, but another number in single_person")
     try:
-        if held_out:
-            people = [p for n, image in enumerate(images) if not training[n] for p in _people(image, np.ravel(alone[n]))]
-            people = people or [p for n, image in enumerate(images) for p in _people(image, np.ravel(alone[n])) if p.joints[:, 2].any()]
-        else:
-            people = [p for n, image in enumerate(images) if training[n] for p in _people(image) if p.joints[:, 2].any()]
+        if file.split == "train":
+            return [p for image, trained in zip(images, training) if trained for p in _people(image) if p.joints[:, 2].any()]
+        singles = [(trained, p) for image, trained, n in zip(images, training, alone) for p in _people(image, np.ravel(n))]
     except (AttributeError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"annotation file {path}: an entry of RELEASE.annolist is not as MPII's are ({error})") from error
-    return as_coco(people)
+    return [p for trained, p in singles if not trained] or [p for _, p in singles if p.joints[:, 2].any()]
 
 
 def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[MpiiPerson]:

@@ -23,7 +23,8 @@ from pycocotools.coco import COCO
 from config.errors import at_least, run_script
 from config.files import write_json
 from config.load import load_skeleton
-from data.formats.coco import file_keypoints, keypoint_category, load_coco, naming_file, person_box
+from data.formats import load_annotations
+from data.formats.coco import file_keypoints, keypoint_category, naming_file, person_box
 
 # The middle of which of COCO's keypoints each one is, and how far from it a hand puts it: standard deviation in x and in y, as a part of
 # the square root of the box's area
@@ -79,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     at_least(0, annotator=options.annotator)
     with naming_file(options.annotations):
-        content = annotated_anew(load_coco(options.annotations), options.annotations, options.annotator)
+        content = annotated_anew(load_annotations(options.annotations), options.annotations, options.annotator)
     write_json(options.output, content)
     print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")
 

@@ -135,7 +135,7 @@ def test_ids_that_are_text(build, changed, key):
         ("keypoints", "abc", "changed.json: annotation 1: its 'keypoints' is 'abc', expected x, y, v"),
         ("keypoints", [None] * 51, "its 'keypoints' is [None, "),
         ("keypoints", [float("nan")] * 51, "its 'keypoints' is [nan, "),
-        ("keypoints", [9, 9, 3] * 17, "annotation 1: a keypoint's v is 3, expected 0 unlabelled, 1 hidden or 2 visible"),
+        ("keypoints", [9, 9, 3] * 17, "annotation 1: a keypoint's v is 3, expected 0 unlabeled, 1 occluded or 2 visible"),
         ("keypoints", [9, 9, 0.5] * 17, "a keypoint's v is 0.5"),
         ("bbox", None, "'bbox' is None"),
         ("bbox", ["a", 2, 3, 4], "'bbox' is ['a', 2, 3, 4]"),

@@ -22,7 +22,7 @@ from utils.training.step import batch_on
 def test_coco_mini(shared, tmp_path, split, images, samples):
     mini, out = shared / "data" / "coco_mini", tmp_path / "out.h5"
     built = build_hdf5(mini / "annotations" / f"person_keypoints_{split}.json", mini / split, out, SKELETON, workers=2)
-    assert (built.images, built.left_out, built.boxed) == (images, [], [])
+    assert (built.images, built.skipped, built.boxed) == (images, [], [])
     assert out.stat().st_size < images * 640 * 480 * 5 / 5  # a fifth of raw pixels and two masks
     config = load_config("config/simplepose_coco_512.yaml")
     samples_found = MixedDataset([out], config, augment=True)
@@ -159,7 +159,7 @@ def test_broken_images_are_named_and_left_out(tmp_path):
     (images / "2.jpg").unlink()
     built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
     assert built.images == 1
-    assert ["1.jpg" in built.left_out[0], "truncated" in built.left_out[0], "2.jpg" in built.left_out[1]] == [True] * 3
+    assert ["1.jpg" in built.skipped[0], "truncated" in built.skipped[0], "2.jpg" in built.skipped[1]] == [True] * 3
     (tmp_path / "out.h5").unlink()
     with pytest.raises(UserError, match=r"1\.jpg"):
         build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1, strict=True)
@@ -176,7 +176,7 @@ def test_pictures_held_upright_by_their_exif_tag(tmp_path):
     plain = (images / "0.jpg").read_bytes()
     (images / "0.jpg").write_bytes(plain[:2] + exif + plain[2:])
     built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
-    assert built.left_out == []
+    assert built.skipped == []
     people = read_back(tmp_path)
     assert people.sizes.tolist() == [[200, 160]]
     assert people.image(0).shape == (200, 160, 3)

@@ -12,7 +12,7 @@ from people import SKELETON, person, read_back, write_coco
 
 from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
-from data.formats.coco import outline_runs, runs_mask
+from data.formats.segmentation import rle_to_mask, segmentation_to_rle
 
 BUILD = "data/coco_masks_hdf5.py"
 NAN = float("nan")
@@ -76,11 +76,11 @@ MENDED = {
     "an area below 0": (first(area=-3), "annotation 1", "its 'area' is below 0"),
     "an area as text": (first(area="3600"), "annotation 1", "its 'area' is written as text"),
     "keypoints as text": (first(keypoints=["20"] * 2 + ["2"] + ["30", "31", "1"] * 16), "annotation 1", "its 'keypoints' is written as"),
-    "iscrowd as text": (first(iscrowd="0"), "annotation 1", "its 'iscrowd' is written as a text"),
+    "iscrowd as text": (first(iscrowd="0"), "annotation 1", "its 'iscrowd' is written as text"),
     "a bare polygon": (first(segmentation=[10, 10, 70, 10, 70, 70, 10, 70]), "annotation 1", "its 'segmentation' is one polygon"),
     "a width of null": (image(width=None), "image 0", "its 'width' makes no sense"),
     "a height of 0": (image(height=0), "image 0", "its 'height' makes no sense"),
-    "a width as text": (image(width="200"), "image 0", "its 'width' is written as a text"),
+    "a width as text": (image(width="200"), "image 0", "its 'width' is written as text"),
     "a Windows path": (image(file_name="images\\0.jpg"), "image 0", "found under another path"),
     "a path of another machine": (image(file_name="/home/me/pictures/0.jpg"), "image 0", "found under another path"),
     "a path of another Windows machine": (image(file_name="D:\\pictures\\0.jpg"), "image 0", "found under another path"),
@@ -116,7 +116,7 @@ REFUSED = {
 def test_what_needs_no_mending(tmp_path):
     for name, change in HARMLESS.items():
         built = build_hdf5(*folder_with(tmp_path, change), tmp_path / "out.h5", SKELETON, workers=1, strict=True)
-        assert (built.images, built.people, built.left_out, built.repairs.found) == (2, 2, [], {}), name
+        assert (built.images, built.people, built.skipped, built.fixes.found) == (2, 2, [], {}), name
         assert read_back(tmp_path).boxes.tolist() == [[10, 10, 60, 60], [90, 60, 40, 40], [30, 30, 60, 60]], name
 
 
@@ -125,9 +125,9 @@ def test_what_is_mended_is_counted(tmp_path, name):
     change, where, said = MENDED[name]
     given = folder_with(tmp_path, change)
     built = build_hdf5(*given, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.people, built.left_out, built.boxed) == (2, 2, [], [])
-    assert len(built.repairs.lines()) == 1
-    assert said in built.repairs.lines()[0] and f"{given[0]}: {where}" in built.repairs.lines()[0]
+    assert (built.images, built.people, built.skipped, built.boxed) == (2, 2, [], [])
+    assert len(built.fixes.lines()) == 1
+    assert said in built.fixes.lines()[0] and f"{given[0]}: {where}" in built.fixes.lines()[0]
     boxes, joints = read_back(tmp_path).boxes, read_back(tmp_path).joints(np.arange(3))
     assert boxes[0].tolist() == [10, 10, 60, 60] and np.isfinite(boxes).all() and np.isfinite(joints).all()
     assert read_back(tmp_path).areas[0] == 3600
@@ -142,8 +142,8 @@ def test_what_cannot_be_used_is_left_out(tmp_path, name):
     change, said = LEFT_OUT[name]
     given = folder_with(tmp_path, change)
     built = build_hdf5(*given, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.people, len(built.left_out)) == (1, 1, 1)
-    assert said in built.left_out[0]
+    assert (built.images, built.people, len(built.skipped)) == (1, 1, 1)
+    assert said in built.skipped[0]
     with pytest.raises(UserError, match="--strict"):
         build_hdf5(*given, tmp_path / "out.h5", SKELETON, workers=1, strict=True)
 
@@ -172,7 +172,7 @@ def test_url_escapes(tmp_path):
     annotations, images = folder_with(tmp_path, image(file_name=quote("my picture ü.jpg")))
     (images / "0.jpg").rename(images / "my picture ü.jpg")
     built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.left_out, len(built.repairs.found)) == (2, [], 1)
+    assert (built.images, built.skipped, len(built.fixes.found)) == (2, [], 1)
 
 
 def test_no_picture_is_taken_for_another(tmp_path):
@@ -182,10 +182,10 @@ def test_no_picture_is_taken_for_another(tmp_path):
         (images / folder).mkdir()
         (images / folder / "0.jpg").write_bytes((images / "0.jpg").read_bytes())
     (images / "0.jpg").unlink()
-    assert len(build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1).left_out) == 1
+    assert len(build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1).skipped) == 1
     annotations, images = folder_with(tmp_path, image(file_name="/home/me/1.jpg"))
     built = build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, len(built.left_out)) == (1, 1)
+    assert (built.images, len(built.skipped)) == (1, 1)
     assert read_back(tmp_path).image_ids.tolist() == [1]
 
 
@@ -203,7 +203,7 @@ def test_outlines_of_any_numbers_end_in_a_mask_or_an_error():
     for _ in range(3000):
         outline = rle() if rng.random() < 0.5 else [polygon() for _ in range(rng.randrange(4))]
         try:
-            mask = runs_mask(outline_runs({"id": 1, "segmentation": outline}, 16, 20), 16, 20)
+            mask = rle_to_mask(segmentation_to_rle({"id": 1, "segmentation": outline}, 16, 20), 16, 20)
         except UserError:
             continue
         assert (mask.shape, mask.dtype) == ((16, 20), bool)

@@ -67,7 +67,7 @@ def test_pictures_in_a_zip_file(two, tmp_path, inside, workers):
     whole = [(images / f"{n}.jpg").read_bytes() for n in range(2)]
     shutil.rmtree(images)
     built = build_hdf5(annotations, path, tmp_path / "out.h5", SKELETON, workers=workers, strict=True)
-    assert (built.images, built.left_out, built.repairs.found) == (2, [], {})
+    assert (built.images, built.skipped, built.fixes.found) == (2, [], {})
     assert [read_back(tmp_path).file_bytes(n).tobytes() for n in range(2)] == whole
 
 
@@ -75,8 +75,8 @@ def test_a_name_with_the_zip_files_own(two, tmp_path):
     (annotations, images), _ = two
     annotations.write_text(annotations.read_text().replace('"0.jpg"', '"train2017/0.jpg"').replace('"1.jpg"', '"val2017/1.jpg"'))
     built = build_hdf5(annotations, zipped(images, tmp_path / "train2017.zip"), tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, len(built.left_out)) == (1, 1)
-    assert built.left_out[0].endswith("val2017/1.jpg: not found")
+    assert (built.images, len(built.skipped)) == (1, 1)
+    assert built.skipped[0].endswith("val2017/1.jpg: not found")
 
 
 def test_damaged_zip_files(fails, two, tmp_path, capsys):
@@ -87,8 +87,8 @@ def test_damaged_zip_files(fails, two, tmp_path, capsys):
     data[where] ^= 0xFF
     path.write_bytes(data)
     built = build_hdf5(annotations, path, tmp_path / "out.h5", SKELETON, workers=2)
-    assert (built.images, len(built.left_out)) == (1, 1)
-    assert "a.zip/0.jpg: cannot be read from the zip file (Bad CRC-32" in built.left_out[0]
+    assert (built.images, len(built.skipped)) == (1, 1)
+    assert "a.zip/0.jpg: cannot be read from the zip file (Bad CRC-32" in built.skipped[0]
     path.write_bytes(data[:-200])
     (tmp_path / "out.h5").unlink()
     capsys.readouterr()

@@ -11,7 +11,7 @@ from places import ROOT
 
 from config import load_config
 from config.load import load_skeleton
-from data.formats.coco import load_coco
+from data.formats import load_annotations
 from data.people_file import PeopleFile
 from data.synthetic import KEYPOINTS
 
@@ -36,7 +36,7 @@ def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations)
     assert sorted(category["keypoints"]) == sorted(SKELETON.dataset)
     feet = [category["keypoints"].index(name) for name in ("left foot", "right foot")]
     ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
-    coco = load_coco(annotations)
+    coco = load_annotations(annotations)
     labelled = 0
     for mine, other in zip(first["annotations"], second["annotations"], strict=True):
         person = coco.anns[mine["id"]]

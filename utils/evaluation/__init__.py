@@ -22,7 +22,7 @@ def load_task(
     folder: the images'; None: nobody looks at them. skeleton: the network's; None: the known one that has the file's keypoints.
     head_boxes: the file that MPII's evaluation takes them from; None: the one beside the annotation file, if there is one.
     """
-    coco = load_annotations(path, held_out=True)
+    coco = load_annotations(path, [] if folder is None else [folder], split="test")
     skeleton = skeleton or skeleton_of(coco)
     if coco.dataset["format"] == "mpii":
         return MpiiTask(coco, path, folder, skeleton, limit, head_boxes)

@@ -15,14 +15,13 @@ from pycocotools.cocoeval import COCOeval
 from config import Skeleton, UserError
 from config.files import write_json, written_whole
 from data.formats.coco import (
-    box_and_area,
     check_size,
-    file_keypoints,
     image_files,
     indexed,
     keypoint_category,
     listed_size,
     naming_file,
+    read_person,
 )
 from data.formats.detections import load_detections
 from utils.evaluation.details import DETAILS_NAMES, Labelled, write_details
@@ -191,7 +190,8 @@ def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
     The id is new, since pycocotools takes 0, where such files like to begin, for "not matched". Whoever has no keypoints by the file's
     own count is not to be found: CrowdPose's leaves out head and neck.
     """
-    keypoints, (box, area) = file_keypoints(annotation, order[order >= 0]), box_and_area(annotation, order)
+    keypoints, box, area = read_person(annotation, order)
+    keypoints = keypoints[order >= 0]
     count = 0 if annotation.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
     known = {"id": number, "bbox": box.tolist(), "area": area, "iscrowd": int(bool(annotation.get("iscrowd")))}
     return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": count}

@@ -53,7 +53,7 @@ def test_the_people_file_takes_the_areas_of_crowdposes_evaluation(run, crowded, 
 def test_photographs(tmp_path):
     skeleton = load_skeleton("crowdpose")
     built = build_hdf5(CROWDPOSE / "test_crowdpose.json", CROWDPOSE, tmp_path / "out.h5", skeleton, workers=1)
-    assert (built.images, built.people, built.left_out, built.boxed) == (2, 4, [], [])
+    assert (built.images, built.people, built.skipped, built.boxed) == (2, 4, [], [])
     people = PeopleFile(tmp_path / "out.h5", skeleton)
     assert sorted(people.num_labelled.tolist()) == [0, 7, 12, 14, 14]
     np.testing.assert_allclose(people.areas, 0.53 * people.boxes[:, 2] * people.boxes[:, 3], rtol=1e-6)

@@ -10,7 +10,7 @@ import pytest
 from places import SHARED
 
 from config import UserError
-from data.formats.coco import load_coco
+from data.formats import load_annotations
 from data.formats.detections import load_detections
 
 IMAGES = {7: {"id": 7, "width": 200, "height": 100}, 8: {"id": 8}}
@@ -114,6 +114,6 @@ def test_nobody_found_is_an_answer_too(tmp_path):
 )
 def test_real_files_are_taken_whole(capsys, folder, annotations, detections, counts):
     folder = SHARED / "data" / folder
-    found = load_detections(folder / detections, load_coco(folder / annotations).imgs)
+    found = load_detections(folder / detections, load_annotations(folder / annotations).imgs)
     assert {image_id: len(boxes) for image_id, boxes in found.items()} == counts
     assert capsys.readouterr().err == ""

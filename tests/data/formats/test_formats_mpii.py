@@ -96,7 +96,7 @@ def test_training_can_cut_people_out_as_published(people, images, tmp_path):
 @needs_mpii
 def test_photographs(tmp_path):
     built = build_hdf5(MPII / "test_mpii.json", MPII, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.people, built.left_out, built.boxed) == (5, 5, [], [])
+    assert (built.images, built.people, built.skipped, built.boxed) == (5, 5, [], [])
     known = PeopleFile(tmp_path / "out.h5", SKELETON)
     assert known.num_labelled.tolist() == [16, 16, 14, 14, 16]
     assert known.joints(np.array([0]))[0, 0].tolist() == [803, 710, VISIBLE]
@@ -176,7 +176,7 @@ def test_the_official_files_training_people(official, people):
 
 
 def test_the_official_files_test_people_are_those_who_stand_alone(official):
-    coco = load_annotations(official, held_out=True)
+    coco = load_annotations(official, split="test")
     assert [image["file_name"] for image in coco.dataset["images"]] == ["three.jpg", "four.jpg"]
     assert [annotation["image_id"] for annotation in coco.dataset["annotations"]] == [1, 1, 2]
     assert not any(annotation["num_keypoints"] for annotation in coco.dataset["annotations"])
@@ -187,7 +187,7 @@ def test_an_official_file_of_one_labelled_image_has_head_boxes(people, tmp_path)
     persons = [official_person(person) for person in people[:3]]
     file = write_official(tmp_path / "one.mat", [("one.jpg", persons, 1, [3, 1])])
     assert len(load_annotations(file).dataset["annotations"]) == 3
-    alone = load_annotations(file, held_out=True).dataset["annotations"]
+    alone = load_annotations(file, split="test").dataset["annotations"]
     truth = annotated_truth(alone)
     assert truth.head_boxes[..., 0].tolist() == [[10, 20], [16, 28]]
     np.testing.assert_allclose(truth.joints[..., 0], people[2]["joints"] * (1 - truth.missing[:, :1]) + truth.missing[:, :1])

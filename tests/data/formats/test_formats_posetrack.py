@@ -120,7 +120,7 @@ def test_keypoints_of_another_number_are_told(root):
 def test_posetracks_own_files(tmp_path, video, people, regions):
     path = POSETRACK / "annotations" / "val" / f"{video}_mpii_test.json"
     built = build_hdf5(path, POSETRACK, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.people, built.left_out, built.boxed) == (1, people, [], [])
+    assert (built.images, built.people, built.skipped, built.boxed) == (1, people, [], [])
     found = PeopleFile(tmp_path / "out.h5", SKELETON)
     assert sorted(found.tracks[~found.crowd].tolist()) == list(range(people))
     assert found.crowd.sum() == regions

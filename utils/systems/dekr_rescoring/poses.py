@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from config import Skeleton, UserError
 from config.files import existing_file, written_whole
 from data.formats import load_annotations
-from data.formats.coco import box_and_area, file_keypoints, image_files, keypoint_category, naming_file
+from data.formats.coco import image_files, keypoint_category, naming_file, read_person
 from utils.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation takes a pose and a person for one
@@ -87,8 +87,8 @@ class _People:
 
 def _people(annotations: Sequence[dict], order: np.ndarray) -> _People:
     """order (D,): where each keypoint stands in the file."""
-    joints = np.array([file_keypoints(a, order) for a in annotations]).reshape(-1, len(order), 3)
-    boxes, areas = zip(*(box_and_area(a, order) for a in annotations)) if annotations else ((), ())
+    joints, boxes, areas = zip(*(read_person(a, order) for a in annotations)) if annotations else ((), (), ())
+    joints = np.array(joints).reshape(-1, len(order), 3)
     # Whoever has no keypoints by the file's own count has none: CrowdPose's leaves out head and neck
     uncounted = np.array([bool(a.get("iscrowd")) or a.get("num_keypoints") == 0 for a in annotations], bool)
     ignored = uncounted | ~(joints[..., 2] > 0).any(1)
