@@ -1,30 +1,32 @@
-"""Errors that are meant for the person at the shell: one line that names the thing and the way out."""
+"""Errors for the user at the shell: one line that names the problem and the remedy."""
 
 from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 
 
 class UserError(Exception):
-    """Bad input. Its message is one line, shown as it is; the process ends with exit status 2."""
+    """Bad input. Its message is one line; the process prints it and ends with exit status 2."""
 
 
 def at_least(least: int, **options: float | None) -> None:
-    """Raise UserError for an option of the command line, by its name in Python, that is lower or no number; None: it was not given."""
+    """Raise UserError for a command-line option, by its name in Python, that is below `least` or NaN. None: the option was not given."""
     for name, value in options.items():
         if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run a script's `main`; end with status 2 and one line for bad input, 130 for an interrupt."""
+    """Run a script's `main`. End with status 2 and one line after bad input, with 130 after an interrupt."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
     try:
         main()
     except UserError as error:
         sys.exit(_fail(str(error), 2))
-    except OSError as error:  # full disk, permissions, a path that is a folder: the system's words name the file
+    except OSError as error:  # full disk, permissions, a path that is a folder: the system's message names the file
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(_fail(f"{where}{error.strerror or error}", 2))
     except KeyboardInterrupt as interrupt:
@@ -33,7 +35,7 @@ def run_script(main: Callable[[], None]) -> None:
 
 def _fail(message: str, status: int) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
-    # A broken pipe or a closed terminal must not turn the message into a traceback at exit.
+    # A broken pipe or a closed terminal must not turn the message into a traceback at exit
     try:
         sys.stdout.flush()
     except OSError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -26,10 +25,6 @@ MAX_BYTES = 2**30  # of a file
 MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose pictures follow each other in time; several in a TIFF are pages
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
-
-# Large photographs are no attack, and about a damaged file there is one line, below
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def read_image(path: str | Path) -> np.ndarray:
