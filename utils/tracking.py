@@ -1,14 +1,14 @@
-"""Who is who in a video: people found in each frame get the ids of those whom they continue.
+"""Tracking: the people of each frame of a video get the identities of the tracks they continue.
 
-Each track is moved on to the next frame in two ways, by optical flow at its keypoints and by its speed. Somebody found continues the track
-whose keypoints, moved in the better of the two ways, agree best, and whose colours do. A track that nobody is found for moves on for some
-frames, less and less sure of where it is, and then ends. After Xiao, Wu, Wei (ECCV 2018), section 3.2, who have flow and OKS; the speed,
-which carries people past those who hide them, and the colours are additions.
+Each track is moved to the next frame twice, by optical flow at its keypoints and at constant velocity. A person continues the track whose
+keypoints, in the better of the two predictions, and whose colors agree best. A track without a person moves on for some frames, less and
+less certain of its position, and then ends. Flow and OKS follow Xiao, Wu, Wei (ECCV 2018, section 3.2); the constant velocity, which
+carries people past those who hide them, and the colors are additions.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,253 +17,221 @@ from config import Skeleton
 from config.schema import TrackingConfig
 from utils.oks import object_keypoint_similarity
 
-NOBODY = -1  # the id of a person without a track
-FLOW_SIDE = 480  # longest side of the frame in which flow and colours are looked up, pixels
+NO_TRACK = -1  # the id of a person without a track
+FLOW_SIDE = 480  # pixels: longest side of the frame that flow and colors are read from
 FLOW = {"winSize": (15, 15), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)}
-FLOW_ERROR = 1.5  # pixels of that frame: a point that flow does not bring back to nearer than this after going forth is lost
-BLUR = 5  # pixels of that frame that a colour is the mean of, across
-COLOUR_WIDTH = 40.0  # levels of 255: difference of two colours whose similarity is exp(-1/2)
-AREA = 0.25  # a person's area, as OKS needs it: this share of the square of the longer side, whichever way the person is turned
-AREA_KEPT = 0.9  # a frame: somebody half hidden is hardly smaller
-SHARED = 3  # keypoints: two poses with fewer in common agree the less
-NEW = 0.3  # weight of the newest speed and colours in what a track remembers
-FADING, FORGOTTEN = 0.9, 0.3  # a frame, and when: score of a keypoint of somebody found without it
-SLOWER = 0.95  # a frame: speed of a track that nobody is found for
-WIDER = 0.15  # of a person's extent, a frame: how much less sure it is where such a track is ...
-WIDEST = 4.0  # ... up to so many times
-
-
-# Pure functions on arrays
+FLOW_ERROR = 1.5  # pixels of that frame: largest distance from a point to where flow forward and back takes it
+BLUR = 5  # pixels of that frame over which a color is averaged
+COLOR_WIDTH = 40.0  # levels of 255: difference of two colors whose similarity is exp(-1/2)
+AREA = 0.25  # a person's area for OKS, of the square of the longer side, so that it does not depend on how the person turns
+AREA_DECAY = 0.9  # per frame: a person half hidden is hardly smaller
+MIN_SHARED = 3  # keypoints: poses that share fewer are less similar
+NEW_WEIGHT = 0.3  # of the newest velocity and colors in a track's average
+SCORE_DECAY, MIN_REMEMBERED = 0.9, 0.3  # per frame: score of a keypoint that the person lacks; below the minimum it is forgotten
+VELOCITY_DECAY = 0.95  # per frame without a person
+SPREAD, MAX_SPREAD = 0.15, 4.0  # growth of the position's uncertainty per frame without a person, as a fraction; largest factor
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:
-    """(P, 4) x, y, width, height of the keypoints (P, K, 3) that are there (score > 0); zeros where there is none."""
-    there = keypoints[..., 2:] > 0
-    low = np.where(there, keypoints[..., :2], np.inf).min(1, initial=np.inf)
-    high = np.where(there, keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
-    return np.where(there.any(1), np.concatenate([low, high - low], 1), 0)
+    """Return (P, 4) x, y, width, height of the present keypoints (score > 0) of people (P, K, 3); zeros where there is none."""
+    present = keypoints[..., 2:] > 0
+    low = np.where(present, keypoints[..., :2], np.inf).min(1, initial=np.inf)
+    high = np.where(present, keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
+    return np.where(present.any(1), np.concatenate([low, high - low], 1), 0)
 
 
 def pose_areas(keypoints: np.ndarray) -> np.ndarray:
-    """(P,) pixels squared, of keypoints (P, K, 3)."""
+    """Return (P,) areas in square pixels of people (P, K, 3)."""
     return AREA * np.square(extents(keypoints)[:, 2:].max(1, initial=0))
 
 
 def pose_similarity(tracks: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """(T, P) OKS of tracks (T, K, 3) with people (P, K, 3) by the keypoints that both have; less where those are few.
+    """Return (T, P) OKS of tracks (T, K, 3) and people (P, K, 3) over the keypoints that both have, reduced where those are few.
 
-    areas (T,) pixels squared; sigmas (K,).
+    areas (T,) square pixels; sigmas (K,).
     """
     present = people[..., 2] > 0
     similarity = object_keypoint_similarity(people, tracks, areas, extents(tracks), sigmas, present).T
     shared = (tracks[..., 2] > 0).astype(float) @ present.T
-    return similarity * np.minimum(shared / min(SHARED, len(sigmas)), 1)
+    return similarity * np.minimum(shared / min(MIN_SHARED, len(sigmas)), 1)
 
 
 def box_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """(T, P) intersection over union of the boxes around tracks (T, K, 3) and people (P, K, 3)."""
+    """Return (T, P) IoU of the boxes around tracks (T, K, 3) and people (P, K, 3)."""
     a, b = extents(tracks)[:, None], extents(people)[None]
-    overlap = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    both = np.maximum(overlap, 0).prod(-1)
-    return both / np.maximum(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - both, np.spacing(1))
+    sides = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    intersection = np.maximum(sides, 0).prod(-1)
+    return intersection / np.maximum(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection, np.spacing(1))
 
 
-def colour_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """(T, P) in 0 to 1 by the median difference of colours (T, S, 3), (P, S, 3) at the places that both have; NaN at the others.
+def color_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """Return (T, P) in 0 to 1 by the median difference of colors (T, S, 3), (P, S, 3) over the samples that both have; NaN: none.
 
-    1 / 2, which says nothing, where there is no such place.
+    1/2, which is neutral, where they share no sample.
     """
     difference = np.abs(tracks[:, None] - people[None]).mean(-1)
-    known = np.isfinite(difference)
-    middle = np.sort(np.where(known, difference, np.inf), -1)
-    count = known.sum(-1)
-    median = np.take_along_axis(middle, np.maximum(count - 1, 0)[..., None] // 2, -1)[..., 0] if middle.shape[-1] else np.zeros_like(count)
-    return np.where(count > 0, np.exp(-np.square(median / COLOUR_WIDTH) / 2), 0.5)
+    shared = np.isfinite(difference)
+    count = shared.sum(-1)
+    ordered = np.sort(np.where(shared, difference, np.inf), -1)
+    median = np.take_along_axis(ordered, np.maximum(count - 1, 0)[..., None] // 2, -1)[..., 0]
+    return np.where(count > 0, np.exp(-np.square(median / COLOR_WIDTH) / 2), 0.5)
 
 
-def matched(similarity: np.ndarray, allowed: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns (M,) of the pairs of a similarity (T, P) in 0 to 1 where `allowed` (T, P), none of them twice."""
+def colors_at(frame: np.ndarray, keypoints: np.ndarray, limb_ends: np.ndarray) -> np.ndarray:
+    """Return (P, K + L, 3) BGR of a frame (h, w, 3) at keypoints (P, K, 3) and in the middle of limbs (L, 2); NaN where missing."""
+    ends = keypoints[:, limb_ends]
+    middles = np.concatenate([ends[..., :2].mean(2), ends[..., 2:].min(2)], 2)
+    samples = np.concatenate([keypoints, middles], 1)
+    column, row = np.rint(samples[..., :2]).astype(int).transpose(2, 0, 1)
+    height, width = frame.shape[:2]
+    inside = (samples[..., 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    colors = np.full((*inside.shape, 3), np.nan)
+    colors[inside] = frame[row[inside], column[inside]]
+    return colors
+
+
+def associate(similarity: np.ndarray, allowed: np.ndarray, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and columns (M,) of pairs in a similarity (T, P) in 0 to 1, each at most once and only where `allowed` (T, P).
+
+    method: "hungarian" for the largest sum, "greedy" for the most similar pair first.
+    """
     if method == "hungarian":
-        from scipy.optimize import linear_sum_assignment  # slow to import, and most pictures are not tracked
+        from scipy.optimize import linear_sum_assignment  # slow to import, and few users track
 
-        # a pair that is not allowed is worth nothing, so it is in the answer only where nothing else is left
         rows, columns = linear_sum_assignment(np.where(allowed, similarity, 0), maximize=True)
         keep = allowed[rows, columns]
         return rows[keep], columns[keep]
-    rows, columns = np.nonzero(allowed)
-    order = np.argsort(-similarity[rows, columns], kind="stable")
-    free_rows, free_columns, pairs = np.ones(len(similarity), bool), np.ones(similarity.shape[1], bool), []
-    for row, column in zip(rows[order], columns[order]):
-        if free_rows[row] and free_columns[column]:
-            free_rows[row] = free_columns[column] = False
-            pairs.append((row, column))
+    remaining, pairs = np.where(allowed, similarity, -1), []
+    while remaining.max(initial=-1) >= 0:
+        row, column = np.unravel_index(remaining.argmax(), remaining.shape)
+        remaining[row], remaining[:, column] = -1, -1
+        pairs.append((row, column))
     rows, columns = np.array(pairs, np.intp).reshape(-1, 2).T
     return rows, columns
 
 
-def flow_at(before: np.ndarray, after: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How points (N, 2) x, y of a grey frame (h, w) uint8 move to the next: (N, 2), and (N,) bool whether that can be trusted.
+def propagate_by_flow(keypoints: np.ndarray, before: np.ndarray, after: np.ndarray, scale: float, velocity: np.ndarray) -> np.ndarray:
+    """Move keypoints (T, K, 3) to the next frame by pyramidal Lucas-Kanade flow between two gray frames (h, w) uint8.
 
-    Pyramidal Lucas-Kanade, forth and back.
+    scale: of the gray frames, relative to the frame of the keypoints. A keypoint whose flow forward and back does not return moves by the
+    median of the person's others; without any, by `velocity` (T, 2).
     """
-    if not len(points):
-        return np.zeros((0, 2)), np.zeros(0, bool)
-    start = points.astype(np.float32)[:, None]
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None, **FLOW)
-    back, returned, _ = cv2.calcOpticalFlowPyrLK(after, before, moved, None, **FLOW)
-    good = (found[:, 0] > 0) & (returned[:, 0] > 0) & (np.linalg.norm(back - start, axis=2)[:, 0] < FLOW_ERROR)
-    return (moved - start)[:, 0].astype(float), good
-
-
-def moved_by_flow(keypoints: np.ndarray, before: np.ndarray, after: np.ndarray, scale: float, otherwise: np.ndarray) -> np.ndarray:
-    """Keypoints (T, K, 3) in the next frame; grey frames (h, w) are `scale` times as large as the one that keypoints are in.
-
-    Where flow is not to be trusted, a keypoint moves as the middle one of the person's others does; where there is none, by
-    `otherwise` (T, 2).
-    """
-    there = keypoints[..., 2] > 0
-    step, good = np.zeros((*there.shape, 2)), np.zeros(there.shape, bool)
-    step[there], good[there] = flow_at(before, after, keypoints[there][:, :2] * scale)
-    middle = np.array([np.median(s[g], 0) / scale if g.any() else other for s, g, other in zip(step, good, otherwise)]).reshape(-1, 2)
+    present = keypoints[..., 2] > 0
+    step, reliable = np.zeros((*present.shape, 2)), np.zeros(present.shape, bool)
+    if present.any():
+        start = (keypoints[present][:, None, :2] * scale).astype(np.float32)
+        end, forward, _ = cv2.calcOpticalFlowPyrLK(before, after, start, None, **FLOW)
+        back, backward, _ = cv2.calcOpticalFlowPyrLK(after, before, end, None, **FLOW)
+        step[present] = (end - start)[:, 0]
+        reliable[present] = ((forward > 0) & (backward > 0) & (np.linalg.norm(back - start, axis=2) < FLOW_ERROR))[:, 0]
+    medians = [np.median(s[r], 0) / scale if r.any() else v for s, r, v in zip(step, reliable, velocity)]
     out = keypoints.copy()
-    out[..., :2] += np.where(good[..., None], step / scale, middle[:, None]) * there[..., None]
+    out[..., :2] += np.where(reliable[..., None], step / scale, np.reshape(medians, (-1, 1, 2))) * present[..., None]
     return out
 
 
-def completed(keypoints: np.ndarray, remembered: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """People (M, K, 3), where keypoints are missing with those remembered of them (M, K, 3), moved by `step` (M, 2), for a while.
+def fill_missing(keypoints: np.ndarray, remembered: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Fill keypoints that people (M, K, 3) lack with those remembered of them (M, K, 3), moved by `step` (M, 2).
 
-    The score says for how long: it falls with every frame, and below FORGOTTEN a keypoint is missing.
+    The score of a remembered keypoint decreases with each frame; below MIN_REMEMBERED it is missing.
     """
     moved = remembered + np.nan_to_num(np.pad(step, ((0, 0), (0, 1))))[:, None]
-    moved[..., 2] = np.minimum(moved[..., 2], 1) * FADING
-    moved *= moved[..., 2:] >= FORGOTTEN
+    moved[..., 2] = np.minimum(moved[..., 2], 1) * SCORE_DECAY
+    moved *= moved[..., 2:] >= MIN_REMEMBERED
     return np.where(keypoints[..., 2:] > 0, keypoints, moved)
 
 
-def colours_at(frame: np.ndarray, keypoints: np.ndarray, limb_ends: np.ndarray) -> np.ndarray:
-    """(P, K + L, 3) BGR of the frame (h, w, 3) at keypoints (P, K, 3) and in the middle of limbs (L, 2); NaN where there are none."""
-    ends = keypoints[:, limb_ends]
-    middles = np.concatenate([ends[..., :2].mean(2), ends[..., 2:].min(2)], 2)
-    places = np.concatenate([keypoints, middles], 1)
-    column, row = np.rint(places[..., :2]).astype(int).transpose(2, 0, 1)
-    height, width = frame.shape[:2]
-    there = (places[..., 2] > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    colours = np.full((*there.shape, 3), np.nan)
-    colours[there] = frame[row[there], column[there]]
-    return colours
-
-
-# The tracker
-
-
-@dataclass
-class Tracks:
-    """Who is remembered, T of them, as arrays."""
+class Tracks(NamedTuple):
+    """T tracks as arrays; positions in pixels of the frame."""
 
     ids: np.ndarray  # (T,)
-    flowed: np.ndarray  # (T, K, 3) where they are by optical flow, pixels of the frame
-    coasted: np.ndarray  # (T, K, 3) where they are by their speed
-    speed: np.ndarray  # (T, 2) pixels a frame
-    areas: np.ndarray  # (T,) pixels squared
-    colours: np.ndarray  # (T, S, 3) BGR, NaN where never seen
-    missing: np.ndarray  # (T,) frames since somebody was found for them
+    by_flow: np.ndarray  # (T, K, 3) flow-propagated keypoints
+    by_velocity: np.ndarray  # (T, K, 3) constant-velocity prediction
+    velocity: np.ndarray  # (T, 2) pixels per frame
+    areas: np.ndarray  # (T,) square pixels
+    colors: np.ndarray  # (T, S, 3) BGR, NaN where never seen
+    frames_since_update: np.ndarray  # (T,)
 
-    def some(self, chosen: np.ndarray) -> Tracks:
-        """Those at `chosen`, indices or a mask."""
-        return Tracks(*(getattr(self, field.name)[chosen] for field in fields(self)))
-
-    def and_others(self, others: Tracks) -> Tracks:
-        """These, and then the others."""
-        return Tracks(*(np.concatenate([getattr(self, field.name), getattr(others, field.name)]) for field in fields(self)))
+    def select(self, rows: np.ndarray) -> Tracks:
+        """Return copies of the tracks at `rows`, indices or a mask."""
+        return Tracks(*(values[rows] for values in self))
 
 
 class Tracker:
-    """Call it with the frames of one video in their order; ids count from 0."""
+    """Call it with the frames of one video in order; ids count from 0."""
 
     def __init__(self, skeleton: Skeleton, settings: TrackingConfig = TrackingConfig()):  # noqa: B008 (frozen)
         self.settings = settings
         self._sigmas = np.array([skeleton.sigmas[name] for name in skeleton.keypoints])
         self._limb_ends = skeleton.limb_ends
-        self._started = 0  # how many tracks there were
-        self._before: np.ndarray | None = None  # the last frame, small and grey
-        self._tracks = self._begun(np.zeros((0, len(self._sigmas), 3)), np.zeros((0, len(self._sigmas) + len(self._limb_ends), 3)))
+        self._next_id = 0
+        self._gray: np.ndarray | None = None  # the last frame, scaled down
+        self._tracks = self._start(np.zeros((0, len(self._sigmas), 3)), np.zeros((0, len(self._sigmas) + len(self._limb_ends), 3)))
 
     def __call__(self, frame: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """ids (P,) of the people found in the next frame (H, W, 3) uint8 BGR; -1: nobody known, and too unlikely to begin a track.
+        """Return ids (P,) of the people in the next frame (H, W, 3) uint8 BGR; -1: no track, and too low a score to start one.
 
         keypoints (P, K, 3) x, y, score in pixels, score 0 where missing; scores (P,).
         """
         keypoints, scores = np.asarray(keypoints, float), np.asarray(scores, float)
-        small, scale = _small(frame)
-        self._move(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale)
-        colours = colours_at(cv2.blur(small, (BLUR, BLUR)), keypoints * [scale, scale, 1], self._limb_ends)
-        similarity, allowed = self._similarity(keypoints, colours)
-        rows, columns = matched(similarity, allowed & (scores >= self.settings.min_score), self.settings.matching)
-        self._continue(rows, keypoints[columns], colours[columns])
-        ids = np.full(len(keypoints), NOBODY)
+        scale = min(1.0, FLOW_SIDE / max(frame.shape[:2]))
+        small = frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        self._predict(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale)
+        colors = colors_at(cv2.blur(small, (BLUR, BLUR)), keypoints * [scale, scale, 1], self._limb_ends)
+        similarity, allowed = self._similarity(keypoints, colors)
+        rows, columns = associate(similarity, allowed & (scores >= self.settings.min_score), self.settings.matching)
+        self._update(rows, keypoints[columns], colors[columns])
+        ids = np.full(len(keypoints), NO_TRACK)
         ids[columns] = self._tracks.ids[rows]
-        enough = (keypoints[..., 2] > 0).sum(1) >= min(SHARED, len(self._sigmas))
-        fresh = np.flatnonzero((ids == NOBODY) & (scores >= self.settings.start_score) & enough)
-        others = self._begun(keypoints[fresh], colours[fresh])
-        ids[fresh] = others.ids
-        self._tracks = self._tracks.some(self._tracks.missing <= self.settings.keep).and_others(others)
+        enough = (keypoints[..., 2] > 0).sum(1) >= min(MIN_SHARED, len(self._sigmas))
+        new = np.flatnonzero((ids == NO_TRACK) & (scores >= self.settings.start_score) & enough)
+        started = self._start(keypoints[new], colors[new])
+        ids[new] = started.ids
+        active = self._tracks.select(self._tracks.frames_since_update <= self.settings.keep)
+        self._tracks = Tracks(*map(np.concatenate, zip(active, started)))
         return ids
 
-    def _move(self, grey: np.ndarray, scale: float) -> None:
-        """All tracks to the frame of which `grey` (h, w) is a picture `scale` times as large."""
-        tracks, before = self._tracks, self._before
-        self._before = grey
-        tracks.missing = tracks.missing + 1
-        tracks.coasted[..., :2] += tracks.speed[:, None] * (tracks.coasted[..., 2:] > 0)
-        if self.settings.flow and before is not None and before.shape == grey.shape:
-            tracks.flowed = moved_by_flow(tracks.flowed, before, grey, scale, tracks.speed)
+    def _predict(self, gray: np.ndarray, scale: float) -> None:
+        """Move all tracks to the next frame, of which `gray` (h, w) is a copy scaled by `scale`."""
+        tracks, before, self._gray = self._tracks, self._gray, gray
+        tracks.frames_since_update[:] += 1
+        tracks.by_velocity[..., :2] += tracks.velocity[:, None] * (tracks.by_velocity[..., 2:] > 0)
+        if self.settings.flow and before is not None and before.shape == gray.shape:
+            tracks.by_flow[:] = propagate_by_flow(tracks.by_flow, before, gray, scale, tracks.velocity)
         else:
-            tracks.flowed = tracks.coasted.copy()
+            tracks.by_flow[:] = tracks.by_velocity
 
-    def _similarity(self, keypoints: np.ndarray, colours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(T, P) of the tracks with the people found, and which of them may be the same person."""
+    def _similarity(self, keypoints: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return (T, P) similarities of tracks and people, and (T, P) bool where they may be the same person."""
         tracks, settings = self._tracks, self.settings
-        width = np.minimum(1 + WIDER * (tracks.missing - 1), WIDEST)
-        ways = (tracks.flowed, tracks.coasted)
+        spread = np.minimum(1 + SPREAD * (tracks.frames_since_update - 1), MAX_SPREAD)
+        predictions = (tracks.by_flow, tracks.by_velocity)
         if settings.similarity == "oks":
-            place = np.maximum(*(pose_similarity(way, keypoints, tracks.areas * width**2, self._sigmas) for way in ways))
+            position = np.maximum(*(pose_similarity(p, keypoints, tracks.areas * spread**2, self._sigmas) for p in predictions))
         else:
-            place = np.maximum(*(box_similarity(way, keypoints) for way in ways))
-        place = place / width[:, None]
-        whole = (1 - settings.appearance) * place + settings.appearance * colour_similarity(tracks.colours, colours)
-        return whole, place >= settings.min_similarity
+            position = np.maximum(*(box_similarity(p, keypoints) for p in predictions))
+        position = position / spread[:, None]
+        total = (1 - settings.appearance) * position + settings.appearance * color_similarity(tracks.colors, colors)
+        return total, position >= settings.min_similarity
 
-    def _continue(self, rows: np.ndarray, keypoints: np.ndarray, colours: np.ndarray) -> None:
-        """People found (M, K, 3) become what is known of the tracks `rows` (M,); the others slow down."""
-        tracks = self._tracks
-        old, age = tracks.some(rows), tracks.missing[rows]
-        step = self._steps(old, keypoints)
-        tracks.speed = tracks.speed * SLOWER
-        tracks.speed[rows] = np.where(np.isfinite(step), old.speed + NEW * step / age[:, None], old.speed)
-        whole = completed(keypoints, old.coasted, step)
-        tracks.flowed[rows], tracks.coasted[rows], tracks.missing[rows] = whole, whole, 0
-        tracks.areas[rows] = np.maximum(AREA_KEPT * old.areas, pose_areas(keypoints))
-        mixed = old.colours + NEW * (colours - old.colours)
-        tracks.colours[rows] = np.where(np.isnan(mixed), np.where(np.isnan(colours), old.colours, colours), mixed)
+    def _update(self, rows: np.ndarray, keypoints: np.ndarray, colors: np.ndarray) -> None:
+        """Update the tracks `rows` (M,) with people (M, K, 3); the other tracks slow down."""
+        tracks, old = self._tracks, self._tracks.select(rows)
+        shared = (old.by_velocity[..., 2] > 0) & (keypoints[..., 2] > 0)
+        errors = keypoints[..., :2] - old.by_velocity[..., :2]
+        step = np.array([np.median(e[s], 0) if s.any() else [np.nan] * 2 for e, s in zip(errors, shared)]).reshape(-1, 2)
+        tracks.velocity[:] *= VELOCITY_DECAY
+        faster = old.velocity + NEW_WEIGHT * step / old.frames_since_update[:, None]
+        tracks.velocity[rows] = np.where(np.isfinite(step), faster, old.velocity)
+        tracks.by_flow[rows] = tracks.by_velocity[rows] = fill_missing(keypoints, old.by_velocity, step)
+        tracks.frames_since_update[rows] = 0
+        tracks.areas[rows] = np.maximum(AREA_DECAY * old.areas, pose_areas(keypoints))
+        mixed = old.colors + NEW_WEIGHT * (colors - old.colors)
+        tracks.colors[rows] = np.where(np.isnan(mixed), np.where(np.isnan(colors), old.colors, colors), mixed)
 
-    @staticmethod
-    def _steps(old: Tracks, keypoints: np.ndarray) -> np.ndarray:
-        """(M, 2) pixels by which people are further than their speed said, by the middle keypoint of those shared; NaN: there is none."""
-        both = (old.coasted[..., 2] > 0) & (keypoints[..., 2] > 0)
-        ahead = keypoints[..., :2] - old.coasted[..., :2]
-        return np.array([np.median(a[b], 0) if b.any() else np.full(2, np.nan) for a, b in zip(ahead, both)]).reshape(-1, 2)
-
-    def _begun(self, keypoints: np.ndarray, colours: np.ndarray) -> Tracks:
-        """Tracks of people (N, K, 3) who are new."""
-        count = len(keypoints)
-        ids = np.arange(self._started, self._started + count)
-        self._started += count
-        areas, missing = pose_areas(keypoints), np.zeros(count, int)
-        return Tracks(ids, keypoints.copy(), keypoints.copy(), np.zeros((count, 2)), areas, colours.copy(), missing)
-
-
-def _small(frame: np.ndarray) -> tuple[np.ndarray, float]:
-    """The frame (H, W, 3) brought down to FLOW_SIDE, and its size as a share of what it was."""
-    scale = min(1.0, FLOW_SIDE / max(frame.shape[:2]))
-    return (frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)), scale
+    def _start(self, keypoints: np.ndarray, colors: np.ndarray) -> Tracks:
+        """Return new tracks of people (N, K, 3)."""
+        count, first = len(keypoints), self._next_id
+        self._next_id += count
+        motion = keypoints.copy(), keypoints.copy(), np.zeros((count, 2))
+        return Tracks(np.arange(first, first + count), *motion, pose_areas(keypoints), colors.copy(), np.zeros(count, int))
