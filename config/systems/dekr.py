@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
+from config.systems.augment import AugmentationConfig
 
 STRIDE = 4  # input pixels per map pixel: HRNet's finest branch
 
@@ -33,19 +34,12 @@ class DekrModelConfig(ModelConfig):
         return 32  # HRNet's coarsest branch
 
 
-class DekrAugmentationConfig(Section):
-    """One affine about the image's centre (paper section 4.1)."""
+class DekrAugmentationConfig(AugmentationConfig):
+    """One affine about the image's center (paper section 4.1)."""
 
     rotation: NonNegative = 30.0  # uniform in +-, degrees
     scale: tuple[Positive, Positive] = (0.75, 1.5)  # uniform; the image's part that is seen, over its short side
     shift: NonNegative = 40.0  # uniform in +-, image pixels at a crop of 200 pixels, each axis
-    flip_probability: Probability = 0.5
-
-    @model_validator(mode="after")
-    def _ordered(self) -> DekrAugmentationConfig:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError(f"scale: {self.scale[0]} is above {self.scale[1]}")
-        return self
 
 
 class DekrTargetsConfig(Section):

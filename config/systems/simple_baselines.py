@@ -11,6 +11,7 @@ from pydantic import model_validator
 
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
+from config.systems.augment import AugmentationConfig
 
 STRIDE = 4  # input pixels per map pixel: ResNet's 32, halved by each of three deconvolutions
 
@@ -36,13 +37,12 @@ class SimpleBaselinesDataConfig(DataConfig):
     clean_boxes: bool = True  # cut boxes to their images in training; published: COCO's, but not the squares around MPII's people
 
 
-class SimpleBaselinesAugmentationConfig(Section):
+class SimpleBaselinesAugmentationConfig(AugmentationConfig):
     """One affine about the person's box (paper section 3.1)."""
 
     scale: NonNegative = 0.3  # standard deviation of the crop's size, and the most it changes
     rotation: NonNegative = 40.0  # standard deviation, degrees; at most twice as much
     rotation_probability: Probability = 0.6
-    flip_probability: Probability = 0.5
 
 
 class SimpleBaselinesTargetsConfig(Section):

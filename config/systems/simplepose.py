@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
 from config.skeleton import Skeleton
+from config.systems.augment import AugmentationConfig
 from config.systems.simplepose_assignment import AssignmentConfig
 
 
@@ -56,52 +57,19 @@ class ImhnConfig(ModelConfig):
         return 4 * 2**self.depth
 
 
-JpegQuality = Annotated[int, Field(ge=1, le=100)]
-RANGES = ("scale", "hue", "saturation", "value", "wide_scale", "occlusion", "gamma", "contrast", "blur", "motion", "noise", "jpeg")
-
-
-class AugmentationConfig(Section):
-    """One affine and a colour jitter per sample (paper section 4.1). Validation uses none of it but the person crop."""
+class SimplePoseAugmentationConfig(AugmentationConfig):
+    """One affine about the main person, and a color jitter (paper section 4.1). Validation crops the person only."""
 
     person_size: Positive = 0.6  # height of the main person's box as a part of the input height, before `scale`
     rotation: NonNegative = 40.0  # uniform in +-, degrees
     scale: tuple[Positive, Positive] = (0.7, 1.3)  # uniform
     scale_probability: Probability = 0.8
     shift: Annotated[int, Field(ge=0)] = 50  # uniform in +-, whole input pixels, each axis
-    flip_probability: Probability = 0.5
     hsv_probability: Probability = 0.2
-    hue: tuple[int, int] = (-10, 10)  # OpenCV's 8-bit units: hue 0..179, the others 0..255
-    saturation: tuple[int, int] = (-20, 60)
-    value: tuple[int, int] = (-20, 40)
-    # Beyond the paper, which has none of it: each happens with its probability, in this order
+    # Beyond the paper
     wide_scale: tuple[Positive, Positive] = (0.25, 2.0)  # log-uniform, in place of `scale`
     wide_scale_probability: Probability = 0.0
-    joint_centre_probability: Probability = 0.0  # cropped around one of the person's joints, not its box: cut off, as in close-ups
-    occlusion: tuple[Positive, Positive] = (0.1, 0.5)  # sides of a patch over the main person, in heights of its box; uniform
-    occlusion_probability: Probability = 0.0  # what it covers stays labelled, as what is hidden in COCO is
-    gamma: tuple[Positive, Positive] = (0.6, 1.7)  # exponent of brightness from 0 to 1, log-uniform
-    gamma_probability: Probability = 0.0
-    contrast: tuple[Positive, Positive] = (0.6, 1.5)  # factor about the picture's mean, log-uniform
-    contrast_probability: Probability = 0.0
-    cast: Annotated[float, Field(ge=0, lt=1)] = 0.25  # a factor of each of blue, green and red, uniform in 1 +- this
-    cast_probability: Probability = 0.0
-    grey_probability: Probability = 0.0
-    blur: tuple[Positive, Positive] = (0.5, 2.0)  # standard deviation of a Gaussian, input pixels; uniform
-    blur_probability: Probability = 0.0
-    motion: tuple[Positive, Positive] = (3.0, 9.0)  # length of a blur in any direction, input pixels; uniform
-    motion_probability: Probability = 0.0
-    noise: tuple[Positive, Positive] = (2.0, 12.0)  # standard deviation of Gaussian noise, of 255; uniform
-    noise_probability: Probability = 0.0
-    jpeg: tuple[JpegQuality, JpegQuality] = (20, 70)  # quality, 1..100; uniform
-    jpeg_probability: Probability = 0.0
-
-    @model_validator(mode="after")
-    def _ordered(self) -> AugmentationConfig:
-        for key in RANGES:
-            low, high = getattr(self, key)
-            if low > high:
-                raise ValueError(f"{key}: {low} is above {high}")
-        return self
+    joint_centre_probability: Probability = 0.0  # cropped around one of the person's keypoints, not its box: cut off, as in close-ups
 
 
 class TargetsConfig(Section):
@@ -148,7 +116,7 @@ class SimplePoseConfig(Config):
 
     system: Literal["simplepose"] = "simplepose"
     model: ImhnConfig = ImhnConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: SimplePoseAugmentationConfig = SimplePoseAugmentationConfig()
     targets: TargetsConfig = TargetsConfig()
     loss: FocalL2Config = FocalL2Config()
     inference: SimplePoseInferenceConfig = SimplePoseInferenceConfig()

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from config.skeleton import UNLABELLED
 from config.systems.dekr import STRIDE, DekrAugmentationConfig, DekrConfig
+from data.augment import PhotometricParams, apply_occlusion, apply_photometric, sample_photometric
 from data.people_file import PeopleFile, unpack_mask
-from data.transforms import crop_matrix, transform_points, warp_image
+from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
 UNIT = 200  # image pixels of a crop at which shifts are as large as configured
 
@@ -33,12 +34,13 @@ class DekrSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One sample's affine; the defaults change nothing."""
+    """One sample's augmentation; the defaults change nothing."""
 
     rotation: float = 0.0  # degrees
     scale: float = 1.0  # of the crop, over the image's short side
     shift: tuple[int, int] = (0, 0)  # dx, dy of the crop's center, image pixels
     flip: bool = False
+    photometric: PhotometricParams = PhotometricParams()
 
 
 def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConfig, short_side: int) -> Augmentation:
@@ -46,7 +48,8 @@ def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConf
     rotation, scale = rng.uniform(-settings.rotation, settings.rotation), rng.uniform(*settings.scale)
     most = int(settings.shift * short_side / UNIT * scale)
     dx, dy = rng.integers(-most, most, 2, endpoint=True).tolist()
-    return Augmentation(rotation, scale, (dx, dy), bool(rng.random() < settings.flip_probability))
+    flip = bool(rng.random() < settings.flip_probability)
+    return Augmentation(rotation, scale, (dx, dy), flip, sample_photometric(rng, settings))
 
 
 class DekrDataset:
@@ -74,8 +77,15 @@ class DekrDataset:
         height, width = image.shape[:2]
         center, crop_side = np.array([width / 2 + a.shift[0], height / 2 + a.shift[1]]), min(height, width) * a.scale
         to_input, to_maps = (crop_matrix(center, crop_side, (pixels, pixels), a.rotation) for pixels in (side, side // STRIDE))
-        image, mask = warp_image(image, to_input, (side, side)), self._mask_miss(index, to_maps, side // STRIDE)
         points, labeled, person_area = self.annotated(index)
+        if a.photometric.patch is None:
+            image = warp_image(image, to_input, (side, side))
+        else:
+            people, _, crowd = self.people.masks(index)
+            image, mask_all = warp_image_and_mask(image, unpack_mask(people | crowd, height, width), to_input, (side, side))
+            in_input, heights = transform_points(points[:, :-1], to_input), self.people.boxes[self.rows(index), 3] * side / crop_side
+            apply_occlusion(image, mask_all, in_input, labeled[:, :-1], heights, a.photometric.patch)
+        image, mask = apply_photometric(image, a.photometric), self._mask_miss(index, to_maps, side // STRIDE)
         points = transform_points(points, to_maps)
         if a.flip:
             image, mask = cv2.flip(image, 1), np.ascontiguousarray(mask[:, ::-1])
@@ -85,15 +95,18 @@ class DekrDataset:
         arrays = image, points * labeled[..., None], labeled, person_area * (side / crop_side) ** 2, mask
         return DekrSample(*map(torch.from_numpy, arrays), self.channel_mask)
 
+    def rows(self, index: int) -> np.ndarray:
+        """Return the rows of an image's people with a labeled keypoint in the file."""
+        rows = np.arange(*self.people.first[index : index + 2])
+        return rows[(self.people.num_labelled[rows] > 0) & ~self.people.crowd[rows]]
+
     def annotated(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the keypoints (P, K + 1, 2) in image pixels, labeled (P, K + 1) and areas (P,) of an image's people with a keypoint.
 
         The center, the mean of the labeled keypoints, comes last. The area is width^2 + height^2 of their extent, and at least twice the
         person's annotated area.
         """
-        people, settings = self.people, self.config.targets
-        rows = np.arange(*people.first[index : index + 2])
-        rows = rows[(people.num_labelled[rows] > 0) & ~people.crowd[rows]]
+        people, settings, rows = self.people, self.config.targets, self.rows(index)
         joints = people.joints(rows).astype(float)
         labeled = joints[..., 2:] != UNLABELLED
         points = joints[..., :2] * labeled

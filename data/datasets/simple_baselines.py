@@ -11,8 +11,9 @@ from torch import Tensor
 
 from config.skeleton import UNLABELLED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
-from data.people_file import PeopleFile
-from data.transforms import crop_matrix, transform_points, warp_image
+from data.augment import PhotometricParams, apply_occlusion, apply_photometric, sample_photometric
+from data.people_file import PeopleFile, unpack_mask
+from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
 PADDING = 1.25  # a crop's sides over those of the box
 Size = tuple[int, int]  # height, width
@@ -30,11 +31,12 @@ class SimpleBaselinesSample(NamedTuple):
 
 @dataclass(frozen=True)
 class Augmentation:
-    """One sample's affine; the defaults change nothing."""
+    """One sample's augmentation; the defaults change nothing."""
 
     scale: float = 1.0
     rotation: float = 0.0  # degrees
     flip: bool = False
+    photometric: PhotometricParams = PhotometricParams()
 
 
 def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugmentationConfig) -> Augmentation:
@@ -43,7 +45,8 @@ def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugme
     scale = 1 + float(np.clip(rng.normal(0, a.scale), -a.scale, a.scale))
     rotation = float(np.clip(rng.normal(0, a.rotation), -2 * a.rotation, 2 * a.rotation))
     rotated = rng.random() < a.rotation_probability
-    return Augmentation(scale, rotation if rotated else 0.0, bool(rng.random() < a.flip_probability))
+    flip = bool(rng.random() < a.flip_probability)
+    return Augmentation(scale, rotation if rotated else 0.0, flip, sample_photometric(rng, a))
 
 
 class SimpleBaselinesDataset:
@@ -69,8 +72,8 @@ class SimpleBaselinesDataset:
 
     def crop(self, index: int, augmentation: Augmentation) -> SimpleBaselinesSample:
         """Return one sample with a given augmentation."""
-        row, size, a = self.chosen[index], self.config.data.input_size, augmentation
-        image = self.people.image(self.image_of[index])
+        row, number, size, a = self.chosen[index], self.image_of[index], self.config.data.input_size, augmentation
+        image = self.people.image(number)
         joints = self.people.joints(row[None])[0]
         points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELLED
         center, crop_size = centre_and_size(self.boxes[row], size)
@@ -82,8 +85,15 @@ class SimpleBaselinesDataset:
             flip = self.config.skeleton.flip_keypoints
             points, labeled = points[flip], labeled[flip]
         matrix = crop_matrix(center, crop_size[0] * a.scale, size, a.rotation) @ mirror  # the mirror image, then the crop
-        arrays = warp_image(image, matrix, size), transform_points(points, matrix), labeled
-        return SimpleBaselinesSample(*map(torch.from_numpy, arrays))
+        points, patch = transform_points(points, matrix), a.photometric.patch
+        if patch is None:
+            image = warp_image(image, matrix, size)
+        else:
+            people, _, crowd = self.people.masks(number)
+            image, mask_all = warp_image_and_mask(image, unpack_mask(people | crowd, *image.shape[:2]), matrix, size)
+            height = self.boxes[row, 3] * size[1] / (crop_size[0] * a.scale)
+            apply_occlusion(image, mask_all, points[None], labeled[None], np.array([height]), patch)
+        return SimpleBaselinesSample(*map(torch.from_numpy, (apply_photometric(image, a.photometric), points, labeled)))
 
 
 def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -10,25 +11,15 @@ import torch
 from torch import Tensor
 
 from config.skeleton import UNLABELLED
-from config.systems.simplepose import SimplePoseConfig
+from config.systems.simplepose import SimplePoseAugmentationConfig, SimplePoseConfig
+from data.augment import PhotometricParams, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
 from data.people_file import PeopleFile, unpack_mask
-from data.transforms import (
-    IMAGE_BORDER,
-    Augmentation,
-    affine_matrix,
-    at_map_size,
-    changed_look,
-    draw_augmentation,
-    jitter_hsv,
-    occlude,
-    transform_points,
-    warp_image_and_mask,
-    warp_mask,
-)
+from data.transforms import affine_matrix, to_map_size, transform_points, warp_image_and_mask, warp_mask
 
 MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
 MIN_DISTANCE = 0.3  # of a main person's center to an earlier one's, in that one's longer box side
+IMAGE_BORDER = (124, 127, 127)  # BGR around the image
 
 
 class SimplePoseSample(NamedTuple):
@@ -42,6 +33,31 @@ class SimplePoseSample(NamedTuple):
     channel_mask: Tensor  # (C,) bool: the maps that the data set annotates
 
     per_person = ("keypoints", "labeled")
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One sample's augmentation; the defaults only crop the person."""
+
+    flip: bool = False
+    degree: float = 0.0
+    shift: tuple[int, int] = (0, 0)  # dx, dy, input pixels
+    scale: float = 1.0
+    center_keypoint: float | None = None  # [0, 1): which labeled keypoint is cropped around, in place of the box's center
+    photometric: PhotometricParams = PhotometricParams()
+
+
+def sample_augmentation(rng: np.random.Generator, settings: SimplePoseAugmentationConfig) -> Augmentation:
+    """Sample one augmentation."""
+    a = settings
+    degree = rng.uniform(-a.rotation, a.rotation)
+    scale = rng.uniform(*a.scale) if rng.random() < a.scale_probability else 1.0
+    dx, dy = rng.integers(-a.shift, a.shift, 2, endpoint=True).tolist()
+    flip = bool(rng.random() < a.flip_probability)
+    if happens(rng, a.wide_scale_probability):
+        scale = log_uniform(rng, *a.wide_scale)
+    center_keypoint = rng.random() if happens(rng, a.joint_centre_probability) else None
+    return Augmentation(flip, degree, (dx, dy), scale, center_keypoint, sample_photometric(rng, a))
 
 
 class SimplePoseDataset:
@@ -59,7 +75,7 @@ class SimplePoseDataset:
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""
-        return self.crop(index, Augmentation() if rng is None else draw_augmentation(rng, self.config.augmentation))
+        return self.crop(index, Augmentation() if rng is None else sample_augmentation(rng, self.config.augmentation))
 
     def image_id(self, index: int) -> int:
         return int(self.people.image_ids[self.image_of[index]])
@@ -69,22 +85,21 @@ class SimplePoseDataset:
         config, size, stride, a = self.config, self.config.data.input_size, self.config.targets.stride, augmentation
         joints, box = self.people.joints(self.rows(index)), self.people.boxes[self.main[index]]
         points, labeled = joints[..., :2], joints[..., 2] != UNLABELLED
-        center = box[:2] + box[2:] / 2 if a.joint is None else keypoint_center(points[0, labeled[0]], a.joint)
+        center = box[:2] + box[2:] / 2 if a.center_keypoint is None else keypoint_center(points[0, labeled[0]], a.center_keypoint)
         matrix = affine_matrix(center, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
         points = transform_points(points, matrix).astype(np.float32)
         if a.flip:
             points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
         number = self.image_of[index]
         image = self.people.image(number)
-        ignored, everyone = (unpack_mask(bits, *image.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
-        image, everyone = warp_image_and_mask(image, everyone, matrix, size, IMAGE_BORDER)
-        if a.look.patch is not None:
-            occlude(image, everyone, points[0, labeled[0]], config.augmentation.person_size * size[0] * a.scale, a.look.patch)
+        ignored, mask_all = (unpack_mask(bits, *image.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
+        image, mask_all = warp_image_and_mask(image, mask_all, matrix, size, IMAGE_BORDER)
+        if a.photometric.patch is not None:
+            height = config.augmentation.person_size * size[0] * a.scale
+            apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.patch)
         mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
-        image = changed_look(jitter_hsv(image, *a.hsv), a.look)
-        return SimplePoseSample(
-            *map(torch.from_numpy, (image, points, labeled, mask_miss, at_map_size(everyone, stride))), self.channel_mask
-        )
+        arrays = apply_photometric(image, a.photometric), points, labeled, mask_miss, to_map_size(mask_all, stride)
+        return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_mask)
 
     def rows(self, index: int) -> np.ndarray:
         """Return the rows of a sample's people in the file: the main person, then all others in the image with a labeled keypoint."""

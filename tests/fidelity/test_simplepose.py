@@ -11,10 +11,10 @@ from places import ROOT
 from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights, write_published_checkpoint
 
 from config import load_config
-from data.datasets.simplepose import SimplePoseDataset
+from data.datasets.simplepose import Augmentation, SimplePoseDataset
 from data.people_file import PeopleFile
 from data.targets import render_targets
-from data.transforms import Augmentation, affine_matrix
+from data.transforms import affine_matrix
 from losses import build_loss
 from models import build_model
 from models.imhn import from_published

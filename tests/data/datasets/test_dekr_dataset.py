@@ -16,6 +16,7 @@ from places import ROOT
 from config import load_config
 from config.load import parse_config
 from config.systems.dekr import DekrAugmentationConfig
+from data.augment import OcclusionPatch, PhotometricParams
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.dekr import Augmentation, DekrDataset, sample_augmentation
 from data.people_file import PeopleFile, unpack_mask
@@ -157,6 +158,22 @@ def test_augmentations_keep_to_their_limits_and_reach_them():
     assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1
     still = DekrAugmentationConfig(rotation=0, scale=(1, 1), shift=0, flip_probability=0)
     assert sample_augmentation(rng, still, 500) == Augmentation()
+
+
+def test_photometric_augmentation_changes_the_image_alone(tmp_path):
+    found = dataset(tmp_path, [person(40, 20, 50), person(110, 60, 50)])
+    plain = found.crop(0, Augmentation(flip=True))
+    for keypoint, x in ((0.2, 40), (0.8, 110)):  # a patch over either person, as large as half of its box
+        patch = OcclusionPatch(keypoint, (0.5, 0.5), (0.0, 0.0), (255, 0, 255))
+        occluded = found.crop(0, Augmentation(flip=True, photometric=PhotometricParams(patch=patch)))
+        rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
+        assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == round(25 * 128 / 160)
+        assert x - 20 <= 160 - columns.mean() * 160 / 128 <= x  # the crop begins at x = 20
+        assert all(map(torch.equal, occluded[1:], plain[1:]))
+    gray = found.crop(0, Augmentation(photometric=PhotometricParams(gray=True))).image.numpy()
+    assert np.ptp(gray, axis=2).max() == 0
+    settings = DekrAugmentationConfig(grey_probability=1, flip_probability=0.5)
+    assert sample_augmentation(np.random.default_rng(0), settings, 99).photometric.gray
 
 
 def test_validation_samples_are_the_images_middle(tmp_path):

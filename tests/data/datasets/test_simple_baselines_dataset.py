@@ -11,6 +11,7 @@ from people import NAMES, build, drawn_sample, person
 from places import ROOT
 
 from config import load_config
+from data.augment import OcclusionPatch, PhotometricParams
 from data.datasets.simple_baselines import Augmentation, SimpleBaselinesDataset, centre_and_size, clean_boxes, sample_augmentation
 from data.people_file import PeopleFile
 from data.targets.simple_baselines import render_targets
@@ -103,6 +104,20 @@ def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, f
     assert {skeleton.keypoints[k] for k in np.flatnonzero(~sample.labeled)} == set(unlabeled)
     wrists = sample.keypoints[skeleton.index("left_wrist")] - sample.keypoints[skeleton.index("right_wrist")]
     assert wrists.norm() == pytest.approx(np.hypot(17, 18) * 192 / (69 * 1.25 * scale))
+
+
+def test_photometric_augmentation_changes_the_image_alone(tmp_path):
+    found = dataset(tmp_path, [person(60, 40, 59)])
+    plain, patch = found.crop(0, Augmentation(flip=True)), OcclusionPatch(0.5, (0.5, 0.25), (0.0, 0.0), (255, 0, 255))
+    occluded = found.crop(0, Augmentation(flip=True, photometric=PhotometricParams(patch=patch)))
+    rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
+    box = 192 / 1.25  # of the person, in input pixels
+    assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == pytest.approx((0.5 * box, 0.25 * box), abs=1)
+    assert (columns.mean(), rows.mean()) == pytest.approx(plain.keypoints[8].tolist(), abs=1)
+    assert torch.equal(occluded.keypoints, plain.keypoints) and occluded.labeled.all()
+    assert np.ptp(found.crop(0, Augmentation(photometric=PhotometricParams(gray=True))).image.numpy(), axis=2).max() == 0
+    settings = load_config(RECIPE, ["augmentation.grey_probability=1"]).augmentation
+    assert sample_augmentation(np.random.default_rng(0), settings).photometric.gray
 
 
 def test_the_seed_decides_the_sample(tmp_path):

@@ -7,9 +7,9 @@ from people import BEYOND_PAPER, SKELETON, build, drawn_sample, person, read_bac
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
-from data.datasets.simplepose import SimplePoseDataset, keypoint_center, loss_masks
+from data.augment import OcclusionPatch, PhotometricParams
+from data.datasets.simplepose import Augmentation, SimplePoseDataset, keypoint_center, loss_masks, sample_augmentation
 from data.targets import render_targets
-from data.transforms import Augmentation, Look, Patch
 from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
@@ -99,11 +99,32 @@ def test_each_augmentation_changes_the_image(tmp_path):
     assert np.mean(brighter.max(2) - plain.max(2)) == pytest.approx(40, rel=0.3)  # HSV's value is the largest of the three
 
 
+def test_augmentations_keep_to_their_limits():
+    sampled = [sample_augmentation(np.random.default_rng([1, i]), CONFIG.augmentation) for i in range(1000)]
+    degrees, scales, shifts = (np.array([getattr(one, key) for one in sampled]) for key in ("degree", "scale", "shift"))
+    assert (degrees.min(), degrees.max()) == pytest.approx((-40, 40), abs=1) and np.abs(degrees).max() <= 40
+    assert (scales.min(), scales.max()) == pytest.approx((0.7, 1.3), abs=0.01) and 0.15 < (scales == 1).mean() < 0.25
+    assert (shifts.min(), shifts.max()) == (-50, 50)
+    assert np.mean([one.flip for one in sampled]) == pytest.approx(0.5, abs=0.06)
+    assert np.mean([any(one.photometric.hsv) for one in sampled]) == pytest.approx(0.2, abs=0.05)
+
+
+def test_augmentations_beyond_the_paper_leave_the_published_random_numbers_as_they_are():
+    settings = [load_config(RECIPE, of_all).augmentation for of_all in ([], [f"augmentation.{key}_probability=1" for key in BEYOND_PAPER])]
+    plain, varied = ([sample_augmentation(np.random.default_rng([1, i]), one) for i in range(50)] for one in settings)
+    assert plain[0].degree == np.random.default_rng([1, 0]).uniform(-40, 40)
+    for key in ("flip", "degree", "shift"):
+        assert [getattr(one, key) for one in plain] == [getattr(one, key) for one in varied]
+    assert all(one.center_keypoint is None for one in plain)
+    scales = np.array([one.scale for one in varied])
+    assert 0.25 <= scales.min() < 0.35 and 1.5 < scales.max() <= 2 and np.median(scales) == pytest.approx(0.25 * 8**0.5, rel=0.4)
+
+
 def test_a_crop_can_be_around_a_labeled_keypoint(tmp_path):
     build(tmp_path, [person(40, 40, 100, visible=9)])
     found = dataset(tmp_path)
     for choice in (0, 0.5, 0.999):
-        sample = found.crop(0, Augmentation(joint=choice))
+        sample = found.crop(0, Augmentation(center_keypoint=choice))
         assert ((sample.keypoints[0] - 63.5).norm(dim=1) < 1e-3)[sample.labeled[0]].sum() == 1
 
 
@@ -116,8 +137,8 @@ def test_half_of_the_keypoint_centers_are_in_the_upper_quarter():
 
 def test_occluded_keypoints_stay_labeled_and_the_patch_is_no_person(tmp_path):
     build(tmp_path, [person(40, 40, 100)])
-    patch = Patch(0.5, (0.6, 0.6), (0.0, 0.0), (255, 0, 255))
-    plain, occluded = (dataset(tmp_path).crop(0, Augmentation(look=look)) for look in (Look(), Look(patch=patch)))
+    patch = OcclusionPatch(0.5, (0.6, 0.6), (0.0, 0.0), (255, 0, 255))
+    plain, occluded = (dataset(tmp_path).crop(0, Augmentation(photometric=PhotometricParams(patch=one))) for one in (None, patch))
     assert (occluded.image == torch.tensor([255, 0, 255])).all(2).sum() > 20**2
     assert torch.equal(occluded.labeled, plain.labeled) and torch.equal(occluded.mask_miss, plain.mask_miss)
     assert occluded.mask_all.sum() < 0.85 * plain.mask_all.sum()
