@@ -75,8 +75,7 @@ def growth(config: Config, count: int, frames: int, device: torch.device) -> dic
     common = config.skeleton, config.assignment
     alone = [_seconds(lambda maps=maps: assign_people(maps, *common, SIZE, stride), device) for maps in batch]
     together = torch.from_numpy(batch[:BATCH]).to(device)
-    sizes, scales = [SIZE] * len(together), [stride] * len(together)
-    seconds = _seconds(lambda: assign_people_batch(together, *common, sizes, scales), device) / len(together)
+    seconds = _seconds(lambda: assign_people_batch(together, *common, [stride] * len(together)), device) / len(together)
     return {"people": count, "ms": 1000 * float(np.mean(alone)), f"ms in batches of {len(together)}, {device.type}": 1000 * seconds}
 
 

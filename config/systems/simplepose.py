@@ -82,6 +82,11 @@ class TargetsConfig(Section):
     limb_floor: Probability = 0.01  # what a limb's box holds where the response is at most `threshold`
     limb_margin: NonNegative = 4.0  # a limb's box is the box of its ends grown by this, input pixels
 
+    @property
+    def on_maps(self) -> tuple[float, float]:
+        """keypoint_sigma and limb_margin in map pixels, for keypoint assignment."""
+        return self.keypoint_sigma / self.stride, self.limb_margin / self.stride
+
 
 class FocalL2Config(Section):
     """Focal L2 loss (paper section 3.4). gamma, alpha, beta: 1, 0, 0 in the published code; 2, 0.1, 0.02 in the paper."""
@@ -110,7 +115,10 @@ class SimplePoseInferenceConfig(InferenceConfig):
 class SimplePoseConfig(Config):
     """The whole of a run of SimplePose."""
 
-    former_keys: ClassVar[tuple[str, ...]] = ("assignment.keypoint_sigma", "assignment.trace_margin")
+    former_keys: ClassVar[tuple[str, ...]] = (
+        *("assignment.keypoint_sigma", "assignment.trace_margin"),  # they follow from the targets
+        *("assignment.preset", "assignment.published"),  # the paper's own assignment
+    )
 
     validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "augmentation.person_size")
 
@@ -120,7 +128,7 @@ class SimplePoseConfig(Config):
     targets: TargetsConfig = TargetsConfig()
     loss: FocalL2Config = FocalL2Config()
     inference: SimplePoseInferenceConfig = SimplePoseInferenceConfig()
-    assignment: AssignmentConfig = Field(default_factory=AssignmentConfig)  # each configuration its own: see `_fits`
+    assignment: AssignmentConfig = AssignmentConfig()
 
     @property
     def channels(self) -> Channels:
@@ -136,5 +144,4 @@ class SimplePoseConfig(Config):
                 raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.depth {model.depth}")
         if len(self.loss.scale_weights) != model.depth + 1:
             raise ValueError(f"loss.scale_weights: {len(self.loss.scale_weights)} weights for {model.depth + 1} scales (model.depth + 1)")
-        self.assignment.follow(self.targets.keypoint_sigma / self.targets.stride, self.targets.limb_margin / self.targets.stride)
         return self

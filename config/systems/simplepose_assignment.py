@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from config.section import Count, NonNegative, Positive, Probability, Section
-
-
-class PublishedAssignmentConfig(Section):
-    """The paper's own algorithm (section 3.5; the values are those of its code). Used by `preset: published` only."""
-
-    limb_samples: Annotated[int, Field(ge=2)] = 20  # points along a limb at which its map is read
-    limb_threshold: Probability = 0.1  # a sample above this is on the limb ...
-    limb_on: Probability = 0.8  # ... and at least this part of the samples must be
-    long_limb: Positive = 0.5  # times the image's height: limbs longer than this lose score, min(long_limb * height / length - 1, 0)
-    limb_weight: Probability = 0.5  # of the limb's score when pairs are ranked; the two ends share the rest
-    limb_growth: Positive = 16.0  # a limb over so many times the person's longest is not added
-    merge_strength: NonNegative = 0.7  # of the weakest limb in either person: the least score of a limb that joins two people
-    min_keypoints: Count = 2  # people with fewer are dropped
-    min_score: NonNegative = 0.45  # people with a lower score per keypoint are dropped
 
 
 class AssignmentConfig(Section):
     """Keypoint assignment. Lengths are in map pixels (targets.stride input pixels each); values were set on the decoder benchmark of
     docs/assignment.md unless another source is given."""
 
-    preset: Literal["default", "published"] = "default"  # which algorithm: ours, or the paper's with its faults mended
-
-    # Peaks; the threshold and the limit serve both algorithms
+    # Peaks
     keypoint_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1  # the least response of a peak (paper's code)
     max_peaks: Count = 256  # the strongest so many of each keypoint are kept: noise must cost neither minutes nor memory
 
@@ -60,23 +44,3 @@ class AssignmentConfig(Section):
 
     # People
     lone_threshold: Probability = 0.3  # the least response of a keypoint that stands alone; a lower one is dropped
-
-    published: PublishedAssignmentConfig = PublishedAssignmentConfig()
-
-    # How the maps were drawn: follows from the targets, and is no key
-    _keypoint_sigma: float = PrivateAttr(2.25)
-    _limb_margin: float = PrivateAttr(1.0)
-
-    @property
-    def keypoint_sigma(self) -> float:
-        """Of a drawn keypoint, map pixels; used where the border cuts a peak."""
-        return self._keypoint_sigma
-
-    @property
-    def limb_margin(self) -> float:
-        """How far a drawn limb's box reaches beyond its ends, map pixels."""
-        return self._limb_margin
-
-    def follow(self, keypoint_sigma: float, limb_margin: float) -> None:
-        """Take over what the targets say; both in map pixels."""
-        self._keypoint_sigma, self._limb_margin = keypoint_sigma, limb_margin

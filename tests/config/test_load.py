@@ -174,8 +174,7 @@ def test_true_is_true_where_that_is_asked_for():
 
 def test_what_follows_from_the_targets_is_no_key_of_the_assignment():
     config = load_config(PUBLISHED, ["targets.keypoint_sigma=5", "targets.limb_margin=6"])
-    assert (config.assignment.keypoint_sigma, config.assignment.limb_margin) == (1.25, 1.5)
-    assert (load_config(PUBLISHED).assignment.keypoint_sigma, config.targets.stride) == (2.25, 4)  # each configuration its own
+    assert config.targets.on_maps == (1.25, 1.5)
     with pytest.raises(UserError, match="unknown key 'assignment.keypoint_sigma'; did you mean 'targets.keypoint_sigma'"):
         load_config(PUBLISHED, ["assignment.keypoint_sigma=2"])
 
@@ -184,7 +183,7 @@ def test_configurations_stored_by_an_earlier_version_load(tmp_path):
     """Which held those keys, and knew no systems but one."""
     stored = load_config(PUBLISHED).model_dump(mode="json")
     del stored["system"], stored["data"]["train_weights"], stored["train"]["milestones"], stored["model"]["backbone"]
-    stored["assignment"] |= {"keypoint_sigma": 7.5, "trace_margin": 3.0}
+    stored["assignment"] |= {"keypoint_sigma": 7.5, "trace_margin": 3.0, "preset": "published", "published": {"limb_samples": 20}}
     before = yaml.safe_dump(stored)
     (tmp_path / "stored.yaml").write_text(before)
     assert load_config(tmp_path / "stored.yaml") == load_config(PUBLISHED)

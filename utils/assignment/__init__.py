@@ -6,11 +6,6 @@ Everything up to the assembly works on a whole batch at once, and looks at the m
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec, TypeVar
-
 import numpy as np
 
 from config.errors import UserError
@@ -22,50 +17,31 @@ from utils.assignment.assembly import assemble
 from utils.assignment.candidates import Candidates, Limbs, MapReader, by_image
 from utils.assignment.limbs import drop_rivals, score_limbs
 from utils.assignment.peaks import find_peaks
-from utils.assignment.published import assign_published
 from utils.assignment.trace import trace_limbs
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+KEYPOINT_SIGMA, LIMB_MARGIN = 2.25, 1.0  # map pixels, of the published targets
 
 
-def without_collection(assign: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The same without a round of the garbage collector, which walks every object of the program: 20 ms in the middle of a frame where
-    COCO's annotations are loaded. Assignment makes no cycles, so that reference counts free everything that it leaves."""
-
-    @wraps(assign)
-    def uninterrupted(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        if not gc.isenabled():  # the caller's wish, or another thread is here too
-            return assign(*args, **kwargs)
-        gc.disable()
-        try:
-            return assign(*args, **kwargs)
-        finally:
-            gc.enable()
-
-    return uninterrupted
-
-
-@without_collection
 def assign_people(
     maps: np.ndarray,
     skeleton: Skeleton,
     parameters: AssignmentConfig,
     image_size: tuple[int, int],
     map_to_image: tuple[float, float],
+    keypoint_sigma: float = KEYPOINT_SIGMA,
+    limb_margin: float = LIMB_MARGIN,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The people in one image, best first.
 
     maps: (C, h, w) float32, limb channels, then keypoint channels; the last two (person mask, keypoint maximum) may be left out.
-    image_size: (height, width) in pixels. map_to_image: (sx, sy), image x = (map x + 0.5) * sx - 0.5.
+    image_size: (height, width) in pixels; does not change the result. map_to_image: (sx, sy), image x = (map x + 0.5) * sx - 0.5.
+    keypoint_sigma, limb_margin: of the maps that the network learned, in map pixels: targets.* of the configuration over targets.stride.
     Returns keypoints (P, K, 3) x, y, score in image pixels (0, 0, 0 where missing) and scores (P,), 0 to 1 as far as responses are.
     UserError where the maps have another skeleton's shape, or hold NaN or an infinity that matters.
     """
     maps = np.asarray(maps)
     check_shape(maps.shape[-3:] if maps.ndim == 3 else maps.shape, skeleton)
-    if parameters.preset == "published":
-        return assign_published(maps, skeleton, parameters, image_size, map_to_image)
-    return assign_batch(ArrayMaps(maps), skeleton, parameters, [map_to_image])[0]
+    return assign_batch(ArrayMaps(maps), skeleton, parameters, [map_to_image], keypoint_sigma, limb_margin)[0]
 
 
 def check_shape(shape: tuple[int, ...], skeleton: Skeleton) -> None:
@@ -78,13 +54,18 @@ def check_shape(shape: tuple[int, ...], skeleton: Skeleton) -> None:
 
 
 def assign_batch(
-    maps: MapReader, skeleton: Skeleton, parameters: AssignmentConfig, map_to_images: list[tuple[float, float]]
+    maps: MapReader,
+    skeleton: Skeleton,
+    parameters: AssignmentConfig,
+    map_to_images: list[tuple[float, float]],
+    keypoint_sigma: float,
+    limb_margin: float,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Keypoints and scores of each image of a batch, as `assign_people` returns them."""
-    candidates = find_peaks(maps, skeleton, parameters)
+    candidates = find_peaks(maps, skeleton, parameters, keypoint_sigma)
     limbs = score_limbs(maps, candidates, skeleton, parameters)
     if parameters.trace:
-        traced = trace_limbs(maps, candidates, limbs, skeleton, parameters)
+        traced = trace_limbs(maps, candidates, limbs, skeleton, parameters, limb_margin)
         if len(traced):
             first = len(candidates)
             candidates = candidates.joined(traced)

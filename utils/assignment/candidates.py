@@ -85,23 +85,12 @@ def by_image(image: np.ndarray, images: int) -> list[np.ndarray | slice]:
 
 
 def strongest(group: np.ndarray, score: np.ndarray, count: int) -> np.ndarray:
-    """Mask of the `count` highest scores of each group, of equal ones the first. group (N,) from 0, score (N,) float32, 0 or higher."""
-    if not len(group):
-        return np.zeros(0, bool)
-    # A positive float's bits are in its order, so that one sort of whole numbers does it: a fraction of the time of one by two keys
-    group = group.astype(np.int64)
-    key = (group << 32) - np.ascontiguousarray(score, np.float32).view(np.int32)
-    ordered = np.sort(key)
-    groups = (ordered + 0xFFFFFFFF) >> 32
-    first = np.flatnonzero(np.diff(groups, prepend=-1))
-    last = np.minimum(first + count, np.append(first[1:], len(ordered))) - 1
-    lowest, room = np.empty((2, group.max() + 1), np.int64)  # of each group: the last score that is kept, and how many of that score
-    lowest[groups[first]] = ordered[last]
-    room[groups[first]] = last + 1 - np.searchsorted(ordered, ordered[last])
-    keep = key < lowest[group]
-    equal = np.flatnonzero(key == lowest[group])
-    equal = equal[np.argsort(group[equal], kind="stable")]
-    of_equal = group[equal]
-    rank = np.arange(len(equal)) - np.searchsorted(of_equal, of_equal)
-    keep[equal[rank < room[of_equal]]] = True
+    """Mask of the `count` highest scores of each group, of equal ones the first. group, score (N,), float32 from 0."""
+    # The bits of a positive float are in its order: one key of whole numbers sorts faster than two keys
+    key = (group.astype(np.int64) << 32) - np.ascontiguousarray(score, np.float32).view(np.int32)
+    order = np.argsort(key, kind="stable")
+    ranked = group[order]
+    rank = np.arange(len(ranked)) - np.searchsorted(ranked, ranked)
+    keep = np.zeros(len(group), bool)
+    keep[order[rank < count]] = True
     return keep

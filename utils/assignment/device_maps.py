@@ -13,7 +13,7 @@ from config.errors import UserError
 from config.skeleton import Skeleton
 from config.systems.simplepose import Channels
 from config.systems.simplepose_assignment import AssignmentConfig
-from utils.assignment import assign_batch, assign_people, check_shape, without_collection
+from utils.assignment import KEYPOINT_SIGMA, LIMB_MARGIN, assign_batch, check_shape
 from utils.assignment.candidates import BROKEN
 
 
@@ -52,22 +52,17 @@ class TensorMaps:
         return self.flat[torch.from_numpy(index).to(self.flat.device)]
 
 
-@without_collection
 def assign_people_batch(
     maps: torch.Tensor,
     skeleton: Skeleton,
     parameters: AssignmentConfig,
-    image_sizes: list[tuple[int, int]],
     map_to_images: list[tuple[float, float]],
+    keypoint_sigma: float = KEYPOINT_SIGMA,
+    limb_margin: float = LIMB_MARGIN,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """The people in each image of a batch, as `assign_people` returns them for one.
 
-    maps: (N, C, h, w) on any device. image_sizes, map_to_images: per image (height, width) and (sx, sy), see `assign_people`.
+    maps: (N, C, h, w) on any device. map_to_images: (sx, sy) of each image.
     """
     check_shape(tuple(maps.shape[1:]), skeleton)
-    if not len(maps) == len(image_sizes) == len(map_to_images):
-        raise UserError(f"{len(maps)} images' maps with {len(image_sizes)} image sizes and {len(map_to_images)} scales: must be as many")
-    if parameters.preset == "published":
-        images = zip(maps.detach().float().cpu().numpy(), image_sizes, map_to_images)
-        return [assign_people(array, skeleton, parameters, size, scale) for array, size, scale in images]
-    return assign_batch(TensorMaps(maps), skeleton, parameters, map_to_images)
+    return assign_batch(TensorMaps(maps), skeleton, parameters, map_to_images, keypoint_sigma, limb_margin)

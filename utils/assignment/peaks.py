@@ -12,7 +12,7 @@ from utils.assignment.candidates import Candidates, MapReader, strongest
 LEAST = 1e-3  # responses are raised to this before their logarithm is taken
 
 
-def find_peaks(maps: MapReader, skeleton: Skeleton, parameters: AssignmentConfig) -> Candidates:
+def find_peaks(maps: MapReader, skeleton: Skeleton, parameters: AssignmentConfig, keypoint_sigma: float) -> Candidates:
     """The keypoint channels' maxima, the strongest `max_peaks` of each, with sub-pixel positions."""
     _, channels, h, w = maps.shape
     index, windows = maps.peaks(skeleton, parameters.keypoint_threshold)
@@ -22,7 +22,7 @@ def find_peaks(maps: MapReader, skeleton: Skeleton, parameters: AssignmentConfig
     kind -= Channels(skeleton).keypoints.start
     # The logarithm of a Gaussian is a parabola: its vertex is exact from three points, whatever the Gaussian's width and height.
     log = np.log(np.maximum(windows, LEAST))
-    variance = parameters.keypoint_sigma**2
+    variance = keypoint_sigma**2
     dx = _vertex(log[:, 3], log[:, 4], log[:, 5], x == 0, x == w - 1, variance)
     dy = _vertex(log[:, 1], log[:, 4], log[:, 7], y == 0, y == h - 1, variance)
     found = Candidates(image, kind, x + dx, y + dy, windows[:, 4])

@@ -15,7 +15,9 @@ ACROSS, ALONG = 0.3, 0.6  # standard deviations of a traced end in map pixels, m
 TRACE_BIAS = 0.2  # map pixels by which the run of a drawn limb ends late: rounding of its box, blur
 
 
-def trace_limbs(maps: MapReader, candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parameters: AssignmentConfig) -> Candidates:
+def trace_limbs(
+    maps: MapReader, candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parameters: AssignmentConfig, limb_margin: float
+) -> Candidates:
     """Keypoints without a peak, at the far ends of limbs that start at a candidate and lead to no other."""
     images, channels, h, w = maps.shape
     unused = candidates.kind[:, None, None] == skeleton.limb_ends  # (N, L, 2): this candidate is this end of this limb
@@ -48,7 +50,7 @@ def trace_limbs(maps: MapReader, candidates: Candidates, limbs: Limbs, skeleton:
     total, run = along(angle[:, None], np.arange(1, parameters.trace_length + 1))
     response, length = total[:, 0] / np.maximum(run[:, 0], 1), run[:, 0]
     ux, uy = np.cos(angle), np.sin(angle)
-    length = length - parameters.limb_margin / np.maximum(abs(ux), abs(uy)) - TRACE_BIAS  # the box is grown along the axes
+    length = length - limb_margin / np.maximum(abs(ux), abs(uy)) - TRACE_BIAS  # the box is grown along the axes
 
     kind = skeleton.limb_ends[limb, 1 - side]
     image, x, y = candidates.image[i], x0 + length * ux, y0 + length * uy

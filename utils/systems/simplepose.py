@@ -62,9 +62,9 @@ class SimplePoseDecoder(Decoder):
     def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[People]:
         answers, sizes = outputs
         if answers and answers[0][0].device.type != "cpu":
-            return assign_on_device(answers, sizes, self.config)
-        skeleton, parameters = self.config.skeleton, self.config.assignment
-        return [assign_people(maps.numpy(), skeleton, parameters, size, scale) for (maps, scale), size in zip(answers, sizes)]
+            return assign_on_device(answers, self.config)
+        skeleton, parameters, rendered = self.config.skeleton, self.config.assignment, self.config.targets.on_maps
+        return [assign_people(maps.numpy(), skeleton, parameters, size, scale, *rendered) for (maps, scale), size in zip(answers, sizes)]
 
     def overlays(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[Overlays]:
         return [
@@ -82,13 +82,12 @@ class SimplePoseDecoder(Decoder):
         return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
-def assign_on_device(answers: list[MapsOnGrid], sizes: list[Size], config: SimplePoseConfig) -> list[People]:
+def assign_on_device(answers: list[MapsOnGrid], config: SimplePoseConfig) -> list[People]:
     """People of each image, those with maps of one size together: what leaves the device is a few kilobytes, not the maps."""
     people: list[People | None] = [None] * len(answers)
     for group in _alike(maps.shape for maps, _ in answers):
         maps, scales = zip(*(answers[n] for n in group))
-        of_group = [sizes[n] for n in group]
-        found = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, of_group, list(scales))
+        found = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
         for n, one in zip(group, found):
             people[n] = one
     return people

@@ -80,7 +80,7 @@ def test_of_too_many_peaks_the_strongest_are_kept(read):
         spot(maps, WRIST, 8 + 15 * n, 20, response)
     spot(maps, ELBOW, 30, 5, 0.2)  # of another kind: not in its way
     few = load_config(RECIPE, ["assignment.max_peaks=2"])
-    found = find_peaks(read(maps), few.skeleton, few.assignment)
+    found = find_peaks(read(maps), few.skeleton, few.assignment, 2.25)
     assert sorted(np.round(found.score, 2).tolist()) == pytest.approx([0.2, 0.7, 0.9], abs=1e-6)
 
 
@@ -108,7 +108,7 @@ def test_ends_of_limbs_are_compared_within_their_image_only(monkeypatch):
     counts = []
     for size in (1, 8):
         batch = torch.from_numpy(np.stack([maps] * size))
-        found = assign_people_batch(batch, CONFIG.skeleton, CONFIG.assignment, [(160, 256)] * size, [(4.0, 4.0)] * size)
+        found = assign_people_batch(batch, CONFIG.skeleton, CONFIG.assignment, [(4.0, 4.0)] * size)
         assert all((keypoints[0, CONFIG.skeleton.index("Rwri"), 2] > 0) for keypoints, _ in found)
         counts.append(sum(pairs))
         pairs.clear()

@@ -220,7 +220,7 @@ def test_a_device_finds_the_same_people_in_a_batch():
     config = settings("data.input_size=[128, 128]", "assignment.max_peaks=4")
     pictures = [cv2.GaussianBlur(photograph(*size, seed), (0, 0), 9) for seed, size in enumerate([(128, 160), (128, 96), (128, 160)])]
     answers = predict_maps_of_batch(EvenHandedNetwork(), pictures, config)
-    on_device = assign_on_device(answers, [picture.shape[:2] for picture in pictures], config)
+    on_device = assign_on_device(answers, config)
     for (keypoints, scores), (expected, expected_scores) in zip(on_device, SimplePoseDecoder(EvenHandedNetwork(), config)(pictures)):
         assert len(expected)
         np.testing.assert_allclose(keypoints, expected, atol=1e-3)

@@ -1,5 +1,6 @@
-"""Keypoint assignment as the paper's own code does it (section 3.5), with two faults mended: the centroid of a peak had x and y
-exchanged, and a candidate that occurs twice was an error. Kept for comparison: `assignment.preset=published`.
+"""Keypoint assignment as the paper's own code does it (section 3.5), to compare with; its values are those of the published code.
+
+Two of its bugs are fixed: the centroid of a peak had x and y exchanged, and a candidate that occurs twice was an error.
 """
 
 from __future__ import annotations
@@ -9,12 +10,20 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from config.errors import UserError
 from config.skeleton import Skeleton
 from config.systems.simplepose import Channels
-from config.systems.simplepose_assignment import AssignmentConfig, PublishedAssignmentConfig
 
 WINDOW = 5  # side of the window whose centroid is the peak's position, image pixels
+KEYPOINT_THRESHOLD = 0.1  # the lowest score of a peak
+LIMB_SAMPLES = 20  # points along a limb at which its map is read
+LIMB_THRESHOLD = 0.1  # a sample above this is on the limb ...
+LIMB_ON = 0.8  # ... and at least this fraction of the samples must be
+LONG_LIMB = 0.5  # times the image's height: longer limbs lose score
+LIMB_WEIGHT = 0.5  # of the limb's score when pairs are ranked; the two ends have the rest
+LIMB_GROWTH = 16.0  # a limb over so many times the person's longest is not added
+MERGE_STRENGTH = 0.7  # of the weakest limb in either person: the lowest score of a limb that joins two people
+MIN_KEYPOINTS = 2  # people with fewer are dropped
+MIN_SCORE = 0.45  # people with a lower score per keypoint are dropped
 
 
 @dataclass(eq=False)
@@ -38,22 +47,19 @@ class Person:
 def assign_published(
     maps: np.ndarray,
     skeleton: Skeleton,
-    parameters: AssignmentConfig,
     image_size: tuple[int, int],
     map_to_image: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Maps (C, h, w) -> keypoints (P, K, 3) in image pixels, scores (P,), best first; see `assign_people`."""
-    published, channels = parameters.published, Channels(skeleton).keypoints
-    if not np.isfinite(maps[: channels.stop]).all():
-        raise UserError("the maps hold NaN or infinite values: the network's weights or its input are broken")
+    channels = Channels(skeleton).keypoints
     _, h, w = maps.shape
     height, width = max(round(h * map_to_image[1]), 1), max(round(w * map_to_image[0]), 1)
     large = [cv2.resize(np.asarray(channel, np.float32), (width, height), interpolation=cv2.INTER_CUBIC) for channel in maps]
-    peaks = [find_peaks(large[channel], parameters) for channel in range(channels.start, channels.stop)]
+    peaks = [find_peaks(large[channel]) for channel in range(channels.start, channels.stop)]
     people: list[Person] = []
     for limb, (a, b) in enumerate(skeleton.limb_ends.tolist()):
-        for limb_score, length, i, j in connections(large[limb], peaks[a], peaks[b], image_size[0], published):
-            add_limb(people, (a, i), (b, j), limb_score, length, published)
+        for limb_score, length, i, j in connections(large[limb], peaks[a], peaks[b], image_size[0]):
+            add_limb(people, (a, i), (b, j), limb_score, length)
     rows, scores = [], []
     for person in people:
         row = np.zeros((skeleton.num_keypoints, 3), np.float32)
@@ -61,7 +67,7 @@ def assign_published(
             row[kind] = peaks[kind][candidate]
         total = float(row[:, 2].sum()) + sum(person.limb_scores)
         count = len(person.places)
-        if count >= published.min_keypoints and total / count >= published.min_score:
+        if count >= MIN_KEYPOINTS and total / count >= MIN_SCORE:
             there = row[:, 2] > 0
             row[there, :2] = (row[there, :2] + 0.5) * (w * map_to_image[0] / width, h * map_to_image[1] / height) - 0.5
             rows.append(row)
@@ -70,13 +76,13 @@ def assign_published(
     return np.array(rows, np.float32).reshape(-1, skeleton.num_keypoints, 3)[order], np.array(scores, np.float32)[order]
 
 
-def find_peaks(channel: np.ndarray, parameters: AssignmentConfig) -> np.ndarray:
+def find_peaks(channel: np.ndarray) -> np.ndarray:
     """(P, 3) x, y, score of one keypoint's map at image size: centroids and means of windows around its maxima."""
-    highest = (channel >= parameters.keypoint_threshold) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8)))
+    highest = (channel >= KEYPOINT_THRESHOLD) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8)))
     peaks = []
     reach = WINDOW // 2
     rows, columns = np.nonzero(highest)
-    for y, x in sorted(zip(rows.tolist(), columns.tolist()), key=lambda pixel: -channel[pixel])[: parameters.max_peaks]:
+    for y, x in sorted(zip(rows.tolist(), columns.tolist()), key=lambda pixel: -channel[pixel]):
         ys, xs = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
         window = np.maximum(channel[ys, xs], 0)
         total = window.sum()
@@ -86,21 +92,19 @@ def find_peaks(channel: np.ndarray, parameters: AssignmentConfig) -> np.ndarray:
     return np.array(peaks, np.float32).reshape(-1, 3)
 
 
-def connections(
-    channel: np.ndarray, starts: np.ndarray, ends: np.ndarray, image_height: int, published: PublishedAssignmentConfig
-) -> list[tuple[float, float, int, int]]:
+def connections(channel: np.ndarray, starts: np.ndarray, ends: np.ndarray, image_height: int) -> list[tuple[float, float, int, int]]:
     """Of one limb, (score, length, start, end) of the pairs that are taken: greedily by rank, each candidate once."""
     if not len(starts) or not len(ends):
         return []
     i, j = (grid.ravel() for grid in np.indices((len(starts), len(ends))))
-    steps = np.linspace(0, 1, published.limb_samples)
+    steps = np.linspace(0, 1, LIMB_SAMPLES)
     x, y = (starts[i, axis, None] + (ends[j, axis] - starts[i, axis])[:, None] * steps for axis in (0, 1))
     height, width = channel.shape
     samples = channel[np.rint(y).astype(int).clip(0, height - 1), np.rint(x).astype(int).clip(0, width - 1)]
     length = np.hypot(ends[j, 0] - starts[i, 0], ends[j, 1] - starts[i, 1])
-    score = samples.mean(1) + np.minimum(published.long_limb * image_height / np.maximum(length, 1e-6) - 1, 0)
-    good = (score > 0) & ((samples > published.limb_threshold).mean(1) >= published.limb_on)
-    rank = published.limb_weight * score + (1 - published.limb_weight) / 2 * (starts[i, 2] + ends[j, 2])
+    score = samples.mean(1) + np.minimum(LONG_LIMB * image_height / np.maximum(length, 1e-6) - 1, 0)
+    good = (score > 0) & ((samples > LIMB_THRESHOLD).mean(1) >= LIMB_ON)
+    rank = LIMB_WEIGHT * score + (1 - LIMB_WEIGHT) / 2 * (starts[i, 2] + ends[j, 2])
     taken, used_starts, used_ends = [], set(), set()
     for n in np.argsort(-rank, kind="stable").tolist():
         if good[n] and i[n] not in used_starts and j[n] not in used_ends:
@@ -110,9 +114,7 @@ def connections(
     return taken
 
 
-def add_limb(
-    people: list[Person], start: tuple[int, int], end: tuple[int, int], score: float, length: float, published: PublishedAssignmentConfig
-) -> None:
+def add_limb(people: list[Person], start: tuple[int, int], end: tuple[int, int], score: float, length: float) -> None:
     """Put a limb between two (kind, candidate) into the people found so far."""
     owners = [person for person in people if person.holds(*start) or person.holds(*end)][:2]
     if not owners:
@@ -125,14 +127,14 @@ def add_limb(
             return
         kind, candidate = end if first.holds(*start) else start
         before = first.places.get(kind)
-        if length <= published.limb_growth * first.longest and (before is None or before[1] < score):
+        if length <= LIMB_GROWTH * first.longest and (before is None or before[1] < score):
             first.places[kind] = (candidate, score)
             first.add(score, length)
         return
     second = owners[1]
     weakest = min(first.limb_scores + second.limb_scores)
     if not first.places.keys() & second.places.keys():
-        if score >= published.merge_strength * weakest:
+        if score >= MERGE_STRENGTH * weakest:
             first.places.update(second.places)
             first.limb_scores += second.limb_scores
             first.add(score, max(length, second.longest))
