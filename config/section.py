@@ -1,4 +1,4 @@
-"""What the sections of the configuration are made of."""
+"""The base class of all sections of the configuration, and common field types."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic would take true for 1, also in a list of numbers and where null is allowed
-        if _holds_truth(value):
-            kinds = _kinds(cls.model_fields[info.field_name].annotation)
-            if kinds & {int, float} and bool not in kinds:
+    def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # pydantic reads true as 1, also in a list of numbers and where null is allowed
+        if _holds_bool(value):
+            types = _types(cls.model_fields[info.field_name].annotation)
+            if types & {int, float} and bool not in types:
                 raise ValueError("input should be a number")
         return value
 
 
-def _holds_truth(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(map(_holds_truth, value)))
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(map(_holds_bool, value)))
 
 
-def _kinds(annotation: Any) -> set[Any]:
-    """The types that an annotation is made of."""
-    return {annotation}.union(*map(_kinds, get_args(annotation))) if get_origin(annotation) is not Literal else set()
+def _types(annotation: Any) -> set[Any]:
+    """Return the types that an annotation consists of."""
+    return {annotation}.union(*map(_types, get_args(annotation))) if get_origin(annotation) is not Literal else set()

@@ -1,6 +1,6 @@
-"""The skeleton: which keypoints and limbs exist, how they mirror, and what the data set calls them.
+"""The skeleton: keypoints, limbs, left-right partners, and the data set's names and order.
 
-A skeleton is data: another one is a YAML file in `config/skeletons`.
+Another skeleton is another YAML file in `config/skeletons`.
 """
 
 from __future__ import annotations
@@ -18,55 +18,47 @@ VISIBLE, HIDDEN, UNLABELLED = 1, 0, 2  # the v of a training joint
 
 
 class Skeleton(Section):
-    """Keypoints, limbs and the data set's own order."""
-
     name: str
     keypoints: Annotated[tuple[str, ...], Field(min_length=1)]
     limbs: tuple[tuple[str, str], ...]
-    flip_pairs: tuple[tuple[str, str], ...]  # left-right partners; a keypoint not named is its own mirror image
+    flip_pairs: tuple[tuple[str, str], ...]  # left-right partners; any other keypoint is its own mirror image
     sigmas: dict[str, Positive]  # OKS standard deviation of each keypoint, relative to the square root of the person's area
     dataset: dict[str, str]  # the data set's keypoint names, in its order -> this skeleton's names
-    midpoints: dict[str, tuple[str, str]] = {}  # keypoints that no data set labels: the middle of two that are
-    drawn: tuple[tuple[str, str], ...] = ()  # pairs joined in pictures; none: the limbs
+    midpoints: dict[str, tuple[str, str]] = {}  # keypoints that no data set labels: the middle of two that are labeled
+    drawn: tuple[tuple[str, str], ...] = ()  # pairs joined in overlays; none: the limbs
 
     @model_validator(mode="after")
     def _consistent(self) -> Skeleton:
-        known = set(self.keypoints)
-        _once(self.keypoints, "a keypoint is listed twice: {}")
-        named = [*sum(self.limbs, ()), *sum(self.flip_pairs, ()), *self.sigmas, *self.dataset.values()]
-        named += [*self.midpoints, *sum(self.midpoints.values(), ()), *sum(self.drawn, ())]
-        unknown = sorted(set(named) - known)
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is not one of the keypoints")
-        missing = sorted(known - set(self.sigmas))
-        if missing:
-            raise ValueError(f"sigmas lacks {missing[0]!r}")
-        _once([*self.dataset.values(), *self.midpoints], "dataset and midpoints: {} stands there twice")
-        labelled = set(self.dataset.values())
-        unmapped = sorted(known - labelled - set(self.midpoints))
-        if unmapped:
-            raise ValueError(f"{unmapped[0]!r} is neither in dataset nor in midpoints")
+        keypoints, labeled = set(self.keypoints), set(self.dataset.values())
+        pairs = [*self.limbs, *self.flip_pairs, *self.drawn, *self.midpoints.values()]
+        for name in (*sum(pairs, ()), *self.sigmas, *self.dataset.values(), *self.midpoints):
+            if name not in keypoints:
+                raise ValueError(f"{name!r} is not one of the keypoints")
+        _check_unique(self.keypoints, "keypoints")
+        _check_unique([*self.dataset.values(), *self.midpoints], "dataset and midpoints")
+        _check_unique(sum(self.flip_pairs, ()), "flip_pairs")
+        _check_unique(["-".join(sorted(limb)) for limb in self.limbs], "limbs")
+        for name in self.keypoints:
+            if name not in self.sigmas:
+                raise ValueError(f"sigmas lacks {name!r}")
+            if name not in labeled and name not in self.midpoints:
+                raise ValueError(f"{name!r} is neither in dataset nor in midpoints")
         for name, ends in self.midpoints.items():
-            if not set(ends) <= labelled:
+            if not set(ends) <= labeled:
                 raise ValueError(f"midpoint {name!r}: its ends must both be in dataset")
-        _once(sum(self.flip_pairs, ()), "flip_pairs: {} stands there twice")
+        limbs = set(map(frozenset, self.limbs))
         for a, b in self.limbs:
+            mirrored = self._mirror[a], self._mirror[b]
             if a == b:
                 raise ValueError(f"limb {a}-{b} has no two ends")
-        _once(("-".join(sorted(limb)) for limb in self.limbs), "limb {} is listed twice")
-        mirror = self._mirror
-        limbs = {frozenset(limb) for limb in self.limbs}
-        for a, b in self.limbs:
-            if frozenset((mirror[a], mirror[b])) not in limbs:
-                raise ValueError(f"limb {a}-{b} has no mirror image {mirror[a]}-{mirror[b]}")
+            if frozenset(mirrored) not in limbs:
+                raise ValueError(f"limb {a}-{b} has no mirror image {'-'.join(mirrored)}")
         return self
 
     @property
     def _mirror(self) -> dict[str, str]:
-        mirror = {name: name for name in self.keypoints}
-        for a, b in self.flip_pairs:
-            mirror[a], mirror[b] = b, a
-        return mirror
+        partners = dict(self.flip_pairs)
+        return {name: name for name in self.keypoints} | partners | {b: a for a, b in partners.items()}
 
     @property
     def num_keypoints(self) -> int:
@@ -79,7 +71,7 @@ class Skeleton(Section):
     # Index arrays
 
     def index(self, keypoint: str) -> int:
-        """The number of a keypoint by its name."""
+        """Return the number of a keypoint."""
         return self.keypoints.index(keypoint)
 
     @cached_property
@@ -89,7 +81,7 @@ class Skeleton(Section):
 
     @cached_property
     def drawn_ends(self) -> np.ndarray:
-        """(D, 2) keypoint numbers of the pairs that pictures join."""
+        """(D, 2) keypoint numbers of the pairs that overlays join."""
         return self._ends(self.drawn or self.limbs)
 
     def _ends(self, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
@@ -97,58 +89,56 @@ class Skeleton(Section):
 
     @cached_property
     def flip_keypoints(self) -> np.ndarray:
-        """(K,) the keypoint that takes each place in a mirrored image."""
+        """(K,) the keypoint whose channel each keypoint takes in a mirrored image."""
         return np.array([self.index(self._mirror[name]) for name in self.keypoints], np.intp)
 
     @cached_property
     def flip_limbs(self) -> np.ndarray:
-        """(L,) the limb that takes each place in a mirrored image."""
-        number = {frozenset(limb): i for i, limb in enumerate(self.limbs)}
-        mirror = self._mirror
-        return np.array([number[frozenset((mirror[a], mirror[b]))] for a, b in self.limbs], np.intp)
+        """(L,) the limb whose channel each limb takes in a mirrored image."""
+        numbers, mirror = {frozenset(limb): number for number, limb in enumerate(self.limbs)}, self._mirror
+        return np.array([numbers[frozenset((mirror[a], mirror[b]))] for a, b in self.limbs], np.intp)
 
     @cached_property
     def oks_sigmas(self) -> np.ndarray:
         """(D,) OKS sigmas in the data set's order."""
         return np.array([self.sigmas[name] for name in self.dataset.values()])
 
-    # Between the data set's order and ours
+    # Between the data set's order and the skeleton's
 
     @cached_property
     def _dataset_indices(self) -> np.ndarray:
         return np.array([self.index(name) for name in self.dataset.values()], np.intp)
 
     def to_dataset(self, keypoints: np.ndarray) -> np.ndarray:
-        """(P, K, 3) in the skeleton's order -> (P, D, 3) in the data set's."""
+        """Reorder (P, K, 3) in the skeleton's order to (P, D, 3) in the data set's."""
         return np.asarray(keypoints)[:, self._dataset_indices]
 
     def labelled_by(self, names: Iterable[str]) -> np.ndarray:
-        """(K,) bool: the keypoints that a data set with these names labels, midpoints of two of them too."""
-        ours = {self.dataset[name] for name in names if name in self.dataset}
-        ours |= {name for name, ends in self.midpoints.items() if set(ends) <= ours}
-        return np.array([name in ours for name in self.keypoints])
+        """Return (K,) bool: the keypoints that a data set with these names labels, and midpoints of two of them."""
+        labeled = {self.dataset[name] for name in names if name in self.dataset}
+        labeled |= {name for name, ends in self.midpoints.items() if set(ends) <= labeled}
+        return np.array([name in labeled for name in self.keypoints])
 
     def from_dataset(self, joints: np.ndarray) -> np.ndarray:
-        """(P, D, 3) x, y, v of labelled joints in the data set's order -> (P, K, 3) in ours.
+        """Reorder (P, D, 3) x, y, v in the data set's order to (P, K, 3) in the skeleton's, with midpoints.
 
-        v is 1 visible, 0 labelled but hidden, 2 not labelled. A midpoint is labelled if both its ends are, visible if both are visible.
+        v is 1 visible, 0 occluded, 2 not labeled. A midpoint is labeled if both its ends are, visible if both are visible.
         """
         out = np.zeros((len(joints), self.num_keypoints, 3), np.float32)
         out[..., 2] = UNLABELLED
         out[:, self._dataset_indices] = joints
         for name, (a, b) in self.midpoints.items():
             ends = out[:, [self.index(a), self.index(b)]]
-            labelled = (ends[..., 2] != UNLABELLED).all(1)
-            middle = np.where(labelled[:, None], ends[..., :2].mean(1), 0)
-            v = np.where(labelled, ends[..., 2].min(1), UNLABELLED)
-            out[:, self.index(name)] = np.concatenate([middle, v[:, None]], 1)
+            labeled = (ends[..., 2] != UNLABELLED).all(1)
+            midpoint = np.where(labeled[:, None], ends[..., :2].mean(1), 0)
+            v = np.where(labeled, ends[..., 2].min(1), UNLABELLED)
+            out[:, self.index(name)] = np.concatenate([midpoint, v[:, None]], 1)
         return out
 
 
-def _once(names: Iterable[str], message: str) -> None:
-    """Raise ValueError with the message for the first name that comes twice."""
+def _check_unique(names: Iterable[str], where: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(message.format(repr(name)))
+            raise ValueError(f"{where}: {name!r} is listed twice")
         seen.add(name)

@@ -58,43 +58,31 @@ def test_truncated_jpeg(run, fails, evaluate, trained, annotations, images, tmp_
     arguments = ("--annotations", annotations, "--images", folder, "--workers", 1)
     assert "000000000001.jpg: cannot be decoded" in fails(BUILD, *arguments, "--output", tmp_path / "strict.h5", "--strict")
     status, out, err = run(BUILD, *arguments, "--output", tmp_path / "lenient.h5")
-    assert (status, "1 images were left out" in err, "000000000001.jpg" in err) == (0, True, True)
+    assert (status, "1 images were skipped" in err, "000000000001.jpg" in err) == (0, True, True)
     assert "people in 7 images" in out
     message = evaluate("--limit", 1, images=folder, output=trained / "evaluation")  # an evaluation may leave what it has, to go on from
     assert "000000000001.jpg: cannot be decoded" in message
-    assert "cannot be decoded" in fails(
-        "demo_image.py", "--checkpoint", trained / "last.pth", "--input", broken, "--output", tmp_path / "demo"
-    )
+    demo = ("demo_image.py", "--checkpoint", trained / "last.pth", "--input", broken, "--output", tmp_path / "demo")
+    assert "000000000001.jpg: cannot be decoded" in fails(*demo)
 
 
 # Training files
 
 
-def test_training_file_of_another_format_version(train, hdf5, tmp_path):
-    path = tmp_path / "old.h5"
-    path.write_bytes(hdf5.read_bytes())
-    with h5py.File(path, "r+") as file:
-        file.attrs["version"] = 99
-    assert "old.h5: format version 99, this code reads" in train(f"data.train={path}")
-
-
-@pytest.mark.parametrize("part", [0, 0.01, 0.5, 0.99])
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
 def test_training_file_cut_short(train, hdf5, tmp_path, part):
     content = hdf5.read_bytes()
     (tmp_path / "cut.h5").write_bytes(content[: int(part * len(content))])
     assert "cut.h5: not a whole HDF5 file" in train(f"data.train={tmp_path / 'cut.h5'}")
 
 
-def test_training_file_that_holds_nothing(train, hdf5, tmp_path):
+def test_training_file_without_samples(train, hdf5, tmp_path):
     path = tmp_path / "empty.h5"
     path.write_bytes(hdf5.read_bytes())
     with h5py.File(path, "r+") as file:
         file["people/area"][:] = 0  # too small, all of them
-    for key in ("train", "val"):
-        assert "empty.h5: holds no sample" in train(f"data.{key}={path}")
-    assert "empty.h5: holds no sample" in train(f"data.train=[{hdf5}, {path}]")
-    h5py.File(tmp_path / "bare.h5", "w").close()
-    assert "bare.h5: format version None" in train(f"data.val={tmp_path / 'bare.h5'}")
+    for override in (f"data.train={path}", f"data.val={path}", f"data.train=[{hdf5}, {path}]"):
+        assert "empty.h5: holds no sample" in train(override)
 
 
 def test_several_training_files_that_do_not_fit(train, hdf5, tmp_path):
@@ -122,30 +110,14 @@ def test_an_error_in_a_loader_process_is_one_line_too(run, tiny, tmp_path, monke
 # Configuration
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("train.batchsize=2", "unknown key 'train.batchsize'; did you mean 'train.batch_size'?"),
-        ("train.epochs=many", "train.epochs: input should be a valid integer"),
-        ("train.epochs", "expected key=value"),
-        ("data.input_size=[50, 64]", "must be multiples of 16"),
-        ("train.optimizer=apex_sgd", "Apex"),
-        ("train.swa.start_epoch=1", "no cycle of 5 epochs fits"),
-        ("skeleton=octopus", "known skeletons: coco"),
-    ],
-)
-def test_overrides_that_make_no_sense(train, override, said):
-    assert said in train(override)
-
-
-def test_a_misspelt_key_in_a_file_names_file_and_key(fails, tiny, tmp_path):
+def test_configurations_that_make_no_sense(fails, train, tiny, tmp_path):
+    assert "unknown key 'train.batchsize'; did you mean 'train.batch_size'?" in train("train.batchsize=2")
+    assert "Apex" in train("train.optimizer=apex_sgd")
+    assert "no cycle of 5 epochs fits" in train("train.swa.start_epoch=1")
     path = tmp_path / "mine.yaml"
     path.write_text(tiny.read_text().replace("epochs:", "epoch:"))
     message = fails("train.py", "--config", path, "--output", tmp_path / "run")
     assert f"{path}: unknown key 'train.epoch'; did you mean 'train.epochs'?" in message
-    path.write_text("model: [1, 2")
-    assert f"{path}: not valid YAML" in fails("train.py", "--config", path, "--output", tmp_path / "run")
-    assert "nowhere.yaml: not found" in fails("train.py", "--config", tmp_path / "nowhere.yaml", "--output", tmp_path / "run")
 
 
 # Checkpoints
@@ -161,15 +133,13 @@ class Malicious:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.fixture(params=["missing", "cut", "empty", "pickle", "pickle in torch's format", "another architecture", "no dictionary"])
+@pytest.fixture(params=["missing", "cut", "pickle", "pickle in torch's format", "another architecture"])
 def bad_checkpoint(request, trained, tmp_path) -> tuple[Path, str]:
     """A checkpoint that cannot be loaded, and what must be said about it."""
     path = tmp_path / "bad.pth"
     whole = (trained / "last.pth").read_bytes()
     if request.param == "cut":
         path.write_bytes(whole[: len(whole) // 2])
-    elif request.param == "empty":
-        path.touch()
     elif request.param == "pickle":
         path.write_bytes(pickle.dumps({"weights": Malicious(tmp_path / "run by the pickle")}))
     elif request.param == "pickle in torch's format":
@@ -178,9 +148,6 @@ def bad_checkpoint(request, trained, tmp_path) -> tuple[Path, str]:
         weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
         torch.save({"weights": {name: tensor for name, tensor in weights.items() if "expand" not in name}}, path)
         return path, "tensors missing"
-    elif request.param == "no dictionary":
-        torch.save([1, 2], path)
-        return path, "holds a list"
     return path, "bad.pth: not found" if request.param == "missing" else "bad.pth: cannot be read"
 
 
@@ -259,20 +226,7 @@ def test_full_disk(run, tiny, trained, annotations, images, copy_of):
     assert (folder / "last.pth").read_bytes() == former
 
 
-# Inputs of the demo, devices
-
-
-def test_demo_inputs_that_cannot_be_drawn_on(fails, trained, tmp_path):
-    def demo(path: Path, *more: object) -> str:
-        return fails("demo_image.py", "--checkpoint", trained / "last.pth", "--input", path, "--output", tmp_path / "demo", *more)
-
-    assert "nowhere.avi: not found" in demo(tmp_path / "nowhere.avi")
-    (tmp_path / "noise.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9)
-    assert "noise.mp4: no frame can be read" in demo(tmp_path / "noise.mp4")
-    (tmp_path / "text.png").write_text("no picture")
-    assert "text.png: cannot be decoded, not an image, or of a kind that cannot be read\n" in demo(tmp_path / "text.png")
-    (tmp_path / "folder").mkdir()
-    assert "folder: no image in it" in demo(tmp_path / "folder")
+# Devices
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu?"])
@@ -287,8 +241,3 @@ def test_from_another_folder_in_a_process_of_its_own(tmp_path):
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_score_that_is_no_number(fails):
-    assert "--min-score nan: expected at least 0" in fails("demo_image.py", "--input", "anything.jpg", "--min-score", "nan")
-    assert "--detector-score -1.0: expected at least 0" in fails("demo_image.py", "--input", "anything.jpg", "--detector-score", "-1")
