@@ -20,6 +20,7 @@ import time
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import torch
 
 from benchmarks.report import report, wait_for
@@ -105,6 +106,7 @@ def main() -> None:
     if (options.annotations is None) != (options.images is None):
         raise UserError("--annotations and --images: one needs the other; give both, or none for synthetic people")
     configs, device, rows = [load_config(path, options.overrides) for path in options.config], default_device(options.device), []
+    cv2.setNumThreads(1)
     keep_freed_memory()  # as a worker does
     with TemporaryDirectory() as folder:
         annotations, images, path = options.annotations, options.images, Path(folder) / "people.h5"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import cv2
+
 from config import load_config
 from utils.device import default_device
 from utils.distributed import Parallel, distributed_context
@@ -27,6 +29,7 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
+    cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     set_precision(config)
     if default_device().type == "cpu":
         keep_freed_memory()
