@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint, or people found before, on COCO's, CrowdPose's or MPII's: figures, errors, and answers for their servers.
+"""Evaluate a checkpoint, or predictions of any origin, by the metrics of COCO, CrowdPose or MPII; write what their servers take.
 
 python evaluate.py --checkpoint F --annotations A.json --images DIR
 torchrun --nproc_per_node=N evaluate.py ...                 # N processes share the images
@@ -8,6 +8,7 @@ python evaluate.py --detections R.json --annotations A.json
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from config import UserError
@@ -16,10 +17,9 @@ from config.files import output_folder
 from config.load import load_skeleton
 from utils.checkpoint import config_for
 from utils.default_network import named_or_default
-from utils.evaluation import load_task
-from utils.evaluation.coco import CocoTask
-from utils.evaluation.evaluate import evaluate, report
-from utils.evaluation.shares import Share, joined
+from utils.distributed import DistributedContext, evaluation_context
+from utils.evaluation.coco import GroundTruth
+from utils.evaluation.metrics import build_metric, evaluate, report
 from utils.inference import PoseEstimator
 
 BATCH_SIZE = 4
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
     parser.add_argument("--detections", type=Path, metavar="FILE", help="COCO's JSON of people found, in a checkpoint's place")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose or MPII file; one without annotations: no figures")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose or MPII file; one without annotations: no metrics")
     parser.add_argument("--images", type=Path, help="folder of the images")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
@@ -45,20 +45,20 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     at_least(1, limit=options.limit, batch_size=options.batch_size, save_images=options.save_images)
     if options.detections is not None:
-        run_detections(options)
+        evaluate_detections(options)
         return
     try:
-        with joined() as share:
-            run_network(options, share)
+        with evaluation_context() as context:
+            evaluate_network(options, context)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
 
 
-def run_network(options: argparse.Namespace, share: Share) -> None:
-    """Evaluate a checkpoint, or the network that comes with the project: this process's share of the images, the first one everything."""
+def evaluate_network(options: argparse.Namespace, context: DistributedContext) -> None:
+    """Evaluate a checkpoint, or the network that comes with the project, on this rank's part of the images."""
     if options.images is None:
         raise UserError("--images is missing: a network is evaluated with --images, people found with --detections")
-    checkpoint = named_or_default(options.checkpoint, options.config, share.is_first)
+    checkpoint = named_or_default(options.checkpoint, options.config, context.is_main)
     overrides = list(options.overrides)
     if options.scales:
         # argparse hands everything up to the next option to --scales: overrides at the command's end too
@@ -67,41 +67,31 @@ def run_network(options: argparse.Namespace, share: Share) -> None:
     if options.no_flip:
         overrides.append("inference.flip=false")
     config = config_for(checkpoint, options.config, overrides)
-    task = load_task(options.annotations, options.images, config.skeleton, options.limit, options.head_boxes)
-    task.take_worst(options.save_images)
-    task.method = config.system
-    estimator = PoseEstimator(config, checkpoint, share.device(options.device))
-    use_boxes(options.boxes, task, estimator)
+    truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit)
+    metric = build_metric(truth, options.head_boxes)
+    if options.save_images:
+        metric.check_save_images(truth)
+    estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     output = options.output or (checkpoint.parent if options.checkpoint else Path("runs")) / "evaluation"
-    evaluate(task, estimator, checkpoint, output, options.batch_size, options.boxes, share)
+    evaluate(metric, truth, estimator, checkpoint, output, context, options.batch_size, options.boxes, options.save_images or 0)
 
 
-def run_detections(options: argparse.Namespace) -> None:
-    """Evaluate people found before, by whatever. One process does it; torchrun's others have nothing to do."""
+def evaluate_detections(options: argparse.Namespace) -> None:
+    """Evaluate predictions of any origin. One rank does it; torchrun's others have nothing to do."""
     of_network = {name: getattr(options, name) for name in ("checkpoint", "config", "scales", "no_flip", "boxes", "device")}
-    unused = [name.replace("_", "-") for name, value in of_network.items() if value]
-    others = [word for word in options.overrides if not word.startswith("skeleton=")]
-    if unused or others:
-        raise UserError(f"--detections needs no network: leave out {f'--{unused[0]}' if unused else others[0]}")
+    unused = [f"--{name.replace('_', '-')}" for name, value in of_network.items() if value]
+    unused += [word for word in options.overrides if not word.startswith("skeleton=")]
+    if unused:
+        raise UserError(f"--detections needs no network: leave out {unused[0]}")
     skeleton = load_skeleton(options.overrides[-1].partition("=")[2]) if options.overrides else None
-    task = load_task(options.annotations, options.images, skeleton, options.limit, options.head_boxes)
-    task.take_worst(options.save_images)
-    detections = task.load(options.detections)
-    if Share.of_environment().is_first:
-        report(task, detections, output_folder(options.output or options.detections.parent / "evaluation"))
-
-
-def use_boxes(path: Path | None, task: CocoTask, estimator: PoseEstimator) -> None:
-    """Have the task know where people are, if the system must be told. Raises UserError where nobody says it, or the system won't hear."""
-    system = estimator.config.system
-    if path is not None and not estimator.needs_boxes:
-        raise UserError(f"--boxes {path}: system {system!r} finds people by itself; leave it out")
-    if path is not None:
-        task.take_boxes(path)
-    elif estimator.needs_boxes and not task.has_boxes:
-        raise UserError(
-            f"system {system!r} must be told where people are, and {task.path} has no annotations: give a detector's --boxes FILE"
-        )
+    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
+    metric = build_metric(truth, options.head_boxes)
+    if options.save_images:
+        metric.check_save_images(truth)
+    predictions = metric.load_results(options.detections, truth)
+    if int(os.environ.get("RANK", 0)) == 0:
+        folder = output_folder(options.output or options.detections.parent / "evaluation")
+        report(metric, predictions, truth, folder, options.save_images or 0)
 
 
 if __name__ == "__main__":

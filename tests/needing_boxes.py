@@ -25,9 +25,9 @@ def registered() -> Iterator[None]:
     del SYSTEMS["tiny"]
 
 
-def write_checkpoint(path: Path) -> Path:
+def write_checkpoint(path: Path, skeleton: str = "coco17") -> Path:
     """A network as it was drawn."""
-    config = parse_config(VALUES, "tiny")
+    config = parse_config({**VALUES, "skeleton": skeleton}, "tiny")
     torch.manual_seed(3)
     save_checkpoint(path, weights=build_model(config).state_dict(), config=config.model_dump(mode="json"))
     return path

@@ -27,7 +27,7 @@ from data.images import read_image
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
-from utils.evaluation.crowdpose import FIGURES
+from utils.evaluation.crowdpose import METRICS
 from utils.inference import PoseEstimator
 from utils.systems.dekr_rescoring import save_rescoring
 from utils.training.trainer import train as train_network
@@ -165,7 +165,7 @@ def evaluated(run, checkpoint: Path, file: Path, images: Path, output: Path, *mo
     options = ("--annotations", file, "--images", images, "--output", output, "--limit", LIMIT, "--batch-size", 2)
     ended = run("evaluate.py", "--checkpoint", checkpoint, *options, *more)
     assert ended.status == 0, ended.err
-    return tuple(json.loads((output / f"{name}.json").read_text()) for name in ("figures", "detections"))
+    return tuple(json.loads((output / f"{name}.json").read_text()) for name in ("metrics", "detections"))
 
 
 @pytest.mark.parametrize("more", [(), ("--scales", "0.5", "1", "--no-flip", "inference.match=true")])
@@ -192,7 +192,7 @@ def test_it_is_evaluated_on_crowdpose(run, train, crowded, images, tmp_path):
     file, people = crowded
     folder, _ = train("run", f"data.train={people}", f"data.val={people}", "skeleton=crowdpose", "train.epochs=1")
     figures, detections = evaluated(run, folder / "best.pth", file, images, tmp_path / "out")
-    assert list(figures) == list(FIGURES)
+    assert list(figures) == list(METRICS)
     assert detections and all(len(detection["keypoints"]) == 42 for detection in detections)
 
 

@@ -1,335 +1,173 @@
-"""evaluate.py: figures, the files it writes, going on after an interrupt, and annotation files of one's own."""
+"""evaluate.py: what it writes and says for each data set, how it continues after an interrupt, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from people import SKELETON, labelled_people, own_file
+from mpii_people import mpii_people, official_person, write_list, write_official, write_truth
+from needing_boxes import registered, write_checkpoint
+from people import SKELETON, crowd_file, labelled_people, own_file
+from places import ROOT
+from pycocotools.coco import COCO
+from scipy.io import loadmat
 
-from utils.evaluation.coco import FIGURES, to_detections
-from utils.inference import PoseEstimator
+from utils.evaluation import analysis, crowdpose
+from utils.evaluation.coco import METRICS, CocoMetric, GroundTruth
+from utils.evaluation.mpii import PARTS
+from utils.systems.simplepose import SimplePoseDecoder
+
+FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # the network has hardly learned
+DERIVED = {"metrics.json", "analysis.json", "pr_curves.png", "errors.png"}
+ARCHIVE = "person_keypoints_test-dev2017_simplepose_results"
 
 
 @pytest.fixture
-def evaluate(run, tiny, trained, annotations, images, tmp_path):
-    """Runs evaluate.py on the drawn people, with some of its arguments replaced."""
+def evaluate(run, tiny, trained, annotations, images, monkeypatch, tmp_path) -> Callable:
+    """Runs evaluate.py on the synthetic people with a hardly trained network, with some of its arguments replaced; charts are empty."""
+    for draw in ("draw_lines", "draw_bars"):
+        monkeypatch.setattr(analysis, draw, lambda *_: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes a second for each evaluation
     usual = {"config": tiny, "checkpoint": trained / "last.pth", "annotations": annotations, "images": images, "output": tmp_path / "out"}
 
-    def start(*more: object, **replaced: object):
-        named = [word for name, value in {**usual, **replaced}.items() for word in (f"--{name}", value)]
+    def start(*more: object, run=run, **replaced: object):
+        named = [word for name, value in {**usual, **replaced}.items() if value is not None for word in (f"--{name}", value)]
         return run("evaluate.py", *named, *more)
 
     return start
 
 
 @pytest.fixture
-def knowing(monkeypatch, annotations, images):
-    """Has the estimator find exactly the annotated people; a list of the images it was asked about."""
+def knowing(monkeypatch, annotations, images) -> list[int]:
+    """Has the network find exactly the annotated people; the list of the images that it was shown."""
     people = labelled_people(annotations)
     by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, found) for i, found in people.items()}
-    asked = []
+    shown = []
 
-    def estimate(self, images):
+    def predict(self, images, boxes=None):
         found = [by_pixels[image.tobytes()] for image in images]
-        asked.extend(number for number, _ in found)
+        shown.extend(number for number, _ in found)
         return [people for _, people in found]
 
-    monkeypatch.setattr(PoseEstimator, "batch", estimate)
-    return asked
+    monkeypatch.setattr(SimplePoseDecoder, "__call__", predict)
+    return shown
 
 
-RESULTS_NAME = "person_keypoints_test-dev2017_simplepose_results.json"
-DETAILS = {"figures.json", "details.json", "curves.png", "errors.png"}
+@pytest.fixture
+def configs(monkeypatch) -> list:
+    """Has the network find nothing; the configurations that it was run with."""
+    seen = []
+    monkeypatch.setattr(
+        SimplePoseDecoder,
+        "__call__",
+        lambda self, images, _: seen.append(self.config) or [(np.zeros((0, 18, 3)), np.zeros(0))] * len(images),
+    )
+    return seen
 
 
 def read(path: Path):
     return json.loads(path.read_text())
 
 
-def test_perfect_detections_give_an_ap_of_one(evaluate, knowing, tmp_path):
-    status, out, err = evaluate()
-    assert status == 0, err
-    names, values, *_ = out.splitlines()
-    assert names.split() == list(FIGURES)
-    figures = dict(zip(names.split(), map(float, values.split())))
-    assert {figures[name] for name in ("AP", "AP50", "AP75", "AR", "AR50", "AR75")} == {1.0}
-    assert read(tmp_path / "out" / "figures.json")["AP"] == pytest.approx(1)
+def files(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
-def test_detections_are_as_coco_wants_them(evaluate, knowing, annotations, tmp_path):
-    evaluate("--limit", 3)
-    detections = read(tmp_path / "out" / "detections.json")
-    assert {d["image_id"] for d in detections} <= {1, 2, 3}
+def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of an annotation file with its content changed in place."""
+    content = read(annotations)
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def image_list(annotations: Path, path: Path) -> Path:
+    """The same images as COCO's file of a test set lists them."""
+    path.write_text(json.dumps({"images": read(annotations)["images"], "categories": [{"id": 1, "name": "person"}]}))
+    return path
+
+
+# COCO's metrics
+
+
+def test_perfect_predictions_get_an_ap_of_one(evaluate, knowing, annotations, tmp_path):
+    """Over the images that were looked at. Their results are in COCO's format, by id, with the scores as they are."""
+    ended = evaluate("--limit", 3)
+    assert ended.status == 0, ended.err
+    names, values, *_ = ended.out.splitlines()
+    assert names.split() == list(METRICS)
+    assert [value for name, value in zip(METRICS, values.split()) if name[-2:] not in ("_M", "_L")] == ["1.000"] * 6
+    assert read(tmp_path / "out" / "metrics.json")["AP"] == pytest.approx(1)
+    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    results = read(tmp_path / "out" / "detections.json")
     labelled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
-    assert len(detections) == len(labelled)
-    for detection, annotation in zip(detections, labelled):
-        assert set(detection) == {"image_id", "category_id", "keypoints", "score"}
-        assert detection["category_id"] == 1
+    assert [result["image_id"] for result in results] == [annotation["image_id"] for annotation in labelled]
+    for result, annotation in zip(results, labelled):
+        assert set(result) == {"image_id", "category_id", "keypoints", "score"} and result["category_id"] == 1
         truth = np.reshape(annotation["keypoints"], (17, 3))
-        np.testing.assert_allclose(np.reshape(detection["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
-
-
-def test_a_network_that_finds_nobody_gets_zeros(evaluate, tmp_path):
-    """The tiny network has hardly been trained. Nobody in the pictures is large: that is no figure at all."""
-    status, out, err = evaluate("--limit", 2, "--device", "cpu", "assignment.keypoint_threshold=0.99")
-    assert status == 0, err
-    names, values, *_ = out.splitlines()
-    assert dict(zip(names.split(), values.split())) == {name: "-1.000" if name.endswith("_L") else "0.000" for name in FIGURES}
-    assert read(tmp_path / "out" / "detections.json") == []
-
-
-@pytest.mark.parametrize("found", [False, True])
-def test_with_nobody_to_find_there_are_no_figures(evaluate, knowing, annotations, monkeypatch, tmp_path, found):
-    """Whether somebody was found or not."""
-    content = read(annotations)
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
-    (tmp_path / "nobody.json").write_text(json.dumps(content))
-    people = [(np.ones((1, 18, 3), np.float32) if found else np.zeros((0, 18, 3)), np.ones(int(found)))]
-    monkeypatch.setattr(PoseEstimator, "batch", lambda self, images: people)
-    status, out, err = evaluate("--limit", 1, annotations=tmp_path / "nobody.json")
-    assert status == 0, err
-    assert out.splitlines()[1].split() == ["-1.000"] * 10
-
-
-def test_figures_are_over_the_images_that_were_looked_at(evaluate, knowing, tmp_path):
-    """Everybody in them is found: those in the others must not count as missed."""
-    evaluate("--limit", 2)
-    assert read(tmp_path / "out" / "figures.json")["AP"] == pytest.approx(1)
-
-
-def test_scores_are_kept_as_they_are(evaluate, knowing, annotations, tmp_path):
-    """People of almost one score are ranked by what they differ in."""
-    evaluate("--limit", 3)
+        np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
     scores = [score for i, (_, scores) in labelled_people(annotations).items() if i <= 3 for score in scores.tolist()]
-    assert [detection["score"] for detection in read(tmp_path / "out" / "detections.json")] == scores
-    close = to_detections(1, np.ones((2, 18, 3)), np.array([0.5, 0.5 + 1e-9]), SKELETON, 1, np.arange(17), 17)
-    assert close[0]["score"] < close[1]["score"]
+    assert [result["score"] for result in results] == scores
 
 
-def test_results_do_not_depend_on_the_size_of_batches(evaluate, tmp_path):
-    """With a real network, on pictures of one size."""
-    for size in (1, 3, 8):
-        faint = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")
-        assert evaluate("--batch-size", size, *faint, output=tmp_path / str(size)).status == 0
-    one, *others = (read(tmp_path / str(size) / "detections.json") for size in (1, 3, 8))
-    assert one
-    for other in others:
-        assert [d["image_id"] for d in one] == [d["image_id"] for d in other]
-        np.testing.assert_allclose([d["score"] for d in one], [d["score"] for d in other], atol=1e-4)
-        np.testing.assert_allclose([d["keypoints"] for d in one], [d["keypoints"] for d in other], atol=0.05)
-
-
-def test_pictures_are_run_together(evaluate, knowing, monkeypatch):
-    sizes, plain = [], PoseEstimator.batch
-    monkeypatch.setattr(PoseEstimator, "batch", lambda self, images: sizes.append(len(images)) or plain(self, images))
-    evaluate("--batch-size", 3)
-    assert sizes == [3, 3, 2]
-
-
-def test_a_broken_image_costs_its_own_batch_only(evaluate, knowing, copy_of, images):
-    folder = copy_of(images)
-    sixth = folder / "000000000006.jpg"
-    whole = sixth.read_bytes()
-    sixth.write_bytes(whole[:2000])
-    status, _, err = evaluate("--batch-size", 2, images=folder)
-    assert (status, knowing) == (2, [1, 2, 3, 4])
-    assert "000000000006.jpg: cannot be decoded" in err
-    sixth.write_bytes(whole)
-    knowing.clear()
-    assert evaluate("--batch-size", 2, images=folder).status == 0
-    assert knowing == [5, 6, 7, 8]
-
-
-def test_an_image_of_another_size_than_annotated_is_told(evaluate, knowing, copy_of, images):
-    """Made smaller, say: nobody in it would be where the annotations are."""
-    folder = copy_of(images)
-    file = folder / "000000000006.jpg"
-    height, width = cv2.imread(str(file)).shape[:2]
-    cv2.imwrite(str(file), np.zeros((height // 2, width // 2, 3), np.uint8))
-    status, _, err = evaluate("--batch-size", 2, images=folder)
-    expected = f"error: image {file}: is {width // 2} x {height // 2}, but the annotation file says {width} x {height}"
-    assert (status, err.splitlines()[-1]) == (2, expected)
-    assert knowing == [1, 2, 3, 4]
-
-
-def test_a_batch_too_large_for_the_device_is_one_line(evaluate, monkeypatch):
-    def estimate(self, images):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    monkeypatch.setattr(PoseEstimator, "batch", estimate)
-    status, _, err = evaluate()
-    assert (status, "lower --batch-size" in err, "Traceback" in err) == (2, True, False)
-
-
-def test_a_checkpoint_knows_its_own_configuration(run, trained, annotations, images, tmp_path, monkeypatch):
-    configs = []
-    plain = PoseEstimator.batch
-    monkeypatch.setattr(PoseEstimator, "batch", lambda self, pictures: configs.append(self.config) or plain(self, pictures))
-    options = ("--checkpoint", trained / "best.pth", "--annotations", annotations, "--images", images, "--output", tmp_path / "out")
-    assert run("evaluate.py", *options, "--limit", 1, "--no-flip").status == 0
-    assert (configs[0].model.channels, configs[0].inference.flip) == (16, False)
-
-
-def test_a_configuration_that_is_named_goes_before_the_checkpoints_own(evaluate, tiny, tmp_path, monkeypatch):
-    values = []
-    monkeypatch.setattr(
-        PoseEstimator, "batch", lambda self, _: values.append(self.config.inference.pad_value) or [(np.zeros((0, 18, 3)), [])]
+def test_a_network_that_finds_nothing_gets_zeros(evaluate, configs, annotations, tmp_path):
+    """No person is large: that is no metric at all, as it is where no person is annotated."""
+    ended = evaluate("--limit", 2)
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines()[1].split() == ["-1.000" if name.endswith("_L") else "0.000" for name in METRICS]
+    nobody = changed(
+        annotations, tmp_path / "nobody.json", lambda c: c.update(annotations=[a for a in c["annotations"] if a["image_id"] != 1])
     )
-    (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
-    assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
-    assert values == [9]
+    ended = evaluate("--limit", 1, annotations=nobody)
+    assert (ended.status, ended.out.splitlines()[1].split()) == (0, ["-1.000"] * 10)
+    assert "no person is annotated: no analysis" in ended.out
 
 
-def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
-    content = read(annotations)
-    path = tmp_path / "image_info_test-dev2017.json"
-    path.write_text(json.dumps({"images": content["images"], "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}]}))
-    status, out, err = evaluate(annotations=path)
-    assert status == 0, err
-    assert "no annotations to compare with" in out
-    with zipfile.ZipFile(tmp_path / "out" / RESULTS_NAME.replace(".json", ".zip")) as archive:
-        assert archive.namelist() == [RESULTS_NAME]
-        results = json.loads(archive.read(RESULTS_NAME))
-    assert results == read(tmp_path / "out" / "detections.json")
-    assert results
-    assert all(set(r) == {"image_id", "category_id", "keypoints", "score"} and len(r["keypoints"]) == 51 for r in results)
+def test_results_do_not_depend_on_the_size_of_batches(evaluate, images, annotations, tmp_path):
+    """With a real network, on images of two sizes in turn, of which one is not listed."""
+    folder, content = tmp_path / "mixed", read(annotations)
+    folder.mkdir()
+    for image in content["images"]:
+        pixels = cv2.imread(str(images / image["file_name"]))
+        if image["id"] % 2:
+            pixels, image["height"] = pixels[:-40], image["height"] - 40
+        if image["id"] == 4:
+            del image["width"]
+        cv2.imwrite(str(folder / image["file_name"]), pixels)
+    (tmp_path / "mixed.json").write_text(json.dumps(content))
+    for size in (1, 3):
+        ended = evaluate("--batch-size", size, *FAINT, output=tmp_path / str(size), annotations=tmp_path / "mixed.json", images=folder)
+        assert ended.status == 0, ended.err
+    one, three = (read(tmp_path / str(size) / "detections.json") for size in (1, 3))
+    assert one and [r["image_id"] for r in one] == sorted(r["image_id"] for r in one) == [r["image_id"] for r in three]
+    np.testing.assert_allclose([r["score"] for r in one], [r["score"] for r in three], atol=1e-4)
+    np.testing.assert_allclose([r["keypoints"] for r in one], [r["keypoints"] for r in three], atol=0.05)
 
 
-def test_nothing_of_an_earlier_evaluation_is_left_beside_new_detections(evaluate, knowing, annotations, tmp_path):
-    path = tmp_path / "image_info_test-dev2017.json"
-    path.write_text(json.dumps({"images": read(annotations)["images"]}))
-    archive = {RESULTS_NAME, RESULTS_NAME.replace(".json", ".zip")}
-    for arguments, beside in (({}, DETAILS), ({"annotations": path}, archive), ({}, DETAILS)):
-        assert evaluate("--limit", 1, **arguments).status == 0
-        assert {file.name for file in (tmp_path / "out").iterdir()} == {"detections.json", *beside}
-
-
-# Going on
-
-
-@pytest.fixture
-def interrupted(evaluate, knowing, monkeypatch):
-    """An evaluation that Ctrl-C ended at the fourth image."""
-    whole = PoseEstimator.batch
-
-    def estimate(self, images):
-        if len(knowing) == 3:
-            raise KeyboardInterrupt
-        return whole(self, images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PoseEstimator, "batch", estimate)
-        ended = evaluate("--batch-size", 1)
-    assert ended.status == 130
-    assert ended.err.splitlines()[-1] == "error: interrupted; the same command goes on where it was"
-    knowing.clear()
-
-
-def test_an_interrupted_evaluation_goes_on(evaluate, knowing, interrupted, tmp_path):
-    assert evaluate().status == 0
-    assert knowing == [4, 5, 6, 7, 8]
-    went_on = read(tmp_path / "out" / "detections.json")
-    evaluate(output=tmp_path / "straight")
-    assert read(tmp_path / "straight" / "detections.json") == went_on
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"detections.json", *DETAILS}
-
-
-def test_a_line_cut_short_by_a_kill_is_done_again(evaluate, knowing, interrupted, tmp_path):
-    journal = tmp_path / "out" / "detections.partial"
-    journal.write_bytes(journal.read_bytes()[:-20])
-    assert evaluate().status == 0
-    assert knowing == [3, 4, 5, 6, 7, 8]
-
-
-def test_other_settings_start_anew(evaluate, knowing, interrupted):
-    assert evaluate("--no-flip").status == 0
-    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def test_another_checkpoint_starts_anew(evaluate, knowing, interrupted, trained):
-    assert evaluate(checkpoint=trained / "best.pth").status == 0
-    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def test_a_checkpoint_that_was_replaced_starts_anew(evaluate, knowing, copy_of, trained, monkeypatch):
-    """By one of the same name and size."""
-    checkpoint, whole = copy_of(trained) / "last.pth", PoseEstimator.batch
-
-    def only_three(self, images):
-        if len(knowing) == 3:
-            raise KeyboardInterrupt
-        return whole(self, images)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PoseEstimator, "batch", only_three)
-        assert evaluate("--batch-size", 1, checkpoint=checkpoint).status == 130
-    os.utime(checkpoint, ns=(1, 1))
-    knowing.clear()
-    assert evaluate(checkpoint=checkpoint).status == 0
-    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-# Options
-
-
-def test_scales_and_flip(evaluate, monkeypatch):
-    """Overrides at the end of the command are none of --scales."""
-    seen = []
-    monkeypatch.setattr(PoseEstimator, "batch", lambda self, _: seen.append(self.config.inference) or [(np.zeros((0, 18, 3)), [])])
-    assert evaluate("--limit", 1).status == 0
-    assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7").status == 0
-    assert [(i.scales, i.flip, i.pad_value) for i in seen] == [((1.0,), True, 128), ((0.5, 1.0), False, 7)]
-
-
-def test_options_that_make_no_sense(evaluate):
-    for arguments, said in (
-        (("--limit", 0), "--limit 0"),
-        (("--batch-size", 0), "--batch-size 0"),
-        (("--scales", "wide"), "inference.scales"),
-        (("--scales", -1), "inference.scales"),
-    ):
-        status, _, err = evaluate(*arguments)
-        assert (status, said in err) == (2, True), err
-
-
-def test_output_is_beside_the_checkpoint_by_default(run, knowing, copy_of, trained, tiny, annotations, images):
-    folder = copy_of(trained)
-    arguments = ("--config", tiny, "--annotations", annotations, "--images", images, "--limit", 1)
-    assert run("evaluate.py", "--checkpoint", folder / "best.pth", *arguments).status == 0
-    assert (folder / "evaluation" / "detections.json").exists()
-
-
-def test_photographs(run, shared, tiny, trained, tmp_path):
+def test_photographs_with_a_published_checkpoint(run, shared, trained, tiny, tmp_path):
+    """As far as its outer form goes: a dictionary of weights whose names begin with 'module.'."""
+    weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
+    torch.save({"weights": {f"module.{name}": tensor for name, tensor in weights.items()}, "epoch": 3}, tmp_path / "published.pth")
     mini = shared / "data" / "coco_mini"
-    arguments = ("--annotations", mini / "annotations" / "person_keypoints_val2017.json", "--images", mini / "val2017", "--limit", 4)
-    status, out, err = run("evaluate.py", "--config", tiny, "--checkpoint", trained / "best.pth", "--output", tmp_path, *arguments)
-    assert status == 0, err
-    assert out.split()[:10] == list(FIGURES)
+    arguments = ("--annotations", mini / "annotations" / "person_keypoints_val2017.json", "--images", mini / "val2017", "--limit", 2)
+    ended = run("evaluate.py", "--config", tiny, "--checkpoint", tmp_path / "published.pth", *arguments)
+    assert ended.status == 0, ended.err
+    assert ended.out.split()[:10] == list(METRICS)
+    assert (tmp_path / "evaluation" / "metrics.json").exists(), "beside the checkpoint by default"
 
 
-def test_faulty_annotations_are_told_before_the_first_image(evaluate, knowing, annotations, tmp_path):
-    content = read(annotations)
-    content["annotations"][-1]["bbox"] = ["a", 2, 3, 4]
-    (tmp_path / "faulty.json").write_text(json.dumps(content))
-    status, _, err = evaluate(annotations=tmp_path / "faulty.json")
-    assert (status, err.count("\n"), knowing) == (2, 1, [])
-    assert f"faulty.json: annotation {content['annotations'][-1]['id']}: its 'bbox' is ['a', 2, 3, 4]" in err
-
-
-# Annotation files of one's own
-
-
-def test_own_annotation_files_can_be_trained_and_evaluated(run, evaluate, tiny, annotations, images, tmp_path):
+def test_own_annotation_files_are_evaluated(evaluate, annotations, images, tmp_path):
+    """Keypoints in another order, images in folders, without sizes; an image without people changes nothing."""
     own = own_file(annotations, tmp_path / "own.json")
-    content = read(own)
-    folder = tmp_path / "all of them"
+    content, folder = read(own), tmp_path / "all of them"
     for image in content["images"]:
         del image["width"], image["height"]
         image["file_name"] = f"{image['id'] % 2}/{image['file_name']}"
@@ -337,17 +175,358 @@ def test_own_annotation_files_can_be_trained_and_evaluated(run, evaluate, tiny, 
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((images / target.name).read_bytes())
     own.write_text(json.dumps(content))
-    built = run("data/coco_masks_hdf5.py", "--annotations", own, "--images", folder, "--output", tmp_path / "own.h5", "--workers", 1)
-    assert built.status == 0, built.err
-    data = (f"data.train={tmp_path / 'own.h5'}", f"data.val={tmp_path / 'own.h5'}", "train.epochs=1")
-    assert run("train.py", "--config", tiny, "--output", tmp_path / "run", *data).status == 0
-    status, out, err = evaluate(annotations=own, images=folder, checkpoint=tmp_path / "run" / "best.pth")
-    assert status == 0, err
-    assert out.split()[:10] == list(FIGURES)
+    ended = evaluate(annotations=own, images=folder)
+    assert ended.status == 0, ended.err
+    assert ended.out.split()[:10] == list(METRICS)
 
 
-def test_published_checkpoints_evaluate_too(evaluate, trained, tmp_path):
-    """As far as their outer form goes: a dictionary of weights whose names begin with 'module.'."""
-    weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
-    torch.save({"weights": {f"module.{name}": tensor for name, tensor in weights.items()}, "epoch": 3}, tmp_path / "published.pth")
-    assert evaluate("--limit", 1, checkpoint=tmp_path / "published.pth").status == 0
+def test_options_reach_the_configuration(evaluate, run, configs, tiny, trained, annotations, images, tmp_path):
+    """The checkpoint's own, unless one is named; overrides at the command's end are none of --scales."""
+    (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
+    assert evaluate("--limit", 1, config=None).status == 0
+    assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
+    assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7", config=None).status == 0
+    assert [(c.inference.scales, c.inference.flip, c.inference.pad_value) for c in configs] == [
+        ((1.0,), True, 128), ((1.0,), True, 9), ((0.5, 1.0), False, 7)
+    ]  # fmt: skip
+    assert {config.model.channels for config in configs} == {16}
+
+
+# COCO's server, and what an earlier evaluation has left
+
+
+def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
+    """And nothing of an earlier evaluation is left beside the new results, of whatever version."""
+    assert evaluate("--limit", 2).status == 0
+    for name in ("figures.json", "details.json", "curves.png"):
+        (tmp_path / "out" / name).touch()
+    ended = evaluate(annotations=image_list(annotations, tmp_path / "image_info_test-dev2017.json"))
+    assert ended.status == 0, ended.err
+    assert "no annotations to compare with" in ended.out
+    assert files(tmp_path / "out") == {"detections.json", f"{ARCHIVE}.json", f"{ARCHIVE}.zip"}
+    with zipfile.ZipFile(tmp_path / "out" / f"{ARCHIVE}.zip") as archive:
+        assert archive.namelist() == [f"{ARCHIVE}.json"]
+        archive.extractall(tmp_path / "sent")
+    assert read(tmp_path / "sent" / f"{ARCHIVE}.json") == read(tmp_path / "out" / "detections.json")
+    answer = COCO(str(annotations)).loadRes(str(tmp_path / "sent" / f"{ARCHIVE}.json"))
+    assert len(answer.anns) == sum(len(scores) for _, scores in labelled_people(annotations).values())
+    assert evaluate("--limit", 1).status == 0
+    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+
+
+# Interrupts
+
+
+@pytest.fixture
+def interrupted(evaluate, knowing, monkeypatch) -> Callable:
+    """Runs an evaluation that Ctrl-C ends at the fourth image."""
+    whole = SimplePoseDecoder.__call__
+
+    def predict(self, images, boxes=None):
+        if len(knowing) == 3:
+            raise KeyboardInterrupt
+        return whole(self, images, boxes)
+
+    def start(**replaced: object) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(SimplePoseDecoder, "__call__", predict)
+            ended = evaluate("--batch-size", 1, **replaced)
+        assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command goes on where it was")
+        knowing.clear()
+
+    return start
+
+
+def test_an_interrupted_evaluation_continues(evaluate, knowing, interrupted, tmp_path):
+    interrupted()
+    assert files(tmp_path / "out") == {"detections.partial.0.jsonl"}
+    assert evaluate().status == 0
+    assert knowing == [4, 5, 6, 7, 8]
+    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    assert evaluate(output=tmp_path / "straight").status == 0
+    for name in ("detections.json", "metrics.json", "analysis.json"):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+@pytest.mark.parametrize("other", ["settings", "checkpoint", "annotations"])
+def test_an_evaluation_of_anything_else_starts_anew(evaluate, knowing, interrupted, trained, annotations, tmp_path, other):
+    again = changed(annotations, tmp_path / "again.json", lambda content: None)
+    interrupted()
+    replaced = {"settings": {}, "checkpoint": {"checkpoint": trained / "best.pth"}, "annotations": {"annotations": again}}[other]
+    assert evaluate(*["--no-flip"] * (other == "settings"), **replaced).status == 0
+    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_an_image_that_is_not_as_listed_or_cut_short_is_named_and_the_others_are_kept(evaluate, knowing, copy_of, images):
+    folder = copy_of(images)
+    sixth = folder / "000000000006.jpg"
+    whole = sixth.read_bytes()
+    height, width = cv2.imread(str(sixth)).shape[:2]
+    cv2.imwrite(str(sixth), np.zeros((height // 2, width // 2, 3), np.uint8))
+    expected = f"error: image {sixth}: is {width // 2} x {height // 2}, but the annotation file says {width} x {height}"
+    ended = evaluate("--batch-size", 1, images=folder)
+    assert (ended.status, ended.err.splitlines()[-1]) == (2, expected)
+    sixth.write_bytes(whole[:2000])
+    ended = evaluate("--batch-size", 1, images=folder)
+    assert (ended.status, "000000000006.jpg: cannot be decoded" in ended.err) == (2, True)
+    sixth.write_bytes(whole)
+    knowing.clear()
+    assert evaluate("--batch-size", 1, images=folder).status == 0
+    assert knowing[-3:] == [6, 7, 8] and 1 not in knowing
+
+
+# Several processes
+
+
+@pytest.mark.slow
+def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_path):
+    """And write what one process writes, to the last bit."""
+    usual = ("--batch-size", 1, "--device", "cpu", *FAINT)
+    assert evaluate(*usual, output=tmp_path / "alone").status == 0
+    whole, calls = SimplePoseDecoder.__call__, []
+
+    def predict(self, images, boxes=None):
+        calls.append(images)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return whole(self, images, boxes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SimplePoseDecoder, "__call__", predict)
+        assert evaluate(*usual).status == 130
+    command: list[object] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    evaluate(*usual, run=lambda script, *arguments: command.extend([ROOT / script, *arguments]))
+    ended = subprocess.run([*map(str, command)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("AP lost by error type") == 1, "rank 0 speaks"
+    assert "evaluate: 4/4 image" in ended.stderr
+    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    assert (tmp_path / "alone" / "detections.json").stat().st_size > 100
+    for name in ("detections.json", "metrics.json", "analysis.json"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+# A system that needs boxes
+
+
+@pytest.fixture(scope="module")
+def top_down(tmp_path_factory):
+    """The checkpoint of a system that looks at one box at a time; the system is registered meanwhile."""
+    with registered():
+        yield write_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.pth")
+
+
+@pytest.fixture
+def detected(annotations, tmp_path) -> Path:
+    """A detector's boxes in half of the images, one of an unknown image."""
+    box = {"category_id": 1, "bbox": [10, 20, 60, 80]}
+    boxes = [{**box, "image_id": n, "score": score} for n in (1, 2, 3, 4) for score in (0.9, 0.4, 0.0)]
+    (tmp_path / "found.json").write_text(json.dumps([*boxes, {**box, "image_id": 999, "score": 1}]))
+    return tmp_path / "found.json"
+
+
+def test_people_are_looked_for_in_annotated_boxes_or_a_detectors(evaluate, top_down, detected, annotations, tmp_path):
+    """Annotated ones are those of people with keypoints who are no crowd."""
+
+    def hide(content: dict) -> None:
+        content["annotations"][0]["iscrowd"] = 1
+        content["annotations"][1].update(keypoints=[0] * 51, num_keypoints=0)
+
+    hidden = changed(annotations, tmp_path / "people.json", hide)
+    expected = [a["image_id"] for a in read(hidden)["annotations"][2:]]
+    assert evaluate(config=None, checkpoint=top_down, annotations=hidden).status == 0
+    assert [result["image_id"] for result in read(tmp_path / "out" / "detections.json")] == expected
+    ended = evaluate(config=None, checkpoint=top_down, annotations=image_list(annotations, tmp_path / "info.json"), boxes=detected)
+    assert ended.status == 0, ended.err
+    assert "found.json: 1 of 13 boxes were left out: of images that the annotation file does not list" in ended.err
+    results = read(tmp_path / "out" / "detections.json")
+    assert [result["image_id"] for result in results] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert results[0]["score"] * 0.4 == pytest.approx(results[1]["score"] * 0.9)
+
+
+def test_boxes_that_are_missing_or_not_wanted(evaluate, fails, top_down, detected, annotations, tmp_path):
+    info = image_list(annotations, tmp_path / "info.json")
+    without = evaluate(config=None, checkpoint=top_down, annotations=info, run=fails)
+    assert f"{info}: has no annotations, and the system needs person boxes; pass detections with --boxes FILE" in without
+    assert f"--boxes {detected}: system 'simplepose' finds people by itself; leave it out" in evaluate(boxes=detected, run=fails)
+    other = evaluate(config=None, checkpoint=top_down, boxes=annotations, run=fails)
+    assert f"boxes file {annotations}: not a file of detections" in other
+
+
+# CrowdPose and MPII
+
+
+def test_crowdpose_has_its_own_metrics(evaluate, annotations, tmp_path):
+    """The skeleton is the known one with the file's keypoints. Without annotations there is no archive: COCO's server wants none."""
+    crowded = crowd_file(annotations, tmp_path / "crowd.json")
+    people = [a for a in read(crowded)["annotations"] if a["num_keypoints"]]
+    results = [{**{key: a[key] for key in ("image_id", "category_id", "keypoints")}, "score": 0.5} for a in people]
+    (tmp_path / "found.json").write_text(json.dumps(results))
+    network = {"config": None, "checkpoint": None, "detections": tmp_path / "found.json"}
+    ended = evaluate(annotations=crowded, **network)
+    assert ended.status == 0, ended.err
+    assert ended.out.splitlines()[0].split() == list(crowdpose.METRICS)
+    assert read(tmp_path / "out" / "metrics.json") == pytest.approx(dict.fromkeys(crowdpose.METRICS, 1.0))
+    assert list(read(tmp_path / "out" / "analysis.json")["keypoints"])[-2:] == ["head", "neck"]
+    bare = changed(crowded, tmp_path / "bare.json", lambda content: content.update(annotations=[]))
+    assert evaluate(annotations=bare, **network).out.splitlines()[0] == "no annotations to compare with"
+    assert files(tmp_path / "out") == set()
+
+
+@pytest.fixture(scope="module")
+def mpii(images, top_down, tmp_path_factory) -> dict[str, object]:
+    """People of MPII's on the synthetic images, valid.json and gt_valid.mat, and a network that hardly knows them."""
+    folder = tmp_path_factory.mktemp("mpii")
+    people = mpii_people(sorted(path.name for path in images.iterdir()))
+    write_truth(folder / "gt_valid.mat", people)
+    checkpoint = write_checkpoint(folder / "tiny.pth", skeleton="mpii")
+    return {"people": people, "annotations": write_list(folder / "valid.json", people), "checkpoint": checkpoint, "config": None}
+
+
+@pytest.mark.parametrize("boxes", [True, False])
+def test_mpii_gets_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, boxes):
+    """Of a top-down system, which sees each box, and of a bottom-up one. The results evaluate to the same again."""
+    arguments = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
+    ended = evaluate(f"inference.boxes={boxes}", **arguments)
+    assert ended.status == 0, ended.err
+    names, half, tenth, *_ = ended.out.splitlines()
+    assert names.split() == [*PARTS, "Mean"]
+    assert (half.split()[0], tenth.split()[0]) == ("PCKh@0.5", "PCKh@0.1")
+    assert "predictions for 16 annotated people, in the file's order" in ended.out
+    assert files(tmp_path / "out") == {"detections.json", "metrics.json", "pred.mat"}
+    predictions = loadmat(tmp_path / "out" / "pred.mat")["preds"] - 1
+    for person, points in zip(mpii["people"], predictions, strict=True):
+        inside = np.abs(points - (np.array(person["center"]) - 1 + (0, 15 * person["scale"]))) <= 100 * person["scale"] + 1
+        assert inside.all() or not boxes
+    detections = tmp_path / "out" / "detections.json"
+    again = evaluate(annotations=mpii["annotations"], detections=detections, config=None, checkpoint=None, output=tmp_path / "again")
+    assert again.out.splitlines()[:3] == [names, half, tenth]
+    assert (tmp_path / "again" / "pred.mat").read_bytes()[128:] == (tmp_path / "out" / "pred.mat").read_bytes()[128:]  # after the date
+
+
+def test_mpii_without_head_boxes_gets_predictions_only(evaluate, mpii, tmp_path):
+    """Of a list without joints, and of the official file: there the people who stand alone, with head boxes of their own."""
+    arguments = {key: mpii[key] for key in ("checkpoint", "config")}
+    bare = write_list(tmp_path / "test.json", [{key: p[key] for key in ("image", "center", "scale")} for p in mpii["people"]])
+    ended = evaluate("--limit", 2, annotations=bare, **arguments)
+    assert (ended.status, ended.out.splitlines()[0]) == (0, "no annotations to compare with")
+    assert loadmat(tmp_path / "out" / "pred.mat")["preds"].shape == (4, 16, 2)
+    image, entries = mpii["people"][0]["image"], [official_person(person) for person in mpii["people"][:2]]
+    ended = evaluate(annotations=write_official(tmp_path / "official.mat", [(image, entries, 1, [1])]), **arguments)
+    assert ended.out.splitlines()[0].split() == [*PARTS, "Mean"]
+    elsewhere = write_list(tmp_path / "elsewhere.json", mpii["people"])
+    ended = evaluate(annotations=elsewhere, **arguments)
+    assert ended.out.startswith("no metrics: PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes")
+    assert files(tmp_path / "out") == {"detections.json", "pred.mat"}
+    ended = evaluate("--head-boxes", mpii["annotations"].parent / "gt_valid.mat", annotations=elsewhere, **arguments)
+    assert "PCKh@0.5" in ended.out
+
+
+def test_options_that_are_not_mpiis(evaluate, fails, mpii, annotations, tmp_path):
+    arguments = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
+    few = write_truth(tmp_path / "few.mat", mpii["people"][:3])
+    cases = (
+        (("--head-boxes", few), f"head boxes {few}: of 3 people, but annotation file {arguments['annotations']} has 16"),
+        (("--boxes", few), "MPII's people are looked for in their own boxes"),
+        (("--save-images", 2), "is MPII's, whose metric does not rank images"),
+    )
+    for more, message in cases:
+        assert message in evaluate(*more, run=fails, **arguments)
+    assert "is for MPII's evaluation, but annotation file" in evaluate("--head-boxes", few, run=fails)
+
+
+# Predictions of any origin
+
+
+@pytest.fixture
+def detections(annotations, tmp_path) -> Path:
+    """All people, three pixels beside where they are; in the fifth image none."""
+    truth, metric, people = GroundTruth(annotations, None, SKELETON), CocoMetric(), labelled_people(annotations, noise=3)
+    results = [result for number, of_image in people.items() if number != 5 for result in metric.to_results(truth, number, *of_image)]
+    (tmp_path / "found.json").write_text(json.dumps(results))
+    return tmp_path / "found.json"
+
+
+def test_a_networks_results_give_its_metrics_again(evaluate, tmp_path):
+    """Also of the first images only: results of the others neither count nor are refused."""
+    for more, name in (((), "all"), (("--limit", 2), "two")):
+        assert evaluate(*FAINT, *more, output=tmp_path / name).status == 0
+        again = {"config": None, "checkpoint": None, "images": None, "detections": tmp_path / "all" / "detections.json"}
+        ended = evaluate(*more, output=tmp_path / f"{name} again", **again)
+        assert ended.status == 0, ended.err
+        assert files(tmp_path / f"{name} again") == DERIVED
+        for file in DERIVED:
+            assert (tmp_path / f"{name} again" / file).read_bytes() == (tmp_path / name / file).read_bytes()
+
+
+def test_the_analysis_agrees_with_the_metrics(run, detections, annotations, tmp_path):
+    ended = run("evaluate.py", "--detections", detections, "--annotations", annotations)
+    assert ended.status == 0, ended.err
+    folder = tmp_path / "evaluation"  # beside the detections by default
+    metrics, details = (read(folder / f"{name}.json") for name in ("metrics", "analysis"))
+    for name, curve in {"AP": "OKS 0.5:0.95", "AP50": "OKS 0.5", "AP75": "OKS 0.75"}.items():
+        assert np.mean(details["precision"][curve]) == pytest.approx(metrics[name])
+    assert 0.2 < metrics["AP"] < 0.9
+    assert set(details["keypoints"]) == set(SKELETON.dataset)
+    assert details["errors"]["false_negatives"] > 0
+    gains = details["ap_gain_if_fixed"]
+    assert f"AP lost by error type: {max(gains, key=gains.get).replace('_', ' ')} " in ended.out
+    for name in ("pr_curves.png", "errors.png"):
+        height, width, _ = cv2.imread(str(folder / name)).shape
+        assert height > 300 and width > 600
+
+
+def test_the_worst_images_are_drawn(evaluate, detections, annotations, tmp_path):
+    """Those of an earlier evaluation are removed. Predictions far outside are drawn as far as possible."""
+    entries = read(detections)
+    for entry, far in zip(entries, (1e308, -1e12, 1e6)):
+        entry["keypoints"][::3] = [far] * 17
+        entry["keypoints"][1] = far
+    detections.write_text(json.dumps(entries))
+    usual = {"config": None, "checkpoint": None, "detections": detections}
+    ended = evaluate("--save-images", 8, **usual)
+    assert (ended.status, ended.err) == (0, "")
+    names = sorted(files(tmp_path / "out" / "worst"))
+    assert {name[0] for name in names if name[2:] in ("000000000001.jpg", "000000000005.jpg")} == {"1", "2"}, "lost, and not predicted"
+    assert len(names) > 3
+    assert f"the {len(names)} worst images: {tmp_path / 'out' / 'worst'}" in ended.out
+    assert evaluate("--save-images", 2, **usual).status == 0
+    assert files(tmp_path / "out" / "worst") == set(names[:2])
+    truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
+    exact = [result for number, of_image in labelled_people(annotations).items() for result in metric.to_results(truth, number, *of_image)]
+    detections.write_text(json.dumps(exact))
+    assert "no image has an error" in evaluate("--save-images", 2, **usual).out
+    assert files(tmp_path / "out") == DERIVED
+
+
+def test_results_without_annotations_make_an_archive(evaluate, detections, annotations, tmp_path):
+    info = image_list(annotations, tmp_path / "info.json")
+    assert evaluate(config=None, checkpoint=None, detections=detections, annotations=info).status == 0
+    assert read(tmp_path / "out" / f"{ARCHIVE}.json") == read(detections)
+
+
+# What is refused
+
+
+def test_options_that_make_no_sense_are_one_line(evaluate, fails, detections, annotations, trained, tmp_path):
+    info, empty = image_list(annotations, tmp_path / "info.json"), tmp_path / "empty.json"
+    empty.write_text('{"images": []}')
+    bbox = changed(annotations, tmp_path / "faulty.json", lambda content: content["annotations"][-1].update(bbox=[1, 2, 3]))
+    given = {"config": None, "checkpoint": None, "detections": detections}
+    for more, replaced, message in (
+        (("--limit", 0), {}, "--limit 0: expected at least 1"),
+        (("--batch-size", 0), {}, "--batch-size 0"),
+        (("--scales", "wide"), {}, "inference.scales"),
+        ((), {"images": None}, "--images is missing"),
+        ((), {"annotations": bbox}, "its 'bbox' is [1, 2, 3]"),
+        ((), {"annotations": empty}, "lists no image"),
+        (("--save-images", 2), {"annotations": info}, f"--save-images: {info} has no annotations"),
+        ((), {**given, "checkpoint": trained / "last.pth"}, "--detections needs no network: leave out --checkpoint"),
+        (("--no-flip",), given, "leave out --no-flip"),
+        (("inference.flip=false",), given, "leave out inference.flip=false"),
+        (("skeleton=octopus",), given, "skeleton 'octopus'"),
+        (("--save-images", 2), {**given, "images": None}, "--save-images: the folder of the images is missing; give --images"),
+        (("--save-images", 0), given, "--save-images 0: expected at least 1"),
+        ((), {**given, "detections": tmp_path / "nowhere.json"}, "nowhere.json: not found"),
+    ):
+        assert message in evaluate(*more, run=fails, **replaced), message

@@ -16,7 +16,7 @@ FLOORS = [
         "utils.distributed",
         "utils.checkpoint",
         "utils.default_network",
-        "utils.journal",
+        "utils.results_log",
         "utils.assignment",
         "utils.visualize",
         "utils.output_formats",

@@ -154,7 +154,7 @@ def evaluated(run, top_down, annotations, images, tmp_path) -> Callable[..., tup
         checkpoint = ("--checkpoint", top_down / "last.pth")
         ended = run("evaluate.py", *checkpoint, "--annotations", annotations, "--images", images, "--output", output, *more)
         assert ended.status == 0, ended.err
-        figures, found = (json.loads((output / name).read_text()) for name in ("figures.json", "detections.json"))
+        figures, found = (json.loads((output / name).read_text()) for name in ("metrics.json", "detections.json"))
         return figures, found, ended.out + ended.err
 
     return start
@@ -206,7 +206,7 @@ def test_mpiis_people_are_each_shown_in_a_box_of_their_own(run, recipe, images, 
     ended = run("evaluate.py", "--checkpoint", tmp_path / "run" / "last.pth", *options)
     assert ended.status == 0, ended.err
     assert "PCKh@0.5" in ended.out
-    assert 0 <= json.loads((tmp_path / "out" / "figures.json").read_text())["Mean"] <= 100
+    assert 0 <= json.loads((tmp_path / "out" / "metrics.json").read_text())["Mean"] <= 100
     predictions = loadmat(tmp_path / "out" / "pred.mat")["preds"] - 1
     assert predictions.shape == (len(people), 16, 2)
     for person, points in zip(people, predictions):

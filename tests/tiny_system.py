@@ -12,13 +12,12 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from pydantic import SerializeAsAny
 from torch import Tensor, nn
 
 from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, Positive, Section
 from config.skeleton import UNLABELLED
-from config.systems import NetworkEntry, SystemEntry
+from config.systems import SystemEntry
 from data.people_file import PeopleFile
 from models.names import TensorNames
 from utils.systems import Decoder, Overlays, People
@@ -28,7 +27,6 @@ STRIDE = 4
 
 
 class TinyModelConfig(ModelConfig):
-    name: Literal["tiny"] = "tiny"
     width: Count = 8
 
 
@@ -42,7 +40,7 @@ class TinyInferenceConfig(InferenceConfig):
 
 class TinyConfig(Config):
     system: Literal["tiny"] = "tiny"
-    model: SerializeAsAny[ModelConfig] = TinyModelConfig()
+    model: TinyModelConfig = TinyModelConfig()
     targets: TinyTargetsConfig = TinyTargetsConfig()
     inference: TinyInferenceConfig = TinyInferenceConfig()
 
@@ -208,7 +206,7 @@ ENTRY = SystemEntry(
     config="tiny_system:TinyConfig",
     dataset="tiny_system:TinyDataset",
     targets="tiny_system:render_batch",
-    networks={"tiny": NetworkEntry("tiny_system:TinyModelConfig", "tiny_system:TinyNetwork")},
+    model="tiny_system:TinyNetwork",
     loss="tiny_system:TinyLoss",
     decoder="tiny_system:TinyDecoder",
 )

@@ -98,10 +98,16 @@ class DistributedContext:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
-    def barrier(self) -> None:
-        """Wait until every rank is here."""
+    def barrier(self, timeout: timedelta | None = None) -> None:
+        """Wait until every rank is here. timeout: of ranks on CPUs; default: the process group's, half an hour."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier() if timeout is None else dist.monitored_barrier(timeout=timeout)
+
+    def shared_gpu(self) -> str | None:
+        """Return the name of the GPU that this rank shares with others where there are more ranks than GPUs; None: the default device."""
+        if self.size == 1 or not torch.cuda.is_available():
+            return None
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
 
 
 @contextmanager
@@ -122,6 +128,23 @@ def distributed_context(parallel: Parallel) -> Iterator[DistributedContext]:
     init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield DistributedContext(parallel, device, rank, size)
+    finally:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def evaluation_context() -> Iterator[DistributedContext]:
+    """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several of them can use one GPU."""
+    rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    if size == 1 or dist.is_initialized():
+        yield DistributedContext("none", torch.device("cpu"), rank, size)
+        return
+    try:
+        init_process_group("gloo")
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"process {rank} of {size}: cannot reach the others ({error}); did torchrun start them?") from error
+    try:
+        yield DistributedContext("distributed", torch.device("cpu"), rank, size)
     finally:
         dist.destroy_process_group()
 

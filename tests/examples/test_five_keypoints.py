@@ -100,7 +100,7 @@ def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monk
     ended = run("evaluate.py", *named)
     assert ended.status == 0, ended.err
     assert ended.out.split()[0] == "AP"
-    assert 0 <= json.loads((output / "evaluation" / "figures.json").read_text())["AP"] <= 1
+    assert 0 <= json.loads((output / "evaluation" / "metrics.json").read_text())["AP"] <= 1
 
 
 def test_the_pages_annotation_file_is_enough(run, images, tmp_path):

@@ -1,10 +1,12 @@
-"""COCO keypoint evaluation: what is to be found, detections as COCO's JSON, and pycocotools' ten figures."""
+"""COCO's keypoint evaluation: the ground truth of an annotation file, predictions as COCO's results, and pycocotools' ten metrics."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import re
+import reprlib
+import sys
 import zipfile
 from pathlib import Path
 
@@ -13,9 +15,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
-from config.files import write_json, written_whole
+from config.files import read_json, write_json, written_whole
+from config.load import known_skeletons, load_skeleton
+from data.formats import load_annotations
 from data.formats.coco import (
-    check_size,
     image_files,
     indexed,
     keypoint_category,
@@ -24,126 +27,149 @@ from data.formats.coco import (
     read_person,
 )
 from data.formats.detections import load_detections
-from utils.evaluation.details import DETAILS_NAMES, Labelled, write_details
-from utils.evaluation.matching import Scene, best_first
-from utils.evaluation.results import load_results
-from utils.evaluation.worst import remove_worst, write_worst
+from utils.evaluation.analysis import AnnotatedKeypoints, ImageResult, write_analysis
+from utils.evaluation.worst import write_worst
+from utils.results_log import InputImage
 
-FIGURES = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
-FIGURES_NAME = "figures.json"
-RESULTS_NAME = "person_keypoints_{}_{}_results"  # the COCO server wants this pattern inside the archive: test set, method
+METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
+METRICS_NAME = "metrics.json"
+SUBMISSION_NAME = "person_keypoints_{}_{}_results"  # COCO's server wants this pattern inside the archive: test set, method
 TEST_SET = re.compile(r"(test-dev|test|val)\d{4}")
-PREDICTIONS_NAME = "pred.mat"  # MPII's
+RESULT_KEYS = ("image_id", "category_id", "keypoints", "score")
 
 
-class CocoTask:
-    """The images of an annotation file, or the first so many, and the people to be found in them.
+class GroundTruth:
+    """The images of an annotation file, the first `limit` of them, and the people annotated there.
 
-    Keypoints that only one of file and skeleton has do not count. A file without annotations (test-dev) can only be answered.
-    Raises UserError where an annotation makes no sense or an image is missing: better now than after an hour.
+    A keypoint that only the file or only the skeleton has does not count. Raises UserError where an annotation makes no sense or an image
+    is missing, before any image is run.
     """
 
-    has_server = True  # which takes answers where the file has no annotations
-    one_each = False  # whether one answer is wanted for each annotated person, not everybody who is found
+    def __init__(self, path: Path, folder: Path | None = None, skeleton: Skeleton | None = None, limit: int | None = None):
+        """folder: of the images; None where none is read. skeleton: the network's; None takes the known one with the file's keypoints."""
+        annotations = load_annotations(path, [] if folder is None else [folder], split="test")
+        self.path, self.folder, self.annotations, self.format = path, folder, annotations, annotations.dataset["format"]
+        self.skeleton = skeleton or _skeleton_of(annotations)
+        self.is_annotated = bool(annotations.anns)
+        self.category, self.file_index = 1, np.arange(len(self.skeleton.dataset))  # what COCO's server expects for test-dev
+        self.num_keypoints = len(self.file_index)  # of the file; `file_index` (D,): where the data set's keypoints are in it, -1: nowhere
+        if self.is_annotated or any(category.get("keypoints") for category in annotations.cats.values()):
+            self.category, self.file_index = keypoint_category(annotations, self.skeleton, path)
+            self.num_keypoints = len(annotations.cats[self.category]["keypoints"])
+        with naming_file(path):
+            self.coco = comparable(annotations, self.category, self.file_index)
+        self.files = image_files(annotations, path, folder, limit) if folder is not None else _file_names(annotations, path, limit)
 
-    method = "simplepose"  # as the server is told
+    def boxes(self, boxes_file: Path | None) -> dict[int, np.ndarray]:
+        """Return the boxes (B, 5) x, y, width, height, score of each image: a detector's, or the annotated ones with the score 1."""
+        if boxes_file is not None:
+            detected = load_detections(boxes_file, self.annotations.imgs, self.category)
+            return {image_id: detected.get(image_id, np.zeros((0, 5))) for image_id in self.files}
+        if not self.is_annotated:
+            raise UserError(f"{self.path}: has no annotations, and the system needs person boxes; pass detections with --boxes FILE")
+        people = {image_id: self.coco.imgToAnns[image_id] for image_id in self.files}
+        return {
+            image_id: np.array([[*p["bbox"], 1] for p in of_image if p["num_keypoints"] and not p["iscrowd"]], float).reshape(-1, 5)
+            for image_id, of_image in people.items()
+        }
 
-    def __init__(self, coco: COCO, path: Path, folder: Path | None, skeleton: Skeleton, limit: int | None = None):
-        """folder: the images'; None: nobody looks at them."""
-        self.path, self.folder, self.skeleton = path, folder, skeleton
-        self.annotated = self.has_boxes = bool(coco.anns)
-        self.category, self.order = 1, np.arange(len(skeleton.dataset))  # what the server expects for test-dev
-        self.count = len(self.order)
-        if self.annotated or any(category.get("keypoints") for category in coco.cats.values()):
-            self.category, self.order = keypoint_category(coco, skeleton, path)
-            self.count = len(coco.cats[self.category]["keypoints"])
-        if self.annotated:
-            with naming_file(path):
-                self._truth = ground_truth(coco, self.category, self.order)
-        self._worst, self._listed, self._detected = 0, coco.imgs, None
-        self.files = image_files(coco, path, folder, limit) if folder is not None else _unseen_files(coco, path, limit)
+    def image_results(self, predictions: list[dict]) -> list[ImageResult]:
+        """Return annotated and predicted people of each image, for analysis."""
+        of_image: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
+        for prediction in predictions:
+            if prediction["image_id"] in of_image:
+                of_image[prediction["image_id"]].append(prediction)
+        present = self.file_index[self.file_index >= 0]
+        return [ImageResult.of(image_id, self.coco.imgToAnns[image_id], of_image[image_id], present) for image_id in self.files]
 
-    def take_boxes(self, path: Path) -> None:
-        """Have people found by a detector in the place of the annotated ones. Raises UserError where the file has none for the images."""
-        self._detected, self.has_boxes = load_detections(path, self._listed, self.category), True
 
-    def take_worst(self, count: int | None) -> None:
-        """Have pictures drawn of so many of the worst images. Raises UserError where nobody can say which those are, or see them."""
-        if count and not self.annotated:
-            raise UserError(f"--save-images: {self.path} has no annotations, so no image is worse than another; leave it out")
-        if count and self.folder is None:
+class CocoMetric:
+    """COCO's ten metrics; what other metrics do not replace is inherited from here. `data.formats.FORMATS` says whose metric it is."""
+
+    def inputs(self, ground_truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
+        """Return what the network is to see, by id. boxes_file: a detector's; None takes the annotated boxes where boxes are needed."""
+        boxes = ground_truth.boxes(boxes_file) if needs_boxes else {}
+        images = ground_truth.annotations.imgs
+        return {i: InputImage(path, listed_size(images[i]), boxes.get(i)) for i, path in ground_truth.files.items()}
+
+    def to_results(self, ground_truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+        """Convert the people found in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
+        truth = ground_truth
+        return to_results(input_id, keypoints, scores, truth.skeleton, truth.category, truth.file_index, truth.num_keypoints)
+
+    def load_results(self, path: Path, ground_truth: GroundTruth) -> list[dict]:
+        """Read predictions in COCO's format for results. Raises UserError where an entry cannot be evaluated."""
+        return load_results(path, ground_truth)
+
+    def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
+        """Return the metrics over the images of the ground truth; -1 where no person is to be found, as pycocotools does."""
+        return compute_on(predictions, ground_truth, list(ground_truth.files))
+
+    def check_save_images(self, ground_truth: GroundTruth) -> None:
+        """Raise UserError where images cannot be ranked, or not be read."""
+        if not ground_truth.is_annotated:
+            raise UserError(f"--save-images: {ground_truth.path} has no annotations, so no image is worse than another; leave it out")
+        if ground_truth.folder is None:
             raise UserError("--save-images: the folder of the images is missing; give --images")
-        self._worst = count or 0
 
-    def check_size(self, image_id: int, image: np.ndarray) -> None:
-        """Raise UserError where an image (H, W, 3) is not as large as the file says: nobody would be where the annotations are."""
-        check_size(self.files[image_id], *image.shape[:2], listed_size(self._listed[image_id]))
-
-    def boxes(self, image_id: int) -> np.ndarray:
-        """(B, 5) x, y, width, height in pixels and score: where people are, for a system that must be told; 1 for annotated ones."""
-        if self._detected is not None:
-            return self._detected.get(image_id, np.zeros((0, 5)))
-        people = [person for person in self._truth.imgToAnns[image_id] if person["num_keypoints"] and not person["iscrowd"]]
-        return np.array([[*person["bbox"], 1] for person in people], float).reshape(-1, 5)
-
-    def detections(self, image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
-        """One image's people as COCO results. keypoints (P, K, 3) x, y, score in image pixels; scores (P,)."""
-        return to_detections(image_id, keypoints, scores, self.skeleton, self.category, self.order, self.count)
-
-    def load(self, path: Path) -> list[dict]:
-        """The people of a file of results who are in the images. Raises UserError where it cannot be evaluated."""
-        people = {person["id"] for person in self.people} if self.one_each else None
-        return [entry for entry in load_results(path, self._listed, self.category, self.count, people) if entry["image_id"] in self.files]
-
-    def figures(self, detections: list[dict]) -> dict[str, float]:
-        """The ten COCO figures over the images; -1 where there is nobody to find (as pycocotools says it)."""
-        return self._coco_figures(detections, list(self.files))
-
-    def scenes(self, detections: list[dict]) -> list[Scene]:
-        """Each image's people, those to be found and those found, for whoever looks closer than the figures."""
-        found: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
-        for detection in detections:
-            if detection["image_id"] in found:
-                found[detection["image_id"]].append(detection)
-        there = self.order[self.order >= 0]
-        return [to_scene(image_id, self._truth.imgToAnns[image_id], found[image_id], there) for image_id in self.files]
-
-    def report(self, detections: list[dict], folder: Path) -> str:
-        """Write what is made of all detections into the folder; returns what is to be said about it."""
-        if self.annotated:
-            figures = self.figures(detections)
-            write_json(folder / FIGURES_NAME, figures)
-            scenes, labelled = self.scenes(detections), Labelled.of(self.skeleton, self.order)
-            said = [figures_table(figures), write_details(scenes, labelled, folder)]
-            said += [write_worst(scenes, labelled, self.files, folder, self._worst)] * (self._worst > 0)
-            return "\n".join(said)
-        server = f"; for the COCO server: {write_submission(folder, detections, self.path, self.method)}" if self.has_server else ""
-        return f"no annotations to compare with{server}"
-
-    def _coco_figures(self, detections: list[dict], image_ids: list[int]) -> dict[str, float]:
-        return keypoint_figures(self._truth, detections, image_ids, self.category, self.order, self.skeleton.oks_sigmas)
+    def report(self, predictions: list[dict], ground_truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
+        """Write metrics, analysis and the worst images into the folder. Return the summary for the terminal."""
+        truth = ground_truth
+        if not truth.is_annotated:
+            archive = write_submission(folder, predictions, truth.path, system) if truth.format == "coco" else None
+            return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
+        metrics = self.compute(predictions, truth)
+        write_json(folder / METRICS_NAME, metrics)
+        images, keypoints = truth.image_results(predictions), AnnotatedKeypoints.of(truth.skeleton, truth.file_index)
+        lines = [metrics_table(metrics), write_analysis(images, keypoints, folder)]
+        if save_images:
+            lines.append(write_worst(images, keypoints, truth.files, folder, save_images))
+        return "\n".join(lines)
 
 
-def _unseen_files(coco: COCO, path: Path, limit: int | None) -> dict[int, Path]:
-    """The names of the images, as `image_files` has their files. Raises UserError where there are none."""
-    if not coco.imgs:
-        raise UserError(f"annotation file {path}: lists no image")
-    return {image_id: Path(coco.imgs[image_id]["file_name"]) for image_id in sorted(coco.imgs)[:limit]}
+def compute_on(predictions: list[dict], ground_truth: GroundTruth, image_ids: list[int]) -> dict[str, float]:
+    """Return COCO's ten metrics over some images of the ground truth."""
+    truth, chosen = ground_truth, set(image_ids)
+    predictions = [prediction for prediction in predictions if prediction["image_id"] in chosen]
+    return keypoint_metrics(truth.coco, predictions, image_ids, truth.category, truth.file_index, truth.skeleton.oks_sigmas)
 
 
-def to_detections(
-    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, order: np.ndarray, count: int
+def keypoint_metrics(
+    truth: COCO, predictions: list[dict], image_ids: list[int], category: int, file_index: np.ndarray, sigmas: np.ndarray
+) -> dict[str, float]:
+    """Return COCO's ten metrics over these images; -1 where no person is to be found, as pycocotools does.
+
+    truth: see `comparable`. file_index (D,): where each of the data set's keypoints is in the annotation file; -1: nowhere.
+    sigmas (D,): OKS's, in the data set's order.
+    """
+    present = file_index >= 0
+    kept = ("image_id", "category_id", "score")  # from a bbox or segmentation pycocotools would evaluate something else than keypoints
+    found = [
+        {**{k: p[k] for k in kept}, "keypoints": np.reshape(p["keypoints"], (-1, 3))[file_index[present]].ravel()} for p in predictions
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        results = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
+        evaluation = COCOeval(truth, results, "keypoints")
+        evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas[present]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
+
+
+def to_results(
+    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, file_index: np.ndarray, count: int
 ) -> list[dict]:
-    """One image's people as COCO results, in the annotation file's own order; without those who have none of its keypoints.
+    """Convert one image's people to COCO's results in the annotation file's order, without people that have none of its keypoints.
 
-    keypoints (P, K, 3) x, y, score in image pixels; order (D,): where each of the data set's keypoints stands among the file's `count`,
+    keypoints (P, K, 3) x, y, score in image pixels; file_index (D,): where each of the data set's keypoints is among the file's `count`,
     -1: nowhere.
     """
-    ordered, there = np.zeros((len(keypoints), count, 3)), order >= 0
-    ordered[:, order[there]] = skeleton.to_dataset(keypoints)[:, there]
+    ordered, present = np.zeros((len(keypoints), count, 3)), file_index >= 0
+    ordered[:, file_index[present]] = skeleton.to_dataset(keypoints)[:, present]
     ordered[..., 2] = ordered[..., 2] > 0
     flat = np.round(ordered.reshape(len(keypoints), 3 * count), 2).tolist()
-    # The score as it is: rounded, people of almost one score would be ranked by chance
+    # The score is not rounded: people of almost the same score would be ranked by chance
     return [
         {"image_id": image_id, "category_id": category, "keypoints": person, "score": float(score)}
         for person, score, has_any in zip(flat, scores, ordered[..., 2].any(1))
@@ -151,96 +177,94 @@ def to_detections(
     ]
 
 
-def ground_truth(coco: COCO, category: int, order: np.ndarray) -> COCO:
-    """The people of an annotation file as `keypoint_figures` compares with. Raises UserError where an annotation makes no sense.
+def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None = None) -> list[dict]:
+    """Read a file in COCO's format for results; return the entries of the ground truth's images.
 
-    order (D,): where each of the data set's keypoints stands in the file; -1: nowhere.
+    people: ids of annotated people, where each entry has the `annotation_id` of one. Raises UserError with the number of the first entry
+    that cannot be evaluated.
     """
-    people = [annotation for annotation in coco.dataset["annotations"] if annotation["category_id"] == category]
-    return indexed({**coco.dataset, "annotations": [_true_person(*numbered, order) for numbered in enumerate(people, start=1)]})
+    entries, truth = read_json(path, "detections"), ground_truth
+    keys = (*RESULT_KEYS, *["annotation_id"] * (people is not None))
+    expected = f"expected a list of {{{', '.join(keys)}}}"
+    if not isinstance(entries, list):
+        raise UserError(f"detections {path}: not COCO's format for results; {expected}")
+    if not entries:
+        raise UserError(f"detections {path}: an empty list, there is nothing to evaluate")
+
+    def error(entry: object) -> str | None:
+        missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
+        if missing:
+            return f"lacks {missing[0]!r}; {expected}"
+        image_id, category, keypoints = entry["image_id"], entry["category_id"], entry["keypoints"]
+        if type(image_id) is not int or image_id not in truth.annotations.imgs:
+            return f"is of image {image_id!r}, which the annotation file does not list"
+        if people is not None and (type(entry["annotation_id"]) is not int or entry["annotation_id"] not in people):
+            return f"is of person {entry['annotation_id']!r}, whom the annotation file does not list"
+        if type(category) is not int or category != truth.category:
+            return f"is of category {category!r}; people are {truth.category}"
+        if not isinstance(keypoints, list) or len(keypoints) != 3 * truth.num_keypoints:
+            given = f"{len(keypoints)} numbers" if isinstance(keypoints, list) else reprlib.repr(keypoints)
+            return f"has {given} as 'keypoints', expected {3 * truth.num_keypoints}: x, y, v of the {truth.num_keypoints} keypoints"
+        if not all(map(_is_finite, keypoints)):
+            return "has 'keypoints' that are not all finite numbers"
+        return None if _is_finite(entry["score"]) else f"has the score {entry['score']!r}, expected a finite number"
+
+    for number, entry in enumerate(entries, start=1):
+        problem = error(entry)
+        if problem:
+            raise UserError(f"detections {path}: entry {number} {problem}")
+    return [entry for entry in entries if entry["image_id"] in truth.files]
 
 
-def keypoint_figures(
-    truth: COCO, detections: list[dict], image_ids: list[int], category: int, order: np.ndarray, sigmas: np.ndarray
-) -> dict[str, float]:
-    """The ten COCO figures over these images; -1 where there is nobody to find (as pycocotools says it).
+def _is_finite(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
-    truth: see `ground_truth`. order (D,): where each of the data set's keypoints stands in the annotation file; -1: nowhere.
-    sigmas (D,): OKS's, in the data set's order.
+
+def comparable(annotations: COCO, category: int, file_index: np.ndarray) -> COCO:
+    """Return the people of an annotation file as pycocotools compares them. Raises UserError where an annotation makes no sense.
+
+    Keypoints are in the order of the sigmas, and values that own files often omit are filled in. Ids are new: pycocotools takes 0, where
+    such files like to begin, for "not matched". A person without keypoints by the file's own count is not to be found: CrowdPose does not
+    count head and neck. file_index (D,): where each of the data set's keypoints is in the file; -1: nowhere.
     """
-    there = order >= 0
-    kept = ("image_id", "category_id", "score")  # of a box, or an outline, pycocotools would make something else than keypoints
-    found = [
-        {**{key: detection[key] for key in kept}, "keypoints": np.reshape(detection["keypoints"], (-1, 3))[order[there]].ravel()}
-        for detection in detections
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        answer = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
-        evaluation = COCOeval(truth, answer, "keypoints")
-        evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas[there]
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return {name: float(value) for name, value in zip(FIGURES, evaluation.stats)}
+    people = []
+    for person in annotations.dataset["annotations"]:
+        if person["category_id"] == category:
+            keypoints, box, area = read_person(person, file_index)
+            keypoints = keypoints[file_index >= 0]
+            count = 0 if person.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
+            shape = {"bbox": box.tolist(), "area": area, "iscrowd": int(bool(person.get("iscrowd")))}
+            people.append({**person, "id": len(people) + 1, **shape, "keypoints": keypoints.ravel(), "num_keypoints": count})
+    return indexed({**annotations.dataset, "annotations": people})
 
 
-def _true_person(number: int, annotation: dict, order: np.ndarray) -> dict:
-    """An annotation as pycocotools wants it: keypoints in the order of the sigmas, and what files of one's own often leave out.
-
-    The id is new, since pycocotools takes 0, where such files like to begin, for "not matched". Whoever has no keypoints by the file's
-    own count is not to be found: CrowdPose's leaves out head and neck.
-    """
-    keypoints, box, area = read_person(annotation, order)
-    keypoints = keypoints[order >= 0]
-    count = 0 if annotation.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
-    known = {"id": number, "bbox": box.tolist(), "area": area, "iscrowd": int(bool(annotation.get("iscrowd")))}
-    return {**annotation, **known, "keypoints": keypoints.ravel(), "num_keypoints": count}
+def _skeleton_of(annotations: COCO) -> Skeleton:
+    """Return the known skeleton that has most of the file's keypoints, and fewest others; COCO's where the file has none."""
+    names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
+    known = {name: load_skeleton(name) for name in known_skeletons()}
+    best = max(known.values(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
+    return best if names else known["coco"]
 
 
-def to_scene(image_id: int, people: list[dict], found: list[dict], order: np.ndarray) -> Scene:
-    """One image's people; `people` as `ground_truth` has them, `found` as results. order (D,): where each keypoint stands in these."""
-    count = len(order)
-    joints = np.array([person["keypoints"] for person in people], float).reshape(-1, count, 3)
-    crowd = np.array([person["iscrowd"] for person in people], bool)
-    return best_first(
-        Scene(
-            image_id,
-            joints,
-            np.array([person["area"] for person in people], float),
-            np.array([person["bbox"] for person in people], float).reshape(-1, 4),
-            crowd | np.array([person["num_keypoints"] == 0 for person in people], bool),
-            crowd,
-            np.array([np.reshape(detection["keypoints"], (-1, 3))[order] for detection in found], float).reshape(-1, count, 3),
-            np.array([detection["score"] for detection in found], float),
-        )
-    )
+def _file_names(annotations: COCO, path: Path, limit: int | None) -> dict[int, Path]:
+    """Return the listed names of the images by id. Raises UserError where there are none."""
+    if not annotations.imgs:
+        raise UserError(f"annotation file {path}: lists no image")
+    return {image_id: Path(annotations.imgs[image_id]["file_name"]) for image_id in sorted(annotations.imgs)[:limit]}
 
 
-def figures_table(figures: dict[str, float]) -> str:
-    """The figures as two lines, names over values."""
-    names, values = zip(*((f"{name:>6}", f"{value:{max(len(name), 6)}.3f}") for name, value in figures.items()))
+def metrics_table(metrics: dict[str, float]) -> str:
+    """Format metrics as two lines, names over values."""
+    names, values = zip(*((f"{name:>6}", f"{value:{max(len(name), 6)}.3f}") for name, value in metrics.items()))
     return "  ".join(names) + "\n" + "  ".join(values)
 
 
-def remove_derived(folder: Path) -> None:
-    """Remove what was made from an earlier evaluation's detections: beside others it would mislead."""
-    for name in (FIGURES_NAME, PREDICTIONS_NAME, *DETAILS_NAMES, *(RESULTS_NAME.format("*", "*") + end for end in (".json", ".zip"))):
-        for path in folder.glob(name):
-            path.unlink()
-    remove_worst(folder)
-
-
-def results_name(annotations: Path, method: str) -> str:
-    """What the server wants the results to be called, of the test set that the annotation file's name says; else of test-dev2017."""
+def write_submission(folder: Path, predictions: list[dict], annotations: Path, system: str) -> Path:
+    """Write the archive that COCO's evaluation server takes, for the test set in the annotation file's name, else test-dev2017."""
     named = TEST_SET.search(annotations.stem)
-    return RESULTS_NAME.format(named[0] if named else "test-dev2017", method.replace("_", "-"))
-
-
-def write_submission(folder: Path, detections: list[dict], annotations: Path, method: str) -> Path:
-    """The archive that COCO's evaluation server takes."""
-    name = results_name(annotations, method)
+    name = SUBMISSION_NAME.format(named[0] if named else "test-dev2017", system.replace("_", "-"))
     results, path = folder / f"{name}.json", folder / f"{name}.zip"
-    write_json(results, detections)
+    write_json(results, predictions)
     with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(results, results.name)
     return path

@@ -10,21 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pycocotools.coco import COCO
 from scipy.io import savemat
 
-from config import Skeleton, UserError
+from config import UserError
 from config.files import write_json, written_whole
 from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_truth, load_truth
-from utils.evaluation.coco import FIGURES_NAME, PREDICTIONS_NAME, CocoTask
-from utils.systems import People
+from utils.evaluation.coco import METRICS_NAME, CocoMetric, GroundTruth, load_results
+from utils.results_log import InputImage
 
+PREDICTIONS_NAME = "pred.mat"
 HEAD_SHARE = 0.6  # of the head box's diagonal is the head's size
 PUBLISHED_TENTH = 0.11  # the threshold of what published tables call Mean@0.1
 SIDES = ("Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle")
 PARTS = {"Head": ("head_top",), **{part: (f"left_{part.lower()}", f"right_{part.lower()}") for part in SIDES}}
 MEAN_OF = np.array([name not in ("pelvis", "thorax") for name in KEYPOINTS])
-EXACT = "@0.1_exact"  # ends the names of the figures at a threshold of 0.1 itself
+EXACT = "@0.1_exact"  # ends the names of the metrics at a threshold of 0.1 itself
 
 
 def pckh(
@@ -55,13 +55,13 @@ def pckh(
     return {part: part_rate(names) for part, names in PARTS.items()} | {name: rate(MEAN_OF, at) for name, at in means.items()}
 
 
-def pckh_table(figures: dict[str, float]) -> str:
-    """`MpiiTask.figures` as lines: names over values at both thresholds, and the published mean."""
+def pckh_table(metrics: dict[str, float]) -> str:
+    """Format `PckhMetric`'s metrics as lines: names over values at both thresholds, and the published mean."""
     columns = (*PARTS, "Mean")
     rows = {"PCKh@0.5": columns, "PCKh@0.1": [column + EXACT for column in columns]}
     lines = [" " * 8 + "".join(f"  {column:>8}" for column in columns)]
-    lines += [name + "".join(f"  {figures[key]:8.3f}" for key in keys) for name, keys in rows.items()]
-    return "\n".join([*lines, f"Mean@0.1 of published tables, which is at {PUBLISHED_TENTH}: {figures['Mean@0.1']:.3f}"])
+    lines += [name + "".join(f"  {metrics[key]:8.3f}" for key in keys) for name, keys in rows.items()]
+    return "\n".join([*lines, f"Mean@0.1 of published tables, which is at {PUBLISHED_TENTH}: {metrics['Mean@0.1']:.3f}"])
 
 
 def write_predictions(path: Path, predictions: np.ndarray) -> None:
@@ -73,103 +73,111 @@ def write_predictions(path: Path, predictions: np.ndarray) -> None:
         savemat(partial, {"preds": predictions + 1}, appendmat=False)
 
 
-class MpiiTask(CocoTask):
-    """`CocoTask` for MPII's files: one answer for each annotated person of the images, who are cut out by their boxes.
+class PckhMetric(CocoMetric):
+    """PCKh on MPII's files: one prediction for each annotated person.
 
-    A system that finds people by itself answers with whom it found there. head_boxes: file of the ground truth of PCKh; None: a
-    gt_NAME.mat or gt_valid.mat beside the annotation file. Without head boxes there are predictions and no figures.
+    A top-down system is shown each annotated box alone, a bottom-up one the image; then the person found nearest to the box answers.
+    head_boxes: file of PCKh's ground truth; None takes gt_NAME.mat or gt_valid.mat beside the annotation file. Without head boxes there are
+    predictions and no metrics.
     """
 
-    one_each = True
+    head_boxes: Path | None = None
+    _is_top_down = False
 
-    def __init__(
-        self, coco: COCO, path: Path, folder: Path | None, skeleton: Skeleton, limit: int | None = None, head_boxes: Path | None = None
-    ):
-        super().__init__(coco, path, folder, skeleton, limit)
-        lacking = [name for name in KEYPOINTS if name not in skeleton.dataset]
-        if lacking:
-            raise UserError(f"skeleton {skeleton.name!r}: lacks {lacking[0]}; MPII's evaluation wants all of its {COUNT} keypoints")
-        everybody = coco.dataset["annotations"]
-        rows = [row for row, annotation in enumerate(everybody) if annotation["image_id"] in self.files]
-        self.people = [everybody[row] for row in rows]
-        self._people_of: dict[int, list[dict]] = {number: [] for number in self.files}
-        for person in self.people:
-            self._people_of[person["image_id"]].append(person)
-        truth, self.without_figures = _find_truth(everybody, path, head_boxes)
-        self.truth = truth and truth.of(np.array(rows))
+    def inputs(self, ground_truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
+        """Return the images, or for a top-down system each annotated person's image and box by the id of the annotation."""
+        missing = [name for name in KEYPOINTS if name not in ground_truth.skeleton.dataset]
+        if missing:
+            what = f"lacks {missing[0]}; MPII's evaluation wants all of its {COUNT} keypoints"
+            raise UserError(f"skeleton {ground_truth.skeleton.name!r}: {what}")
+        if boxes_file is not None:
+            raise UserError(f"--boxes {boxes_file}: MPII's people are looked for in their own boxes; leave it out")
+        self._is_top_down = needs_boxes
+        self._truth(ground_truth)  # an unfit --head-boxes is an error before any image is run
+        if not needs_boxes:
+            return super().inputs(ground_truth, False)
+        people = sorted(people_of(ground_truth), key=lambda person: person["image_id"])
+        return {p["id"]: InputImage(ground_truth.files[p["image_id"]], boxes=np.array([p["bbox"]], float)) for p in people}
 
-    def take_boxes(self, path: Path) -> None:
-        """Raises UserError: nobody else says where the annotated people are."""
-        raise UserError(f"--boxes {path}: MPII's people are looked for in their own boxes; leave it out")
-
-    def take_worst(self, count: int | None) -> None:
-        """Raises UserError: PCKh is of keypoints, not of images."""
-        if count:
-            raise UserError(f"--save-images: {self.path} is MPII's, where no image is said to be worse than another; leave it out")
-
-    def boxes(self, image_id: int) -> np.ndarray:
-        """(B, 4) x, y, width, height of the image's annotated people, in the file's order."""
-        return np.array([person["bbox"] for person in self._people_of[image_id]]).reshape(-1, 4)
-
-    def box_detections(self, image_id: int, found: Sequence[People]) -> list[dict]:
-        """What was found in each of `boxes` alone: the best of its people answers for the one annotated there."""
-        answers = zip(self._people_of[image_id], found)
-        return [self._detection(person, keypoints[0], scores[0]) for person, (keypoints, scores) in answers if len(keypoints)]
-
-    def detections(self, image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
-        """For each of the image's annotated people the found one at that place. keypoints (P, K, 3), scores (P,)."""
-        there = np.flatnonzero((keypoints[..., 2] > 0).any(1))
-        if not len(there):
+    def to_results(self, ground_truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+        if self._is_top_down:
+            return [_result(ground_truth, ground_truth.annotations.anns[input_id], keypoints[0], scores[0])] if len(keypoints) else []
+        found = np.flatnonzero((keypoints[..., 2] > 0).any(1))
+        people = ground_truth.annotations.imgToAnns[input_id]
+        if not len(found):
             return []
-        rows = there[nearest_people(self.boxes(image_id), keypoints[there])]
-        return [self._detection(person, keypoints[row], scores[row]) for person, row in zip(self._people_of[image_id], rows)]
+        rows = found[nearest_people(np.array([person["bbox"] for person in people]), keypoints[found])]
+        return [_result(ground_truth, person, keypoints[row], scores[row]) for person, row in zip(people, rows)]
 
-    def figures(self, detections: list[dict]) -> dict[str, float]:
-        """`pckh` at 0.5, and the same at 0.1 by names that end in `EXACT`."""
-        truth, predictions = self.truth, self.predictions(detections)
-        half, tenth = (pckh(predictions, truth.joints, truth.missing, truth.head_boxes, threshold) for threshold in (0.5, 0.1))
+    def load_results(self, path: Path, ground_truth: GroundTruth) -> list[dict]:
+        self._truth(ground_truth)
+        return load_results(path, ground_truth, {person["id"] for person in people_of(ground_truth)})
+
+    def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
+        """Return `pckh` at 0.5, and the same at 0.1 by names that end in `EXACT`. Raises UserError where there are no head boxes."""
+        truth, without = self._truth(ground_truth)
+        if truth is None:
+            raise UserError(f"{ground_truth.path}: {without}")
+        found = prediction_array(predictions, ground_truth)
+        half, tenth = (pckh(found, truth.joints, truth.missing, truth.head_boxes, threshold) for threshold in (0.5, 0.1))
         return {**half, **{part + EXACT: tenth[part] for part in (*PARTS, "Mean")}}
 
-    def predictions(self, detections: list[dict]) -> np.ndarray:
-        """(N, 16, 2) x, y of each annotated person, in the file's order; 0, 0 for whom nobody was found."""
-        found = {detection["annotation_id"]: detection["keypoints"] for detection in detections}
-        nobody = [0] * 3 * COUNT
-        return np.array([found.get(person["id"], nobody) for person in self.people], float).reshape(-1, COUNT, 3)[..., :2]
+    def check_save_images(self, ground_truth: GroundTruth) -> None:
+        raise UserError(f"--save-images: {ground_truth.path} is MPII's, whose metric does not rank images; leave it out")
 
-    def report(self, detections: list[dict], folder: Path) -> str:
-        """Write predictions, and figures if there is something to compare with; returns what is to be said about it."""
-        path = folder / PREDICTIONS_NAME
-        write_predictions(path, self.predictions(detections))
-        said = self.without_figures
-        if self.truth is not None:
-            figures = self.figures(detections)
-            write_json(folder / FIGURES_NAME, figures)
-            said = pckh_table(figures)
-        return f"{said}\npredictions for {len(self.people)} annotated people, in the file's order: {path}"
+    def report(self, predictions: list[dict], ground_truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
+        """Write pred.mat, and the metrics if there is something to compare with. Return the summary for the terminal."""
+        path, (truth, summary) = folder / PREDICTIONS_NAME, self._truth(ground_truth)
+        write_predictions(path, prediction_array(predictions, ground_truth))
+        if truth is not None:
+            metrics = self.compute(predictions, ground_truth)
+            write_json(folder / METRICS_NAME, metrics)
+            summary = pckh_table(metrics)
+        return f"{summary}\npredictions for {len(people_of(ground_truth))} annotated people, in the file's order: {path}"
 
-    def _detection(self, person: dict, keypoints: np.ndarray, score: float) -> dict:
-        """keypoints (K, 3) of the skeleton."""
-        answer = np.zeros((COUNT, 3))
-        answer[self.order] = self.skeleton.to_dataset(keypoints[None])[0]
-        answer[:, 2] = answer[:, 2] > 0
-        known = {"image_id": person["image_id"], "annotation_id": person["id"], "category_id": person["category_id"]}
-        return {**known, "keypoints": answer.ravel().tolist(), "score": float(score)}
+    def _truth(self, ground_truth: GroundTruth) -> tuple[PckhTruth | None, str]:
+        """Return PCKh's ground truth of the people in the images, or why there is none."""
+        everybody = ground_truth.annotations.dataset["annotations"]
+        truth, without = _find_truth(everybody, ground_truth.path, self.head_boxes)
+        rows = [row for row, person in enumerate(everybody) if person["image_id"] in ground_truth.files]
+        return truth and truth.of(np.array(rows)), without
+
+
+def people_of(ground_truth: GroundTruth) -> list[dict]:
+    """Return the annotated people of the images, in the file's order."""
+    return [person for person in ground_truth.annotations.dataset["annotations"] if person["image_id"] in ground_truth.files]
+
+
+def prediction_array(predictions: list[dict], ground_truth: GroundTruth) -> np.ndarray:
+    """Return (N, 16, 2) x, y of each annotated person, in the file's order; 0, 0 where nothing was predicted."""
+    of_person = {prediction["annotation_id"]: prediction["keypoints"] for prediction in predictions}
+    rows = [of_person.get(person["id"], [0] * 3 * COUNT) for person in people_of(ground_truth)]
+    return np.array(rows, float).reshape(-1, COUNT, 3)[..., :2]
+
+
+def _result(ground_truth: GroundTruth, person: dict, keypoints: np.ndarray, score: float) -> dict:
+    """Convert the skeleton's keypoints (K, 3) found for an annotated person."""
+    ordered = np.zeros((COUNT, 3))
+    ordered[ground_truth.file_index] = ground_truth.skeleton.to_dataset(keypoints[None])[0]
+    ordered[:, 2] = ordered[:, 2] > 0
+    known = {"image_id": person["image_id"], "annotation_id": person["id"], "category_id": person["category_id"]}
+    return {**known, "keypoints": ordered.ravel().tolist(), "score": float(score)}
 
 
 def nearest_people(boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
-    """(B,) who of the people found is in each box: whose square overlaps it most, or is nearest where none does.
+    """Return (B,) the index of the person in each box: whose square overlaps it most, or is nearest where none does.
 
-    boxes (B, 4) x, y, width, height; keypoints (P, K, 3) x, y, score, each with a score above 0 somewhere. MPII's boxes are squares and
-    as wide as people are high, so somebody beside can fill as much of one: the extent of the keypoints found is made a square too.
+    boxes (B, 4) x, y, width, height; keypoints (P, K, 3) x, y, score, each person with a score above 0. MPII's boxes are squares as wide as
+    people are high, and a person beside can fill as much of one: the extent of the keypoints is made a square, too.
     """
-    points, there = keypoints[..., :2].astype(float), keypoints[..., 2:] > 0
-    low, high = np.where(there, points, np.inf).min(1), np.where(there, points, -np.inf).max(1)
-    middle, half = (low + high) / 2, (high - low).max(1, keepdims=True) / 2
-    wanted, wanted_half = boxes[:, None, :2] + boxes[:, None, 2:] / 2, boxes[:, None, 2:] / 2
-    common = np.minimum(middle + half, wanted + wanted_half) - np.maximum(middle - half, wanted - wanted_half)
-    inside = common.clip(0).prod(2)
-    overlap = inside / (4 * wanted_half.prod(2) + (2 * half[:, 0]) ** 2 - inside)
-    distance = np.linalg.norm(middle - wanted, axis=2)
+    points, present = keypoints[..., :2].astype(float), keypoints[..., 2:] > 0
+    low, high = np.where(present, points, np.inf).min(1), np.where(present, points, -np.inf).max(1)
+    center, half = (low + high) / 2, (high - low).max(1, keepdims=True) / 2
+    box_center, box_half = boxes[:, None, :2] + boxes[:, None, 2:] / 2, boxes[:, None, 2:] / 2
+    shared = np.minimum(center + half, box_center + box_half) - np.maximum(center - half, box_center - box_half)
+    intersection = shared.clip(0).prod(2)
+    overlap = intersection / (4 * box_half.prod(2) + (2 * half[:, 0]) ** 2 - intersection)
+    distance = np.linalg.norm(center - box_center, axis=2)
     return np.where((overlap > 0).any(1), overlap.argmax(1), distance.argmin(1))
 
 
@@ -186,7 +194,7 @@ def _find_truth(everybody: list[dict], path: Path, head_boxes: Path | None) -> t
     truth = annotated_truth(everybody)
     if truth is not None:
         return truth, ""
-    without = "no figures: PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes"
+    without = "no metrics: PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes"
     for beside in (path.with_name(f"gt_{path.stem}.mat"), path.with_name("gt_valid.mat")):
         if beside.is_file():
             truth = load_truth(beside)

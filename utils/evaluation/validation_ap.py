@@ -17,7 +17,7 @@ from data.formats.coco import indexed
 from data.images import warn_left_out
 from data.people_file import BrokenImage, PeopleFile
 from utils.distributed import DistributedContext
-from utils.evaluation.coco import keypoint_figures, to_detections
+from utils.evaluation.coco import keypoint_metrics, to_results
 from utils.streaming import predict_stream, sized_batches
 from utils.systems import Decoder
 
@@ -44,12 +44,10 @@ def validation_metrics(
     seen = sorted(torch.cat(world.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     results = [
-        result
-        for row in found
-        for result in to_detections(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
+        result for row in found for result in to_results(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
     ]
     truth = indexed({"images": [{"id": i} for i in seen], "categories": [{"id": CATEGORY}], "annotations": _annotations(images, seen)})
-    return keypoint_figures(truth, results, seen, CATEGORY, order, skeleton.oks_sigmas)
+    return keypoint_metrics(truth, results, seen, CATEGORY, order, skeleton.oks_sigmas)
 
 
 def predict_images(

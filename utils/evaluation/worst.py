@@ -1,4 +1,4 @@
-"""Pictures of the images that are farthest from what is annotated: the annotated people, and beside them those found."""
+"""The images with the largest errors: annotated people on the left, predictions and their errors on the right."""
 
 from __future__ import annotations
 
@@ -11,114 +11,107 @@ import numpy as np
 
 from config.skeleton import UNLABELLED, VISIBLE
 from data.images import read_image, write_image
-from utils.evaluation.details import COLOURS, Labelled
-from utils.evaluation.errors import GOOD, KINDS, MISS, Found, shortfalls
-from utils.evaluation.matching import Scene
+from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints, ImageResult, MatchedImage, image_errors, match_image
 from utils.visualize.people import draw_people
 
 FOLDER = "worst"
-HEIGHT = 480  # of each image, pixels, where it is not twice as wide
+HEIGHT = 480  # of each image, pixels, unless it is more than twice as wide
 FONT, INK, STRIP = cv2.FONT_HERSHEY_SIMPLEX, (40, 40, 40), 26
-UNFOUND, NOBODY = (255, 255, 0), (0, 150, 255)
+MISSED, FALSE_POSITIVE = (255, 255, 0), (0, 150, 255)
+LEGEND = {**{kind: COLORS[kind] for kind in KINDS[JITTER:]}, "missed person": MISSED, "false positive": FALSE_POSITIVE}
 
 
 def remove_worst(folder: Path) -> None:
-    """Remove the pictures of an earlier evaluation."""
+    """Remove the images of an earlier evaluation."""
     for path in (folder / FOLDER).glob("[0-9]*_*.jpg"):
         path.unlink()
     if (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
         (folder / FOLDER).rmdir()
 
 
-def write_worst(scenes: Sequence[Scene], labelled: Labelled, files: dict[int, Path], folder: Path, count: int) -> str:
-    """Write the `count` worst into the folder's `worst`, the worst first; returns what is to be said about it."""
-    found = labelled.errors(scenes)
-    short = shortfalls(found)
-    chosen = [row for row in np.argsort(-short, kind="stable")[:count] if short[row] > 0]
-    for place, row in enumerate(chosen, start=1):
-        file = files[found[row].scene.image_id]
-        picture = side_by_side(read_image(file), found[row], labelled, f"{place}. {file.name}: {short[row]:.2f} people short")
-        write_image(folder / FOLDER / f"{place:0{len(str(count))}d}_{file.stem}.jpg", picture)
-    return f"the {len(chosen)} worst images: {folder / FOLDER}" if chosen else "no image is short of what is annotated"
+def write_worst(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, files: dict[int, Path], folder: Path, count: int) -> str:
+    """Write the `count` worst images into the folder's `worst`, the worst first. Return a line about them."""
+    matched = [match_image(image, keypoints) for image in images]
+    errors = image_errors(matched)
+    rows = [row for row in np.argsort(-errors, kind="stable")[:count] if errors[row] > 0]
+    for number, row in enumerate(rows, start=1):
+        file = files[matched[row].image.image_id]
+        title = f"{number}. {file.name}: error {errors[row]:.2f} people"
+        path = folder / FOLDER / f"{number:0{len(str(count))}d}_{file.stem}.jpg"
+        write_image(path, draw_errors(read_image(file), matched[row], keypoints, title))
+    return f"the {len(rows)} worst images: {folder / FOLDER}" if rows else "no image has an error"
 
 
-def side_by_side(image: np.ndarray, found: Found, labelled: Labelled, title: str) -> np.ndarray:
-    """The image with who is annotated, and with who was found and what is wrong with them. image (H, W, 3) uint8 BGR."""
+def draw_errors(image: np.ndarray, matched: MatchedImage, keypoints: AnnotatedKeypoints, title: str) -> np.ndarray:
+    """Draw annotated people on one copy of an image (H, W, 3) uint8 BGR and predictions with errors on another; place them side by side."""
     scale = min(HEIGHT / image.shape[0], 2 * HEIGHT / image.shape[1])
     image = cv2.resize(image, [max(1, round(side * scale)) for side in image.shape[1::-1]], interpolation=cv2.INTER_AREA)
-    reach = 10 * max(image.shape) / scale  # what is farther off OpenCV may not be able to draw
-    poses, joints, boxes = (np.clip(values, -reach, reach) for values in (found.scene.poses, found.scene.joints, found.scene.boxes))
-    scene = replace(found.scene, poses=poses, joints=joints, boxes=boxes)
-    found = replace(found, scene=scene)
-    annotated = draw_people(image, _drawable(scene.joints[~scene.crowd], labelled, scale), labelled.skeleton)
-    answer = draw_people(image, _drawable(scene.poses[_shown(found)], labelled, scale), labelled.skeleton)
-    for person in np.flatnonzero(found.unfound):
-        x, y, width, height = scene.boxes[person] * scale
-        for picture in (annotated, answer):
-            cv2.rectangle(picture, (round(x), round(y)), (round(x + width), round(y + height)), UNFOUND, 2)
-    for row in np.flatnonzero(_shown(found)):
-        _mark_errors(answer, found, row, scale)
-    left, right = _titled(annotated, title, {"person not found": UNFOUND}), _titled(answer, "found, each with the OKS", _legend())
+    limit = 10 * max(image.shape)  # what is farther away OpenCV may be unable to draw
+    result = matched.image
+    poses, joints = (np.dstack([np.clip(p[..., :2] * scale, -limit, limit), p[..., 2:]]) for p in (result.poses, result.joints))
+    matched = replace(matched, image=replace(result, poses=poses, joints=joints))
+    shown = _shown(matched)
+    left = draw_people(image, _skeleton_people(joints[~result.crowd], keypoints), keypoints.skeleton)
+    right = draw_people(image, _skeleton_people(poses[shown], keypoints), keypoints.skeleton)
+    for x, y, width, height in np.clip(result.boxes[matched.missed] * scale, -limit, limit):
+        for drawing in (left, right):
+            cv2.rectangle(drawing, (round(x), round(y)), (round(x + width), round(y + height)), MISSED, 2)
+    for row in np.flatnonzero(shown):
+        _mark_errors(right, matched, row)
+    left, right = _with_strips(left, title, {"missed person": MISSED}), _with_strips(right, "predictions, each with its OKS", LEGEND)
     return np.hstack([left, np.full((len(left), 6, 3), 255, np.uint8), right])
 
 
-def _shown(found: Found) -> np.ndarray:
-    """(P,) bool: who is somebody, and of the others those who are ranked above one who is."""
-    right = found.scene.scores[found.whom >= 0]
-    return (found.whom >= 0) | (found.scene.scores >= (right.min() if len(right) else 0))
+def _shown(matched: MatchedImage) -> np.ndarray:
+    """Return (P,) bool: true positives, and false positives that are ranked above one of them."""
+    true_scores = matched.image.scores[matched.gt_index >= 0]
+    return (matched.gt_index >= 0) | (matched.image.scores >= true_scores.min(initial=np.inf if len(true_scores) else 0))
 
 
-def _drawable(joints: np.ndarray, labelled: Labelled, scale: float) -> np.ndarray:
-    """(P, D, 3) x, y, v, 0: none, -> (P, K, 3) in the skeleton's order and the picture's size."""
-    full = np.zeros((len(joints), len(labelled.skeleton.dataset), 3), np.float32)
+def _skeleton_people(joints: np.ndarray, keypoints: AnnotatedKeypoints) -> np.ndarray:
+    """Convert (P, D, 3) x, y, v, 0: none, to (P, K, 3) in the skeleton's order with the score 1 or 0."""
+    dataset = list(keypoints.skeleton.dataset)
+    full = np.zeros((len(joints), len(dataset), 3), np.float32)
     full[..., 2] = UNLABELLED
-    places = {name: number for number, name in enumerate(labelled.skeleton.dataset)}
-    for number, name in enumerate(labelled.names):
-        there = joints[:, number].any(-1) & (joints[:, number, 2] > 0)
-        full[:, places[name]] = np.c_[joints[:, number, :2] * scale, np.where(there, VISIBLE, UNLABELLED)]
-    out = labelled.skeleton.from_dataset(full)
-    out[..., 2] = out[..., 2] != UNLABELLED
-    return out
+    present = joints.any(-1) & (joints[..., 2] > 0)
+    full[:, [dataset.index(name) for name in keypoints.names]] = np.dstack([joints[..., :2], np.where(present, VISIBLE, UNLABELLED)])
+    people = keypoints.skeleton.from_dataset(full)
+    people[..., 2] = people[..., 2] != UNLABELLED
+    return people
 
 
-def _mark_errors(picture: np.ndarray, found: Found, row: int, scale: float) -> None:
-    """A ring round each wrong keypoint in the colour of its error, a line to where it is annotated, and the OKS; round nobody a box."""
-    pose, size = found.scene.poses[row], max(1, round(min(picture.shape[:2]) / 200))
-    there = pose[pose.any(1), :2] * scale
-    low, high = (np.rint(edge(there, 0)).astype(int).tolist() for edge in (np.min, np.max)) if len(there) else ((0, 0), (0, 0))
-    if found.false[row]:
-        cv2.rectangle(picture, low, high, NOBODY, 2)
+def _mark_errors(drawing: np.ndarray, matched: MatchedImage, row: int) -> None:
+    """Draw a ring around each wrong keypoint, a line to its annotated position, and the OKS; a box around a false positive."""
+    pose, size = matched.image.poses[row], max(1, round(min(drawing.shape[:2]) / 200))
+    points = np.rint(pose[:, :2]).astype(int).tolist()
+    present = np.rint(pose[pose.any(1), :2]).astype(int)
+    low, high = (present.min(0).tolist(), present.max(0).tolist()) if len(present) else ((0, 0), (0, 0))
+    if matched.is_false_positive[row]:
+        cv2.rectangle(drawing, low, high, FALSE_POSITIVE, 2)
         return
-    for k in np.flatnonzero(found.kinds[row] > GOOD):
-        colour, wanted = (
-            COLOURS[KINDS[found.kinds[row, k]]],
-            np.rint(found.scene.joints[found.whom[row], k, :2] * scale).astype(int).tolist(),
-        )
-        if not pose[k].any():
-            cv2.drawMarker(picture, wanted, COLOURS[KINDS[MISS]], cv2.MARKER_TILTED_CROSS, 6 * size, size, cv2.LINE_AA)
-            continue
-        place = np.rint(pose[k, :2] * scale).astype(int).tolist()
-        cv2.line(picture, place, wanted, colour, size, cv2.LINE_AA)
-        cv2.circle(picture, place, 3 * size, colour, size, cv2.LINE_AA)
-    text, place = f"{found.oks[row]:.2f}", (max(low[0], 2), max(low[1] - 6, 12))
+    for k in np.flatnonzero(matched.kinds[row] >= JITTER):
+        color = COLORS[KINDS[matched.kinds[row, k]]]
+        target = np.rint(matched.image.joints[matched.gt_index[row], k, :2]).astype(int).tolist()
+        if pose[k].any():
+            cv2.line(drawing, points[k], target, color, size, cv2.LINE_AA)
+            cv2.circle(drawing, points[k], 3 * size, color, size, cv2.LINE_AA)
+        else:
+            cv2.drawMarker(drawing, target, COLORS["miss"], cv2.MARKER_TILTED_CROSS, 6 * size, size, cv2.LINE_AA)
+    text, corner = f"{matched.oks[row]:.2f}", (max(low[0], 2), max(low[1] - 6, 12))
     width, height = cv2.getTextSize(text, FONT, 0.45, 1)[0]
-    cv2.rectangle(picture, (place[0] - 2, place[1] - height - 3), (place[0] + width + 2, place[1] + 3), (255, 255, 255), -1)
-    cv2.putText(picture, text, place, FONT, 0.45, INK, 1, cv2.LINE_AA)
+    cv2.rectangle(drawing, (corner[0] - 2, corner[1] - height - 3), (corner[0] + width + 2, corner[1] + 3), (255, 255, 255), -1)
+    cv2.putText(drawing, text, corner, FONT, 0.45, INK, 1, cv2.LINE_AA)
 
 
-def _legend() -> dict[str, tuple[int, int, int]]:
-    return {**{kind: COLOURS[kind] for kind in KINDS[GOOD + 1 :]}, "person not found": UNFOUND, "nobody": NOBODY}
-
-
-def _titled(picture: np.ndarray, title: str, legend: dict[str, tuple[int, int, int]]) -> np.ndarray:
-    """The picture with a title above and what the colours mean below."""
-    entries = {name: cv2.getTextSize(name, FONT, 0.45, 1)[0][0] for name in legend}
-    width = max(picture.shape[1], cv2.getTextSize(title, FONT, 0.5, 1)[0][0] + 12, sum(entries.values()) + 30 * len(entries))
-    picture = cv2.copyMakeBorder(picture, STRIP, STRIP, 0, width - picture.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3)
-    cv2.putText(picture, title, (6, 18), FONT, 0.5, INK, 1, cv2.LINE_AA)
-    x, y = 6, len(picture) - 8
-    for name, text in entries.items():
-        cv2.rectangle(picture, (x, y - 10), (x + 12, y), legend[name], -1)
-        cv2.putText(picture, name, (x + 16, y), FONT, 0.45, INK, 1, cv2.LINE_AA)
-        x += text + 30
-    return picture
+def _with_strips(image: np.ndarray, title: str, legend: dict[str, tuple[int, int, int]]) -> np.ndarray:
+    """Add a title above and the legend of the colors below."""
+    widths = {name: cv2.getTextSize(name, FONT, 0.45, 1)[0][0] for name in legend}
+    width = max(image.shape[1], cv2.getTextSize(title, FONT, 0.5, 1)[0][0] + 12, sum(widths.values()) + 30 * len(widths))
+    image = cv2.copyMakeBorder(image, STRIP, STRIP, 0, width - image.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3)
+    cv2.putText(image, title, (6, 18), FONT, 0.5, INK, 1, cv2.LINE_AA)
+    x, y = 6, len(image) - 8
+    for name, text_width in widths.items():
+        cv2.rectangle(image, (x, y - 10), (x + 12, y), legend[name], -1)
+        cv2.putText(image, name, (x + 16, y), FONT, 0.45, INK, 1, cv2.LINE_AA)
+        x += text_width + 30
+    return image

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from data.formats import load_annotations
 from data.formats.coco import keypoint_category
-from utils.evaluation.coco import ground_truth, keypoint_figures, to_detections
+from utils.evaluation.coco import comparable, keypoint_metrics, to_results
 
 
 def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
@@ -22,10 +22,10 @@ def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     category, order = keypoint_category(coco, SKELETON, path)
     count = len(coco.cats[category]["keypoints"])
     found = labelled_people(path, noise=2)
-    detections = [d for i, people in found.items() for d in to_detections(i, *people, SKELETON, category, order, count)]
+    detections = [d for i, people in found.items() for d in to_results(i, *people, SKELETON, category, order, count)]
     assert all(len(d["keypoints"]) == 3 * count for d in detections)
-    truth = ground_truth(coco, category, order)
-    return keypoint_figures(truth, detections, sorted(coco.imgs), category, order, SKELETON.oks_sigmas), detections
+    truth = comparable(coco, category, order)
+    return keypoint_metrics(truth, detections, sorted(coco.imgs), category, order, SKELETON.oks_sigmas), detections
 
 
 def test_own_annotation_files_give_the_same_figures(annotations, tmp_path):
@@ -93,9 +93,9 @@ def test_who_has_none_of_the_files_keypoints_is_left_out():
     people[0, 0] = people[1, 2] = people[2, 1] = 9  # nose, right shoulder, and a neck, which no file has
     order = np.full(17, -1)
     order[[0, 1]] = [1, 0]  # nose and left eye
-    found = to_detections(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, order, 2)
+    found = to_results(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, order, 2)
     assert [(d["score"], d["keypoints"]) for d in found] == [(0.9, [0, 0, 0, 9, 9, 1])]
-    assert [d["score"] for d in to_detections(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, np.arange(17), 17)] == [0.9, 0.8]
+    assert [d["score"] for d in to_results(1, people, np.array([0.9, 0.8, 0.7]), SKELETON, 1, np.arange(17), 17)] == [0.9, 0.8]
 
 
 def test_people_without_an_area_have_their_boxs(annotations, tmp_path):

@@ -10,8 +10,9 @@ import pytest
 from places import SHARED
 
 from config.load import load_skeleton
-from utils.evaluation import load_task
-from utils.evaluation.crowdpose import FIGURES, CrowdPoseTask, crowd_group
+from utils.evaluation.coco import GroundTruth
+from utils.evaluation.crowdpose import METRICS, CrowdPoseMetric, crowd_group
+from utils.evaluation.metrics import build_metric
 
 CROWDPOSE = SHARED / "data" / "crowdpose"
 SKELETON = load_skeleton("crowdpose")
@@ -111,9 +112,11 @@ def near(content: dict, rng: np.random.Generator, more: int) -> list[dict]:
     ]
 
 
-def check(task: CrowdPoseTask, content: dict, found: list[dict]) -> dict[str, float]:
-    figures = task.figures(found)
-    assert tuple(figures) == FIGURES == ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard")
+def check(truth: GroundTruth, content: dict, found: list[dict]) -> dict[str, float]:
+    metric = build_metric(truth)
+    assert type(metric) is CrowdPoseMetric
+    figures = metric.compute(found, truth)
+    assert tuple(figures) == METRICS == ("AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard")
     assert list(figures.values()) == pytest.approx(plain_figures(content, found), abs=1e-9)
     return figures
 
@@ -127,8 +130,8 @@ def test_drawn_people(tmp_path, more):
     rng = np.random.default_rng(more)
     path, content = drawn(tmp_path, [0, 0.1, 0.19, 0.2, 0.5, 0.79, 0.8, 0.9, 1] * 2, rng)
     assert any(not person["num_keypoints"] and any(person["keypoints"]) for person in content["annotations"])
-    figures = check(load_task(path, tmp_path, SKELETON), content, near(content, rng, more))
-    assert len(set(figures.values())) == len(FIGURES)
+    figures = check(GroundTruth(path, tmp_path, SKELETON), content, near(content, rng, more))
+    assert len(set(figures.values())) == len(METRICS)
     assert min(figures.values()) > 0.01
 
 
@@ -137,7 +140,7 @@ def test_drawn_people(tmp_path, more):
 def test_photographs(seed):
     path, rng = CROWDPOSE / "test_crowdpose.json", np.random.default_rng(seed)
     content = json.loads(path.read_text())
-    figures = check(load_task(path, CROWDPOSE, SKELETON), content, near(content, rng, more=2))
+    figures = check(GroundTruth(path, CROWDPOSE, SKELETON), content, near(content, rng, more=2))
     assert (figures["AP_easy"], figures["AP_hard"], figures["AP_medium"]) == (-1, -1, figures["AP"])
     assert 0 < figures["AP"] < 1
 
@@ -148,7 +151,7 @@ def test_a_group_without_images_or_people_has_no_figure(tmp_path):
     content["annotations"] = [person for person in content["annotations"] if person["image_id"] != 3]
     path.write_text(json.dumps(content))
     for found in (near(content, rng, more=2), []):
-        figures = check(load_task(path, tmp_path, SKELETON), content, found)
+        figures = check(GroundTruth(path, tmp_path, SKELETON), content, found)
         assert (figures["AP_easy"], figures["AP_medium"], figures["AP_hard"]) == (figures["AP_easy"], -1, -1)
         assert (figures["AP_easy"] > 0) == bool(found)
 
@@ -157,7 +160,7 @@ def test_only_the_images_looked_at_count(tmp_path):
     rng = np.random.default_rng(0)
     path, content = drawn(tmp_path, [0.1, 0.5, 0.9], rng)
     found = [one for one in near(content, rng, more=2) if one["image_id"] == 1]
-    figures = load_task(path, tmp_path, SKELETON, limit=1).figures(found)
+    figures = CrowdPoseMetric().compute(found, GroundTruth(path, tmp_path, SKELETON, limit=1))
     assert figures["AP"] == figures["AP_easy"] > 0
     assert (figures["AP_medium"], figures["AP_hard"]) == (-1, -1)
 
@@ -173,4 +176,4 @@ def test_an_area_in_the_file_changes_nothing(tmp_path):
     for person in content["annotations"]:
         person["area"] = person["bbox"][2] * person["bbox"][3]
     path.write_text(json.dumps(content))
-    check(load_task(path, tmp_path, SKELETON), content, found)
+    check(GroundTruth(path, tmp_path, SKELETON), content, found)

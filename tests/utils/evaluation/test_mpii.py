@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-from mpii_people import NAMES, mpii_people, truth_of, write_list, write_truth
+from mpii_people import NAMES, mpii_people, write_list, write_truth
 from scipy.io import loadmat
 
 from config import UserError
 from config.load import load_skeleton
-from utils.evaluation import load_task
-from utils.evaluation.mpii import nearest_people, pckh, pckh_table, write_predictions
+from utils.evaluation.coco import GroundTruth
+from utils.evaluation.metrics import build_metric
+from utils.evaluation.mpii import PckhMetric, nearest_people, pckh, pckh_table, prediction_array, write_predictions
 
 SKELETON = load_skeleton("mpii")
 PARTS = {"Head": ["head"]} | {
@@ -110,23 +109,18 @@ def test_the_one_found_in_the_same_place_answers():
 
 
 @pytest.fixture
-def folder(tmp_path) -> Path:
-    for name in "ab":
-        (tmp_path / f"{name}.jpg").touch()
-    return tmp_path
-
-
-@pytest.fixture
 def people() -> list[dict]:
-    """Two of each image; those of the second image stand first and last in the file."""
+    """Two of each image; those of the second image are first and last in the file."""
     a, b = mpii_people(["a.jpg"], seed=3), mpii_people(["b.jpg"], seed=4)
     return [b[0], *a, b[1]]
 
 
 @pytest.fixture
-def task(folder, people):
-    write_truth(folder / "gt_valid.mat", people)
-    return load_task(write_list(folder / "valid.json", people), folder, SKELETON)
+def truth(tmp_path, people) -> GroundTruth:
+    for name in "ab":
+        (tmp_path / f"{name}.jpg").touch()
+    write_truth(tmp_path / "gt_valid.mat", people)
+    return GroundTruth(write_list(tmp_path / "valid.json", people), tmp_path, SKELETON)
 
 
 def keypoints_of(person: dict) -> np.ndarray:
@@ -134,52 +128,59 @@ def keypoints_of(person: dict) -> np.ndarray:
     return np.column_stack([np.array(person["joints"]) - 1, np.ones(16)])
 
 
-def found_at(task, people: list[dict], right: float = 0) -> list[dict]:
-    """What a system finds that knows everybody, but places them so many pixels too far to the right."""
-    detections = []
-    for number, name in ((1, "b.jpg"), (2, "a.jpg")):
-        keypoints = [keypoints_of(person) + (right, 0, 0) for person in people if person["image"] == name]
-        detections += task.detections(number, np.stack(keypoints[::-1]), np.ones(2))
-    return detections
+def results_of(truth: GroundTruth, people: list[dict], right: float = 0) -> list[dict]:
+    """What a bottom-up system finds that places all people so many pixels too far to the right."""
+    metric, results = PckhMetric(), []
+    for image_id in metric.inputs(truth, needs_boxes=False):
+        keypoints = [keypoints_of(person) + (right, 0, 0) for person in people if person["image"] == {1: "b.jpg", 2: "a.jpg"}[image_id]]
+        results += metric.to_results(truth, image_id, np.stack(keypoints[::-1]), np.ones(2))
+    return results
 
 
-def test_each_annotated_person_takes_one_who_was_found(task, people):
-    """Several may take the same one; nobody found is nobody."""
+def test_each_annotated_person_takes_one_who_was_found(truth, people):
+    """Several may take the same one; without a prediction there is no result."""
+    metric = PckhMetric()
+    assert list(metric.inputs(truth, needs_boxes=False)) == [1, 2]
     found = np.stack([np.zeros((16, 3)), pose(300, 300, 20), keypoints_of(people[3]), keypoints_of(people[0])])
-    detections = task.detections(1, found, np.array([0.9, 0.8, 0.7, 0.6]))
-    assert [(d["image_id"], d["annotation_id"], d["score"]) for d in detections] == [(1, 1, 0.6), (1, 4, 0.7)]
-    assert task.detections(2, np.zeros((0, 16, 3)), np.zeros(0)) == []
-    assert task.detections(2, found[:1], np.ones(1)) == []
-    assert [d["annotation_id"] for d in task.detections(2, found[1:2], np.ones(1))] == [2, 3]
-    predictions = task.predictions(detections)
+    results = metric.to_results(truth, 1, found, np.array([0.9, 0.8, 0.7, 0.6]))
+    assert [(r["image_id"], r["annotation_id"], r["score"]) for r in results] == [(1, 1, 0.6), (1, 4, 0.7)]
+    assert metric.to_results(truth, 2, np.zeros((0, 16, 3)), np.zeros(0)) == []
+    assert metric.to_results(truth, 2, found[:1], np.ones(1)) == []
+    assert [r["annotation_id"] for r in metric.to_results(truth, 2, found[1:2], np.ones(1))] == [2, 3]
+    predictions = prediction_array(results, truth)
     np.testing.assert_allclose(predictions[[0, 3]] + 1, [people[0]["joints"], people[3]["joints"]])
     assert (predictions[1:3] == 0).all()
 
 
-def test_each_box_answers_for_its_own_person(task, people):
-    """Even where somebody else's pose was found in it, or nobody's."""
-    nobody = (np.zeros((0, 16, 3)), np.zeros(0))
-    assert task.boxes(2).shape == (2, 4)
-    mistaken = (np.stack([keypoints_of(people[1]), keypoints_of(people[2])]), np.array([0.5, 0.4]))
-    detections = task.box_detections(2, [nobody, mistaken])
-    assert [(d["annotation_id"], d["score"]) for d in detections] == [(3, 0.5)]
-    np.testing.assert_allclose(task.predictions(detections)[2] + 1, people[1]["joints"])
+def test_a_top_down_system_is_shown_each_box_alone(truth, people):
+    """And its pose answers for the box's person, whatever pose it is."""
+    metric = PckhMetric()
+    inputs = metric.inputs(truth, needs_boxes=True)
+    assert [(i, image.path.name, image.boxes.shape) for i, image in inputs.items()] == [
+        (1, "b.jpg", (1, 4)), (4, "b.jpg", (1, 4)), (2, "a.jpg", (1, 4)), (3, "a.jpg", (1, 4))
+    ]  # fmt: skip
+    np.testing.assert_allclose(inputs[3].boxes[0], truth.annotations.anns[3]["bbox"])
+    assert metric.to_results(truth, 2, np.zeros((0, 16, 3)), np.zeros(0)) == []
+    (result,) = metric.to_results(truth, 3, np.stack([keypoints_of(people[1]), keypoints_of(people[2])]), np.array([0.5, 0.4]))
+    assert (result["image_id"], result["annotation_id"], result["score"]) == (2, 3, 0.5)
+    np.testing.assert_allclose(prediction_array([result], truth)[2] + 1, people[1]["joints"])
 
 
-def test_figures_are_those_of_the_images_looked_at(folder, people, task):
+def test_metrics_are_those_of_the_images_looked_at(truth, people):
     """In percent of them: the first image is that of the file's first and last people."""
-    perfect = found_at(task, people)
-    assert set(task.figures(perfect).values()) == {100.0}
-    first = load_task(task.path, folder, SKELETON, limit=1)
-    np.testing.assert_array_equal(first.truth.joints, truth_of([people[0], people[3]])["pos_gt_src"])
-    assert set(first.figures([d for d in perfect if d["image_id"] == 1]).values()) == {100.0}
-    assert task.figures([d for d in perfect if d["image_id"] == 1])["Head"] == 50
+    perfect, metric = results_of(truth, people), build_metric(truth)
+    assert set(metric.compute(perfect, truth).values()) == {100.0}
+    first_image = [result for result in perfect if result["image_id"] == 1]
+    first = GroundTruth(truth.path, truth.folder, SKELETON, limit=1)
+    assert set(metric.compute(first_image, first).values()) == {100.0}
+    assert prediction_array(first_image, first).shape == (2, 16, 2)
+    assert metric.compute(first_image, truth)["Head"] == 50
 
 
-def test_the_table_has_a_row_for_each_threshold(task, people):
-    figures = task.figures(found_at(task, people, right=0.6 * 10 * 0.105))
-    assert (figures["Mean"], figures["Mean@0.1"], figures["Mean@0.1_exact"]) == (100, 100, 0)
-    names, half, tenth, mean = pckh_table(figures).splitlines()
+def test_the_table_has_a_row_for_each_threshold(truth, people):
+    metrics = PckhMetric().compute(results_of(truth, people, right=0.6 * 10 * 0.105), truth)
+    assert (metrics["Mean"], metrics["Mean@0.1"], metrics["Mean@0.1_exact"]) == (100, 100, 0)
+    names, half, tenth, mean = pckh_table(metrics).splitlines()
     assert names.split() == [*PARTS, "Mean"]
     assert half.split() == ["PCKh@0.5", *["100.000"] * 8]
     assert tenth.split() == ["PCKh@0.1", *["0.000"] * 8]
@@ -192,41 +193,33 @@ def test_the_table_has_a_row_for_each_threshold(task, people):
 def test_predictions_are_written_as_the_server_takes_them(tmp_path):
     predictions = np.random.default_rng(0).uniform(0, 500, (3, 16, 2))
     write_predictions(tmp_path / "pred.mat", predictions)
-    read = loadmat(tmp_path / "pred.mat")["preds"]
-    assert read.dtype == np.float64
-    np.testing.assert_array_equal(read, predictions + 1)
-
-
-@pytest.mark.parametrize("predictions", [np.zeros((3, 14, 2)), np.zeros((3, 16, 3)), np.full((1, 16, 2), np.nan)])
-def test_predictions_are_written_whole_or_not_at_all(tmp_path, predictions):
-    write_predictions(tmp_path / "pred.mat", np.zeros((1, 16, 2)))
+    np.testing.assert_array_equal(loadmat(tmp_path / "pred.mat")["preds"], predictions + 1)
     before = (tmp_path / "pred.mat").read_bytes()
-    with pytest.raises(UserError, match=r"predictions .*pred\.mat: of shape .* expected finite numbers of shape \(N, 16, 2\)"):
-        write_predictions(tmp_path / "pred.mat", predictions)
+    for unfit in (np.zeros((3, 14, 2)), np.full((1, 16, 2), np.nan)):
+        with pytest.raises(UserError, match=r"predictions .*pred\.mat: of shape .* expected finite numbers of shape \(N, 16, 2\)"):
+            write_predictions(tmp_path / "pred.mat", unfit)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("pred.mat", before)]
 
 
-def test_head_boxes_are_looked_for_beside_the_annotations(folder, people):
-    """gt_NAME.mat first; one that is of other people is not used, unless it is named: then it is an error."""
-    file, one = write_list(folder / "mine.json", people), ["head box", "--head-boxes"]
-    assert load_task(file, folder, SKELETON).truth is None
-    other = write_truth(folder / "gt_valid.mat", people[:3])
-    without = load_task(file, folder, SKELETON)
-    assert without.truth is None
-    assert all(word in without.without_figures for word in [*one, "gt_valid.mat is of 3 people", "has 4"])
-    with pytest.raises(UserError, match=r"head boxes .*gt_valid\.mat: of 3 people, but annotation file .*mine\.json has 4"):
-        load_task(file, folder, SKELETON, head_boxes=other)
-    write_truth(folder / "gt_mine.mat", people)
-    assert len(load_task(file, folder, SKELETON).truth) == 4
-    assert len(load_task(file, folder, SKELETON, head_boxes=folder / "gt_mine.mat").truth) == 4
+def test_head_boxes_are_looked_for_beside_the_annotations(truth, people, tmp_path):
+    """gt_NAME.mat first. One of other people is not used, unless it is named: then it is an error."""
+    metric, perfect, few = PckhMetric(), results_of(truth, people), people[:3]
+    (tmp_path / "gt_valid.mat").unlink()
+    with pytest.raises(UserError, match="PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes$"):
+        metric.compute(perfect, truth)
+    other = write_truth(tmp_path / "gt_valid.mat", few)
+    with pytest.raises(UserError, match="gt_valid.mat is of 3 people, but annotation file .* has 4"):
+        metric.compute(perfect, truth)
+    with pytest.raises(UserError, match=r"head boxes .*gt_valid\.mat: of 3 people, but annotation file .*valid\.json has 4"):
+        build_metric(truth, other).inputs(truth, needs_boxes=False)
+    write_truth(tmp_path / "gt_mine.mat", people)
+    assert build_metric(truth, tmp_path / "gt_mine.mat").compute(perfect, truth)["Mean"] == 100
+    truth.path = tmp_path / "mine.json"
+    assert metric.compute(perfect, truth)["Mean"] == 100
 
 
-def test_all_of_mpiis_keypoints_are_wanted(folder, people, task):
+def test_all_of_mpiis_keypoints_are_wanted(truth):
     smaller = {name: ours for name, ours in SKELETON.dataset.items() if ours != "thorax"}
-    keypoints = tuple(name for name in SKELETON.keypoints if name != "thorax")
-    sigmas = {name: SKELETON.sigmas[name] for name in keypoints}
-    skeleton = SKELETON.model_validate(
-        {**SKELETON.model_dump(), "dataset": smaller, "keypoints": keypoints, "sigmas": sigmas, "limbs": (), "drawn": ()}
-    )
+    truth.skeleton = SKELETON.model_copy(update={"dataset": smaller})
     with pytest.raises(UserError, match="skeleton 'mpii': lacks thorax; MPII's evaluation wants all of its 16 keypoints"):
-        load_task(task.path, folder, skeleton)
+        PckhMetric().inputs(truth, needs_boxes=False)

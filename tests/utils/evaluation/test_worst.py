@@ -9,31 +9,29 @@ import numpy as np
 import pytest
 from people import SKELETON
 
-from utils.evaluation.details import COLOURS, Labelled
-from utils.evaluation.errors import find_errors, shortfalls
-from utils.evaluation.matching import Scene, best_first
-from utils.evaluation.worst import NOBODY, UNFOUND, remove_worst, side_by_side, write_worst
+from utils.evaluation.analysis import COLORS, AnnotatedKeypoints, ImageResult, image_errors, match_image
+from utils.evaluation.worst import FALSE_POSITIVE, MISSED, draw_errors, remove_worst, write_worst
 
-LABELLED = Labelled.of(SKELETON, np.arange(17))
-WRIST, OTHER_WRIST = (LABELLED.names.index(f"{side}_wrist") for side in ("left", "right"))
+KEYPOINTS = AnnotatedKeypoints.of(SKELETON, np.arange(17))
+WRIST, OTHER_WRIST = (KEYPOINTS.names.index(f"{side}_wrist") for side in ("left", "right"))
 IMAGE = np.full((480, 640, 3), 128, np.uint8)
 LEGEND = 26  # pixels below the picture
 
 
 @pytest.fixture
-def scene() -> Scene:
+def scene() -> ImageResult:
     """Somebody in the middle of the picture who is found exactly."""
     joints = np.stack([200 + 50 * (np.arange(17) % 5), 150 + 50 * (np.arange(17) // 5), np.full(17, 2)], 1)[None].astype(float)
     nobody = np.zeros(1, bool)
-    return Scene(7, joints, np.array([9000.0]), np.array([[180.0, 130, 260, 220]]), nobody, nobody, joints.copy(), np.array([0.5]))
+    return ImageResult(7, joints, np.array([9000.0]), np.array([[180.0, 130, 260, 220]]), nobody, nobody, joints.copy(), np.array([0.5]))
 
 
-def marked(scene: Scene) -> set[str]:
+def marked(scene: ImageResult) -> set[str]:
     """Which marks are in the right half's picture."""
-    found = find_errors(best_first(scene), LABELLED.sigmas, LABELLED.mirror)
-    picture = side_by_side(IMAGE, found, LABELLED, "title")
+    found = match_image(scene.best_first(), KEYPOINTS)
+    picture = draw_errors(IMAGE, found, KEYPOINTS, "title")
     right = picture[:-LEGEND, picture.shape[1] // 2 + 3 :]
-    marks = {**COLOURS, "person not found": UNFOUND, "nobody": NOBODY}
+    marks = {**COLORS, "missed person": MISSED, "false positive": FALSE_POSITIVE}
     return {name for name, colour in marks.items() if (right == colour).all(-1).sum() > 30}
 
 
@@ -48,9 +46,9 @@ def test_each_error_is_marked(scene):
     assert marked(replace(scene, poses=moved)) == {"inversion"}
     moved[0, WRIST] = 0
     assert marked(replace(scene, poses=moved)) == {"miss"}
-    assert marked(replace(scene, poses=poses[:0], scores=scene.scores[:0])) == {"person not found"}
+    assert marked(replace(scene, poses=poses[:0], scores=scene.scores[:0])) == {"missed person"}
     twice = replace(scene, poses=np.concatenate([poses, poses + [25, 10, 0]]), scores=np.array([0.5, 0.6]))
-    assert marked(twice) == {"nobody"}
+    assert marked(twice) == {"false positive"}
     assert marked(replace(twice, scores=np.array([0.5, 0.4]))) == set()  # whom everybody right is ranked above
 
 
@@ -63,9 +61,9 @@ def test_the_worst_come_first_and_those_without_fault_not_at_all(scene, tmp_path
     files = {number: tmp_path / f"image{number}.png" for number in (1, 2, 3, 7)}
     for file in files.values():
         cv2.imwrite(str(file), IMAGE)
-    short = shortfalls(LABELLED.errors(scenes))
+    short = image_errors([match_image(scene, KEYPOINTS) for scene in scenes])
     assert (short[0], short[2], short[3]) == (0, 1, 0) and 0 < short[1] < 1
-    assert "the 2 worst images" in write_worst(scenes, LABELLED, files, tmp_path, 10)
+    assert "the 2 worst images" in write_worst(scenes, KEYPOINTS, files, tmp_path, 10)
     assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["01_image1.jpg", "02_image2.jpg"]
     (tmp_path / "worst" / "mine.txt").touch()
     remove_worst(tmp_path)

@@ -173,7 +173,7 @@ def make_counted(make, monkeypatch, tmp_path):
 def test_an_interrupted_run_goes_on(make_counted, tmp_path):
     """And finds what it would have found, to the last bit, whether another interrupt comes or not."""
     assert make_counted(images_until=3) == 3
-    assert [path.name for path in tmp_path.iterdir()] == ["poses.npz.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["poses.npz.partial.0.jsonl"]
     assert make_counted(images_until=2) == 2
     assert make_counted() == 3
     assert [path.name for path in tmp_path.iterdir()] == ["poses.npz"]
@@ -188,8 +188,8 @@ def test_an_interrupted_run_goes_on(make_counted, tmp_path):
 
 def test_an_image_cut_short_by_a_kill_is_looked_at_again(make_counted, tmp_path):
     make_counted(images_until=3)
-    journal = tmp_path / "poses.npz.partial"
-    journal.write_bytes(journal.read_bytes()[:-20])
+    log = tmp_path / "poses.npz.partial.0.jsonl"
+    log.write_bytes(log.read_bytes()[:-20])
     assert make_counted() == 6
 
 
@@ -276,10 +276,13 @@ def test_inputs_of_make_that_make_no_sense(make, fails, monkeypatch, annotations
         ((), {"images": tmp_path}, "lacks 8 of the 8 images"),
         ((), {"output": tmp_path}, "is a folder; name a file"),
         ((), {"images": broken}, "000000000001.jpg: cannot be decoded"),
-        (("assignment.keypoint_threshold=0.999",), {}, "nobody was found in 8 images"),
     ]
     for more, replaced, said in cases:
         assert said in make(*more, run=fails, **replaced)
+    nobody = make("assignment.keypoint_threshold=0.999")
+    assert nobody.status == 2
+    assert nobody.err.splitlines()[-1].startswith("error: nobody was found in 8 images")
+    assert not (tmp_path / "poses.npz").exists()
     monkeypatch.setattr(SimplePoseDecoder, "needs_boxes", True)
     assert "looks at one person at a time" in make(run=fails)
 

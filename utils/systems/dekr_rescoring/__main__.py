@@ -17,7 +17,7 @@ from config import UserError
 from config.errors import at_least, run_script
 from config.files import output_folder
 from utils.checkpoint import config_for
-from utils.journal import Journal, fingerprint
+from utils.results_log import ResultsLog, fingerprint
 from utils.systems.dekr_rescoring import save_rescoring
 from utils.systems.dekr_rescoring.make import find_poses, pose_decoder, without_rescoring
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, read_poses, write_poses
@@ -46,10 +46,10 @@ def _make(arguments: Sequence[str]) -> None:
     decoder = pose_decoder(config, options.checkpoint, options.device)
     partial = output_folder(options.output.parent) / f"{options.output.name}.partial"
     try:
-        with Journal(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as journal:
-            poses, failures = find_poses(decoder, annotated, journal, options.batch_size)
+        with ResultsLog(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as log:
+            poses, failures = find_poses(decoder, annotated, log, options.batch_size)
             write_poses(options.output, poses)
-            journal.finish()
+            log.remove()
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
     if failures:

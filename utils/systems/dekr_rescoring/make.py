@@ -9,33 +9,31 @@ import numpy as np
 
 from config import Config, UserError
 from config.load import with_overrides
-from config.progress import Progress
 from data.images import image_or_error
 from utils.checkpoint import load_network
-from utils.journal import Journal, find_people
+from utils.results_log import InputImage, ResultsLog, predict_images
 from utils.systems import Decoder, build_decoder
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses
 
 
-def find_poses(decoder: Decoder, annotated: AnnotatedSet, journal: Journal, batch_size: int) -> tuple[FoundPoses, list[UserError]]:
+def find_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch_size: int) -> tuple[FoundPoses, list[UserError]]:
     """Everybody whom the pose network finds in the images and of whom it can be told how good they are; what is wrong with the images
-    that cannot be read. The images that the journal has are not looked at again.
+    that cannot be read. The images that the log has are not looked at again.
     """
 
-    def entry(image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> str:
+    def packed(image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> str:
         oks, told = annotated.rated(image_id, keypoints)
         columns = keypoints.reshape(len(keypoints), 3 * annotated.skeleton.num_keypoints), np.c_[scores, oks]
         return _packed(np.concatenate(columns, 1)[told])
 
-    files = annotated.files
-    with Progress(len(files), "poses", "image") as progress:
-        failures = find_people(journal, files, lambda _, images: decoder(images, None), entry, batch_size, progress, image_or_error)
-        kept = journal.found()
-        found = {image_id: _unpacked(kept[image_id]) for image_id in files if kept.get(image_id)}
-        if not found:
-            journal.finish()
-            untrained = UserError(f"nobody was found in {len(files)} images; is it the checkpoint of a trained network?")
-            raise failures[0] if len(failures) == len(files) else untrained
+    files, device = annotated.files, next(decoder.network.parameters()).device
+    images = {image_id: InputImage(path, annotated.sizes[image_id]) for image_id, path in files.items()}
+    failures = predict_images(log, decoder, images, packed, batch_size, device, "poses", read=image_or_error)
+    kept = log.results()
+    found = {image_id: _unpacked(kept[image_id]) for image_id in files if kept.get(image_id)}
+    if not found:
+        log.remove()
+        raise UserError(f"nobody was found in {len(files)} images; is it the checkpoint of a trained network?")
     width = 3 * annotated.skeleton.num_keypoints + 2
     rows = np.concatenate(list(found.values())).reshape(-1, width)
     images = np.repeat(list(found), [len(values) // width for values in found.values()])

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from config import Skeleton, UserError
 from config.files import existing_file, written_whole
 from data.formats import load_annotations
-from data.formats.coco import image_files, keypoint_category, naming_file, read_person
+from data.formats.coco import image_files, keypoint_category, listed_size, naming_file, read_person
 from utils.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation takes a pose and a person for one
@@ -52,6 +52,7 @@ class AnnotatedSet:
         category, order = keypoint_category(coco, skeleton, path)
         self.skeleton, self.there = skeleton, order >= 0
         self.files = image_files(coco, path, folder, limit)
+        self.sizes = {image_id: listed_size(coco.imgs[image_id]) for image_id in self.files}
         self._people: dict[int, _People] = {}
         with naming_file(path):
             for image_id in self.files:

@@ -1,0 +1,106 @@
+"""What runs an evaluation: how many network calls it takes, and a new format with a new metric."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from places import SHARED
+
+from config.load import load_skeleton
+from data.formats import FORMATS, AnnotationFormat
+from data.formats.coco import AnnotationFile
+from utils.checkpoint import config_for
+from utils.default_network import default_checkpoint
+from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.evaluation.metrics import build_metric, report
+from utils.results_log import ResultsLog, predict_images
+from utils.systems.simplepose import SimplePoseDecoder
+
+VAL538 = SHARED / "data" / "coco_val538" / "person_keypoints_val2017_538.json"
+
+
+class Counting(SimplePoseDecoder):
+    """Finds in each image the person whose number its first pixel holds, and counts the calls of the network."""
+
+    calls = 0
+
+    def __call__(self, images, boxes=None):
+        self.calls += 1
+        assert len({self.alike(image.shape[:2]) for image in images}) == 1
+        return [(np.full((1, 18, 3), int(image[0, 0, :2].view(np.uint16)[0])), np.ones(1)) for image in images]
+
+
+@pytest.mark.skipif(not VAL538.exists(), reason="no list of COCO's images: there is no folder shared/data/coco_val538 beside the project")
+def test_images_of_mixed_sizes_take_few_network_calls(tmp_path):
+    """538 images in batches of 8: 68 calls if all had one size. The results do not depend on the batches."""
+    truth = GroundTruth(VAL538)
+    inputs = CocoMetric().inputs(truth, needs_boxes=False)
+    number_of = {image.path: number for number, image in enumerate(inputs.values())}
+
+    def read(path: Path) -> np.ndarray:
+        number = number_of[path]
+        image = np.zeros((*list(inputs.values())[number].size, 3), np.uint8)
+        image[0, 0, :2] = np.array([number], np.uint16).view(np.uint8)
+        return image
+
+    results, calls = [], []
+    for size in (8, 1):
+        decoder = Counting(torch.nn.Identity(), config_for(default_checkpoint()))
+        with ResultsLog(tmp_path / str(size), "this") as log:
+            predict_images(
+                log, decoder, inputs, lambda _, keypoints, __: keypoints[0, 0, 0].item(), size, torch.device("cpu"), "t", read=read
+            )
+            results.append(log.results())
+        calls.append(decoder.calls)
+    assert calls[0] <= 80 and calls[1] == 538
+    assert results[0] == results[1] == dict(zip(inputs, range(538)))
+
+
+# A format and a metric of one's own: this is all that they need
+
+
+class NearestShoulder(CocoMetric):
+    """The mean distance of predicted left shoulders from where the file says that they are, in pixels."""
+
+    def compute(self, predictions, ground_truth):
+        wanted = {a["image_id"]: a["keypoints"][:2] for a in ground_truth.annotations.dataset["annotations"]}
+        distances = [np.linalg.norm(np.subtract(p["keypoints"][:2], wanted[p["image_id"]])) for p in predictions]
+        return {"distance": float(np.mean(distances))}
+
+
+def load_shoulders(file: AnnotationFile) -> dict:
+    """{"shoulders": {"name of an image": [x, y], ...}}"""
+    images = [{"id": number, "file_name": name} for number, name in enumerate(file.content["shoulders"])]
+    people = [
+        {"id": number, "image_id": number, "category_id": 1, "keypoints": [x, y, 2], "bbox": [x - 9, y - 9, 18, 18]}
+        for number, (x, y) in enumerate(file.content["shoulders"].values())
+    ]
+    return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person", "keypoints": ["left_shoulder"]}]}
+
+
+@pytest.fixture
+def registered():
+    entry = AnnotationFormat(lambda file: "shoulders" in file.content, load_shoulders, f"{__name__}:NearestShoulder")
+    others = dict(FORMATS)
+    FORMATS.clear()
+    FORMATS.update(shoulders=entry, **others)  # before "coco", which takes everything
+    yield
+    del FORMATS["shoulders"]
+
+
+def test_a_format_with_a_metric_is_one_entry(registered, tmp_path, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"shoulders": {"a.jpg": [10, 20], "b.jpg": [30, 40]}}))
+    truth = GroundTruth(path, skeleton=load_skeleton("coco17"))
+    metric = build_metric(truth)
+    assert type(metric) is NearestShoulder
+    keypoints = np.zeros((1, 17, 3))
+    keypoints[0, truth.skeleton.index("left_shoulder")] = 10, 24, 1
+    predictions = [*metric.to_results(truth, 0, keypoints, np.ones(1)), *metric.to_results(truth, 1, keypoints + (20, 16, 0), np.ones(1))]
+    report(metric, predictions, truth, tmp_path)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {"distance": 2.0}
+    assert capsys.readouterr().out.splitlines()[0].split() == ["distance"]
