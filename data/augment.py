@@ -1,4 +1,4 @@
-"""Photometric augmentation of all systems' samples: what photographs are like, from color to occlusion to traces of JPEG.
+"""Augmentation of all systems' samples; here the photometric part: what photographs are like, from color to occlusion to traces of JPEG.
 
 It is sampled after a system's affine, and what is switched off samples nothing: without it the affine's random numbers stay the same.
 """
@@ -42,6 +42,18 @@ class PhotometricParams:
     noise: float = 0.0  # standard deviation, of 255
     noise_offset: float = 0.0  # 0..1: which part of the noise bank
     jpeg: int = 0  # quality; 0: not compressed
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """One sample's whole augmentation; the defaults change nothing. How an affine is made of it, each system says."""
+
+    rotation: float = 0.0  # degrees
+    scale: float = 1.0
+    shift: tuple[int, int] = (0, 0)  # dx, dy, pixels
+    flip: bool = False
+    center_keypoint: float | None = None  # [0, 1): which labeled keypoint is cropped around; None: the usual center
+    photometric: PhotometricParams = PhotometricParams()
 
 
 def sample_photometric(rng: np.random.Generator, settings: AugmentationConfig) -> PhotometricParams:

@@ -18,6 +18,7 @@ from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, Positive, Section
 from config.skeleton import UNLABELLED
 from config.systems import SystemEntry
+from data.datasets import PoseDataset
 from data.people_file import PeopleFile
 from models.names import TensorNames
 from utils.systems import Decoder, Overlays, People
@@ -68,30 +69,24 @@ def render_batch(batch: TinySample, config: TinyConfig, device: torch.device) ->
     return TinyTargets(torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, batch.channel_mask.to(device))
 
 
-class TinyDataset:
+class TinyDataset(PoseDataset):
     """One sample an image: all of it, and whoever has most keypoints in it."""
 
     def __init__(self, people: PeopleFile, config: TinyConfig):
-        self.people, self.config = people, config
         rows = [np.arange(*people.first[n : n + 2]) for n in range(len(people))]
         best = [int(of_image[people.num_labelled[of_image].argmax()]) for of_image in rows]
-        self.chosen = [(n, row) for n, row in enumerate(best) if people.num_labelled[row]]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
+        self.chosen = np.array([row for row in best if people.num_labelled[row]])
+        super().__init__(people, config, people.image_of[self.chosen])
 
     def get(self, index: int, rng: np.random.Generator | None) -> TinySample:
-        number, row = self.chosen[index]
-        image, joints, size = self.people.image(number), self.people.joints(np.array([row]))[0], self.config.data.input_size
+        image, joints = self.people.image(self.image_of[index]), self.people.joints(self.chosen[[index]])[0]
+        size = self.config.data.input_size
         joints[:, :2] = (joints[:, :2] + 0.5) * np.divide(size[::-1], image.shape[1::-1]) - 0.5
         image = cv2.resize(image, size[::-1])
         if rng is not None and rng.random() < 0.5:
             image, joints = image[:, ::-1], joints[self.config.skeleton.flip_keypoints]
             joints[:, 0] = size[1] - 1 - joints[:, 0]
         return TinySample(*map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labelled)))
-
-    def image_id(self, index: int) -> int:
-        return int(self.people.image_ids[self.chosen[index][0]])
 
 
 def as_input(images: Sequence[np.ndarray]) -> Tensor:

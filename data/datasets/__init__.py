@@ -11,9 +11,10 @@ Each system has a module of its own name here, with two classes:
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,19 +23,36 @@ from torch.utils.data import Dataset, default_collate
 
 from config import Config, UserError
 from config.systems import SYSTEMS
-from data.people_file import BrokenImage, PeopleFile
+from data.people_file import BrokenImage, PeopleFile, unpack_mask
 
 
-class PoseDataset(Protocol):
-    """The samples of one training file."""
+class PoseDataset(ABC):
+    """The samples of one training file. image_of (S,): the number of each sample's image in the file."""
 
-    def __len__(self) -> int: ...
+    def __init__(self, people: PeopleFile, config: Config, image_of: np.ndarray):
+        self.people, self.config, self.image_of = people, config, image_of
 
+    def __len__(self) -> int:
+        return len(self.image_of)
+
+    @abstractmethod
     def get(self, index: int, rng: np.random.Generator | None) -> NamedTuple:
         """Return one sample, augmented by `rng`; None: not augmented."""
 
     def image_id(self, index: int) -> int:
         """Return the annotation file's id of the image that a sample is cropped from."""
+        return int(self.people.image_ids[self.image_of[index]])
+
+    def labeled_people(self, index: int) -> np.ndarray:
+        """Return the rows, in the file, of the people with a labeled keypoint in a sample's image."""
+        number = self.image_of[index]
+        rows = np.arange(*self.people.first[number : number + 2])
+        return rows[(self.people.num_labelled[rows] > 0) & ~self.people.crowd[rows]]
+
+    def all_people(self, index: int) -> np.ndarray:
+        """Return (H, W) uint8, 255 over the people and crowd regions of a sample's image."""
+        people, _, crowd = self.people.masks(self.image_of[index])
+        return unpack_mask(people | crowd, *self.people.sizes[self.image_of[index]])
 
 
 def build_dataset(people: PeopleFile, config: Config) -> PoseDataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from config.skeleton import UNLABELLED
 from config.systems.dekr import STRIDE, DekrAugmentationConfig, DekrConfig
-from data.augment import PhotometricParams, apply_occlusion, apply_photometric, sample_photometric
+from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
+from data.datasets import PoseDataset
 from data.people_file import PeopleFile, unpack_mask
 from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
@@ -32,43 +32,26 @@ class DekrSample(NamedTuple):
     per_person = ("keypoints", "labeled", "person_area")
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """One sample's augmentation; the defaults change nothing."""
-
-    rotation: float = 0.0  # degrees
-    scale: float = 1.0  # of the crop, over the image's short side
-    shift: tuple[int, int] = (0, 0)  # dx, dy of the crop's center, image pixels
-    flip: bool = False
-    photometric: PhotometricParams = PhotometricParams()
-
-
 def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConfig, short_side: int) -> Augmentation:
-    """Sample one augmentation; the shift grows with the crop."""
+    """Sample one augmentation: scale is the crop's side over the image's short side, shift in image pixels grows with it."""
     rotation, scale = rng.uniform(-settings.rotation, settings.rotation), rng.uniform(*settings.scale)
     most = int(settings.shift * short_side / UNIT * scale)
     dx, dy = rng.integers(-most, most, 2, endpoint=True).tolist()
     flip = bool(rng.random() < settings.flip_probability)
-    return Augmentation(rotation, scale, (dx, dy), flip, sample_photometric(rng, settings))
+    return Augmentation(rotation, scale, (dx, dy), flip, photometric=sample_photometric(rng, settings))
 
 
-class DekrDataset:
+class DekrDataset(PoseDataset):
     """The images of a training file, each as a `DekrSample`."""
 
     def __init__(self, people: PeopleFile, config: DekrConfig):
-        self.people, self.config = people, config
+        super().__init__(people, config, np.arange(len(people)))
         self.channel_mask = torch.from_numpy(np.append(people.labelled, True))
-
-    def __len__(self) -> int:
-        return len(self.people)
 
     def get(self, index: int, rng: np.random.Generator | None) -> DekrSample:
         """Return one sample; without a generator the image's middle, as large as its short side."""
         short_side = int(self.people.sizes[index].min())
         return self.crop(index, Augmentation() if rng is None else sample_augmentation(rng, self.config.augmentation, short_side))
-
-    def image_id(self, index: int) -> int:
-        return int(self.people.image_ids[index])
 
     def crop(self, index: int, augmentation: Augmentation) -> DekrSample:
         """Return one sample with a given augmentation."""
@@ -81,10 +64,9 @@ class DekrDataset:
         if a.photometric.patch is None:
             image = warp_image(image, to_input, (side, side))
         else:
-            people, _, crowd = self.people.masks(index)
-            image, mask_all = warp_image_and_mask(image, unpack_mask(people | crowd, height, width), to_input, (side, side))
-            in_input, heights = transform_points(points[:, :-1], to_input), self.people.boxes[self.rows(index), 3] * side / crop_side
-            apply_occlusion(image, mask_all, in_input, labeled[:, :-1], heights, a.photometric.patch)
+            image, mask_all = warp_image_and_mask(image, self.all_people(index), to_input, (side, side))
+            heights = self.people.boxes[self.labeled_people(index), 3] * side / crop_side
+            apply_occlusion(image, mask_all, transform_points(points[:, :-1], to_input), labeled[:, :-1], heights, a.photometric.patch)
         image, mask = apply_photometric(image, a.photometric), self._mask_miss(index, to_maps, side // STRIDE)
         points = transform_points(points, to_maps)
         if a.flip:
@@ -95,18 +77,13 @@ class DekrDataset:
         arrays = image, points * labeled[..., None], labeled, person_area * (side / crop_side) ** 2, mask
         return DekrSample(*map(torch.from_numpy, arrays), self.channel_mask)
 
-    def rows(self, index: int) -> np.ndarray:
-        """Return the rows of an image's people with a labeled keypoint in the file."""
-        rows = np.arange(*self.people.first[index : index + 2])
-        return rows[(self.people.num_labelled[rows] > 0) & ~self.people.crowd[rows]]
-
     def annotated(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the keypoints (P, K + 1, 2) in image pixels, labeled (P, K + 1) and areas (P,) of an image's people with a keypoint.
 
         The center, the mean of the labeled keypoints, comes last. The area is width^2 + height^2 of their extent, and at least twice the
         person's annotated area.
         """
-        people, settings, rows = self.people, self.config.targets, self.rows(index)
+        people, settings, rows = self.people, self.config.targets, self.labeled_people(index)
         joints = people.joints(rows).astype(float)
         labeled = joints[..., 2:] != UNLABELLED
         points = joints[..., :2] * labeled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,8 +10,9 @@ from torch import Tensor
 
 from config.skeleton import UNLABELLED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
-from data.augment import PhotometricParams, apply_occlusion, apply_photometric, sample_photometric
-from data.people_file import PeopleFile, unpack_mask
+from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
+from data.datasets import PoseDataset
+from data.people_file import PeopleFile
 from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
 PADDING = 1.25  # a crop's sides over those of the box
@@ -29,16 +29,6 @@ class SimpleBaselinesSample(NamedTuple):
     per_person = ()
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """One sample's augmentation; the defaults change nothing."""
-
-    scale: float = 1.0
-    rotation: float = 0.0  # degrees
-    flip: bool = False
-    photometric: PhotometricParams = PhotometricParams()
-
-
 def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugmentationConfig) -> Augmentation:
     """Sample one augmentation."""
     a = settings
@@ -46,34 +36,27 @@ def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugme
     rotation = float(np.clip(rng.normal(0, a.rotation), -2 * a.rotation, 2 * a.rotation))
     rotated = rng.random() < a.rotation_probability
     flip = bool(rng.random() < a.flip_probability)
-    return Augmentation(scale, rotation if rotated else 0.0, flip, sample_photometric(rng, a))
+    return Augmentation(rotation if rotated else 0.0, scale, flip=flip, photometric=sample_photometric(rng, a))
 
 
-class SimpleBaselinesDataset:
+class SimpleBaselinesDataset(PoseDataset):
     """Each person with a labeled keypoint and a box, as a `SimpleBaselinesSample`."""
 
     def __init__(self, people: PeopleFile, config: SimpleBaselinesConfig):
-        self.people, self.config = people, config
         image_of = people.image_of
         boxes = people.boxes.astype(float)
         self.boxes = clean_boxes(boxes, people.sizes[image_of]) if config.data.clean_boxes else boxes
         self.chosen = np.flatnonzero((people.num_labelled > 0) & ~people.crowd & (self.boxes[:, 2:] > 0).all(1))
-        self.image_of = image_of[self.chosen]
-
-    def __len__(self) -> int:
-        return len(self.chosen)
+        super().__init__(people, config, image_of[self.chosen])
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimpleBaselinesSample:
         """Return one sample; without a generator the box is cropped as it is."""
         return self.crop(index, Augmentation() if rng is None else sample_augmentation(rng, self.config.augmentation))
 
-    def image_id(self, index: int) -> int:
-        return int(self.people.image_ids[self.image_of[index]])
-
     def crop(self, index: int, augmentation: Augmentation) -> SimpleBaselinesSample:
         """Return one sample with a given augmentation."""
-        row, number, size, a = self.chosen[index], self.image_of[index], self.config.data.input_size, augmentation
-        image = self.people.image(number)
+        row, size, a = self.chosen[index], self.config.data.input_size, augmentation
+        image = self.people.image(self.image_of[index])
         joints = self.people.joints(row[None])[0]
         points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELLED
         center, crop_size = centre_and_size(self.boxes[row], size)
@@ -89,8 +72,7 @@ class SimpleBaselinesDataset:
         if patch is None:
             image = warp_image(image, matrix, size)
         else:
-            people, _, crowd = self.people.masks(number)
-            image, mask_all = warp_image_and_mask(image, unpack_mask(people | crowd, *image.shape[:2]), matrix, size)
+            image, mask_all = warp_image_and_mask(image, self.all_people(index), matrix, size)
             height = self.boxes[row, 3] * size[1] / (crop_size[0] * a.scale)
             apply_occlusion(image, mask_all, points[None], labeled[None], np.array([height]), patch)
         return SimpleBaselinesSample(*map(torch.from_numpy, (apply_photometric(image, a.photometric), points, labeled)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,8 @@ from torch import Tensor
 
 from config.skeleton import UNLABELLED
 from config.systems.simplepose import SimplePoseAugmentationConfig, SimplePoseConfig
-from data.augment import PhotometricParams, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
+from data.augment import Augmentation, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
+from data.datasets import PoseDataset
 from data.people_file import PeopleFile, unpack_mask
 from data.transforms import affine_matrix, to_map_size, transform_points, warp_image_and_mask, warp_mask
 
@@ -35,50 +35,31 @@ class SimplePoseSample(NamedTuple):
     per_person = ("keypoints", "labeled")
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """One sample's augmentation; the defaults only crop the person."""
-
-    flip: bool = False
-    degree: float = 0.0
-    shift: tuple[int, int] = (0, 0)  # dx, dy, input pixels
-    scale: float = 1.0
-    center_keypoint: float | None = None  # [0, 1): which labeled keypoint is cropped around, in place of the box's center
-    photometric: PhotometricParams = PhotometricParams()
-
-
 def sample_augmentation(rng: np.random.Generator, settings: SimplePoseAugmentationConfig) -> Augmentation:
     """Sample one augmentation."""
     a = settings
-    degree = rng.uniform(-a.rotation, a.rotation)
+    rotation = rng.uniform(-a.rotation, a.rotation)
     scale = rng.uniform(*a.scale) if rng.random() < a.scale_probability else 1.0
     dx, dy = rng.integers(-a.shift, a.shift, 2, endpoint=True).tolist()
     flip = bool(rng.random() < a.flip_probability)
     if happens(rng, a.wide_scale_probability):
         scale = log_uniform(rng, *a.wide_scale)
     center_keypoint = rng.random() if happens(rng, a.joint_centre_probability) else None
-    return Augmentation(flip, degree, (dx, dy), scale, center_keypoint, sample_photometric(rng, a))
+    return Augmentation(rotation, scale, (dx, dy), flip, center_keypoint, sample_photometric(rng, a))
 
 
-class SimplePoseDataset:
+class SimplePoseDataset(PoseDataset):
     """The main people of a training file, each as a `SimplePoseSample`."""
 
     def __init__(self, people: PeopleFile, config: SimplePoseConfig):
-        self.people, self.config = people, config
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         self.main = main_people(people.num_labelled, people.boxes, people.areas, people.crowd, people.image_of, least)
-        self.image_of = people.image_of[self.main]
+        super().__init__(people, config, people.image_of[self.main])
         self.channel_mask = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
-
-    def __len__(self) -> int:
-        return len(self.main)
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""
         return self.crop(index, Augmentation() if rng is None else sample_augmentation(rng, self.config.augmentation))
-
-    def image_id(self, index: int) -> int:
-        return int(self.people.image_ids[self.image_of[index]])
 
     def crop(self, index: int, augmentation: Augmentation) -> SimplePoseSample:
         """Return one sample with a given augmentation."""
@@ -86,7 +67,7 @@ class SimplePoseDataset:
         joints, box = self.people.joints(self.rows(index)), self.people.boxes[self.main[index]]
         points, labeled = joints[..., :2], joints[..., 2] != UNLABELLED
         center = box[:2] + box[2:] / 2 if a.center_keypoint is None else keypoint_center(points[0, labeled[0]], a.center_keypoint)
-        matrix = affine_matrix(center, box[3] / size[0], a.flip, a.degree, a.shift, a.scale, config)
+        matrix = affine_matrix(center, box[3] / size[0], a.flip, a.rotation, a.shift, a.scale, config)
         points = transform_points(points, matrix).astype(np.float32)
         if a.flip:
             points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
@@ -102,10 +83,9 @@ class SimplePoseDataset:
         return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_mask)
 
     def rows(self, index: int) -> np.ndarray:
-        """Return the rows of a sample's people in the file: the main person, then all others in the image with a labeled keypoint."""
-        people, main = self.people, self.main[index]
-        rows = np.arange(*people.first[self.image_of[index] : self.image_of[index] + 2])
-        return np.append(main, rows[(people.num_labelled[rows] > 0) & ~people.crowd[rows] & (rows != main)])
+        """Return the rows, in the file, of a sample's people: the main person, then all others with a labeled keypoint."""
+        main, rows = self.main[index], self.labeled_people(index)
+        return np.append(main, rows[rows != main])
 
 
 def main_people(

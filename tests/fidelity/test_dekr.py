@@ -11,7 +11,8 @@ from places import ROOT
 from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights
 
 from config import Config, load_config
-from data.datasets.dekr import Augmentation, DekrDataset
+from data.augment import Augmentation
+from data.datasets.dekr import DekrDataset
 from data.people_file import PeopleFile
 from data.targets.dekr import render_targets
 from data.transforms import crop_matrix

@@ -11,7 +11,8 @@ from places import ROOT
 from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights
 
 from config import Config, load_config
-from data.datasets.simple_baselines import Augmentation, SimpleBaselinesDataset, centre_and_size
+from data.augment import Augmentation
+from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
 from data.people_file import PeopleFile
 from data.targets.simple_baselines import render_targets
 from data.transforms import crop_matrix
@@ -82,7 +83,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     person = next(person for person in coco_mini_annotations["annotations"] if person["id"] == case["annotation"])
     in_image = dataset.people.image_ids[dataset.image_of] == person["image_id"]
     (index,) = np.flatnonzero(in_image & np.isclose(dataset.people.boxes[dataset.chosen], person["bbox"], atol=1e-3).all(1)).tolist()
-    augmentation = Augmentation(case["scale"], case["rotation"], case["flip"])
+    augmentation = Augmentation(case["rotation"], case["scale"], flip=case["flip"])
     image, joints, labeled = (tensor.numpy() for tensor in dataset.crop(index, augmentation))
     input_size = image.shape[:2]
     heatmap, weight = render_targets(joints, labeled, input_size, config)

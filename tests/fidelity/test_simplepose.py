@@ -11,7 +11,8 @@ from places import ROOT
 from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights, write_published_checkpoint
 
 from config import load_config
-from data.datasets.simplepose import Augmentation, SimplePoseDataset
+from data.augment import Augmentation
+from data.datasets.simplepose import SimplePoseDataset
 from data.people_file import PeopleFile
 from data.targets import render_targets
 from data.transforms import affine_matrix
@@ -83,7 +84,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     in_image = np.flatnonzero(dataset.people.image_ids[dataset.image_of] == case["image_id"]).tolist()
     (index,) = (n for n in in_image if np.allclose(dataset.people.boxes[dataset.main[n]], boxes[case["people_index"]]))
     source, box = dataset.people.joints(dataset.rows(index)), dataset.people.boxes[dataset.main[index]]
-    augmentation = Augmentation(case["flip"], case["degree"], tuple(case["shift"]), case["scale"])
+    augmentation = Augmentation(case["degree"], case["scale"], tuple(case["shift"]), case["flip"])
     sample = dataset.crop(index, augmentation)
     visibility = np.where(sample.labeled, reference["joints"][..., 2] % 2, 2)  # a sample does not hold which ones are occluded
     joints = np.concatenate([sample.keypoints, visibility[..., None]], 2)

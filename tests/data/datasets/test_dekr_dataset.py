@@ -16,9 +16,9 @@ from places import ROOT
 from config import load_config
 from config.load import parse_config
 from config.systems.dekr import DekrAugmentationConfig
-from data.augment import OcclusionPatch, PhotometricParams
+from data.augment import Augmentation, OcclusionPatch, PhotometricParams
 from data.coco_masks_hdf5 import build_hdf5
-from data.datasets.dekr import Augmentation, DekrDataset, sample_augmentation
+from data.datasets.dekr import DekrDataset, sample_augmentation
 from data.people_file import PeopleFile, unpack_mask
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"

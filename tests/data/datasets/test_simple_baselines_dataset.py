@@ -11,8 +11,8 @@ from people import NAMES, build, drawn_sample, person
 from places import ROOT
 
 from config import load_config
-from data.augment import OcclusionPatch, PhotometricParams
-from data.datasets.simple_baselines import Augmentation, SimpleBaselinesDataset, centre_and_size, clean_boxes, sample_augmentation
+from data.augment import Augmentation, OcclusionPatch, PhotometricParams
+from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size, clean_boxes, sample_augmentation
 from data.people_file import PeopleFile
 from data.targets.simple_baselines import render_targets
 
@@ -92,7 +92,7 @@ def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, f
         squared = (x - spots[name][0]) ** 2 + (y - spots[name][1]) ** 2
         image[..., channel] = np.rint(255 * np.exp(-squared / (2 * 3**2)))
     found.people.image = lambda number: image
-    sample, skeleton = found.crop(0, Augmentation(scale, rotation, flip)), found.config.skeleton
+    sample, skeleton = found.crop(0, Augmentation(rotation, scale, flip=flip)), found.config.skeleton
     assert sample.image.shape == (256, 192, 3)
     names = ("right_wrist", "left_wrist") if flip else ("left_wrist", "right_wrist")
     for channel, name in zip((2, 1), names):

@@ -7,8 +7,8 @@ from people import BEYOND_PAPER, SKELETON, build, drawn_sample, person, read_bac
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
-from data.augment import OcclusionPatch, PhotometricParams
-from data.datasets.simplepose import Augmentation, SimplePoseDataset, keypoint_center, loss_masks, sample_augmentation
+from data.augment import Augmentation, OcclusionPatch, PhotometricParams
+from data.datasets.simplepose import SimplePoseDataset, keypoint_center, loss_masks, sample_augmentation
 from data.targets import render_targets
 from losses import build_loss
 
@@ -101,7 +101,7 @@ def test_each_augmentation_changes_the_image(tmp_path):
 
 def test_augmentations_keep_to_their_limits():
     sampled = [sample_augmentation(np.random.default_rng([1, i]), CONFIG.augmentation) for i in range(1000)]
-    degrees, scales, shifts = (np.array([getattr(one, key) for one in sampled]) for key in ("degree", "scale", "shift"))
+    degrees, scales, shifts = (np.array([getattr(one, key) for one in sampled]) for key in ("rotation", "scale", "shift"))
     assert (degrees.min(), degrees.max()) == pytest.approx((-40, 40), abs=1) and np.abs(degrees).max() <= 40
     assert (scales.min(), scales.max()) == pytest.approx((0.7, 1.3), abs=0.01) and 0.15 < (scales == 1).mean() < 0.25
     assert (shifts.min(), shifts.max()) == (-50, 50)
@@ -112,8 +112,8 @@ def test_augmentations_keep_to_their_limits():
 def test_augmentations_beyond_the_paper_leave_the_published_random_numbers_as_they_are():
     settings = [load_config(RECIPE, of_all).augmentation for of_all in ([], [f"augmentation.{key}_probability=1" for key in BEYOND_PAPER])]
     plain, varied = ([sample_augmentation(np.random.default_rng([1, i]), one) for i in range(50)] for one in settings)
-    assert plain[0].degree == np.random.default_rng([1, 0]).uniform(-40, 40)
-    for key in ("flip", "degree", "shift"):
+    assert plain[0].rotation == np.random.default_rng([1, 0]).uniform(-40, 40)
+    for key in ("flip", "rotation", "shift"):
         assert [getattr(one, key) for one in plain] == [getattr(one, key) for one in varied]
     assert all(one.center_keypoint is None for one in plain)
     scales = np.array([one.scale for one in varied])
