@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from data.formats import load_annotations
 from data.formats.mpii import KEYPOINTS, annotated_truth, load_truth
 from data.people_file import PeopleFile
 
-BUILD = "data/coco_masks_hdf5.py"
 SKELETON = load_skeleton("mpii")
 MPII = SHARED / "data" / "mpii"
 needs_mpii = pytest.mark.skipif(not MPII.is_dir(), reason="no photographs: there is no folder shared/data/mpii beside the project")
@@ -49,11 +47,10 @@ def test_the_skeleton_has_mpiis_keypoints():
     assert reached == set(SKELETON.keypoints)
 
 
-def test_the_people_file_of_a_list(run, people, images, tmp_path):
+def test_the_people_file_of_a_list(people, images, tmp_path):
     """Its images' sizes are those of the files; the first pixel is 0."""
     file, output = write_list(tmp_path / "valid.json", people), tmp_path / "out.h5"
-    ended = run(BUILD, "--annotations", file, "--images", images, "--output", output, "--skeleton", "mpii", "--workers", 1)
-    assert ended.status == 0, ended.err
+    build_hdf5(file, images, output, SKELETON, workers=1)
     known = PeopleFile(output, SKELETON)
     assert (len(known), known.labelled.all(), known.num_labelled.tolist()) == (3, True, [15, 16] * 3)
     joints = known.joints(np.arange(6))
@@ -119,25 +116,18 @@ def test_photographs(tmp_path):
         ({"image": 7}, "has no name of an 'image'; expected COCO's format, or MPII's list of people"),
     ],
 )
-def test_what_is_no_person_is_named(fails, people, images, tmp_path, changes, said):
+def test_what_is_no_person_is_named(people, tmp_path, changes, said):
     file = write_list(tmp_path / "bad.json", [people[0], {**people[1], **changes}])
-    message = fails(BUILD, "--annotations", file, "--images", images, "--output", tmp_path / "out.h5", "--skeleton", "mpii")
-    assert f"annotation file {file}: person 2" in message
-    assert said in message
+    with pytest.raises(UserError) as error:
+        load_annotations(file)
+    assert f"annotation file {file}: person 2" in str(error.value)
+    assert said in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("content", "said"), [([1], "person 1: has no name of an 'image'"), ([], "an empty list is not"), ("x", "not in COCO's format")]
-)
-def test_a_file_that_is_neither_is_refused(fails, images, tmp_path, content, said):
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    assert said in fails(BUILD, "--annotations", tmp_path / "a.json", "--images", images, "--output", tmp_path / "out.h5")
-
-
-def test_another_skeleton_is_told_which_one_fits(fails, people, images, tmp_path):
-    file = write_list(tmp_path / "a.json", people)
-    said = fails(BUILD, "--annotations", file, "--images", images, "--output", tmp_path / "out.h5", "--skeleton", "coco17")
-    assert "--skeleton mpii" in said
+@pytest.mark.parametrize(("content", "said"), [([1], "person 1: has no name of an 'image'"), ([], "an empty list is not")])
+def test_a_list_of_no_people_is_refused(tmp_path, content, said):
+    with pytest.raises(UserError, match=said):
+        load_annotations(write_list(tmp_path / "a.json", content))
 
 
 # The official file

@@ -17,7 +17,6 @@ from data.formats.posetrack import KEYPOINTS
 from data.people_file import PeopleFile, unpack_mask
 
 POSETRACK = SHARED / "data" / "posetrack18"
-BUILD = "data/coco_masks_hdf5.py"
 SKELETON = load_skeleton("posetrack18")
 EARS = [KEYPOINTS.index("left_ear"), KEYPOINTS.index("right_ear")]
 needs_posetrack = pytest.mark.skipif(not POSETRACK.is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
@@ -54,10 +53,8 @@ def changed(root, change) -> None:
     (root / "000001.json").write_text(json.dumps(content))
 
 
-def people_file(run, root) -> PeopleFile:
-    command = (BUILD, "--annotations", root / "000001.json", "--images", root, "--output", root / "out.h5", "--workers", 1)
-    ended = run(*command, "--skeleton", "posetrack18")
-    assert ended.status == 0, ended.err
+def people_file(root) -> PeopleFile:
+    build_hdf5(root / "000001.json", root, root / "out.h5", SKELETON, workers=1)
     return PeopleFile(root / "out.h5", SKELETON)
 
 
@@ -69,8 +66,8 @@ def test_skeleton_is_posetracks():
     assert SKELETON.flip_keypoints[:3].tolist() == [0, 1, 2]
 
 
-def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(run, root):
-    people = people_file(run, root)
+def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(root):
+    people = people_file(root)
     assert people.image_ids.tolist() == [10000010000], "nobody annotated the second frame: not even its regions count"
     assert people.tracks.tolist() == [3, 5, -1]
     assert people.crowd.tolist() == [False, False, True]
@@ -84,10 +81,10 @@ def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(run, ro
     assert not people.outlines, "of people there are boxes only"
 
 
-def test_ears_are_not_taken_for_labelled_keypoints(run, root):
+def test_ears_are_not_taken_for_labelled_keypoints(root):
     """Else a network would learn that nobody has any."""
-    assert people_file(run, root).labelled[EARS].tolist() == [False, False]
-    assert people_file(run, root).labelled.sum() == 15
+    assert people_file(root).labelled[EARS].tolist() == [False, False]
+    assert people_file(root).labelled.sum() == 15
 
 
 def test_a_person_without_a_box_gets_posetracks_own(root):
@@ -102,11 +99,19 @@ def test_ids_of_regions_are_free(root):
     assert len(set(ids)) == len(ids) == 3
 
 
+def test_ignore_regions_are_crowds_of_the_category_of_people(root):
+    """Not of the first one; else they would be nobody's."""
+    changed(root, lambda content: content["categories"].insert(0, {"id": 7, "name": "ball"}))
+    regions = [annotation for annotation in load_annotations(root / "000001.json").dataset["annotations"] if annotation["iscrowd"]]
+    assert [region["category_id"] for region in regions] == [1]
+    assert people_file(root).crowd.tolist() == [False, False, True]
+
+
 @pytest.mark.parametrize("down", [[[40, 40, 90]], [], [["a", "b", "c", "d"], [1, 2]], 7])
-def test_regions_must_make_sense(fails, root, down):
+def test_regions_must_make_sense(root, down):
     changed(root, lambda content: content["images"][0].update(ignore_regions_y=down))
-    message = fails(BUILD, "--annotations", root / "000001.json", "--images", root, "--output", root / "o.h5", "--skeleton", "posetrack18")
-    assert "image 10000010000 (images/val/000001_test/000000.jpg): 'ignore_regions_x' and" in message
+    with pytest.raises(UserError, match=r"image 10000010000 \(images/val/000001_test/000000\.jpg\): 'ignore_regions_x' and"):
+        load_annotations(root / "000001.json")
 
 
 def test_keypoints_of_another_number_are_told(root):
