@@ -23,7 +23,7 @@ from config import Skeleton, UserError
 from config.errors import run_script
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import file_keypoints, keypoint_category, naming_file, person_area, person_box
+from data.formats.coco import keypoint_category, naming_file, read_person
 
 SAME = 0.5  # the least overlap (IoU) of two boxes of one person
 People = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as the file has them, boxes (P, 4), areas (P,)
@@ -37,10 +37,10 @@ def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, People]:
     with naming_file(path):
         for image_id, image in coco.imgs.items():
             people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-            labelled = [person for person in people if file_keypoints(person, order)[:, 2].any() and not person.get("iscrowd")]
+            parts = [read_person(person, order) for person in people if not person.get("iscrowd")]
+            labelled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
             if labelled:
-                parts = zip(*((file_keypoints(person, order), person_box(person), person_area(person)) for person in labelled))
-                found[image["file_name"]] = tuple(map(np.array, parts))
+                found[image["file_name"]] = tuple(map(np.array, zip(*labelled)))
     return found
 
 

@@ -24,8 +24,7 @@ def own(run, annotations, tmp_path):
     """The annotation files of two annotators."""
     files = [tmp_path / f"{number}.json" for number in (1, 2)]
     for number, path in enumerate(files, start=1):
-        named = ("--annotations", annotations, "--output", path, "--annotator", number)
-        ended = run(f"{EXAMPLE}/annotate.py", *named)
+        ended = run(f"{EXAMPLE}/annotate.py", "--annotations", annotations, "--output", path, "--annotator", number)
         assert ended.status == 0, ended.err
     return files
 
@@ -59,7 +58,7 @@ def five(x: float, y: float, number: int, **more) -> dict:
 
 
 def test_sigmas_are_the_spread_of_one_annotator(run, fails, tmp_path):
-    """Two who are 4 pixels apart, in another order of people, over the root of the box's area."""
+    """Two who are 4 pixels apart, with their people in another order, over the root of the box's area."""
     first = [five(10, 10, 1), five(200, 10, 2), five(400, 10, 3)]
     second = [five(201, 10, 7), five(10, 10, 8), five(600, 10, 9, keypoints=[0] * 15)]
     for person, shift in zip(second, (3, 4)):
@@ -69,14 +68,13 @@ def test_sigmas_are_the_spread_of_one_annotator(run, fails, tmp_path):
     for path, people in zip(files, (first, second)):
         categories = [{"id": 1, "name": "figure", "keypoints": list(SKELETON.dataset)}]
         path.write_text(json.dumps({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": people, "categories": categories}))
-    ended = run(f"{EXAMPLE}/sigmas.py", "--annotations", *files, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
+    command = (f"{EXAMPLE}/sigmas.py", "--annotations", *files, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
+    ended = run(*command)
     assert ended.status == 0, ended.err
     assert yaml.safe_load(ended.out) == dict.fromkeys(SKELETON.keypoints, round(np.sqrt(16 / 2 / 4000), 3))
     assert "head: 0.045  # 1 people" in ended.out
-    second_content = json.loads(files[1].read_text()) | {"annotations": []}
-    files[1].write_text(json.dumps(second_content))
-    message = fails(f"{EXAMPLE}/sigmas.py", "--annotations", *files, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
-    assert "keypoint 'head': no person has it in both" in message
+    files[1].write_text(json.dumps(json.loads(files[1].read_text()) | {"annotations": []}))
+    assert "keypoint 'head': no person has it in both" in fails(*command)
 
 
 def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monkeypatch):
