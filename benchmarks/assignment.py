@@ -33,7 +33,7 @@ from config.skeleton import VISIBLE
 from data.synthetic import random_body
 from data.targets import render_targets
 from utils.assignment import assign_people
-from utils.assignment.device_maps import assign_people_batch
+from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.device import default_device
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle"

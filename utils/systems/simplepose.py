@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
 from utils.assignment import assign_people
-from utils.assignment.device_maps import assign_people_batch
+from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, People
 from utils.visualize.heatmaps import resize_to_image

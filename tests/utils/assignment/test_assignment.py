@@ -16,8 +16,8 @@ from config.skeleton import Skeleton
 from data.targets import render_targets
 from utils.assignment import assign_people, limbs
 from utils.assignment.candidates import Candidates
-from utils.assignment.device_maps import assign_people_batch
-from utils.assignment.trace import _merge_ends
+from utils.assignment.extrapolate import _merge_ends
+from utils.assignment.torch_heatmaps import assign_people_batch
 
 HEIGHT, WIDTH = 256, 384  # network input
 

@@ -11,17 +11,18 @@ import torch
 from places import ROOT
 
 from config import load_config
-from utils.assignment import assign_people, trace
-from utils.assignment.array_maps import ArrayMaps
-from utils.assignment.candidates import by_image, strongest
-from utils.assignment.device_maps import TensorMaps, assign_people_batch
-from utils.assignment.peaks import find_peaks
+from utils.assignment import assign_people, extrapolate
+from utils.assignment.candidates import by_image, find_peaks, strongest
+from utils.assignment.numpy_heatmaps import NumpyHeatmaps
+from utils.assignment.torch_heatmaps import TorchHeatmaps, assign_people_batch
 
 RECIPE = ROOT / "config" / "simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE)
 ELBOW, WRIST = (30 + CONFIG.skeleton.index(name) for name in ("Relb", "Rwri"))
 FOREARM = CONFIG.skeleton.limbs.index(("Relb", "Rwri"))
-READERS = pytest.mark.parametrize("read", [ArrayMaps, lambda maps: TensorMaps(torch.from_numpy(maps[None]))], ids=["memory", "device"])
+READERS = pytest.mark.parametrize(
+    "read", [NumpyHeatmaps, lambda maps: TorchHeatmaps(torch.from_numpy(maps[None]))], ids=["memory", "device"]
+)
 
 
 def spot(maps: np.ndarray, channel: int, x: int, y: int, response: float) -> None:
@@ -95,14 +96,14 @@ def test_images_of_a_batch_are_told_apart():
 def test_ends_of_limbs_are_compared_within_their_image_only(monkeypatch):
     """What is compared with everything else must not grow with the square of the batch."""
     pairs = []
-    for name in ("_is_known", "_merge_ends"):
-        plain = getattr(trace, name)
+    for name in ("_near_candidate", "_merge_ends"):
+        plain = getattr(extrapolate, name)
 
         def counting(ends, *more, plain=plain):
-            pairs.append(len(ends) * (len(more[0]) if hasattr(more[0], "kind") else len(ends)))
+            pairs.append(len(ends) * (len(more[0]) if hasattr(more[0], "keypoint_type") else len(ends)))
             return plain(ends, *more)
 
-        monkeypatch.setattr(trace, name, counting)
+        monkeypatch.setattr(extrapolate, name, counting)
     maps = forearm(0.8)
     maps[WRIST] = 0  # the limb leads to no peak: followed to its end
     counts = []

@@ -1,6 +1,6 @@
-"""Keypoint assignment of a batch whose maps lie on a device: peaks and limb evidence are read there, people are assembled in NumPy.
+"""Keypoint assignment of a batch whose heatmaps lie on a device: peaks and limb scores are read there, people are grouped in NumPy.
 
-Only what surrounds the peaks (9 responses each) and the evidence of the limbs leaves the device: a few kilobytes an image.
+Only the values around the peaks (9 each) and the limb scores leave the device: a few kilobytes an image.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from config.skeleton import Skeleton
 from config.systems.simplepose import Channels
 from config.systems.simplepose_assignment import AssignmentConfig
 from utils.assignment import KEYPOINT_SIGMA, LIMB_MARGIN, assign_batch, check_shape
-from utils.assignment.candidates import BROKEN
+from utils.assignment.candidates import NOT_FINITE
 
 
-class TensorMaps:
-    """A `MapReader` of a batch of maps (N, C, h, w) on any device."""
+class TorchHeatmaps:
+    """A `HeatmapReader` of a batch of heatmaps (N, C, h, w) on any device."""
 
     def __init__(self, maps: torch.Tensor):
         self.shape = tuple(maps.shape)
@@ -26,19 +26,19 @@ class TensorMaps:
         self.flat = self.maps.view(-1)
 
     def peaks(self, skeleton: Skeleton, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-        places = Channels(skeleton).keypoints
-        keypoints = self.maps[:, places]
-        if not bool(torch.isfinite(self.maps[:, : places.stop]).all()):
-            raise UserError(BROKEN)
+        channels = Channels(skeleton).keypoints
+        keypoints = self.maps[:, channels]
+        if not bool(torch.isfinite(self.maps[:, : channels.stop]).all()):
+            raise UserError(NOT_FINITE)
         is_peak = (F.max_pool2d(keypoints, 3, stride=1, padding=1) == keypoints) & (keypoints > threshold)
-        image, kind, y, x = is_peak.nonzero(as_tuple=True)
+        image, keypoint_type, y, x = is_peak.nonzero(as_tuple=True)
         padded = F.pad(keypoints, (1, 1, 1, 1), value=-1.0)
         step = torch.arange(3, device=x.device)
-        windows = padded[image[:, None, None], kind[:, None, None], y[:, None, None] + step[:, None], x[:, None, None] + step].flatten(1)
-        # Of equal neighbours the first is the peak, as in NumPy.
+        rows, columns = y[:, None, None] + step[:, None], x[:, None, None] + step
+        windows = padded[image[:, None, None], keypoint_type[:, None, None], rows, columns].flatten(1)
         keep = (windows[:, 4:5] > windows[:, :4]).all(1) & (windows[:, 4:5] >= windows[:, 5:]).all(1)
-        _, channels, h, w = self.shape
-        index = ((image * channels + kind + places.start) * h + y) * w + x
+        _, count, h, w = self.shape
+        index = ((image * count + keypoint_type + channels.start) * h + y) * w + x
         return index[keep].cpu().numpy(), windows[keep].cpu().numpy()
 
     def values(self, index: np.ndarray) -> np.ndarray:
@@ -60,9 +60,9 @@ def assign_people_batch(
     keypoint_sigma: float = KEYPOINT_SIGMA,
     limb_margin: float = LIMB_MARGIN,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The people in each image of a batch, as `assign_people` returns them for one.
+    """Return the people of each image of a batch, as `assign_people` does for one.
 
     maps: (N, C, h, w) on any device. map_to_images: (sx, sy) of each image.
     """
     check_shape(tuple(maps.shape[1:]), skeleton)
-    return assign_batch(TensorMaps(maps), skeleton, parameters, map_to_images, keypoint_sigma, limb_margin)
+    return assign_batch(TorchHeatmaps(maps), skeleton, parameters, map_to_images, keypoint_sigma, limb_margin)

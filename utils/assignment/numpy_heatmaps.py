@@ -1,4 +1,4 @@
-"""Maps in memory, read with NumPy."""
+"""Heatmaps in memory, read with NumPy."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy as np
 from config.errors import UserError
 from config.skeleton import Skeleton
 from config.systems.simplepose import Channels
-from utils.assignment.candidates import BROKEN
+from utils.assignment.candidates import NOT_FINITE
 
 
-class ArrayMaps:
-    """A `MapReader` of one image's maps (C, h, w) in NumPy."""
+class NumpyHeatmaps:
+    """A `HeatmapReader` of one image's heatmaps (C, h, w)."""
 
     def __init__(self, maps: np.ndarray):
         self.shape = (1, *maps.shape)
@@ -26,9 +26,8 @@ class ArrayMaps:
         value = flat[index]
         # Reading the maps takes a good part of the whole time, so each is read once: limbs by a minimum, which NaN survives
         if not (np.isfinite(limbs.min(initial=0)) and np.isfinite(value).all()):
-            raise UserError(BROKEN)
-        # Of equal neighbours the first is the peak: a keypoint in the middle of two pixels gives both the same response.
-        # One axis after the other, which leaves few pixels for the next step.
+            raise UserError(NOT_FINITE)
+        # One axis after the other, which leaves few pixels for the next step
         column = index % w
         keep = (value > flat.take(index - 1, mode="clip")) | (column == 0)
         keep &= (value >= flat.take(index + 1, mode="clip")) | (column == w - 1)
@@ -38,13 +37,13 @@ class ArrayMaps:
         keep &= (value >= flat.take(index + w, mode="clip")) | (row == h - 1)
         index = index[keep]
         windows = self._windows(flat, index, h, w)
-        centre = windows[:, 4:5]
-        keep = (centre > windows[:, :4]).all(1) & (centre >= windows[:, 5:]).all(1)
+        center = windows[:, 4:5]
+        keep = (center > windows[:, :4]).all(1) & (center >= windows[:, 5:]).all(1)
         return index[keep] + first, windows[keep]
 
     @staticmethod
     def _windows(flat: np.ndarray, index: np.ndarray, h: int, w: int) -> np.ndarray:
-        """(P, 9) responses around each pixel; -1 outside of the map."""
+        """Return (P, 9) the values around each pixel; -1 outside of the map."""
         around = np.array([-w - 1, -w, -w + 1, -1, 0, 1, w - 1, w, w + 1])
         windows = flat.take(index[:, None] + around, mode="clip")
         row, column = index // w % h, index % w

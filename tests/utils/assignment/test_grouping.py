@@ -7,8 +7,8 @@ from places import ROOT
 
 from config import load_config
 from config.systems.simplepose_assignment import AssignmentConfig
-from utils.assignment.assembly import Cluster, Graph, assemble, build_graph
 from utils.assignment.candidates import Candidates, Limbs
+from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates
 
 CONFIG = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
 SKELETON = CONFIG.skeleton
@@ -35,7 +35,7 @@ def worth(clusters: list[Cluster], graph: Graph) -> float:
     total = 0.0
     for cluster in clusters:
         there = sum(gain for one in cluster for other, gain in graph.links[one].items() if other in cluster)
-        total += (there - graph.price(cluster, graph.mask(cluster))) / 2  # each limb was met from both its ends
+        total += (there - graph.missing_penalty(cluster, graph.mask(cluster))) / 2  # each limb was met from both its ends
     return total
 
 
@@ -50,7 +50,7 @@ def test_moving_and_swapping_keypoints_is_worth_it():
     for seed in range(12):
         candidates, limbs = tangle(seed)
         graph = build_graph(candidates, limbs, SKELETON, CONFIG.assignment)
-        as_grown, mended = (assemble(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
+        as_grown, mended = (group_candidates(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
         assert sorted(sum(mended, [])) == list(range(len(candidates)))  # everybody once
         gains.append(worth(mended, graph) - worth(as_grown, graph))
     assert min(gains) > -1e-9
@@ -60,6 +60,6 @@ def test_moving_and_swapping_keypoints_is_worth_it():
 def test_nobody_has_two_keypoints_of_a_kind():
     for seed in range(4):
         candidates, limbs = tangle(seed)
-        for cluster in assemble(candidates, limbs, SKELETON, CONFIG.assignment):
-            kinds = candidates.kind[cluster]
+        for cluster in group_candidates(candidates, limbs, SKELETON, CONFIG.assignment):
+            kinds = candidates.keypoint_type[cluster]
             assert len(set(kinds.tolist())) == len(kinds)
