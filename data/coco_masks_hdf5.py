@@ -260,7 +260,7 @@ def image_tasks(
 
 
 def _check_space(needed: int, output: Path) -> None:
-    """Better now than after an hour: and HDF5 can crash the process where it cannot write. needed: bytes."""
+    """Raise UserError where so many bytes are not left: HDF5 can crash the process where it cannot write."""
     free = shutil.disk_usage(output_folder(output.parent)).free
     if free < needed:
         raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
@@ -273,16 +273,9 @@ def _print_some(complaints: list[str], what: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Build the people file from annotations (COCO's, CrowdPose's, MPII's, PoseTrack18's) and images."
-    )
-    parser.add_argument(
-        "--annotations",
-        type=Path,
-        nargs="+",
-        required=True,
-        help="person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format",
-    )
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    formats = "person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format"
+    parser.add_argument("--annotations", type=Path, nargs="+", required=True, help=formats)
     parser.add_argument("--images", type=Path, nargs="+", required=True, help="folder or zip file of the images, of each file or for all")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")

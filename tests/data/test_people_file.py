@@ -5,7 +5,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
-from people import build, person, read_back
+from people import build, damage, person, read_back
 
 from config import UserError
 from data.people_file import BrokenImage, _inflated, pack_mask, unpack_mask
@@ -23,31 +23,35 @@ def test_masks_are_packed_losslessly():
     assert not unpack_mask(_inflated(np.zeros(0, np.uint8), mask.size), 37, 53).any()
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_files_that_are_not_whole_or_of_another_version_are_refused_with_the_command_that_rebuilds(tmp_path):
     build(tmp_path, [person(10, 10)])
     path = tmp_path / "out.h5"
     whole = path.read_bytes()
+    rebuild = f"build it again: python data/coco_masks_hdf5.py --annotations A.json --images DIR --output {path}"
+
+    def refused(**attributes: object) -> str:
+        path.write_bytes(whole)
+        with h5py.File(path, "r+") as file:
+            file.attrs.update(attributes)
+        with pytest.raises(UserError) as error:
+            read_back(tmp_path)
+        assert str(error.value).endswith(rebuild)
+        return str(error.value)
+
+    for version in (2, 99):
+        assert f"out.h5: format version {version}, this code reads 3" in refused(version=version)
+    refused(complete=False)
+    refused(format="other")
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"out\.h5: not a whole HDF5 file"):
-        read_back(tmp_path)
-    h5py.File(path, "w").close()
-    with pytest.raises(UserError, match="build it again"):
-        read_back(tmp_path)
-    path.write_bytes(whole)
-    with h5py.File(path, "r+") as file:
-        del file.attrs["complete"]
-    with pytest.raises(UserError, match="build it again"):
+    with pytest.raises(UserError, match=r"out\.h5: not a whole HDF5 file; build it again"):
         read_back(tmp_path)
 
 
-@pytest.mark.parametrize("version", [1, 2, 99])
-def test_other_format_versions_are_refused_with_the_command_that_rebuilds(tmp_path, version):
-    build(tmp_path, [person(10, 10)])
-    with h5py.File(tmp_path / "out.h5", "r+") as file:
-        file.attrs["version"] = version
-    with pytest.raises(UserError) as error:
-        read_back(tmp_path)
-    assert f"out.h5: format version {version}, this code reads 3" in str(error.value)
-    assert str(error.value).endswith(
-        f"build it again: python data/coco_masks_hdf5.py --annotations A.json --images DIR --output {tmp_path / 'out.h5'}"
-    )
+def test_a_mask_of_another_size_is_a_broken_image(tmp_path):
+    build(tmp_path, [person(10, 10)], [person(20, 20)])
+    damage(tmp_path / "out.h5", 1, 1, lambda _: pack_mask(np.ones((8, 8), bool)))
+    people = read_back(tmp_path)
+    people.masks(0)
+    with pytest.raises(BrokenImage, match=r"image 1 in .*out\.h5: cannot be read, damaged \(a mask of 8 bytes, expected 4000\)") as error:
+        people.masks(1)
+    assert error.value.number == 1
