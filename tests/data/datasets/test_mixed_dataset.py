@@ -1,13 +1,19 @@
-"""Several training files as one dataset, batches of its samples, and an augmentation that depends on seed, epoch and sample alone."""
+"""Several training files as one dataset, its batches, its augmentation, and corrupt images in the files."""
 
+import multiprocessing
+
+import h5py
+import numpy as np
 import pytest
 import torch
-from people import build, person
+from people import build, damage, person
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
 from data.datasets import MixedDataset, collate
 from data.datasets.simplepose import SimplePoseSample
+from utils.distributed import DistributedContext
+from utils.training.trainer import train
 
 CONFIG = load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 64]"])
 
@@ -72,7 +78,75 @@ def test_a_batch_pads_people_with_zeros_and_nothing_else(plain):
     assert all(torch.equal(stacked[0], single) for stacked, single in zip(batch, two))
     assert torch.equal(batch.keypoints[1, :1], one.keypoints) and torch.equal(batch.labeled[1, :1], one.labeled)
     assert not batch.keypoints[1, 1:].any() and not batch.labeled[1, 1:].any() and batch.labeled.dtype == torch.bool
-    with pytest.raises(RuntimeError, match="equal size"):
-        collate([two, one._replace(mask_miss=one.mask_miss[:-1])])
-    with pytest.raises(RuntimeError, match="equal size"):
-        collate([two, one._replace(channel_mask=one.channel_mask[:-1])])
+    for name in ("mask_miss", "channel_mask"):
+        with pytest.raises(RuntimeError, match="equal size"):
+            collate([two, one._replace(**{name: getattr(one, name)[:-1]})])
+
+
+# Corrupt images
+
+CHANGES = {
+    "zeros": np.zeros_like,
+    "empty": lambda whole: whole[:0],
+    "cut short": lambda whole: whole[:20],
+    "no header": lambda whole: whole[5:],
+    "mask": lambda whole: np.arange(9, dtype=np.uint8),
+}
+
+
+@pytest.fixture
+def corrupt(tmp_path):
+    """Returns a function that builds a file of five images with a sample each, some of them corrupt, and opens it."""
+
+    def make(*numbers: int, kind: str = "zeros", overrides: tuple[str, ...] = ()) -> MixedDataset:
+        build(tmp_path, *[[person(10 + 9 * n, 10)] for n in range(5)])
+        path = tmp_path / "out.h5"
+        for number in numbers:
+            if kind == "size":
+                with h5py.File(path, "r+") as file:
+                    file["images/size"][number] = 40, 40
+            else:
+                damage(path, number, kind == "mask", CHANGES[kind])
+        return MixedDataset([path], load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 64]", *overrides]), augment=True)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", [*CHANGES, "size"])
+def test_another_sample_replaces_a_corrupt_one_which_is_named_once(corrupt, capsys, kind):
+    dataset = corrupt(1, 2, kind=kind)
+    first, again, _ = dataset[0, 1], dataset[0, 1], dataset[0, 2]
+    err = capsys.readouterr().err
+    assert [line.split(":")[:2] for line in err.splitlines()[1:]] == [["warning", f" image {n} in {dataset.paths[0]}"] for n in (1, 2)], err
+    assert "(2 damaged so far)" in err
+    assert all(map(torch.equal, first, again))
+    assert not torch.equal(first.image, dataset[0, 3].image)  # the same person, with the random numbers of the number that was asked for
+
+
+def test_workers_replace_the_same_samples_and_count_together(corrupt):
+    dataset, items = corrupt(0, 4), [(0, n) for n in (4, 0, 1, 9, 3)]
+    batches = [[batch.image for batch in DataLoader(dataset, sampler=items, num_workers=n, collate_fn=collate)] for n in (2, 0)]
+    assert all(map(torch.equal, *batches))
+    dataset = corrupt(0, 2)
+    list(DataLoader(dataset, sampler=[(0, 0), (0, 2)], collate_fn=collate, num_workers=2))
+    assert dataset.broken[0].tolist() == [True, False, True, False, False]
+
+
+def test_too_many_corrupt_images_are_an_error(corrupt):
+    dataset = corrupt(0, 2, 4, overrides=("data.max_broken=2",))
+    assert dataset[0, 0] and dataset[0, 2]
+    with pytest.raises(UserError, match=r"image 4 in .*3 images are damaged, more than data\.max_broken=2"):
+        dataset[0, 4]
+    with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are damaged"):
+        corrupt(*range(5))[0, 3]
+
+
+def test_training_ends_with_the_error_of_a_worker_and_leaves_no_processes(tiny, hdf5, tmp_path):
+    """Also as long as something holds the error."""
+    path = tmp_path / "corrupt.h5"
+    path.write_bytes(hdf5.read_bytes())
+    damage(path, 2, 0, np.zeros_like)
+    config = load_config(tiny, (f"data.train={path}", "data.workers=2", "data.max_broken=0"))
+    with pytest.raises(UserError, match="more than data.max_broken=0") as held:
+        train(config, tmp_path / "run", DistributedContext("none", torch.device("cpu")))
+    assert multiprocessing.active_children() == [], held
