@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from people import SKELETON, labelled_people, own_file
+from people import SKELETON, crowd_file, labelled_people, own_file
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from config import UserError
 from data.formats import load_annotations
 from data.formats.coco import keypoint_category
-from utils.evaluation.coco import comparable, keypoint_metrics, to_results
+from utils.evaluation.coco import CocoMetric, GroundTruth, comparable, keypoint_metrics, load_results, to_results
 
 
 def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
@@ -106,3 +108,83 @@ def test_people_without_an_area_have_their_boxs(annotations, tmp_path):
     content["annotations"] = [{**annotation, "area": None} for annotation in content["annotations"]]
     null.write_text(json.dumps(content))
     assert figures_of(left_out)[0] == figures_of(null)[0]
+
+
+# Boxes and results of others
+
+
+def test_boxes_are_those_of_people_to_be_found(annotations, tmp_path):
+    """An image without people has none; CrowdPose's people without counted keypoints have none either."""
+    content = json.loads(annotations.read_text())
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
+    (tmp_path / "nobody.json").write_text(json.dumps(content))
+    boxes = GroundTruth(tmp_path / "nobody.json", None, SKELETON).boxes(None)
+    assert boxes[1].shape == (0, 5) and len(boxes[2])
+    crowded = crowd_file(annotations, tmp_path / "crowded.json")
+    boxes = GroundTruth(crowded).boxes(None)
+    for image_id in range(1, 9):
+        people = [a for a in json.loads(crowded.read_text())["annotations"] if a["image_id"] == image_id and a["num_keypoints"]]
+        assert boxes[image_id].tolist() == [[*person["bbox"], 1] for person in people]
+
+
+@pytest.fixture
+def results(annotations) -> list[dict]:
+    truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
+    return [result for number, people in labelled_people(annotations, 2).items() for result in metric.to_results(truth, number, *people)]
+
+
+@pytest.mark.parametrize("more", [{"bbox": [0, 0, 9, 9]}, {"bbox": None}, {"segmentation": None}, {"area": "large", "caption": "a man"}])
+@pytest.mark.parametrize("entries", [1, None])
+def test_what_results_hold_besides_keypoints_does_not_count(annotations, results, more, entries):
+    truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
+    others = [{**result, **more} for result in results[:entries]]
+    assert metric.compute([*others, *results[len(others) :]], truth) == metric.compute(results, truth)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image_id": 999}, "entry 3 is of image 999, which the annotation file does not list"),
+        ({"image_id": "1"}, "entry 3 is of image '1'"),
+        ({"image_id": None}, "entry 3 lacks 'image_id'; expected a list of {image_id, category_id, keypoints, score}"),
+        ({"category_id": 2}, "entry 3 is of category 2; people are 1"),
+        ({"keypoints": [1, 2, 1] * 16}, "entry 3 has 48 numbers as 'keypoints', expected 51: x, y, v of the 17 keypoints"),
+        ({"keypoints": "none"}, "entry 3 has 'none' as 'keypoints'"),
+        ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 3 has 'keypoints' that are not all finite numbers"),
+        ({"keypoints": [10**400, 2, 1] * 17}, "entry 3 has 'keypoints' that are not all finite numbers"),
+        ({"keypoints": [[1, 2, 1]] * 51}, "entry 3 has 'keypoints' that are not all finite numbers"),
+        ({"score": float("inf")}, "entry 3 has the score inf, expected a finite number"),
+        ({"score": None}, "entry 3 lacks 'score'"),
+        ("[]", "an empty list, there is nothing to evaluate"),
+        ('[{"image_id": 1', "not valid JSON"),
+        ('{"annotations": []}', "not COCO's format for results; expected a list of {image_id, category_id, keypoints, score}"),
+        ("[null]", "entry 1 lacks 'image_id'"),
+    ],
+)
+def test_results_that_cannot_be_evaluated_are_named(annotations, results, tmp_path, changed, message):
+    path = tmp_path / "changed.json"
+    if isinstance(changed, dict):
+        entry = {key: value for key, value in {**results[2], **changed}.items() if value is not None}
+        changed = json.dumps([*results[:2], entry, *results[3:]])
+    path.write_text(changed)
+    with pytest.raises(UserError, match=rf"detections .*changed.json: {re.escape(message)}"):
+        load_results(path, GroundTruth(annotations, None, SKELETON))
+
+
+def test_results_of_people_must_name_annotated_ones(annotations, results, tmp_path):
+    """As MPII's do."""
+    path, truth = tmp_path / "people.json", GroundTruth(annotations, None, SKELETON)
+    path.write_text(json.dumps([{**result, "annotation_id": 5} for result in results]))
+    assert len(load_results(path, truth, {5})) == len(results)
+    with pytest.raises(UserError, match="entry 1 is of person 5, whom the annotation file does not list"):
+        load_results(path, truth, {4})
+    path.write_text(json.dumps(results))
+    with pytest.raises(UserError, match="entry 1 lacks 'annotation_id'"):
+        load_results(path, truth, {5})
+
+
+def test_an_archive_is_named_by_its_test_set_and_system(annotations, tmp_path):
+    truth = GroundTruth(annotations, None, SKELETON)
+    truth.is_annotated, truth.path = False, tmp_path / "image_info_test2017.json"
+    summary = CocoMetric().report([], truth, tmp_path, 0, "simple_baselines")
+    assert summary.endswith(f"; for the COCO server: {tmp_path / 'person_keypoints_test2017_simple-baselines_results.zip'}")
