@@ -94,7 +94,7 @@ class ImageResult:
             crowd,
             np.array([np.reshape(p["keypoints"], (-1, 3))[file_index] for p in predictions], float).reshape(-1, count, 3),
             np.array([prediction["score"] for prediction in predictions], float),
-        ).best_first()
+        )
 
     def best_first(self) -> ImageResult:
         """Return the same with the predictions that count, in the order of their scores."""

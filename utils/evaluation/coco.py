@@ -74,7 +74,7 @@ class GroundTruth:
         }
 
     def image_results(self, predictions: list[dict]) -> list[ImageResult]:
-        """Return annotated and predicted people of each image, for analysis."""
+        """Return annotated and predicted people of each image."""
         of_image: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
         for prediction in predictions:
             if prediction["image_id"] in of_image:
@@ -120,7 +120,10 @@ class CocoMetric:
             return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
         metrics = self.compute(predictions, truth)
         write_json(folder / METRICS_NAME, metrics)
-        images, keypoints = truth.image_results(predictions), AnnotatedKeypoints.of(truth.skeleton, truth.file_index)
+        images, keypoints = (
+            [image.best_first() for image in truth.image_results(predictions)],
+            AnnotatedKeypoints.of(truth.skeleton, truth.file_index),
+        )
         lines = [metrics_table(metrics), write_analysis(images, keypoints, folder)]
         if save_images:
             lines.append(write_worst(images, keypoints, truth.files, folder, save_images))
@@ -255,8 +258,9 @@ def _file_names(annotations: COCO, path: Path, limit: int | None) -> dict[int, P
 
 def metrics_table(metrics: dict[str, float]) -> str:
     """Format metrics as two lines, names over values."""
-    names, values = zip(*((f"{name:>6}", f"{value:{max(len(name), 6)}.3f}") for name, value in metrics.items()))
-    return "  ".join(names) + "\n" + "  ".join(values)
+    values = [str(value) if isinstance(value, int) else f"{value:.3f}" for value in metrics.values()]
+    widths = [max(len(name), 6) for name in metrics]
+    return "\n".join("  ".join(f"{word:>{width}}" for word, width in zip(line, widths)) for line in (metrics, values))
 
 
 def write_submission(folder: Path, predictions: list[dict], annotations: Path, system: str) -> Path:

@@ -1,0 +1,91 @@
+"""PoseTrack18's evaluation: COCO's metrics on the annotated frames, and how well people are tracked through each video.
+
+MOTA (multiple object tracking accuracy; Bernardin, Stiefelhagen 2008) is that of whole people, who match at OKS 0.5. PoseTrack's own MOTA
+is that of each keypoint by PCKh.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from data.images import read_image
+from utils.evaluation.coco import CocoMetric, GroundTruth, compute_on
+from utils.oks import object_keypoint_similarity
+from utils.tracking import Tracker
+
+SAME_PERSON = 0.5  # OKS
+
+
+class PoseTrackMetric(CocoMetric):
+    """COCO's ten metrics over the annotated frames; with images also MOTA and what it is made of, by the tracker with its default settings.
+
+    Frames that the file does not annotate are predicted and tracked, but not compared.
+    """
+
+    def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
+        truth, images = ground_truth, ground_truth.annotations.imgs
+        annotated = {i for i in truth.files if images[i].get("is_labeled", True)}
+        metrics = compute_on(predictions, truth, [i for i in truth.files if i in annotated])
+        if truth.folder is None:
+            return metrics
+        present = truth.file_index >= 0
+        results = {image.image_id: image for image in truth.image_results(predictions)}
+        counter = MotaCounter(truth.skeleton.oks_sigmas[present])
+        videos: dict[object, list[int]] = {}
+        for image_id in truth.files:
+            videos.setdefault(images[image_id].get("vid_id"), []).append(image_id)
+        for frames in videos.values():
+            tracker = Tracker(truth.skeleton)
+            counter.next_video()
+            for image_id in frames:
+                result = results[image_id]
+                poses = np.zeros((len(result.poses), len(present), 3))
+                poses[:, present] = result.poses
+                ids = tracker(read_image(truth.files[image_id]), truth.skeleton.from_dataset(poses), result.scores)
+                if image_id in annotated:
+                    tracks = np.array([person.get("track_id", -1) for person in truth.coco.imgToAnns[image_id]], int)
+                    counter.add(result.joints, result.areas, result.boxes, tracks, result.poses, ids)
+        return metrics | counter.metrics()
+
+
+class MotaCounter:
+    """Counts over the annotated frames of videos; `add` them in their order."""
+
+    def __init__(self, sigmas: np.ndarray):
+        """sigmas (D,): OKS's."""
+        self.sigmas = sigmas
+        self.people = self.misses = self.false_positives = self.switches = 0
+        self.next_video()
+
+    def next_video(self) -> None:
+        """Forget the identities."""
+        self._last: dict[int, int] = {}  # annotated track -> the predicted id that it matched last
+
+    def add(self, joints: np.ndarray, areas: np.ndarray, boxes: np.ndarray, tracks: np.ndarray, poses: np.ndarray, ids: np.ndarray) -> None:
+        """Count one frame. joints (G, D, 3) x, y, v (0: not annotated), areas (G,), boxes (G, 4) and tracks (G,) are the ground truth.
+
+        poses (P, D, 2 or more) have the ids (P,) of the tracker; those without an id (< 0) do not count. People without keypoints, such as
+        ignore regions, do not count, nor do predictions there.
+        """
+        poses, ids = poses[ids >= 0], ids[ids >= 0]
+        similarity = object_keypoint_similarity(poses, joints, areas, boxes, self.sigmas).T if len(joints) else np.zeros((0, len(poses)))
+        same, counted = similarity >= SAME_PERSON, (joints[..., 2] > 0).any(1)
+        last = np.array([self._last.get(track, -1) for track in tracks.tolist()], int)
+        # A person who is still near enough to the same id keeps it, also where another id is nearer: so each switch is counted once
+        value = np.where(same & counted[:, None], similarity + 2 * (last[:, None] == ids), 0)
+        rows, columns = linear_sum_assignment(value, maximize=True)
+        rows, columns = rows[value[rows, columns] > 0], columns[value[rows, columns] > 0]
+        self.people += int(counted.sum())
+        self.misses += int(counted.sum()) - len(rows)
+        self.switches += int(((last[rows] >= 0) & (last[rows] != ids[columns])).sum())
+        free = np.ones(len(poses), bool)
+        free[columns] = False
+        self.false_positives += int((free & ~same[~counted].any(0)).sum())
+        self._last |= dict(zip(tracks[rows].tolist(), ids[columns].tolist()))
+
+    def metrics(self) -> dict[str, float]:
+        """Return MOTA, at most 1, and what it is made of."""
+        wrong = self.misses + self.false_positives + self.switches
+        counts = {"misses": self.misses, "false_positives": self.false_positives, "switches": self.switches}
+        return {"MOTA": 1 - wrong / max(self.people, 1), "people": self.people, **counts}
