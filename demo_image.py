@@ -15,7 +15,7 @@ from config import UserError
 from config.errors import at_least, run_script
 from config.files import write_json
 from data.images import encode_image
-from utils.checkpoint import config_for
+from utils.checkpoint import Checkpoint, config_for
 from utils.default_network import named_or_default
 from utils.demo.inputs import VideoSource, find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
@@ -61,7 +61,7 @@ def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
-    checkpoint = named_or_default(options.checkpoint, options.config)
+    checkpoint = Checkpoint(named_or_default(options.checkpoint, options.config))
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
     config = config_for(checkpoint, options.config, options.overrides)

@@ -15,7 +15,7 @@ from config import UserError
 from config.errors import at_least, run_script
 from config.files import output_folder
 from config.load import load_skeleton
-from utils.checkpoint import config_for
+from utils.checkpoint import Checkpoint, config_for
 from utils.default_network import named_or_default
 from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import GroundTruth
@@ -66,12 +66,13 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     if options.no_flip:
         overrides.append("inference.flip=false")
-    config = config_for(checkpoint, options.config, overrides)
+    opened = Checkpoint(checkpoint)
+    config = config_for(opened, options.config, overrides)
     truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit)
     metric = build_metric(truth, options.head_boxes)
     if options.save_images:
         metric.check_save_images(truth)
-    estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
+    estimator = PoseEstimator(config, opened, options.device or context.shared_gpu())
     output = options.output or (checkpoint.parent if options.checkpoint else Path("runs")) / "evaluation"
     evaluate(metric, truth, estimator, checkpoint, output, context, options.batch_size, options.boxes, options.save_images or 0)
 

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from models.names import joined
 from models.undrawn import Undrawn
 from utils.device import default_device, in_one_thread
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
-from utils.safetensors_file import is_safetensors, read_about, read_safetensors
+from utils.safetensors_file import is_safetensors, read_safetensors
 
 SHOWN = 3  # names in a message
 DOWNLOAD = "timm"  # in the place of a file of backbone weights
@@ -38,10 +39,11 @@ def save_checkpoint(path: Path, **content: Any) -> None:
             raise UserError(f"checkpoint {path}: cannot be written; is the disk full?") from error
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's dictionary, tensors on the CPU and mapped from the file rather than read where the format allows it.
+def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]:
+    """Read a checkpoint's dictionary, tensors on the CPU and mapped from the file rather than read where the format allows it.
 
-    Raises UserError where it is missing, cut short, damaged, not a checkpoint, or holds pickled objects.
+    checksums: compare those that the file holds, which reads all of it. Raises UserError where it is missing, cut short, damaged, not a
+    checkpoint, or holds pickled objects.
     """
     path = existing_file(path, "checkpoint")
     if path.suffix.lower() in EXPORTED:
@@ -52,7 +54,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
             content = _mapped(path)
-        damaged = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None  # PyTorch compares no checksums
+        damaged = zipfile.ZipFile(path).testzip() if checksums and zipfile.is_zipfile(path) else None  # PyTorch compares none
         if damaged is not None:
             raise ValueError(f"{damaged} has another checksum")
     except Exception as error:  # a damaged pickle can raise anything
@@ -73,50 +75,51 @@ def _mapped(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)  # files of PyTorch before 1.6 cannot be mapped
 
 
-def checkpoint_config(path: str | Path) -> Config | None:
-    """The configuration that a checkpoint of ours was trained with; None in the published format."""
-    return _stored_config(_content(path), path)
+class Checkpoint:
+    """A checkpoint's file, read once, when its content is first asked for: for its configuration and then for its weights."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The dictionary in it."""
+        return read_checkpoint(self.path)
 
 
-def config_for(checkpoint: str | Path, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
+def opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
+    """Return a `Checkpoint` as it is, or that of a path."""
+    return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+
+
+def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """The configuration to run a checkpoint with: the named one; else its own; else, for a published checkpoint, its recipe.
 
     Raises UserError where it has none of them.
     """
     if path is not None:
         return load_config(path, overrides)
-    content = _content(checkpoint)
-    stored = _stored_config(content, checkpoint)
-    if stored is not None:
-        return with_overrides(stored, overrides)
-    recipe = published_recipe(_tensors(content, checkpoint))
+    checkpoint = opened(checkpoint)
+    values = onnx_config(checkpoint.path) if is_onnx(checkpoint.path) else checkpoint.content.get("config")
+    if isinstance(values, Mapping):
+        return with_overrides(parse_config(values, f"configuration in {checkpoint.path}"), overrides)
+    recipe = published_recipe(_tensors(checkpoint))
     if recipe is None:
-        raise UserError(f"checkpoint {checkpoint}: holds no configuration and is no published one that is known; give one with --config")
+        raise UserError(
+            f"checkpoint {checkpoint.path}: holds no configuration and is no published one that is known; give one with --config"
+        )
     return load_config(RECIPES / f"{recipe}.yaml", overrides)
 
 
-def _content(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's dictionary; where the configuration can be had alone, that."""
-    if is_onnx(path):
-        return {"config": onnx_config(path)}
-    about = read_about(path) if is_safetensors(path) else {}
-    return about if isinstance(about.get("config"), Mapping) else read_checkpoint(path)
-
-
-def _stored_config(content: Mapping[str, Any], path: str | Path) -> Config | None:
-    values = content.get("config")
-    return parse_config(values, f"configuration in {path}") if isinstance(values, Mapping) else None
-
-
-def load_network(config: Config, checkpoint: str | Path | None, device: str | None) -> nn.Module:
+def load_network(config: Config, checkpoint: str | Path | Checkpoint | None, device: str | None) -> nn.Module:
     """The configured network on a device, not in training: what decoders take.
 
     checkpoint: ours, as `.pth` or `.safetensors`, or the published format, whose weights it has; an exported `.onnx`, which ONNX Runtime
     runs in its place; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there is one.
     """
-    place = default_device(device)
-    if checkpoint is not None and is_onnx(checkpoint):
-        network = OnnxNetwork(checkpoint, config, place)
+    place, checkpoint = default_device(device), None if checkpoint is None else opened(checkpoint)
+    if checkpoint is not None and is_onnx(checkpoint.path):
+        network = OnnxNetwork(checkpoint.path, config, place)
         if device is not None and network.device != place:
             raise UserError(f"device {device!r}: the installed onnxruntime has none; leave it out, or pip install onnxruntime-gpu")
         return network.eval()
@@ -128,16 +131,17 @@ def load_network(config: Config, checkpoint: str | Path | None, device: str | No
     return network.to(place).eval()
 
 
-def load_weights(model: nn.Module, path: str | Path) -> None:
+def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
     """Fill the network from a checkpoint of ours or of the published format: every tensor used, none missing.
 
     Raises UserError that counts and names what differs.
     """
-    weights = _weights(read_checkpoint(path), model, path)
+    checkpoint = opened(path)
+    weights = _weights(checkpoint, model)
     wanted = model.state_dict()
     differences = _differences(wanted, weights, lambda name: True)
     if differences:
-        raise UserError(f"checkpoint {path}: does not fit the configured network: {'; '.join(differences)}")
+        raise UserError(f"checkpoint {checkpoint.path}: does not fit the configured network: {'; '.join(differences)}")
     _copy(weights, wanted)
 
 
@@ -146,7 +150,7 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
 
     Returns the names taken and the names newly initialised. Raises UserError where anything but output layers differs.
     """
-    weights = _weights(read_checkpoint(path), model, path)
+    weights = _weights(Checkpoint(path), model)
     wanted = model.state_dict()
     is_output = tensor_names(model).is_output
     fresh = [name for name in wanted if is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
@@ -166,8 +170,10 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     """
     wanted, is_trunk = model.state_dict(), tensor_names(model).is_trunk
     trunk = {name: tensor for name, tensor in wanted.items() if is_trunk(name)}
-    content = download_backbone(model) if str(path) == DOWNLOAD else read_checkpoint(path)
-    weights = {name: tensor for name, tensor in _weights(content, model, path).items() if name in trunk}
+    checkpoint = Checkpoint(path)
+    if str(path) == DOWNLOAD:
+        checkpoint.content = download_backbone(model)
+    weights = {name: tensor for name, tensor in _weights(checkpoint, model).items() if name in trunk}
     # Batch norm counts its batches since PyTorch 0.4.1 only; many a file of ImageNet weights is older
     differences = _differences(trunk, weights, lambda name: not name.endswith(".num_batches_tracked"))
     if differences:
@@ -176,9 +182,9 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     return list(weights), [name for name in wanted if name not in weights]
 
 
-def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
+def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
-    weights, ours = _tensors(content, path), tensor_names(model).ours
+    weights, ours, path = _tensors(checkpoint), tensor_names(model).ours, checkpoint.path
     used = [(name, value) for name, value in ((ours(name), value) for name, value in weights.items()) if name is not None]
     named = dict(used)
     if len(named) != len(used):
@@ -189,11 +195,11 @@ def _weights(content: Mapping[str, Any], model: nn.Module, path: str | Path) -> 
         raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
 
 
-def _tensors(content: Mapping[str, Any], path: str | Path) -> Mapping[str, Tensor]:
+def _tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     """The checkpoint's tensors by the names that they have there."""
-    weights = content.get("weights", content.get("state_dict", content))
+    weights = checkpoint.content.get("weights", checkpoint.content.get("state_dict", checkpoint.content))
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"checkpoint {path}: has no 'weights', a dictionary of tensors")
+        raise UserError(f"checkpoint {checkpoint.path}: has no 'weights', a dictionary of tensors")
     return weights
 
 

@@ -17,7 +17,7 @@ import torch
 
 from config import Config, UserError
 from models.folding import fold_norms
-from utils.checkpoint import config_for, load_network
+from utils.checkpoint import Checkpoint, config_for, load_network, opened
 from utils.default_network import named_or_default
 from utils.device import in_one_thread
 from utils.streaming import WINDOW, batches_alike, in_order, num_workers, worker_pool
@@ -42,12 +42,12 @@ class PoseEstimator:
     def __init__(
         self,
         config: Config | None = None,
-        checkpoint: str | Path | None = None,
+        checkpoint: str | Path | Checkpoint | None = None,
         device: str | None = None,
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         if config is None:
-            checkpoint = named_or_default(checkpoint)
+            checkpoint = opened(named_or_default(checkpoint))
             config = config_for(checkpoint)
         self.config, self.detector = config, detector
         self.network = load_network(config, checkpoint, device)

@@ -32,16 +32,18 @@ def read_safetensors(path: str | Path) -> dict[str, Any]:
     Raises UserError where it is missing, cut short or damaged; a file of another origin holds weights alone.
     """
     with _opened(path) as file:
-        names = file.keys()
-        weights = {name: file.get_tensor(name) for name in names}
-    weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    return {**read_about(path), "weights": weights}
+        about, weights = _about(file, path), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, without its weights. Raises UserError as `read_safetensors`."""
     with _opened(path) as file:
-        about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+        return _about(file, path)
+
+
+def _about(file: Any, path: str | Path) -> dict[str, Any]:
+    about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
     if not isinstance(about, Mapping):
         raise UserError(f"checkpoint {path}: what it says of itself is a {type(about).__name__}, not a dictionary")
     return dict(about)

@@ -21,7 +21,9 @@ from models import build_model
 from models.imhn import from_published
 from models.names import TensorNames
 from utils import checkpoint
-from utils.checkpoint import checkpoint_config, config_for, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
+from utils.checkpoint import config_for, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
+from utils.inference import PoseEstimator
+from utils.training.run_folder import checkpoint_to_resume
 
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 SMALL = ("model.stages=2", "model.channels=32", "model.channels_increase=16", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
@@ -121,13 +123,7 @@ def test_our_own_checkpoint_loads_and_brings_its_configuration(network, tmp_path
     other = lively(small_config(), seed=1)
     load_weights(other, tmp_path / "ours.pth")
     assert equal(other, network)
-    assert checkpoint_config(tmp_path / "ours.pth") == config
-
-
-@FORMATS
-def test_a_published_checkpoint_has_no_configuration(network, tmp_path, legacy):
-    write_published_checkpoint(tmp_path / "published.pth", published_weights(network), legacy=legacy)
-    assert checkpoint_config(tmp_path / "published.pth") is None
+    assert config_for(tmp_path / "ours.pth") == config
 
 
 def test_a_loaded_network_does_not_hang_on_to_its_file(network, tmp_path):
@@ -205,6 +201,27 @@ def test_damaged_files_are_an_error_of_one_line(tmp_path, legacy):
             read_checkpoint(path)  # a number may be another one now: no error then
         except UserError as error:
             assert "\n" not in str(error)
+
+
+def test_only_a_resume_compares_checksums(network, tmp_path):
+    """They read the whole file, which holds three times the weights."""
+    path = tmp_path / "last.pth"
+    save_checkpoint(path, weights=network.state_dict())
+    whole = bytearray(path.read_bytes())
+    value = network.state_dict()["front.stem.conv.weight"].numpy().tobytes()
+    whole[whole.index(value)] ^= 1
+    path.write_bytes(whole)
+    load_weights(network, path)
+    with pytest.raises(UserError, match=r"last\.pth: cannot be read, cut short, damaged"):
+        checkpoint_to_resume(tmp_path, "auto")
+
+
+def test_a_checkpoint_is_opened_once_for_configuration_and_weights(network, tmp_path, monkeypatch):
+    path, opened, load = tmp_path / "ours.pth", [], torch.load
+    save_checkpoint(path, weights=network.state_dict(), config=small_config().model_dump(mode="json"))
+    monkeypatch.setattr(torch, "load", lambda *given, **options: opened.append(given) or load(*given, **options))
+    estimator = PoseEstimator(checkpoint=path, device="cpu")
+    assert (len(opened), estimator.config) == (1, small_config())
 
 
 # Fine-tuning

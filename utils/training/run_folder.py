@@ -43,13 +43,15 @@ def checkpoint_to_resume(path: Path, resume: str | None) -> tuple[Path | None, l
 
 def _first_whole(files: list[Path]) -> tuple[Path, list[str]]:
     told = []
-    for file in files[:-1]:
+    for file in files:
         try:
-            read_checkpoint(file)
-            return file, told
+            read_checkpoint(file, checksums=True)
+            break
         except UserError as error:
+            if file == files[-1]:
+                raise
             told.append(f"{error}; going on from the one before, {files[-1]}")
-    return files[-1], told
+    return file, told
 
 
 def keep_last(folder: Path, content: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from config import Skeleton, UserError
 from models.dekr_rescoring import RescoringNet, num_features
-from utils.checkpoint import load_weights, read_checkpoint, save_checkpoint
+from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 
 
 def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | str = "cpu") -> RescoringNet:
@@ -18,7 +18,8 @@ def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | 
 
     Raises UserError where the file is none, or was made for another skeleton.
     """
-    content = read_checkpoint(path)
+    checkpoint = Checkpoint(path)
+    content = checkpoint.content
     weights, stored = content.get("weights", content.get("state_dict", content)), content.get("skeleton")
     names = ("l1.weight", "module.l1.weight")
     first = next((weights[name] for name in names if name in weights), None) if isinstance(weights, Mapping) else None
@@ -32,7 +33,7 @@ def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | 
         way_out = "train one for this skeleton with utils.systems.dekr_rescoring, or set inference.rescore=null"
         raise UserError(f"rescoring network {path}: was made for {of_file}, the configuration has {of_config}; {way_out}")
     net = RescoringNet(skeleton)
-    load_weights(net, path)
+    load_weights(net, checkpoint)
     return net.to(device).eval()
 
 
