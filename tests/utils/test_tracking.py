@@ -235,9 +235,9 @@ def test_colors_are_compared_at_shared_samples():
 def test_colors_are_sampled_at_keypoints_and_limbs_within_the_frame():
     frame = np.zeros((10, 20, 3), np.uint8)
     frame[:, 10:] = RED
-    person = np.array([[[2, 5, 1], [19, 5, 1], [5, 5, 0], [25, 5, 1]]], float)
+    person = np.array([[[0, 0, 1], [19, 9, 1], [5, 5, 0], [20, 5, 1]]], float)
     colors = colors_at(frame, person, np.array([[0, 1], [1, 2]]))[0]
-    assert colors[[0, 1, 4]].tolist() == [[0, 0, 0], list(RED), list(RED)], "the middle of the first limb is at 10.5"
+    assert colors[[0, 1, 4]].tolist() == [[0, 0, 0], list(RED), list(RED)], "the middle of the first limb is at 9.5"
     assert np.isnan(colors[[2, 3, 5]]).all()
 
 
