@@ -1,4 +1,4 @@
-"""Pictures of people."""
+"""People drawn over images."""
 
 from __future__ import annotations
 
@@ -10,73 +10,87 @@ import numpy as np
 
 from config import Skeleton
 
-Colour = tuple[int, int, int]  # BGR
-SIZE = 1 / 150  # of a person's extent: half the width of the lines
-SOLID, FAINTEST = 0.4, 0.25  # the score from which on a keypoint hides what is behind it, and how much one of score 0 does
-FARTHEST = 30_000  # pixels from the corner
+Color = tuple[int, int, int]  # BGR
+LINE_SCALE = 1 / 150  # half the width of the lines, relative to the person's extent
+OPAQUE_SCORE, MIN_OPACITY = 0.4, 0.25  # the score from which on a keypoint is opaque, and the opacity of score 0
+MAX_POSITION = 30_000  # pixels from the corner; OpenCV cannot draw much farther
+WHITE, BLACK, GRAY, LIGHT_GRAY = (255, 255, 255), (0, 0, 0), (120, 120, 120), (150, 150, 150)
+LEFT, RIGHT = (0, 130, 255), (230, 110, 0)  # orange, blue
 
 
 def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> np.ndarray:
-    """A copy of the image (H, W, 3) uint8 BGR with people drawn in; keypoints (P, K, 3) x, y, score, score 0 where missing.
+    """Return a copy of the image (H, W, 3) uint8 BGR with people drawn in; keypoints (P, K, 3) x, y, score, score 0 where missing.
 
-    Each person has a colour; lines are the wider the larger the person is, and the fainter the less sure their ends are. ids (P,): who
-    they are in a video: their colours are theirs in all of it, and numbers stand above them; grey where nobody knows (< 0).
+    Each person has a color. Lines are wider for larger people and fainter for lower scores. ids (P,): identities in a video, which
+    determine colors and are written above the people; negative: none, gray.
     """
     out = image.copy()
-    sides = side_colors(skeleton)
-    for place, person in enumerate(keypoints):
-        colour = person_color(place if ids is None else int(ids[place]))
-        size = line_size(person, image.shape[:2])
+    keypoint_colors = side_colors(skeleton)
+    for number, person in enumerate(keypoints):
+        identity = number if ids is None else int(ids[number])
+        color, size = person_color(identity), line_size(person, image.shape[:2])
         points, present, opacity = _pixels(person[:, :2]), person[:, 2] > 0, opacities(person[:, 2])
         for a, b in skeleton.drawn_ends:
             if present[a] and present[b]:
-                _line(out, points[a], points[b], colour, 2 * size, min(opacity[a], opacity[b]))
+                _draw_line(out, points[a], points[b], color, 2 * size, min(opacity[a], opacity[b]))
         for k in np.flatnonzero(present):
-            _dot(out, points[k], sides[k], size, opacity[k])
-        if ids is not None and ids[place] >= 0 and present.any():
-            highest = points[present][points[present, 1].argmin()]
-            _number(out, int(ids[place]), (int(highest[0]), int(highest[1]) - 6 * size), colour, size)
+            _draw_dot(out, points[k], keypoint_colors[k], size, opacity[k])
+        if ids is not None and identity >= 0 and present.any():
+            x, y = points[present][points[present, 1].argmin()].tolist()
+            for ink, width in ((BLACK, 3 * size), (color, size)):
+                corner, scale = (x, y - 6 * size), 0.35 * (1 + size)
+                cv2.putText(out, str(identity), corner, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, width, cv2.LINE_AA)
     return out
 
 
 def line_size(person: np.ndarray, image_size: tuple[int, int]) -> int:
-    """Half the width of a person's lines, in pixels: by the extent of the keypoints (K, 3) that are there, within what suits the image."""
-    there = _pixels(person[person[:, 2] > 0, :2])
-    extent = np.ptp(there, 0).max() if len(there) else 0
-    widest = max(1, round(min(image_size) / 100))
-    return int(np.clip(round(extent * SIZE), 1, widest))
+    """Return half the width of a person's lines in pixels, by the extent of the present keypoints (K, 3), at most 1 % of the image."""
+    present = _pixels(person[person[:, 2] > 0, :2])
+    extent = np.ptp(present, 0).max() if len(present) else 0
+    return int(np.clip(round(extent * LINE_SCALE), 1, max(1, round(min(image_size) / 100))))
 
 
 def opacities(scores: np.ndarray) -> np.ndarray:
-    """(...) in FAINTEST to 1 of scores (...): 1 from SOLID on."""
-    return FAINTEST + (1 - FAINTEST) * np.clip(np.asarray(scores) / SOLID, 0, 1)
+    """Return opacities (...) in MIN_OPACITY to 1 of scores (...): 1 from OPAQUE_SCORE on."""
+    return MIN_OPACITY + (1 - MIN_OPACITY) * np.clip(np.asarray(scores) / OPAQUE_SCORE, 0, 1)
 
 
-def _pixels(places: np.ndarray) -> np.ndarray:
-    """(K, 2) int of x, y (K, 2), kept within what OpenCV can count."""
-    return np.rint(np.nan_to_num(places).clip(-FARTHEST, FARTHEST)).astype(int)
+def person_color(identity: int) -> Color:
+    """Return the BGR color of an identity, far from those of the next ones; gray below 0."""
+    if identity < 0:
+        return LIGHT_GRAY
+    hue = identity * (5**0.5 - 1) / 2 % 1  # steps of the golden ratio never repeat and spread evenly
+    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85 if identity % 2 else 0.6, 1.0)[::-1])
 
 
-def _line(out: np.ndarray, a: np.ndarray, b: np.ndarray, colour: Colour, width: int, opacity: float) -> None:
+def side_colors(skeleton: Skeleton) -> list[Color]:
+    """Return a color for each keypoint: of a left-right pair LEFT for the first and RIGHT for the second, else GRAY."""
+    colors = [GRAY] * skeleton.num_keypoints
+    for left, right in skeleton.flip_pairs:
+        colors[skeleton.index(left)], colors[skeleton.index(right)] = LEFT, RIGHT
+    return colors
+
+
+def _pixels(points: np.ndarray) -> np.ndarray:
+    """Round x, y (K, 2) to int within what OpenCV can draw."""
+    return np.rint(np.nan_to_num(points).clip(-MAX_POSITION, MAX_POSITION)).astype(int)
+
+
+def _draw_line(out: np.ndarray, a: np.ndarray, b: np.ndarray, color: Color, width: int, opacity: float) -> None:
     low, high = np.minimum(a, b) - width, np.maximum(a, b) + width + 1
-    _blended(out, low, high, opacity, lambda part, at: cv2.line(part, (a - at).tolist(), (b - at).tolist(), colour, width, cv2.LINE_AA))
+    _blend(out, low, high, opacity, lambda part, at: cv2.line(part, (a - at).tolist(), (b - at).tolist(), color, width, cv2.LINE_AA))
 
 
-def _dot(out: np.ndarray, centre: np.ndarray, colour: Colour, size: int, opacity: float) -> None:
+def _draw_dot(out: np.ndarray, center: np.ndarray, color: Color, size: int, opacity: float) -> None:
     def draw(part: np.ndarray, at: np.ndarray) -> None:
-        cv2.circle(part, (centre - at).tolist(), 2 * size, (255, 255, 255), -1, cv2.LINE_AA)
-        cv2.circle(part, (centre - at).tolist(), max(1, round(1.4 * size)), colour, -1, cv2.LINE_AA)
+        cv2.circle(part, (center - at).tolist(), 2 * size, WHITE, -1, cv2.LINE_AA)
+        cv2.circle(part, (center - at).tolist(), max(1, round(1.4 * size)), color, -1, cv2.LINE_AA)
 
-    _blended(out, centre - 2 * size - 2, centre + 2 * size + 3, opacity, draw)
-
-
-def _number(out: np.ndarray, number: int, place: tuple[int, int], colour: Colour, size: int) -> None:
-    for ink, width in (((0, 0, 0), 3 * size), (colour, size)):
-        cv2.putText(out, str(number), place, cv2.FONT_HERSHEY_SIMPLEX, 0.35 * (1 + size), ink, width, cv2.LINE_AA)
+    _blend(out, center - 2 * size - 2, center + 2 * size + 3, opacity, draw)
 
 
-def _blended(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, draw: Callable[[np.ndarray, np.ndarray], object]) -> None:
-    """Have `draw(part, corner)` change the part of the image between x, y `low` and `high`, by its opacity."""
+def _blend(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, draw: Callable[[np.ndarray, np.ndarray], object]) -> None:
+    """Let `draw(part, corner)` change the part of the image between x, y `low` and `high`, and blend it in with an opacity."""
     low, high = np.maximum(low, 0), np.minimum(high, out.shape[1::-1])
     if (low >= high).any():
         return
@@ -84,19 +98,3 @@ def _blended(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float,
     drawn = part.copy()
     draw(drawn, low)
     part[:] = drawn if opacity >= 1 else cv2.addWeighted(drawn, opacity, part, 1 - opacity, 0)
-
-
-def person_color(number: int) -> Colour:
-    """BGR of the person with this number, far from those of the next ones; grey below 0."""
-    if number < 0:
-        return 150, 150, 150
-    hue = number * (5**0.5 - 1) / 2 % 1  # steps of the golden ratio come nowhere twice, and never close soon after
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85 if number % 2 else 0.6, 1.0)[::-1])
-
-
-def side_colors(skeleton: Skeleton) -> list[Colour]:
-    """One colour for each keypoint: the first of a left-right pair orange, the second blue, the others grey."""
-    colours = [(120, 120, 120)] * skeleton.num_keypoints
-    for first, second in skeleton.flip_pairs:
-        colours[skeleton.index(first)], colours[skeleton.index(second)] = (0, 130, 255), (230, 110, 0)
-    return colours
