@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from utils.assignment import assign_people
 
 ORACLE = SHARED / "oracle" / "oracle.py"
 HEIGHT, WIDTH = 512, 704  # network input
-FRAMES, PEOPLE = 16, 7
+FRAMES, PEOPLE = 8, 7
 
 
 def crowd(rng: np.random.Generator, config: Config) -> np.ndarray:
@@ -83,19 +80,17 @@ def recall_and_precision(*overrides: str) -> tuple[float, float]:
 
 def test_keypoints_of_damaged_maps():
     recall, precision = recall_and_precision()
-    assert recall > 0.95  # 0.958
-    assert precision > 0.91  # 0.919
+    assert recall > 0.945  # 0.956
+    assert precision > 0.9  # 0.911
 
 
-def test_the_default_beats_the_published_one_on_coco_people():
+def test_accuracy_on_coco_people(monkeypatch):
     if not ORACLE.exists():
         pytest.skip(f"the decoder benchmark on COCO people is not here: no file {ORACLE}")
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import oracle\n"
-        "assign = oracle.project_assigner()\n"
-        "print([oracle.run(assign, 40, seed)['AP'] for seed in (None, 5)])"
-    )
-    command = [sys.executable, "-c", script, str(ORACLE.parent)]
-    perfect, degraded = eval(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    assert perfect > 0.976  # 0.985
-    assert degraded > 0.957  # 0.966
+    monkeypatch.syspath_prepend(ORACLE.parent)
+    monkeypatch.chdir(ROOT)
+    import oracle
+
+    perfect, degraded = (oracle.run(oracle.project_assigner(), 20, seed)["AP"] for seed in (None, 5))
+    assert perfect > 0.97  # 0.977
+    assert degraded > 0.965  # 0.973

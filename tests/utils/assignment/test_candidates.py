@@ -1,4 +1,4 @@
-"""What is read from maps, in memory and on a device alike: peaks and the evidence of limbs."""
+"""Peaks of heatmaps, in memory and on a device alike: their sub-pixel positions, and the strongest of each keypoint type."""
 
 from __future__ import annotations
 
@@ -11,121 +11,86 @@ import torch
 from places import ROOT
 
 from config import load_config
-from utils.assignment import assign_people, extrapolate
 from utils.assignment.candidates import by_image, find_peaks, strongest
 from utils.assignment.numpy_heatmaps import NumpyHeatmaps
-from utils.assignment.torch_heatmaps import TorchHeatmaps, assign_people_batch
+from utils.assignment.torch_heatmaps import TorchHeatmaps
 
-RECIPE = ROOT / "config" / "simplepose_coco_512.yaml"
-CONFIG = load_config(RECIPE)
-ELBOW, WRIST = (30 + CONFIG.skeleton.index(name) for name in ("Relb", "Rwri"))
-FOREARM = CONFIG.skeleton.limbs.index(("Relb", "Rwri"))
-READERS = pytest.mark.parametrize(
-    "read", [NumpyHeatmaps, lambda maps: TorchHeatmaps(torch.from_numpy(maps[None]))], ids=["memory", "device"]
-)
+CONFIG = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+NOSE, WRIST = (30 + CONFIG.skeleton.index(name) for name in ("nose", "Rwri"))
+READERS = {"numpy": NumpyHeatmaps, "torch": lambda maps: TorchHeatmaps(torch.from_numpy(maps[None]))}
+HEIGHT, WIDTH = 30, 40
 
 
-def spot(maps: np.ndarray, channel: int, x: int, y: int, response: float) -> None:
-    """A blob of a keypoint's usual width."""
-    rows, columns = np.mgrid[: maps.shape[1], : maps.shape[2]]
-    blob = response * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 2.25**2))
-    maps[channel] = np.maximum(maps[channel], blob)
+@pytest.fixture(params=READERS)
+def read(request):
+    return READERS[request.param]
 
 
-def forearm(limb: float, start: float = 0.9, end: float = 0.9) -> np.ndarray:
-    """Maps of an elbow at (10, 20) and a wrist at (50, 20), with a limb of this response between them."""
-    maps = np.zeros((50, 40, 64), np.float32)
-    spot(maps, ELBOW, 10, 20, start)
-    spot(maps, WRIST, 50, 20, end)
-    maps[FOREARM, 18:23, 8:53] = limb
+def blob(x: float, y: float, sigma: float = 2.25, height: float = 0.9) -> np.ndarray:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return (height * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))).astype(np.float32)
+
+
+def maps_of(*channels: tuple[int, np.ndarray]) -> np.ndarray:
+    maps = np.zeros((50, HEIGHT, WIDTH), np.float32)
+    for channel, values in channels:
+        maps[channel] = np.maximum(maps[channel], values)
     return maps
 
 
-def people(maps: np.ndarray, *overrides: str) -> np.ndarray:
-    config = load_config(RECIPE, overrides)
-    return assign_people(maps, config.skeleton, config.assignment, (160, 256), (4.0, 4.0))[0]
+def peaks(reader, keypoint_sigma: float = 2.25, *overrides: str):
+    config = load_config(ROOT / "config" / "simplepose_coco_512.yaml", overrides)
+    return find_peaks(reader, config.skeleton, config.assignment, keypoint_sigma)
 
 
-@READERS
-def test_evidence_is_that_of_the_weakest_third(read):
-    maps = np.zeros((50, 4, 9), np.float32)
-    maps[0, 0] = [0.9, 0.9, 0.9, 0.5, 0.5, 0.2, 0.9, 0.9, 0.6]
-    evidence = read(maps).weakest_third(np.arange(9)[None])
-    np.testing.assert_allclose(evidence, [0.4], rtol=1e-6)
+@pytest.mark.parametrize("sigma", [1.5, 3.0])
+def test_position_inside_the_map_is_exact_for_any_width(read, sigma):
+    found = peaks(read(maps_of((WRIST, blob(20.3, 11.8, sigma)))))
+    assert (found.image.tolist(), found.keypoint_type.tolist()) == ([0], [WRIST - 30])
+    np.testing.assert_allclose([found.x[0], found.y[0]], [20.3, 11.8], atol=1e-4)
 
 
-def test_a_way_that_leaves_the_limb_anywhere_is_no_limb():
-    whole = forearm(0.8)
-    assert len(people(whole, "assignment.trace=false")) == 1
-    broken = forearm(0.8)
-    broken[FOREARM, :, 38:] = 0  # bright for the first two thirds
-    assert len(people(broken, "assignment.trace=false")) == 2
+@pytest.mark.parametrize("sigma", [1.5, 3.0])
+@pytest.mark.parametrize(("x", "y"), [(0.2, 11.8), (WIDTH - 1.3, 11.8), (20.3, -0.4), (20.3, HEIGHT - 0.7), (-0.3, HEIGHT - 1.2)])
+def test_position_at_the_border_is_exact_for_the_rendered_width(read, sigma, x, y):
+    """One neighbor is missing there: the width of a rendered keypoint replaces it."""
+    reader = read(maps_of((WRIST, blob(x, y, sigma))))
+    found = peaks(reader, sigma)
+    np.testing.assert_allclose([found.x[0], found.y[0]], [x, y], atol=1e-4)
+    other = peaks(reader, sigma + 1)
+    assert np.hypot(other.x[0] - x, other.y[0] - y) > 0.1
 
 
-@pytest.mark.parametrize(("response", "persons"), [(0.2, 2), (0.3, 1)])
-def test_faint_limbs_join_nobody(response, persons):
-    assert len(people(forearm(response))) == persons
+def test_position_moves_by_at_most_one_and_a_half_pixels(read):
+    found = peaks(read(maps_of((WRIST, blob(-4.0, 11.0)))), 2.25)
+    np.testing.assert_allclose([found.x[0], found.y[0]], [-1.5, 11], atol=1e-4)
 
 
-@pytest.mark.parametrize(("response", "persons"), [(0.28, 0), (0.32, 1)])
-def test_a_faint_keypoint_that_stands_alone_is_nobody(response, persons):
-    maps = np.zeros((50, 40, 64), np.float32)
-    spot(maps, WRIST, 50, 20, response)
-    assert len(people(maps)) == persons
+@pytest.mark.parametrize(("dx", "dy"), [(0, 1), (1, 0), (1, 1), (1, -1)])
+def test_of_equal_neighbors_the_first_is_the_peak(read, dx, dy):
+    values = np.zeros((HEIGHT, WIDTH), np.float32)
+    values[10, 10] = values[10 + dy, 10 + dx] = 0.5
+    index, _ = read(maps_of((WRIST, values))).peaks(CONFIG.skeleton, 0.1)
+    first = min((10, 10), (10 + dy, 10 + dx))
+    assert index.tolist() == [(WRIST * HEIGHT + first[0]) * WIDTH + first[1]]
 
 
-@READERS
-def test_of_too_many_peaks_the_strongest_are_kept(read):
-    maps = np.zeros((50, 40, 64), np.float32)
-    for n, response in enumerate([0.5, 0.9, 0.3, 0.7]):
-        spot(maps, WRIST, 8 + 15 * n, 20, response)
-    spot(maps, ELBOW, 30, 5, 0.2)  # of another kind: not in its way
-    few = load_config(RECIPE, ["assignment.max_peaks=2"])
-    found = find_peaks(read(maps), few.skeleton, few.assignment, 2.25)
+def test_maxima_at_or_below_the_threshold_are_no_peaks(read):
+    low, high = np.zeros((2, HEIGHT, WIDTH), np.float32)
+    low[10, 10], high[10, 20] = 0.125, 0.126
+    assert len(peaks(read(maps_of((WRIST, low), (NOSE, high))), 2.25, "assignment.keypoint_threshold=0.125")) == 1
+
+
+def test_the_strongest_peaks_of_each_keypoint_type_are_kept(read):
+    maps = maps_of(*((WRIST, blob(5 + 10 * n, 20, 1.0, height)) for n, height in enumerate([0.5, 0.9, 0.3, 0.7])))
+    maps = np.maximum(maps, maps_of((NOSE, blob(30, 5, 1.0, 0.2))))  # another type
+    found = peaks(read(maps), 2.25, "assignment.max_peaks=2")
     assert sorted(np.round(found.score, 2).tolist()) == pytest.approx([0.2, 0.7, 0.9], abs=1e-6)
 
 
-# Batches
-
-
-def test_images_of_a_batch_are_told_apart():
-    image = np.array([2, 0, 2, 3, 0])
-    assert [part.tolist() for part in by_image(image, 4)] == [[1, 4], [], [0, 2], [3]]
-
-
-def test_ends_of_limbs_are_compared_within_their_image_only(monkeypatch):
-    """What is compared with everything else must not grow with the square of the batch."""
-    pairs = []
-    for name in ("_near_candidate", "_merge_ends"):
-        plain = getattr(extrapolate, name)
-
-        def counting(ends, *more, plain=plain):
-            pairs.append(len(ends) * (len(more[0]) if hasattr(more[0], "keypoint_type") else len(ends)))
-            return plain(ends, *more)
-
-        monkeypatch.setattr(extrapolate, name, counting)
-    maps = forearm(0.8)
-    maps[WRIST] = 0  # the limb leads to no peak: followed to its end
-    counts = []
-    for size in (1, 8):
-        batch = torch.from_numpy(np.stack([maps] * size))
-        found = assign_people_batch(batch, CONFIG.skeleton, CONFIG.assignment, [(4.0, 4.0)] * size)
-        assert all((keypoints[0, CONFIG.skeleton.index("Rwri"), 2] > 0) for keypoints, _ in found)
-        counts.append(sum(pairs))
-        pairs.clear()
-    assert counts[0] > 0
-    assert counts[1] == 8 * counts[0]
-
-
-def test_assignment_in_memory_needs_no_pytorch():
-    """Whoever deploys it should not have to install that."""
-    script = "import sys; import utils.assignment; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
-
-
-def test_the_strongest_of_each_group_are_kept_and_of_equal_ones_the_first():
+def test_strongest_keeps_of_equal_scores_the_first():
     rng = np.random.default_rng(0)
-    for _ in range(200):
+    for _ in range(50):
         size, count = rng.integers(0, 60), int(rng.integers(1, 6))
         group = rng.integers(0, 8, size)
         score = (rng.integers(0, rng.integers(2, 12), size) / 7).astype(np.float32)
@@ -134,3 +99,18 @@ def test_the_strongest_of_each_group_are_kept_and_of_equal_ones_the_first():
             rows = np.flatnonzero(group == one)
             expected[sorted(rows, key=lambda row: -score[row])[:count]] = True
         np.testing.assert_array_equal(strongest(group, score, count), expected)
+
+
+def test_weakest_third(read):
+    maps = np.zeros((50, 4, 9), np.float32)
+    maps[0, 0] = [0.9, 0.9, 0.9, 0.5, 0.5, 0.2, 0.9, 0.9, 0.6]
+    np.testing.assert_allclose(read(maps).weakest_third(np.arange(9)[None]), [0.4], rtol=1e-6)
+
+
+def test_rows_of_each_image():
+    assert [rows.tolist() for rows in by_image(np.array([2, 0, 2, 3, 0]), 4)] == [[1, 4], [], [0, 2], [3]]
+
+
+def test_assignment_in_memory_needs_no_pytorch():
+    script = "import sys; import utils.assignment; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0

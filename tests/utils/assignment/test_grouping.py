@@ -8,7 +8,7 @@ from places import ROOT
 from config import load_config
 from config.systems.simplepose_assignment import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
-from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates
+from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates, refine
 
 CONFIG = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
 SKELETON = CONFIG.skeleton
@@ -63,3 +63,41 @@ def test_nobody_has_two_keypoints_of_a_kind():
         for cluster in group_candidates(candidates, limbs, SKELETON, CONFIG.assignment):
             kinds = candidates.keypoint_type[cluster]
             assert len(set(kinds.tolist())) == len(kinds)
+
+
+def pair_of_clusters(*cross: tuple[int, int, int, float]) -> tuple[list[Cluster], Graph]:
+    """Two people, candidates 0 to 17 and 18 to 35, with all their limbs at 0.5, and further limbs (limb, start, end, score)."""
+    limbs = [(n, a + first, b + first, 0.5) for first in (0, 18) for n, (a, b) in enumerate(SKELETON.limb_ends.tolist())]
+    types = np.tile(np.arange(18), 2)
+    found = Candidates(np.zeros(36, int), types, np.zeros(36), np.zeros(36), np.full(36, 0.5, np.float32))
+    graph = build_graph(found, Limbs(*map(np.array, zip(*limbs, *cross))), SKELETON, CONFIG.assignment)
+    return [list(range(18)), list(range(18, 36))], graph
+
+
+def test_refine_swaps_two_keypoints_between_exactly_two_clusters():
+    (one, other), graph = pair_of_clusters()
+    wrist = SKELETON.index("Rwri")
+    clusters = [[*one[:wrist], *one[wrist + 1 :], other[wrist]], [*other[:wrist], *other[wrist + 1 :], one[wrist]]]
+    refine(clusters, graph, 4)
+    assert sorted(map(sorted, clusters)) == [one, other]
+
+
+def test_refine_moves_a_keypoint_to_the_cluster_that_lacks_it():
+    (one, other), graph = pair_of_clusters()
+    wrist = SKELETON.index("Rwri")
+    clusters = [one[:wrist] + one[wrist + 1 :], [one[wrist]]]
+    refine(clusters, graph, 4)
+    assert sorted(map(sorted, clusters)) == [one]
+
+
+def test_refine_isolates_a_keypoint_without_limbs_to_its_cluster():
+    (one, other), graph = pair_of_clusters()
+    wrist = SKELETON.index("Rwri")
+    for candidate in (one[wrist], other[wrist]):
+        for neighbor in graph.links[candidate]:
+            del graph.links[neighbor][candidate]
+        graph.links[candidate].clear()
+    clusters = [[*one[:wrist], *one[wrist + 1 :], other[wrist]], other[:wrist] + other[wrist + 1 :]]
+    refine(clusters, graph, 1)
+    assert sorted(map(len, clusters)) == [1, 17, 17]
+    assert [other[wrist]] in clusters

@@ -1,0 +1,124 @@
+"""Limb scores between candidates, limbs that compete, and limbs that are extrapolated to a missed keypoint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from places import ROOT
+
+from config import load_config
+from utils.assignment import assign_people, extrapolate
+from utils.assignment.candidates import Candidates, Limbs, find_peaks
+from utils.assignment.extrapolate import _merge_ends
+from utils.assignment.limbs import score_limbs, suppress_competing_limbs
+from utils.assignment.numpy_heatmaps import NumpyHeatmaps
+from utils.assignment.torch_heatmaps import assign_people_batch
+
+RECIPE = ROOT / "config" / "simplepose_coco_512.yaml"
+CONFIG = load_config(RECIPE)
+SKELETON = CONFIG.skeleton
+ELBOW, WRIST = (30 + SKELETON.index(name) for name in ("Relb", "Rwri"))
+FOREARM = SKELETON.limbs.index(("Relb", "Rwri"))
+
+
+def forearm(limb: float, end: float = 0.9) -> np.ndarray:
+    """Maps of an elbow at (10, 20) and a wrist at (50, 20), with a limb of this value between them."""
+    maps = np.zeros((50, 40, 64), np.float32)
+    rows, columns = np.mgrid[:40, :64]
+    for channel, x, height in ((ELBOW, 10, 0.9), (WRIST, 50, end)):
+        maps[channel] = height * np.exp(-((columns - x) ** 2 + (rows - 20) ** 2) / (2 * 2.25**2))
+    maps[FOREARM, 18:23, 8:53] = limb
+    return maps
+
+
+def people(maps: np.ndarray, *overrides: str) -> np.ndarray:
+    config = load_config(RECIPE, overrides)
+    return assign_people(maps, config.skeleton, config.assignment, (160, 256), (4.0, 4.0))[0]
+
+
+def test_a_line_that_leaves_the_limb_anywhere_is_no_limb():
+    assert len(people(forearm(0.8), "assignment.trace=false")) == 1
+    broken = forearm(0.8)
+    broken[FOREARM, :, 38:] = 0  # high in the first two thirds
+    assert len(people(broken, "assignment.trace=false")) == 2
+
+
+@pytest.mark.parametrize(("value", "persons"), [(0.2, 2), (0.3, 1)])
+def test_limbs_below_the_threshold_join_nothing(value, persons):
+    assert len(people(forearm(value))) == persons
+
+
+@pytest.mark.parametrize(("value", "persons"), [(0.28, 0), (0.32, 1)])
+def test_an_isolated_keypoint_needs_a_higher_score(value, persons):
+    maps = forearm(0, end=value)
+    maps[ELBOW] = 0
+    assert len(people(maps)) == persons
+
+
+def candidates(*types: int) -> Candidates:
+    zeros = np.zeros(len(types))
+    return Candidates(zeros.astype(int), np.array(types) - 30, zeros, zeros, zeros.astype(np.float32) + 0.9)
+
+
+@pytest.mark.parametrize(("weak", "kept"), [(0.69, 3), (0.71, 4)])
+def test_a_limb_that_is_weak_beside_others_at_both_ends_is_dropped(weak, kept):
+    """Two elbows and two wrists: of the crossed limbs one is weak at both ends, the other at one end only."""
+    limbs = Limbs(np.full(4, FOREARM), np.array([0, 1, 0, 1]), np.array([2, 3, 3, 2]), np.array([1, 0.8, weak, 0.6], np.float32))
+    limbs.score[3] = 0.75
+    limbs.score[1] = 1
+    result = suppress_competing_limbs(limbs, candidates(ELBOW, ELBOW, WRIST, WRIST), SKELETON, CONFIG.assignment)
+    assert len(result.limb) == kept
+
+
+def test_a_weak_limb_that_is_the_best_of_one_end_is_kept():
+    limbs = Limbs(np.full(2, FOREARM), np.array([0, 0]), np.array([1, 2]), np.array([1, 0.3], np.float32))
+    assert len(suppress_competing_limbs(limbs, candidates(ELBOW, WRIST, WRIST), SKELETON, CONFIG.assignment).limb) == 2
+
+
+def test_noise_keeps_few_limbs_at_each_end():
+    """What noise costs is bounded: by the peaks of each keypoint type, and by the limbs of each type at a candidate."""
+    config = load_config(RECIPE, ["assignment.max_peaks=40", "assignment.max_rivals=3"])
+    reader = NumpyHeatmaps(np.random.default_rng(0).random((50, 64, 96), np.float32))
+    found = find_peaks(reader, SKELETON, config.assignment, 2.25)
+    assert np.bincount(found.keypoint_type).tolist() == [40] * 18
+    limbs = suppress_competing_limbs(score_limbs(reader, found, SKELETON, config.assignment), found, SKELETON, config.assignment)
+    for end in (limbs.start, limbs.end):
+        assert np.bincount(end * SKELETON.num_limbs + limbs.limb).max() == 3
+
+
+# Extrapolation
+
+
+def test_a_missed_keypoint_is_placed_at_the_end_of_its_limb():
+    maps = forearm(0.8)
+    maps[WRIST] = 0
+    (person,) = people(maps)
+    x, y, score = person[WRIST - 30]
+    assert abs((x + 0.5) / 4 - 0.5 - 51) < 1 and abs((y + 0.5) / 4 - 0.5 - 20) < 0.3  # the box ends at 52, its margin is 1
+    assert score == pytest.approx(0.5 * 0.8, abs=0.01)
+
+
+def test_ends_that_are_near_each_other_become_one_and_a_further_one_stays():
+    zeros = np.zeros(3, int)
+    ends = Candidates(zeros, zeros, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
+    np.testing.assert_allclose(_merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
+
+
+def test_an_end_is_more_precise_across_its_limb():
+    zeros = np.zeros(2, int)
+    ends = Candidates(zeros, zeros, np.array([0, 1.0]), np.array([0, 1.0]), np.array([0.2, 0.4]))
+    merged = _merge_ends(ends, np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3.0)  # one limb along x, one along y
+    np.testing.assert_allclose([merged.x[0], merged.y[0], merged.score[0]], [0.8, 0.2, 0.3], atol=1e-6)
+
+
+def test_ends_of_limbs_are_compared_within_their_image_only(monkeypatch):
+    """Comparing everything with everything must not grow with the square of the batch."""
+    sizes = []
+    plain = extrapolate._merge_ends
+    monkeypatch.setattr(extrapolate, "_merge_ends", lambda ends, *more: sizes.append(len(ends)) or plain(ends, *more))
+    maps = forearm(0.8)
+    maps[WRIST] = 0
+    found = assign_people_batch(torch.from_numpy(np.stack([maps] * 3)), SKELETON, CONFIG.assignment, [(4.0, 4.0)] * 3)
+    assert all(keypoints[0, WRIST - 30, 2] > 0 for keypoints, _ in found)
+    assert len(sizes) == 3 and len(set(sizes)) == 1
