@@ -16,9 +16,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from config import load_config
 from data.people_file import PeopleFile
-from utils.evaluation.validation_ap import annotated_boxes, validation_metrics
 from utils.training.curves import Curves
 from utils.training.dry_run import duration
+from utils.training.validation import annotated_boxes, validation_metrics
 
 
 def lines(folder: Path) -> list[dict]:
