@@ -2,12 +2,12 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
-# make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same pictures; one that must be told where people are
-# draws those whom the system of a checkpoint finds: DETECTOR=runs/quickstart/best.pth.
+# make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same images. A top-down system needs person boxes for its
+# demo: DETECTOR=runs/quickstart/best.pth takes those of another checkpoint.
 CONFIG ?= config/quickstart.yaml
 DETECTOR ?=
 RUN := runs/$(basename $(notdir $(CONFIG)))
-DRAWN := runs/quickstart/data
+SYNTHETIC := runs/quickstart/data
 # A folder of photographs, in which the network that comes with the project finds people before any training.
 PHOTOS ?= $(wildcard ../shared/data/media)
 
@@ -35,21 +35,21 @@ else
 endif
 
 # A run that was interrupted goes on where it was; `rm -r runs/quickstart` starts anew.
-quickstart-train: setup $(DRAWN)/train.h5 $(DRAWN)/val.h5
+quickstart-train: setup $(SYNTHETIC)/train.h5 $(SYNTHETIC)/val.h5
 	$(BIN)/python train.py --config $(CONFIG) --output $(RUN) --resume auto
 	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
-		--annotations $(DRAWN)/val/annotations.json --images $(DRAWN)/val/images
+		--annotations $(SYNTHETIC)/val/annotations.json --images $(SYNTHETIC)/val/images
 	$(BIN)/python demo_image.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
-		--input $(DRAWN)/val/images --limit 12 --sheet $(RUN)/people.png $(if $(DETECTOR),--detector $(DETECTOR))
+		--input $(SYNTHETIC)/val/images --limit 12 --sheet $(RUN)/people.png $(if $(DETECTOR),--detector $(DETECTOR))
 
-$(DRAWN)/train/annotations.json: | setup
-	$(BIN)/python data/synthetic.py --output $(@D) --count 1700 --seed 1
+$(SYNTHETIC)/train/annotations.json: | setup
+	$(BIN)/python data/synthetic.py --output $(@D) --count 1500 --seed 1
 
-$(DRAWN)/val/annotations.json: | setup
+$(SYNTHETIC)/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
 # Built anew when the format of the file changes.
-$(DRAWN)/%.h5: $(DRAWN)/%/annotations.json data/people_file.py
+$(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/people_file.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 # Takes a few minutes; other programs should not run meanwhile.
