@@ -35,9 +35,9 @@ from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
 from data.formats.coco import check_size, keypoint_category, listed_size, naming_file, read_person
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
+from data.image_source import ImageEntry, ImageSource
 from data.images import check_image
 from data.people_file import MASKS, ImageRecord, PeopleFileWriter, boxes_mask, pack_mask
-from data.picture_source import Pictures, Place
 
 SHOWN = 10  # complaints of one kind that are printed
 AHEAD = 4  # images that each worker has ready
@@ -59,10 +59,10 @@ class BuildReport:
 class ImageTask:
     """An image with people. joints (P, D, 3) of the keypoints that the file labels, boxes (P, 4), areas (P,), crowd (P,)."""
 
-    source: Path  # annotation file
+    annotations: Path  # the file
     image: dict
     people: list[dict]
-    place: Place
+    entry: ImageEntry
     joints: np.ndarray
     boxes: np.ndarray
     areas: np.ndarray
@@ -80,9 +80,9 @@ class ImageRecords(Dataset):
     box_masks: bool
 
     def __getitem__(self, task: ImageTask) -> tuple[ImageRecord | None, list[str]]:
-        path, labeled = task.place.path, task.joints[..., 2] != UNLABELLED
+        path, labeled = task.entry.path, task.joints[..., 2] != UNLABELLED
         try:
-            data = task.place.read()
+            data = task.entry.read()
             height, width = check_image(data, path)
             check_size(path, height, width, listed_size(task.image))
         except UserError as error:
@@ -120,7 +120,7 @@ def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> t
             try:
                 own = segmentation_to_rle(person, height, width)
             except UserError as error:
-                problems.append(f"annotation file {task.source}: {error}")
+                problems.append(f"annotation file {task.annotations}: {error}")
         if not own and box_masks:
             own = [mask_to_rle(boxes_mask(box[None], height, width))]
         runs["crowd" if crowd else "people"] += own
@@ -148,13 +148,13 @@ def build_hdf5(
         raise UserError(f"--images: {len(containers)} for {len(files)} annotation files; expected one for all, or one for each")
     report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
-        pictures = Pictures([containers[number]] if 1 < len(files) == len(containers) else containers)
-        found, names = image_tasks(file, pictures, skeleton, report.fixes, used_ids)
+        source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
+        found, names = image_tasks(file, source, skeleton, report.fixes, used_ids)
         if keypoints not in (None, names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
         tasks += found
-    _check_space(sum(max(task.place.size, 0) for task in tasks), output)
+    _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(person.get("iscrowd")) for task in tasks for person in task.people if has_segmentation(person)]
     with written_whole(output) as partial, h5py.File(partial, "w") as file:
@@ -219,13 +219,13 @@ def start_worker(_: int) -> None:
 
 
 def image_tasks(
-    path: Path, pictures: Pictures, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int]
+    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int]
 ) -> tuple[list[ImageTask], list[str]]:
     """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError where one makes no sense.
 
     used_ids: the image ids of the files before, above which these are raised where they would meet; they are added.
     """
-    coco = load_annotations(path, pictures.containers, fixes=fixes)
+    coco = load_annotations(path, source.containers, fixes=fixes)
     category, order = keypoint_category(coco, skeleton, path)
     found, keypoints = [], 0
     for _, image in sorted(coco.imgs.items()):
@@ -242,20 +242,20 @@ def image_tasks(
         raise UserError(f"annotation file {path}: no image has a person in it, who would be of category {category}")
     if not keypoints:
         raise UserError(f"annotation file {path}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
-    places = pictures.find([image["file_name"] for image, *_ in found])
-    for (image, *_), place in zip(found, places):
-        if place.renamed:
+    entries = source.find([image["file_name"] for image, *_ in found])
+    for (image, *_), entry in zip(found, entries):
+        if entry.renamed:
             fixes.add("found under another path", f"annotation file {path}: image {image['id']} ({image['file_name']})")
-    if all(place.size < 0 for place in places):
-        raise UserError(f"image folder {pictures}: has none of the images of {path}, such as {found[0][0]['file_name']}")
+    if all(entry.size < 0 for entry in entries):
+        raise UserError(f"image folder {source}: has none of the images of {path}, such as {found[0][0]['file_name']}")
     lift = 0
     if not used_ids.isdisjoint(coco.imgs):
         lift = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {lift}, to be others than those before", file=sys.stderr)
     used_ids.update(image_id + lift for image_id in coco.imgs)
     tasks = []
-    for (image, people, *arrays), place in zip(found, places):
-        tasks.append(ImageTask(path, {**image, "id": image["id"] + lift}, people, place, *arrays))
+    for (image, people, *arrays), entry in zip(found, entries):
+        tasks.append(ImageTask(path, {**image, "id": image["id"] + lift}, people, entry, *arrays))
     return tasks, [name for name, index in zip(skeleton.dataset, order) if index >= 0]
 
 

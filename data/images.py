@@ -1,10 +1,10 @@
-"""Reading photographs, of every kind that people have."""
+"""Reading and writing images of every kind that people have."""
 
 from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -22,19 +22,18 @@ from config.files import existing_file, written_whole
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 2**30  # of a file
-MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose pictures follow each other in time; several in a TIFF are pages
+MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose images are frames; several in a TIFF are pages
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation, what can be seen through over white.
+    """Return an image as (H, W, 3) uint8 BGR, turned upright by its EXIF orientation, transparent pixels over white.
 
-    Raises UserError where it is missing, truncated, not an image, or has more pixels than Pillow takes, 179 million.
+    Raise UserError where it is missing, truncated, not an image, or has more pixels than Pillow takes, 179 million.
     """
     path = existing_file(path, "image")
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"image {path}: {path.stat().st_size / 2**30:.1f} GB, more than a picture has")
+    check_file_size(path, path.stat().st_size)
     data = path.read_bytes()
     if is_jpeg(data):
         check_image(data, path)
@@ -42,7 +41,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = read_image) -> Iterator[T]:
-    """Each photograph as `read` gives it, decoded by other threads while the caller works."""
+    """Yield each image as `read` gives it, decoded by other threads while the caller works."""
     waiting = iter(paths)
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         running = [pool.submit(read, path) for path in islice(waiting, READ_AHEAD)]
@@ -51,10 +50,16 @@ def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = r
             running += [pool.submit(read, path) for path in islice(waiting, 1)]
 
 
-def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
-    """Height and width of an image, upright. Raises UserError where the bytes are not a whole one.
+def check_file_size(path: Path, size: int) -> None:
+    """Raise UserError where a file has more bytes than any image."""
+    if size > MAX_BYTES:
+        raise UserError(f"image {path}: {size / 2**30:.1f} GB, more than an image has")
 
-    OpenCV fills what a truncated file lacks with grey; Pillow does not.
+
+def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
+    """Return height and width of an image, upright. Raise UserError where the bytes are not a whole one.
+
+    OpenCV fills what a truncated file lacks with gray; Pillow does not.
     """
     if is_jpeg(data):
         with opened_image(data, name) as image:
@@ -72,7 +77,7 @@ def is_jpeg(data: bytes | np.ndarray) -> bool:
 
 @contextmanager
 def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.Image]:
-    """An image's file, in memory, as Pillow has it; whatever turns out to be wrong with it is a UserError."""
+    """Open an image's file, in memory, with Pillow; whatever turns out to be wrong with it is a UserError."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             yield image
@@ -86,7 +91,7 @@ def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.I
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is a picture that moves; not where it cannot be read, which reading it will say."""
+    """Whether a file is an animation; not where it cannot be read, which reading it will say."""
     try:
         with Image.open(existing_file(path, "image")) as image:
             return image.format in MOVING and getattr(image, "n_frames", 1) > 1
@@ -95,7 +100,7 @@ def is_animation(path: Path) -> bool:
 
 
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
-    """A photograph's file, in memory, to (H, W, 3) uint8 BGR, as `read_image` does. Fast for JPEG, where it trusts `check_image`."""
+    """Decode an image's file, in memory, as `read_image` does. Fast for JPEG, where it trusts `check_image`."""
     if not is_jpeg(data):
         with opened_image(data, name) as image:
             return upright_bgr(image)
@@ -106,9 +111,9 @@ def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
 
 
 def upright_bgr(image: Image.Image) -> np.ndarray:
-    """What a viewer shows of an image of any mode, the first of several: (H, W, 3) uint8 BGR, transparent over white as on a page."""
+    """Convert an image of any mode, the first of several, to what a viewer shows: (H, W, 3) uint8 BGR, upright, over white."""
     image = ImageOps.exif_transpose(image)
-    if image.mode[0] in "IF":  # grey of 16 or 32 bits, which Pillow would not scale but cut at 255
+    if image.mode[0] in "IF":  # gray of 16 or 32 bits, which Pillow would not scale but cut at 255
         return cv2.cvtColor(_eight_bits(np.asarray(image)), cv2.COLOR_GRAY2BGR)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         page = Image.new("RGBA", image.size, "white")
@@ -118,7 +123,7 @@ def upright_bgr(image: Image.Image) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Grey values (H, W), integers up to 65535, or floats up to 1 or 255 or however many, as uint8."""
+    """Scale gray values (H, W), integers up to 65535, or floats up to 1, 255 or any other maximum, to uint8."""
     if values.dtype.kind != "f":
         return (values.clip(0, 65535) // 256).astype(np.uint8)
     values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
@@ -127,48 +132,32 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
 
 
 def image_or_error(path: str | Path) -> np.ndarray | UserError:
-    """What `read_image` returns or raises: where one picture of many is broken, the others can still be read."""
+    """Return what `read_image` returns or raises: where one image of many is corrupt, the others can still be read."""
     try:
         return read_image(path)
     except UserError as error:
         return error
 
 
-def any_image(rng: np.random.Generator, paths: Sequence[Path]) -> np.ndarray:
-    """One of some pictures by chance, as `read_image` gives it; where that is broken it is named, and another one taken.
-
-    Raises UserError where all are.
-    """
-    left, broken = list(paths), []
-    while left:
-        image = image_or_error(left.pop(rng.integers(len(left))))
-        if not isinstance(image, UserError):
-            for error in broken:
-                warn_left_out(error)
-            return image
-        broken.append(str(image))
-    raise UserError(f"{broken[0]}; of {len(paths)} pictures none can be used")
-
-
 @cache
 def warn_left_out(error: str) -> None:
-    """Each process says so once."""
+    """Print a warning, once in each process."""
     print(f"warning: {error}; left out", file=sys.stderr, flush=True)
 
 
 def encode_image(path: Path, image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 BGR in the format of the path's ending. Raises UserError where there is no such format."""
+    """Encode (H, W, 3) uint8 BGR in the format of the path's ending. Raise UserError where there is no such format."""
     try:
         done, data = cv2.imencode(path.suffix, image)
     except cv2.error:
         done = False
     if not done:
-        raise UserError(f"picture {path}: cannot be written as {path.suffix or 'a file without an ending'}; use .png or .jpg")
+        raise UserError(f"image {path}: cannot be written as {path.suffix or 'a file without an ending'}; use .png or .jpg")
     return data.tobytes()
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Write what `encode_image` makes of it, whole or not at all."""
+    """Write an image whole or not at all."""
     path = Path(path)
     data = encode_image(path, image)
     with written_whole(path, sync=False) as partial:

@@ -1,0 +1,94 @@
+"""Images are found in folders and zip files, under other machines' paths, and none is taken for another."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from config import UserError
+from data.image_source import ImageSource
+
+
+def folder_of(path: Path, *names: str) -> Path:
+    """A folder of files that hold their own names."""
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(name)
+    return path
+
+
+def zipped(path: Path, *names: str, **options: int) -> Path:
+    with zipfile.ZipFile(path, "w", **options) as file:
+        for name in names:
+            file.writestr(name, name)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("0.jpg", "0.jpg"),
+        ("../images/./0.jpg", "../images/./0.jpg"),
+        ("images\\0.jpg", "0.jpg"),
+        ("images/0.jpg", "0.jpg"),
+        ("/home/me/pictures/0.jpg", "0.jpg"),
+        ("D:\\pictures\\0.jpg", "0.jpg"),
+        ("https://example.org/some/0.jpg", "0.jpg"),
+        ("my%20image%20%C3%BC.jpg", "my image ü.jpg"),
+        ("2.jpg", "below/2.jpg"),
+        ("elsewhere/0.jpg", None),
+        ("/home/me/1.jpg", None),  # two files have this name
+        ("", None),
+        ("a" * 5000, None),
+        ("a\0.jpg", None),
+        ("9.jpg", None),
+    ],
+)
+def test_an_image_is_found_by_the_only_path_that_its_name_can_mean(tmp_path, name, found):
+    folder = folder_of(tmp_path / "images", "0.jpg", "my image ü.jpg", "below/1.jpg", "other/1.jpg", "below/2.jpg")
+    (entry,) = ImageSource([folder]).find([name])
+    if found is None:
+        assert (entry.size, entry.renamed) == (-1, False)
+        with pytest.raises(UserError, match="not found"):
+            entry.read()
+    else:
+        assert entry.name == found
+        assert entry.read().decode() == found.rpartition("./")[2]
+        assert entry.renamed == (name not in (found, "2.jpg")), "the tail of the path is no other path"
+
+
+def test_no_file_is_taken_for_the_image_of_two_names(tmp_path):
+    """Not the one that another name means exactly, whichever comes first."""
+    source = ImageSource([folder_of(tmp_path / "images", "1.jpg")])
+    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "1.jpg"])] == [False, True]
+    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "/home/you/1.jpg"])] == [True, False]
+
+
+@pytest.mark.parametrize("inside", ["", "train2017/", "deep/down/train2017/"])
+def test_images_in_a_zip_file_are_found_below_any_folder(tmp_path, inside):
+    path = zipped(tmp_path / "train2017.zip", *(f"{inside}{n}.jpg" for n in range(2)), compression=zipfile.ZIP_DEFLATED)
+    entries = ImageSource([path]).find(["0.jpg", "1.jpg"])
+    assert [(entry.read().decode(), entry.renamed) for entry in entries] == [(f"{inside}{n}.jpg", False) for n in range(2)]
+
+
+def test_a_name_may_begin_with_that_of_the_zip_file(tmp_path):
+    source = ImageSource([zipped(tmp_path / "train2017.zip", "0.jpg", "1.jpg"), folder_of(tmp_path / "val2017", "2.jpg")])
+    entries = source.find(["train2017/0.jpg", "val2017/1.jpg", "val2017/2.jpg"])
+    assert [entry.size for entry in entries] == [5, -1, 5]
+
+
+def test_damaged_zip_files_are_named(tmp_path):
+    path = zipped(tmp_path / "a.zip", "0.jpg", "1.jpg")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"0.jpg0.jpg", b"0.jpg9.jpg", 1))  # the content's checksum no longer fits
+    first, second = ImageSource([path]).find(["0.jpg", "1.jpg"])
+    assert second.read() == b"1.jpg"
+    with pytest.raises(UserError, match=r"image .*a\.zip/0\.jpg: cannot be read from the zip file"):
+        first.read()
+    (tmp_path / "cut.zip").write_bytes(data[:-30])
+    with pytest.raises(UserError, match=r"cut\.zip: neither a folder nor a zip file that can be read"):
+        ImageSource([tmp_path / "cut.zip"])
+    with pytest.raises(UserError, match=r"image folder .*none: not found"):
+        ImageSource([tmp_path / "none"])
