@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from config.errors import UserError
 from config.files import existing_file
-from config.schema import Config
+from config.schema import Config, ModelConfig
 from config.skeleton import Skeleton
 from config.systems import SYSTEMS
 
@@ -39,16 +39,31 @@ def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] =
     skeleton = values.get("skeleton", "coco")
     if isinstance(skeleton, str):
         values["skeleton"] = load_skeleton(skeleton)
-    return _validate(_config_class(values, source), values, source)
+    config_class = _config_class(values, source)
+    model_class = _model_class(values, config_class, source)
+    known = [key for key in _keys(config_class) if not key.startswith("model.")] + _keys(model_class, "model.")
+    values["model"] = _validate(model_class, values.get("model") or {}, source, known, "model")
+    return _validate(config_class, values, source, known)
 
 
 def _config_class(values: dict[str, Any], source: str) -> type[Config]:
     """The configuration class of the system that is asked for: chosen before anything is checked, so that errors name its keys."""
-    name = values.get("system", "simplepose")
-    if not isinstance(name, str) or name not in SYSTEMS:
-        near = difflib.get_close_matches(str(name), SYSTEMS, 1, 0.5)
-        raise UserError(f"{source}: unknown system {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(SYSTEMS)}"))
-    return SYSTEMS[name].load("config")
+    return _named(SYSTEMS, values.get("system", "simplepose"), "system", source).load("config")
+
+
+def _model_class(values: dict[str, Any], config_class: type[Config], source: str) -> type[ModelConfig]:
+    """The configuration class of the network that is asked for; without a name the one that the system's class has as its default."""
+    default, section = config_class.model_fields["model"].default.name, values.get("model")
+    name = section.get("name", default) if isinstance(section, dict) else default
+    networks = SYSTEMS[config_class.model_fields["system"].default].networks
+    return _named(networks, name, "model.name", source).load("config")
+
+
+def _named(entries: dict[str, Any], name: Any, key: str, source: str) -> Any:
+    if isinstance(name, str) and name in entries:
+        return entries[name]
+    near = difflib.get_close_matches(str(name), entries, 1, 0.5)
+    raise UserError(f"{source}: unknown {key} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(entries)}"))
 
 
 def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
@@ -74,7 +89,7 @@ def load_skeleton(name: str) -> Skeleton:
     if not path.is_file():
         known = ", ".join(known_skeletons())
         raise UserError(f"skeleton {name!r}: no file {path}; known skeletons: {known}, or give the path of a YAML file")
-    return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path))
+    return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path), _keys(Skeleton))
 
 
 def known_skeletons() -> list[str]:
@@ -147,17 +162,18 @@ def _forget(values: dict[str, Any], key: str) -> None:
     values.pop(last, None)
 
 
-def _validate(model: type[BaseModel], values: dict[str, Any], source: str) -> Any:
+def _validate(model: type[BaseModel], values: Any, source: str, known: Sequence[str], section: str = "") -> Any:
+    """Check values as a class wants them. known: all dotted keys; section: where in the configuration the values stand."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_explain(model, detail) for detail in error.errors()[:3])) from None
+        raise UserError(f"{source}: " + "; ".join(_explain(detail, known, section) for detail in error.errors()[:3])) from None
 
 
-def _explain(model: type[BaseModel], detail: Any) -> str:
-    key = ".".join(map(str, detail["loc"]))
+def _explain(detail: Any, all_keys: Sequence[str], section: str) -> str:
+    key = ".".join([*filter(None, [section]), *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
-        known = {name: name.rpartition(".")[2] for name in _keys(model)}
+        known = {name: name.rpartition(".")[2] for name in all_keys}
         section, _, last = key.rpartition(".")
         near = difflib.get_close_matches(key, [name for name in known if name.rpartition(".")[0] == section], 1, 0.9)
         near = near or [name for name in known if known[name] == last] or difflib.get_close_matches(key, known, 1, 0.5)
@@ -165,7 +181,7 @@ def _explain(model: type[BaseModel], detail: Any) -> str:
         return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    if not key:
+    if detail["type"] == "value_error" and not detail["loc"]:  # of a whole section: the message names the keys
         return message
     if detail["type"] == "missing":
         return f"{key}: missing"

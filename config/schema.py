@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from config.section import Count, NonNegative, Positive, Probability, Section
 from config.skeleton import Skeleton
@@ -30,14 +30,25 @@ PeopleFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_
 
 
 class ModelConfig(Section):
-    """What every network has."""
+    """What every network has. A system takes any network whose configuration is a subclass of this one."""
 
+    name: str  # of the network, in the `networks` of the system's entry in config.systems
     # weights that the network's trunk starts from, its output layers are drawn anew; timm: ImageNet weights, downloaded, of HRNet
     backbone: Path | None = None
 
     @property
+    def stride(self) -> int:
+        """Return how many input pixels a map pixel stands for, along each axis."""
+        return 4
+
+    @property
     def input_multiple(self) -> int:
-        """The sides of the network's input are multiples of it, pixels."""
+        """Return what the sides of the network's input must be multiples of, pixels."""
+        return self.stride
+
+    @property
+    def num_scales(self) -> int:
+        """Return at how many scales `forward` predicts maps; the loss weighs each."""
         return 1
 
 
@@ -163,7 +174,7 @@ class Config(Section):
 
     system: str  # a name in config.systems
     skeleton: Skeleton  # in YAML the name of a file in config/skeletons, or a path to one
-    model: ModelConfig = ModelConfig()
+    model: SerializeAsAny[ModelConfig]  # of the class that `model.name` names
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()

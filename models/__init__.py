@@ -1,4 +1,4 @@
-"""Networks, found by the pose system's name."""
+"""Networks, found by the names of the pose system and of the network."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from models.names import TensorNames
 
 
 def build_model(config: Config) -> nn.Module:
-    """The network of `config.system`, with freshly drawn weights.
+    """The network of `config.system` that `config.model.name` names, with freshly drawn weights.
 
     Called with images (N, 3, H, W), float32 BGR in [0, 1], it gives what the loss compares; its method `predict` gives of that what people
     are found from, a tensor or a tuple of them, and computes no more than that.
     """
-    return SYSTEMS[config.system].load("model")(config)
+    return SYSTEMS[config.system].networks[config.model.name].load("model")(config)
 
 
 def tensor_names(model: nn.Module) -> TensorNames:
@@ -29,8 +29,8 @@ def tensor_names(model: nn.Module) -> TensorNames:
 
 def published_recipe(weights: Mapping[str, Tensor]) -> str | None:
     """The recipe in `config/` of a published checkpoint, from the system that knows its tensors; None: no system does."""
-    for parts in SYSTEMS.values():
-        names = _names(parts.load("model"))
+    for network in (network for entry in SYSTEMS.values() for network in entry.networks.values()):
+        names = _names(network.load("model"))
         recipe = names.recipe({names.ours(name): tuple(tensor.shape) for name, tensor in weights.items()})
         if recipe is not None:
             return recipe

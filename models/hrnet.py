@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file
 from timm.models import hrnet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config import UserError
+from models.hub import hub_file
 
 CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # what ImageNet's files hold besides the trunk
 
@@ -47,16 +46,5 @@ def finest(branches: Sequence[Tensor]) -> Tensor:
 
 
 def imagenet_weights(width: int) -> dict[str, Tensor]:
-    """timm's ImageNet weights of a published width, downloaded once. Raises UserError where there are none or no connection."""
-    where = f"timm/hrnet_w{width}.ms_in1k", "model.safetensors"
-    path = try_to_load_from_cache(*where)
-    try:
-        if not isinstance(path, str):
-            get_hf_file_metadata(hf_hub_url(*where))  # tells at once; a download without a connection would be tried again and again
-            path = hf_hub_download(*where)
-        return load_file(path)
-    except Exception as error:  # the hub's own, its HTTP library's, the system's
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]  # a timeout may say nothing
-        raise UserError(
-            f"model.backbone timm: {where[0]} cannot be downloaded ({reason}); name a file of HRNet's ImageNet weights"
-        ) from error
+    """Read timm's ImageNet weights of a published width, downloaded once."""
+    return load_file(hub_file(f"timm/hrnet_w{width}.ms_in1k"))

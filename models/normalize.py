@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -9,16 +11,16 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB in [
 
 
 class Normalize(nn.Module):
-    """Images (N, 3, H, W) BGR in [0, 1] -> RGB of ImageNet's mean 0 and deviation 1.
+    """Images (N, 3, H, W) BGR in [0, 1] -> RGB of mean 0 and standard deviation 1 over ImageNet, or as `mean` and `std` say.
 
     rgb: false leaves the channels in their order and takes RGB's mean and deviation all the same, as weights of some code want it.
     """
 
-    def __init__(self, rgb: bool = True):
+    def __init__(self, rgb: bool = True, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
         super().__init__()
         self.rgb = rgb
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         return ((images.flip(1) if self.rgb else images) - self.mean) / self.std

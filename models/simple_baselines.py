@@ -7,26 +7,27 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from config.systems.simple_baselines import SimpleBaselinesConfig, SimpleBaselinesModelConfig
+from config.systems.simple_baselines import SimpleBaselinesConfig
 from models.names import TensorNames, without_prefix
 from models.normalize import Normalize
 
-DECONVOLUTIONS = 3
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class SimpleBaselines(nn.Module):
-    """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32."""
+    """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32.
 
-    def __init__(self, keypoints: int, settings: SimpleBaselinesModelConfig):
+    trunk: from normalized images to (N, channels, H / s, W / s); s is 4, doubled by each of the deconvolutions.
+    """
+
+    def __init__(self, keypoints: int, normalize: Normalize, trunk: nn.Module, channels: int, deconvolutions: int, deconv_channels: int):
         super().__init__()
-        self.normalize = Normalize(settings.channel_order == "rgb")
-        self.trunk, channels = resnet_trunk(settings.depth, settings.style == "caffe")
+        self.normalize, self.trunk = normalize, trunk
         layers: list[nn.Module] = []
-        for _ in range(DECONVOLUTIONS):
-            layers += [nn.ConvTranspose2d(channels, settings.deconv_channels, 4, 2, 1, bias=False)]
-            layers += [nn.BatchNorm2d(settings.deconv_channels), nn.ReLU(inplace=True)]
-            channels = settings.deconv_channels
+        for _ in range(deconvolutions):
+            layers += [nn.ConvTranspose2d(channels, deconv_channels, 4, 2, 1, bias=False)]
+            layers += [nn.BatchNorm2d(deconv_channels), nn.ReLU(inplace=True)]
+            channels = deconv_channels
         self.deconv_layers = nn.Sequential(*layers)
         self.final_layer = nn.Conv2d(channels, keypoints, 1)
         for module in (*layers, self.final_layer):
@@ -36,8 +37,10 @@ class SimpleBaselines(nn.Module):
 
     @classmethod
     def from_config(cls, config: SimpleBaselinesConfig) -> SimpleBaselines:
-        """The network of `config.model` for the keypoints of `config.skeleton`."""
-        return cls(config.skeleton.num_keypoints, config.model)
+        """Build the network of `config.model` for the keypoints of `config.skeleton`."""
+        settings = config.model
+        trunk, channels = resnet_trunk(settings.depth, settings.style == "caffe")
+        return cls(config.skeleton.num_keypoints, Normalize(settings.channel_order == "rgb"), trunk, channels, 3, settings.deconv_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
@@ -72,5 +75,10 @@ def from_published(name: str) -> str | None:
     return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.{name}"
 
 
+def is_output(name: str) -> bool:
+    """Whether a tensor's shape depends on the skeleton."""
+    return name.startswith("final_layer.")
+
+
 # No recipe: tensors do not tell what size of input, or which style of strides, they were trained with
-NAMES = TensorNames(from_published, lambda name: name.startswith("final_layer."), trunk=lambda name: name.startswith("trunk."))
+NAMES = TensorNames(from_published, is_output, trunk=lambda name: name.startswith("trunk."))

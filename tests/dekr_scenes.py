@@ -10,9 +10,10 @@ from places import ROOT
 from torch import Tensor, nn
 
 from config import load_config
-from config.systems.dekr import STRIDE, DekrConfig
+from config.systems.dekr import DekrConfig
 from data.targets.dekr import render_targets
 
+STRIDE = 4
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 NUMBER_STEP = 8  # grey levels of red between one picture and the next
 

@@ -12,12 +12,13 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
+from pydantic import SerializeAsAny
 from torch import Tensor, nn
 
 from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, Positive, Section
 from config.skeleton import UNLABELLED
-from config.systems import SystemEntry
+from config.systems import NetworkEntry, SystemEntry
 from data.datasets import PoseDataset
 from data.people_file import PeopleFile
 from models.names import TensorNames
@@ -28,6 +29,7 @@ STRIDE = 4
 
 
 class TinyModelConfig(ModelConfig):
+    name: Literal["tiny"] = "tiny"
     width: Count = 8
 
 
@@ -41,7 +43,7 @@ class TinyInferenceConfig(InferenceConfig):
 
 class TinyConfig(Config):
     system: Literal["tiny"] = "tiny"
-    model: TinyModelConfig = TinyModelConfig()
+    model: SerializeAsAny[ModelConfig] = TinyModelConfig()
     targets: TinyTargetsConfig = TinyTargetsConfig()
     inference: TinyInferenceConfig = TinyInferenceConfig()
 
@@ -201,7 +203,7 @@ ENTRY = SystemEntry(
     config="tiny_system:TinyConfig",
     dataset="tiny_system:TinyDataset",
     targets="tiny_system:render_batch",
-    model="tiny_system:TinyNetwork",
+    networks={"tiny": NetworkEntry("tiny_system:TinyModelConfig", "tiny_system:TinyNetwork")},
     loss="tiny_system:TinyLoss",
     decoder="tiny_system:TinyDecoder",
 )

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+
+class NetworkEntry(NamedTuple):
+    """Name a network's configuration and how it is built, as "module:name"."""
+
+    config: str  # a subclass of config.schema.ModelConfig: what of the network the configuration must know
+    model: str  # Config -> nn.Module with `forward` and `predict`
+
+    def load(self, part: Literal["config", "model"]) -> Any:
+        """Import a part."""
+        return resolve_name(getattr(self, part))
 
 
 @dataclass(frozen=True)
@@ -14,22 +25,22 @@ class SystemEntry:
     config: str  # a subclass of config.Config
     dataset: str  # PeopleFile, Config -> data.datasets.PoseDataset: how a training sample is cut
     targets: str  # sample batch, Config, device -> NamedTuple of targets, named as the loss's parameters: see data.targets.render_batch
-    model: str  # Config -> nn.Module
+    networks: dict[str, NetworkEntry]  # by `model.name`
     loss: str  # Config -> nn.Module
     decoder: str  # nn.Module, Config -> utils.systems.Decoder: how images become people
 
-    def load(self, part: Literal["config", "dataset", "targets", "model", "loss", "decoder"]) -> Any:
+    def load(self, part: Literal["config", "dataset", "targets", "loss", "decoder"]) -> Any:
         """Import a part."""
         return resolve_name(getattr(self, part))
 
 
-# Another system joins by its files and an entry here.
+# Another system joins by its files and an entry here, another network by one file, a configuration class and an entry in `networks`.
 SYSTEMS = {
     "simplepose": SystemEntry(
         config="config.systems.simplepose:SimplePoseConfig",
         dataset="data.datasets.simplepose:SimplePoseDataset",
         targets="data.targets.simplepose:render_batch",
-        model="models.imhn:IMHN.from_config",
+        networks={"imhn": NetworkEntry("config.systems.simplepose:ImhnConfig", "models.imhn:IMHN.from_config")},
         loss="losses.focal_l2:FocalL2",
         decoder="utils.systems.simplepose:SimplePoseDecoder",
     ),
@@ -37,7 +48,7 @@ SYSTEMS = {
         config="config.systems.dekr:DekrConfig",
         dataset="data.datasets.dekr:DekrDataset",
         targets="data.targets.dekr:render_batch",
-        model="models.dekr:DEKR.from_config",
+        networks={"dekr": NetworkEntry("config.systems.dekr:DekrModelConfig", "models.dekr:DEKR.from_config")},
         loss="losses.dekr:DekrLoss",
         decoder="utils.systems.dekr:DekrDecoder",
     ),
@@ -45,7 +56,14 @@ SYSTEMS = {
         config="config.systems.simple_baselines:SimpleBaselinesConfig",
         dataset="data.datasets.simple_baselines:SimpleBaselinesDataset",
         targets="data.targets.simple_baselines:render_batch",
-        model="models.simple_baselines:SimpleBaselines.from_config",
+        networks={
+            "simple_baselines": NetworkEntry(
+                "config.systems.simple_baselines:SimpleBaselinesModelConfig", "models.simple_baselines:SimpleBaselines.from_config"
+            ),
+            "timm": NetworkEntry(
+                "config.systems.simple_baselines:TimmModelConfig", "models.simple_baselines_timm:SimpleBaselinesTimm.from_config"
+            ),
+        },
         loss="losses.simple_baselines:SimpleBaselinesLoss",
         decoder="utils.systems.simple_baselines:SimpleBaselinesDecoder",
     ),

@@ -8,13 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
 from config.systems.augment import AugmentationConfig
-
-STRIDE = 4  # input pixels per map pixel: HRNet's finest branch
 
 
 class DekrModelConfig(ModelConfig):
@@ -93,7 +91,7 @@ class DekrConfig(Config):
     validation_keys: ClassVar[tuple[str, ...]] = Config.validation_keys
 
     system: Literal["dekr"] = "dekr"
-    model: DekrModelConfig = DekrModelConfig()
+    model: SerializeAsAny[ModelConfig] = DekrModelConfig()
     augmentation: DekrAugmentationConfig = DekrAugmentationConfig()
     targets: DekrTargetsConfig = DekrTargetsConfig()
     loss: DekrLossConfig = DekrLossConfig()
@@ -114,8 +112,8 @@ class DekrConfig(Config):
         if height != width:
             raise ValueError(f"data.input_size: {height} x {width} must be square, since samples are cut by the image's short side")
         for key, side in (("data.input_size", height), ("inference.pad_multiple", self.inference.pad_multiple)):
-            if side % 32:
-                raise ValueError(f"{key}: {side} must be a multiple of 32, as much as HRNet's coarsest branch halves it")
+            if side % self.model.input_multiple:
+                raise ValueError(f"{key}: {side} must be a multiple of {self.model.input_multiple} for model.name {self.model.name}")
         if 1.0 not in self.inference.scales:
             raise ValueError(f"inference.scales: {list(self.inference.scales)} must hold 1, which the others are compared with")
         return self

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import model_validator
+from pydantic import SerializeAsAny, model_validator
 
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
 from config.systems.augment import AugmentationConfig
 
-STRIDE = 4  # input pixels per map pixel: ResNet's 32, halved by each of three deconvolutions
+RESNET_STRIDE = 32  # of a ResNet's last features: input pixels per feature
 
 
 class SimpleBaselinesModelConfig(ModelConfig):
@@ -27,7 +27,25 @@ class SimpleBaselinesModelConfig(ModelConfig):
 
     @property
     def input_multiple(self) -> int:
-        return 32
+        return RESNET_STRIDE
+
+    @model_validator(mode="after")
+    def _fits(self) -> SimpleBaselinesModelConfig:
+        if self.style == "caffe" and self.depth < 50:
+            raise ValueError(f"model.style: a ResNet of {self.depth} layers has no bottlenecks; caffe is for 50 and more")
+        return self
+
+
+class TimmModelConfig(ModelConfig):
+    """Any backbone of timm with `features_only`, and a deconvolution for each halving below stride 4. RGB, with timm's mean and std."""
+
+    name: Literal["timm"] = "timm"
+    backbone_name: str  # timm's, such as resnet50 or convnext_tiny; its random weights, unless `backbone` names others
+    deconv_channels: Count = 256
+
+    @property
+    def input_multiple(self) -> int:
+        return RESNET_STRIDE
 
 
 class SimpleBaselinesDataConfig(DataConfig):
@@ -78,7 +96,7 @@ class SimpleBaselinesConfig(Config):
     validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "model.channel_order")
 
     system: Literal["simple_baselines"] = "simple_baselines"
-    model: SimpleBaselinesModelConfig = SimpleBaselinesModelConfig()
+    model: SerializeAsAny[ModelConfig] = SimpleBaselinesModelConfig()
     data: SimpleBaselinesDataConfig = SimpleBaselinesDataConfig()
     augmentation: SimpleBaselinesAugmentationConfig = SimpleBaselinesAugmentationConfig()
     targets: SimpleBaselinesTargetsConfig = SimpleBaselinesTargetsConfig()
@@ -89,8 +107,7 @@ class SimpleBaselinesConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> SimpleBaselinesConfig:
         height, width = self.data.input_size
-        if height % 32 or width % 32:
-            raise ValueError(f"data.input_size: {height} x {width} must be multiples of 32, as much as the ResNet halves it")
-        if self.model.style == "caffe" and self.model.depth < 50:
-            raise ValueError(f"model.style: a ResNet of {self.model.depth} layers has no bottlenecks; caffe is for 50 and more")
+        multiple = self.model.input_multiple
+        if height % multiple or width % multiple:
+            raise ValueError(f"data.input_size: {height} x {width} must be multiples of {multiple} for model.name {self.model.name}")
         return self

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import Count, NonNegative, Positive, Probability, Section
@@ -54,7 +54,11 @@ class ImhnConfig(ModelConfig):
 
     @property
     def input_multiple(self) -> int:
-        return 4 * 2**self.depth
+        return self.stride * 2**self.depth
+
+    @property
+    def num_scales(self) -> int:
+        return self.depth + 1
 
 
 class SimplePoseAugmentationConfig(AugmentationConfig):
@@ -123,14 +127,14 @@ class SimplePoseConfig(Config):
     validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "augmentation.person_size")
 
     system: Literal["simplepose"] = "simplepose"
-    model: ImhnConfig = ImhnConfig()
+    model: SerializeAsAny[ModelConfig] = ImhnConfig()
     augmentation: SimplePoseAugmentationConfig = SimplePoseAugmentationConfig()
     targets: TargetsConfig = TargetsConfig()
     loss: FocalL2Config = FocalL2Config()
     inference: SimplePoseInferenceConfig = SimplePoseInferenceConfig()
     assignment: AssignmentConfig = AssignmentConfig()
 
-    @property
+    @cached_property
     def channels(self) -> Channels:
         """The order of the maps."""
         return Channels(self.skeleton)
@@ -138,10 +142,13 @@ class SimplePoseConfig(Config):
     @model_validator(mode="after")
     def _fits(self) -> SimplePoseConfig:
         model, multiple = self.model, self.model.input_multiple
+        if self.targets.stride != model.stride:
+            raise ValueError(f"targets.stride: {self.targets.stride}, but the maps of model.name {model.name} have stride {model.stride}")
         for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (self.inference.pad_multiple,))):
             if any(side % multiple for side in sides):
                 shown = " x ".join(map(str, sides))
-                raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.depth {model.depth}")
-        if len(self.loss.scale_weights) != model.depth + 1:
-            raise ValueError(f"loss.scale_weights: {len(self.loss.scale_weights)} weights for {model.depth + 1} scales (model.depth + 1)")
+                raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.name {model.name}")
+        if len(self.loss.scale_weights) != model.num_scales:
+            weights = len(self.loss.scale_weights)
+            raise ValueError(f"loss.scale_weights: {weights} weights for the {model.num_scales} scales of model.name {model.name}")
         return self

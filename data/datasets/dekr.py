@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from config.skeleton import UNLABELLED
-from config.systems.dekr import STRIDE, DekrAugmentationConfig, DekrConfig
+from config.systems.dekr import DekrAugmentationConfig, DekrConfig
 from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
 from data.datasets import PoseDataset
 from data.people_file import PeopleFile, unpack_mask
@@ -56,10 +56,11 @@ class DekrDataset(PoseDataset):
     def crop(self, index: int, augmentation: Augmentation) -> DekrSample:
         """Return one sample with a given augmentation."""
         a, skeleton, side = augmentation, self.config.skeleton, self.config.data.input_size[0]
+        map_side = side // self.config.model.stride
         image = self.people.image(index)
         height, width = image.shape[:2]
         center, crop_side = np.array([width / 2 + a.shift[0], height / 2 + a.shift[1]]), min(height, width) * a.scale
-        to_input, to_maps = (crop_matrix(center, crop_side, (pixels, pixels), a.rotation) for pixels in (side, side // STRIDE))
+        to_input, to_maps = (crop_matrix(center, crop_side, (pixels, pixels), a.rotation) for pixels in (side, map_side))
         points, labeled, person_area = self.annotated(index)
         if a.photometric.patch is None:
             image = warp_image(image, to_input, (side, side))
@@ -67,7 +68,7 @@ class DekrDataset(PoseDataset):
             image, mask_all = warp_image_and_mask(image, self.all_people(index), to_input, (side, side))
             heights = self.people.boxes[self.labeled_people(index), 3] * side / crop_side
             apply_occlusion(image, mask_all, transform_points(points[:, :-1], to_input), labeled[:, :-1], heights, a.photometric.patch)
-        image, mask = apply_photometric(image, a.photometric), self._mask_miss(index, to_maps, side // STRIDE)
+        image, mask = apply_photometric(image, a.photometric), self._mask_miss(index, to_maps, map_side)
         points = transform_points(points, to_maps)
         if a.flip:
             image, mask = cv2.flip(image, 1), np.ascontiguousarray(mask[:, ::-1])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config.systems.simple_baselines import STRIDE, SimpleBaselinesConfig
+from config.systems.simple_baselines import SimpleBaselinesConfig
 from data.datasets.simple_baselines import SimpleBaselinesSample
 from data.targets.rasterize import BoxPixels, gaussians, to_device
 
@@ -43,10 +43,10 @@ def _render(
     points: np.ndarray, labeled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig, device: torch.device
 ) -> SimpleBaselinesTargets:
     """points (N, K, 2) in input pixels, labeled (N, K) bool."""
-    height, width = input_size[0] // STRIDE, input_size[1] // STRIDE
-    sigma = config.targets.sigma
+    stride, sigma = config.model.stride, config.targets.sigma
+    height, width = input_size[0] // stride, input_size[1] // stride
     reach = int(REACH * sigma)
-    middles = (points / STRIDE + 0.5).astype(int)
+    middles = (points / stride + 0.5).astype(int)
     inside = (middles >= -reach).all(-1) & (middles < np.array([width, height]) + reach).all(-1)
     weight = labeled & inside
     (image, keypoint), keypoints = np.nonzero(weight), points.shape[1]

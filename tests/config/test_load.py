@@ -109,3 +109,10 @@ def test_configurations_stored_by_an_earlier_version_load(tmp_path):
 def test_an_unknown_system_is_told_before_its_keys(system):
     with pytest.raises(UserError, match=r"unknown system .*; known: simplepose, dekr"):
         load_config(PUBLISHED, [f"system={system}", "what.ever=1"])
+
+
+def test_channels_are_built_once():
+    """Every batch asks for them."""
+    config = load_config(PUBLISHED)
+    assert config.channels is config.channels
+    assert config == load_config(PUBLISHED) and with_overrides(config, ["skeleton=crowdpose"]).channels.count != config.channels.count

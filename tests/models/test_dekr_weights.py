@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from timm.models.hrnet import HighResolutionNet
 
 from config import UserError, load_config
-from models import build_model, hrnet, tensor_names
+from models import build_model, hub, tensor_names
 from models.dekr import DEKR, from_published
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
@@ -166,9 +166,9 @@ def test_weights_that_can_be_downloaded(monkeypatch, tmp_path, cached):
         asked.append((repository, name))
         return str(tmp_path / name)
 
-    monkeypatch.setattr(hrnet, "try_to_load_from_cache", lambda *where: str(tmp_path / where[1]) if cached else None)
-    monkeypatch.setattr(hrnet, "get_hf_file_metadata", lambda url: asked.append(url))
-    monkeypatch.setattr(hrnet, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *where: str(tmp_path / where[1]) if cached else None)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url: asked.append(url))
+    monkeypatch.setattr(hub, "hf_hub_download", download)
     network = build()
     load_backbone(network, "timm")
     assert_has_trunk_of(network, given)
@@ -184,9 +184,9 @@ def offline(monkeypatch):
         def fail(*_: object, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr(hrnet, "try_to_load_from_cache", lambda *where: None)
-        monkeypatch.setattr(hrnet, "get_hf_file_metadata", fail)
-        monkeypatch.setattr(hrnet, "hf_hub_download", lambda *where: pytest.fail("asked again without a connection"))
+        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *where: None)
+        monkeypatch.setattr(hub, "get_hf_file_metadata", fail)
+        monkeypatch.setattr(hub, "hf_hub_download", lambda *where: pytest.fail("asked again without a connection"))
 
     return start
 
@@ -197,7 +197,7 @@ def test_no_connection_is_one_line(fails, offline, hdf5, tmp_path, error):
     data = (f"data.train={hdf5}", f"data.val={hdf5}", *SMALL, "model.backbone=timm")
     said = fails("train.py", "--config", RECIPES["w32_coco"], "--output", tmp_path / "run", *data)
     assert "model.backbone timm: timm/hrnet_w4.ms_in1k cannot be downloaded (" in said
-    assert "name a file of HRNet's ImageNet weights" in said
+    assert "name a file of ImageNet weights" in said
     assert (str(error).strip() or type(error).__name__).splitlines()[0] in said
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.systems.dekr import STRIDE, DekrConfig, DekrInferenceConfig
+from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, People
@@ -22,9 +22,6 @@ from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
-
-DIVISOR = 32  # the network's input has sides that are multiples of it
-FLIP_SHIFT = STRIDE - 1  # columns by which a mirrored input is moved, so that its map pixels lie where the straight one's do
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class DekrDecoder(Decoder):
         for group in outputs:
             heatmaps = next(heat for scale, heat, _ in group.maps if scale == 1.0)
             for number, size, of_image in zip(group.numbers, group.image_sizes, heatmaps.cpu()):
-                corner, other = to_image(np.array([[0.0, 0.0], [STRIDE, STRIDE]]), size, self.config)
+                corner, other = to_image(np.array([[0.0, 0.0], [self.config.model.stride] * 2]), size, self.config)
                 overlays[number] = {
                     name: resize_to_image(maps.amax(0).numpy(), tuple(other - corner), tuple(corner), size)
                     for name, maps in self.groups(of_image).items()
@@ -110,17 +107,17 @@ def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, co
 @torch.inference_mode()
 def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[People]:
     """`decode` for N images whose inputs are of one size."""
-    settings = config.inference
+    settings, stride = config.inference, config.model.stride
     answers = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(answers, key=lambda answer: -answer[0])]
-    found = [candidates(scale, heat[:, -1], offset, settings) for scale, heat, offset in answers]
+    found = [candidates(stride / scale, heat[:, -1], offset, settings) for scale, heat, offset in answers]
     scores = comparable([of_scale for _, of_scale in found], [scale for scale, *_ in answers], settings.scale_decay)
     poses, centre = torch.cat([of_scale for of_scale, _ in found], 1), torch.cat(scores, 1)
     heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in answers]
-    heat = sum(heat_at(poses, STRIDE / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
+    heat = sum(heat_at(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     near = same_person(poses, settings)
     keypoints = torch.cat([poses, (centre[..., None] * heat)[..., None]], 3)
     if settings.match:
-        maps = [enlarged(of_scale, STRIDE / scale) for scale, of_scale in heatmaps]
+        maps = [enlarged(of_scale, stride / scale) for scale, of_scale in heatmaps]
         keypoints = torch.cat([matched(keypoints, maps, settings), keypoints[..., 2:]], 3)
     # The only way from the device: at most max_people candidates of each scale
     keypoints, heat, near, there = (t.cpu().numpy() for t in (keypoints, heat.mean(2), near, centre > 0))
@@ -133,11 +130,11 @@ def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], conf
     return people
 
 
-def candidates(scale: float, centre: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
+def candidates(factor: float, centre: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
     """The poses at the maxima of the centres' heatmaps, strongest first.
 
-    centre (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of scale 1's input and the centres' heat (N, P), 0
-    where it is not above the threshold.
+    factor: pixels of scale 1's input per map pixel; centre (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of
+    scale 1's input and the centres' heat (N, P), 0 where it is not above the threshold.
     """
     n, height, width = centre.shape
     reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
@@ -145,7 +142,7 @@ def candidates(scale: float, centre: Tensor, offset: Tensor, settings: DekrInfer
     heat, place = torch.where(centre == highest, centre, 0).flatten(1).topk(min(settings.max_people, height * width))
     ways = offset.flatten(2).gather(2, place[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, place.shape[1])
     pixel = torch.stack([place % width, place // width], 1)[:, None]
-    poses = (pixel - ways).permute(0, 3, 1, 2) * (STRIDE / scale)
+    poses = (pixel - ways).permute(0, 3, 1, 2) * factor
     return poses, heat * (heat > settings.centre_threshold)
 
 
@@ -241,10 +238,10 @@ def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.nda
 def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> np.ndarray:
     """Images of one input size, each (H, W, 3) uint8, as they are run at a scale: (N, h, w, 3) uint8, black around them.
 
-    Both sides are multiples of DIVISOR; where the scale does not make them so, black is added right and below.
+    Both sides are multiples of `model.input_multiple`; where the scale does not make them so, black is added right and below.
     """
-    size = input_size(images[0].shape[:2], scale, config)
-    padded = np.zeros((len(images), *(-(-side // DIVISOR) * DIVISOR for side in size), 3), np.uint8)
+    size, multiple = input_size(images[0].shape[:2], scale, config), config.model.input_multiple
+    padded = np.zeros((len(images), *(-(-side // multiple) * multiple for side in size), 3), np.uint8)
     for canvas, image in zip(padded, images):
         matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config))
         canvas[: size[0], : size[1]] = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
@@ -264,7 +261,7 @@ def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Siz
     answers = []
     for scale, pixels in zip(settings.scales, inputs):
         batch = as_images(pixels, device)
-        height, width = (-(-side // STRIDE) for side in input_size(image_size, scale, config))
+        height, width = (-(-side // config.model.stride) for side in input_size(image_size, scale, config))
         with in_precision(settings.precision, device):
             heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.predict(batch)
         answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
@@ -272,9 +269,12 @@ def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Siz
 
 
 def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
-    """Heatmap and offset, averaged with the mirror images': as published these are moved to the left by FLIP_SHIFT columns."""
-    mirrored = images.flip(3)
-    mirrored[..., :-FLIP_SHIFT] = mirrored[..., FLIP_SHIFT:].clone()
+    """Heatmap and offset, averaged with the mirror images'.
+
+    As published these are moved to the left by stride - 1 columns, so that their map pixels lie where the straight ones' do.
+    """
+    mirrored, shift = images.flip(3), config.model.stride - 1
+    mirrored[..., :-shift] = mirrored[..., shift:].clone()
     return with_mirror_averaged(*network.predict(torch.cat([images, mirrored])), config)
 
 

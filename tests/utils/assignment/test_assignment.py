@@ -11,6 +11,7 @@ from standing import people
 
 from config import Config, UserError, load_config
 from config.skeleton import Skeleton
+from config.systems.simplepose import SimplePoseConfig
 from data.targets import render_targets
 from utils.assignment import assign_people, limbs
 from utils.assignment.torch_heatmaps import assign_people_batch
@@ -194,7 +195,7 @@ def test_any_skeleton(config: Config, without: set[str]) -> None:
     keep = [name for name in config.skeleton.keypoints if name not in without]
     order = np.random.default_rng(1).permutation(config.skeleton.num_keypoints)
     skeleton = other_skeleton(config.skeleton, order, keep, 2)
-    other = config.model_copy(update={"skeleton": skeleton})
+    other = SimplePoseConfig(skeleton=skeleton)
     joints = people(other, (80, 10, 200), (270, 30, 210))
     keypoints, _ = assign(draw(joints, other), other)
     if "Rhip" in keep:
@@ -205,7 +206,7 @@ def test_any_skeleton(config: Config, without: set[str]) -> None:
 
 def test_a_skeleton_without_limbs(config: Config) -> None:
     values = config.skeleton.model_dump() | {"limbs": (), "drawn": ()}
-    other = config.model_copy(update={"skeleton": Skeleton.model_validate(values)})
+    other = SimplePoseConfig(skeleton=Skeleton.model_validate(values))
     joints = people(other, (80, 10, 200))
     keypoints, _ = assign(draw(joints, other), other)
     assert (keypoints[..., 2] > 0).sum() == joints.shape[1]

@@ -13,7 +13,7 @@ from places import ROOT
 from torch import Tensor, nn
 
 from config import UserError, load_config
-from config.systems.simple_baselines import STRIDE, SimpleBaselinesConfig
+from config.systems.simple_baselines import SimpleBaselinesConfig
 from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import (
     SimpleBaselinesDecoder,
@@ -26,6 +26,7 @@ from utils.systems.simple_baselines import (
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 SIGMA = 2.0
+STRIDE = 4
 NUMBER_STEP = 8  # grey levels of red between one picture and the next
 
 

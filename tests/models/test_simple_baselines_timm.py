@@ -1,0 +1,75 @@
+"""Simple Baselines on timm's backbones, with random weights."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from config import Config, UserError, load_config
+from models import build_model, simple_baselines_timm
+from utils.checkpoint import load_backbone, load_weights
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A function that loads a recipe for a backbone of timm."""
+
+    def load(name: str, *overrides: str) -> Config:
+        values = {"system": "simple_baselines", "skeleton": "coco17", "data": {"input_size": [64, 96]}}
+        values["model"] = {"name": "timm", "backbone_name": name, "deconv_channels": 8}
+        (tmp_path / "timm.yaml").write_text(yaml.safe_dump(values))
+        return load_config(tmp_path / "timm.yaml", overrides)
+
+    return load
+
+
+@pytest.mark.parametrize(("name", "deconvolutions"), [("lcnet_050", 3), ("swin_tiny_patch4_window7_224", 3), ("test_vit", 2)])
+def test_every_backbone_gives_heatmaps_at_stride_4(config, name, deconvolutions):
+    network = build_model(config(name)).eval()
+    with torch.inference_mode():
+        assert network.predict(torch.rand(2, 3, 64, 96)).shape == (2, 17, 16, 24)
+    assert sum(isinstance(layer, torch.nn.ConvTranspose2d) for layer in network.deconv_layers) == deconvolutions
+
+
+def test_it_sees_rgb_as_timm_wants_it(config):
+    network, theirs = build_model(config("lcnet_050")).eval(), timm.create_model("lcnet_050", features_only=True).eval()
+    theirs.load_state_dict(network.trunk.backbone.state_dict())
+    images, of_images = torch.rand(1, 3, 64, 64), timm.get_pretrained_cfg("lcnet_050")
+    mean, std = (torch.tensor(values)[:, None, None] for values in (of_images.mean, of_images.std))
+    with torch.inference_mode():
+        features = theirs((images.flip(1) - mean) / std)[-1]
+        torch.testing.assert_close(network.trunk(network.normalize(images)), features)
+
+
+def test_imagenet_weights_come_only_where_asked(config, monkeypatch, tmp_path):
+    given = timm.create_model("lcnet_050")
+    save_file(given.state_dict(), tmp_path / "model.safetensors")
+    asked = []
+    monkeypatch.setattr(simple_baselines_timm, "hub_file", lambda name: asked.append(name) or tmp_path / "model.safetensors")
+    network = build_model(config("lcnet_050"))
+    assert not asked
+    taken, fresh = load_backbone(network, "timm")
+    assert asked == ["timm/lcnet_050.ra2_in1k"]
+    assert all(name.startswith("trunk.") for name in taken) and not any(name.startswith("trunk.") for name in fresh)
+    assert torch.equal(network.trunk.backbone.conv_stem.weight, given.conv_stem.weight)
+    torch.save(network.state_dict(), tmp_path / "ours.pth")
+    load_weights(build_model(config("lcnet_050")), tmp_path / "ours.pth")
+
+
+@pytest.mark.parametrize(("name", "said"), [("lcnet_53", "no backbone 'lcnet_53' .* mean 'lcnet_150'"), ("nonsense!", "features_only")])
+def test_a_name_that_timm_does_not_know(config, name, said):
+    with pytest.raises(UserError, match=said):
+        build_model(config(name))
+
+
+def test_inputs_must_fit_the_last_features(config):
+    with pytest.raises(UserError, match="data.input_size: 64 x 80 must be multiples of 32 for model.name timm"):
+        config("lcnet_050", "data.input_size=[64, 80]")
+
+
+def test_a_backbone_without_weights_is_one_line(config):
+    with pytest.raises(UserError, match="timm has no weights of lcnet_035"):
+        load_backbone(build_model(config("lcnet_035")), "timm")

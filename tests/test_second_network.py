@@ -1,0 +1,110 @@
+"""Another network of SimplePose joins by one file, one configuration class and one entry: this file has all three."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+import yaml
+from places import ROOT
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from config import UserError, load_config
+from config.load import with_overrides
+from config.schema import ModelConfig
+from config.section import Count
+from config.systems import SYSTEMS, NetworkEntry
+from config.systems.simplepose import SimplePoseConfig
+from data.images import read_image
+from models import build_model
+from utils.checkpoint import config_for, read_checkpoint
+from utils.inference import PoseEstimator
+
+
+class FlatConfig(ModelConfig):
+    name: Literal["flat"] = "flat"
+    width: Count = 8
+
+    @property
+    def num_scales(self) -> int:
+        return 2
+
+
+class FlatNetwork(nn.Module):
+    """A few convolutions; maps at strides 4 and 8 from one stage."""
+
+    def __init__(self, config: SimplePoseConfig):
+        super().__init__()
+        width = config.model.width
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 3, 2, 1), nn.ReLU(), nn.Conv2d(width, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.head = nn.Conv2d(width, config.channels.count, 1)
+
+    def forward(self, images: Tensor) -> list[list[Tensor]]:
+        maps = self.predict(images)
+        return [[maps, F.avg_pool2d(maps, 2)]]
+
+    def predict(self, images: Tensor) -> Tensor:
+        return self.head(self.body(images))
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(SYSTEMS["simplepose"].networks, "flat", NetworkEntry(f"{__name__}:FlatConfig", f"{__name__}:FlatNetwork"))
+
+
+@pytest.fixture
+def recipe(hdf5, tmp_path) -> Path:
+    values = {
+        "model": {"name": "flat", "width": 4},
+        "loss": {"scale_weights": [1, 2]},
+        "inference": {"pad_multiple": 8},
+        "data": {"train": str(hdf5), "val": str(hdf5), "input_size": [64, 72], "workers": 0},
+        "train": {"epochs": 1, "batch_size": 2, "warmup_epochs": 0, "learning_rate": 1e-6},
+    }
+    (tmp_path / "flat.yaml").write_text(yaml.safe_dump(values))
+    return tmp_path / "flat.yaml"
+
+
+def test_it_trains_resumes_and_predicts(run, recipe, images, tmp_path):
+    for epochs in (1, 2):
+        ended = run("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto", f"train.epochs={epochs}")
+        assert ended.status == 0, ended.err
+    checkpoint = tmp_path / "run" / "last.pth"
+    stored = read_checkpoint(checkpoint)
+    assert (stored["epoch"], stored["config"]["model"]) == (2, {"name": "flat", "width": 4, "backbone": None})
+    estimator = PoseEstimator(checkpoint=checkpoint, device="cpu")
+    assert isinstance(estimator.network, FlatNetwork) and torch.equal(estimator.network.head.bias, stored["weights"]["head.bias"])
+    assert estimator(read_image(min(images.iterdir())))[0].shape[1:] == (18, 3)
+    assert config_for(checkpoint, overrides=["inference.flip=false"]).model == FlatConfig(width=4)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("model.widht=3", "unknown key 'model.widht'; did you mean 'model.width'?"),
+        ("model.stages=3", "unknown key 'model.stages'"),
+        ("width=3", "unknown key 'width'; did you mean 'model.width'?"),
+        ("model.width=0", "model.width: input should be greater than or equal to 1, got 0"),
+        ("model.name=falt", "unknown model.name 'falt'; did you mean 'flat'?"),
+        ("model.name=resnet", "unknown model.name 'resnet'; known: imhn, flat"),
+        ("model=3", "model: input should be a valid dictionary"),
+        ("loss.scale_weights=[1]", "loss.scale_weights: 1 weights for the 2 scales of model.name flat"),
+        ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be multiples of 4 for model.name flat"),
+    ],
+)
+def test_its_keys_are_checked_like_any(recipe, override, said):
+    with pytest.raises(UserError) as error:
+        load_config(recipe, [override])
+    assert said in str(error.value)
+
+
+def test_the_systems_own_network_is_the_default(recipe):
+    config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+    assert with_overrides(config, []) == config and config.model.name == "imhn"
+    assert with_overrides(load_config(recipe), []) == load_config(recipe)
+    assert isinstance(build_model(load_config(recipe)), FlatNetwork)
