@@ -126,6 +126,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and so does an interrupt
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(LONGEST)
+        capsys.readouterr()  # what fixtures wrote is not the script's
         status = 0
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")
