@@ -42,18 +42,21 @@ for folder in ("config", "data", "models", "losses", "utils"):
     for path in sorted(pathlib.Path(folder).rglob("*.py")):
         importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
 from config import load_config
+from data.datasets import MixedDataset
 from utils.inference import PoseEstimator
 for name in ("quickstart", "dekr_quickstart"):
-    PoseEstimator(load_config(f"config/{name}.yaml"), device="cpu")
+    config = load_config(f"config/{name}.yaml")
+    MixedDataset([pathlib.Path(sys.argv[1])], config, augment=True)[0, 0]
+    PoseEstimator(config, device="cpu")
 found["all"] = changes(before)
 print(json.dumps(found))
 """
 
 
 @pytest.fixture(scope="module")
-def found() -> dict:
+def found(hdf5) -> dict:
     """A process of its own: here other tests have imported everything."""
-    done = subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", CODE, hdf5], cwd=ROOT, capture_output=True, text=True)
     assert not done.returncode, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
