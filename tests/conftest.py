@@ -124,6 +124,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))  # scripts below the project's root change it
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and so does an interrupt
+        terminate = signal.getsignal(signal.SIGTERM)  # demo_image.py changes it
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(LONGEST)
         capsys.readouterr()  # what fixtures wrote is not the script's
@@ -134,6 +135,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
             status = end.code
         finally:
             signal.alarm(0)
+            signal.signal(signal.SIGTERM, terminate)
         return Ended(status, *capsys.readouterr())
 
     return start
