@@ -187,3 +187,24 @@ def test_a_streams_boxes_are_the_detectors(tmp_path):
         pictures = [np.full((40, 50 + n, 3), n, np.uint8) for n in range(5)]
         assert_same(estimator.stream(pictures, 2), [estimator(picture) for picture in pictures])
         assert estimator.seconds["detection"] > 0
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        np.zeros(4),
+        np.zeros((2, 3)),
+        np.zeros((2, 6)),
+        np.array([[1, 2, np.nan, 4]]),
+        np.array([["a", "b", "c", "d"]]),
+        [[1, 2, 3, 4], [1, 2, 3]],
+    ],
+    ids=str,
+)
+def test_boxes_from_python_are_checked(tmp_path, boxes):
+    image = np.zeros((40, 50, 3), np.uint8)
+    with registered():
+        estimator = PoseEstimator(parse_config(VALUES, "tiny"), write_checkpoint(tmp_path / "tiny.pth"))
+        assert estimator(image, [[0, 0, 50, 40, 1.0], [5, 5, 20, 20, 0.5], [60, 5, 20, 20, 0.5]])[0].shape == (2, 17, 3), "lists may do"
+        with pytest.raises(UserError, match=r"boxes .*: expected \(B, 4\) or \(B, 5\), x, y, width, height and maybe a score, finite"):
+            estimator.batch([image, image], [np.zeros((0, 4)), boxes])
