@@ -50,6 +50,7 @@ def once_more(kind, **values):
 HARMLESS = {
     "what may be missing": without("annotations", "num_keypoints", "area", "iscrowd", "segmentation"),
     "a size that is missing": without("images", "width", "height"),
+    "an area of 0": first(area=0),
     "values of null": first(area=None, segmentation=None, iscrowd=None),
     "keypoints of null": unlabeled(keypoints=None),
     "empty lists": unlabeled(keypoints=[], segmentation=[]),

@@ -11,7 +11,7 @@ from places import ROOT, SHARED
 
 from config import UserError, load_config
 from config.load import load_skeleton
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from config.skeleton import UNLABELLED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
 from data.formats import load_annotations
@@ -183,16 +183,6 @@ def test_an_official_file_of_one_labelled_image_has_head_boxes(people, tmp_path)
     np.testing.assert_allclose(truth.joints[..., 0], people[2]["joints"] * (1 - truth.missing[:, :1]) + truth.missing[:, :1])
     assert truth.missing[:, 1].tolist() == [0] * 15 + [1]
     assert annotated_truth([alone[0], {key: value for key, value in alone[1].items() if key != "head_box"}]) is None
-
-
-def test_the_people_file_of_the_official_file(official, images, tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for name, picture in zip(("one.jpg", "two.jpg"), sorted(images.iterdir())):
-        (folder / name).write_bytes(picture.read_bytes())
-    build_hdf5(official, folder, tmp_path / "out.h5", SKELETON, workers=1)
-    known = PeopleFile(tmp_path / "out.h5", SKELETON)
-    assert known.joints(np.array([0]))[0, :, 2].tolist() == [*([VISIBLE] * 4 + [HIDDEN]) * 3, UNLABELLED]
 
 
 def test_a_mat_file_that_is_not_mpiis_is_refused(people, tmp_path):
