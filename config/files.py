@@ -15,11 +15,11 @@ from config.errors import UserError
 
 
 def existing_file(path: str | Path, what: str) -> Path:
-    """The path, if it is a readable file; else a UserError that calls it `what`."""
+    """Return the path of a readable file. Raises UserError, which calls the file `what`, where there is none."""
     path = Path(path)
     if not path.is_file():
-        gone = "a link that leads nowhere" if path.is_symlink() else "not found"
-        reason = "is a folder, not a file" if path.is_dir() else "not a regular file" if path.exists() else gone
+        missing = "a link that leads nowhere" if path.is_symlink() else "not found"
+        reason = "is a folder, not a file" if path.is_dir() else "not a regular file" if path.exists() else missing
         raise UserError(f"{what} {path}: {reason}")
     if not os.access(path, os.R_OK):
         raise UserError(f"{what} {path}: no permission to read it")
@@ -27,7 +27,7 @@ def existing_file(path: str | Path, what: str) -> Path:
 
 
 def existing_folder(path: str | Path, what: str) -> Path:
-    """The path, if it is a folder; else a UserError that calls it `what`."""
+    """Return the path of a folder. Raises UserError, which calls the folder `what`, where there is none."""
     path = Path(path)
     if not path.is_dir():
         reason = "is a file, not a folder" if path.exists() else "not found"
@@ -103,7 +103,7 @@ def write_json(path: str | Path, value: Any, sync: bool = True) -> None:
 
 
 def read_json(path: str | Path, what: str) -> Any:
-    """Parse a JSON file; a UserError that calls it `what` if it is missing, cut short or not JSON."""
+    """Parse a JSON file. Raises UserError, which calls the file `what`, where it is missing, truncated or not JSON."""
     path = existing_file(path, what)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
