@@ -16,7 +16,6 @@ from torch import Tensor
 from config import Config
 from config.load import load_skeleton
 from config.skeleton import UNLABELLED
-from config.systems.simplepose import SimplePoseAugmentationConfig
 from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
 from data.formats import load_annotations
@@ -27,11 +26,6 @@ from utils.training.step import batch_on
 SKELETON = load_skeleton("coco")
 CPU = torch.device("cpu")
 NAMES = list(SKELETON.dataset)
-BEYOND_PAPER = tuple(
-    key.removesuffix("_probability")
-    for key, field in SimplePoseAugmentationConfig.model_fields.items()
-    if key.endswith("_probability") and not field.default
-)  # the augmentations that the published recipes leave out
 TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
 UPPER_BODY = {
     "name": "upper body",

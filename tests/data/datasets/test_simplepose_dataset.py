@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from people import BEYOND_PAPER, SKELETON, build, drawn_sample, person, read_back
+from people import SKELETON, build, drawn_sample, person, read_back
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
@@ -14,6 +14,7 @@ from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE, ["data.input_size=[128, 128]"])
+BEYOND_PAPER = ("wide_scale", "joint_centre", "occlusion", "grey")
 
 
 def dataset(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseDataset:
