@@ -136,9 +136,12 @@ def test_the_person_in_front_occludes():
 def test_left_is_at_the_right_of_a_person_who_faces_the_viewer():
     """The face is labeled then, and not from behind: left and right can be told apart."""
     for yaw, facing in ((0, True), (180, False)):
-        person = placed(standing(yaw), 100, 100)
-        (annotation,) = render(np.zeros((200, 200, 3), np.uint8), [person])
+        image, person = np.zeros((200, 200, 3), np.uint8), placed(standing(yaw), 100, 100)
+        (annotation,) = render(image, [person])
         points = keypoints(annotation)
+        x, y = person.points[HEAD, :2].round().astype(int)
+        skin, hair = np.abs(person.colors[:2] - image[y - 3, x]).sum(1)
+        assert (skin < hair) == facing, "what is nearer to the viewer covers the rest of a person"
         for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle", "ear"):
             assert (points[NUMBER[f"left_{part}"], 0] > points[NUMBER[f"right_{part}"], 0]) == facing, part
         assert (points[:3, 2] == (2 if facing else 0)).all()
