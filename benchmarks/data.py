@@ -32,7 +32,7 @@ from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from utils.device import default_device
 from utils.distributed import DistributedContext
-from utils.training.loader import build_loader, ending, keep_freed_memory
+from utils.training.data import build_loader, set_malloc_thresholds, shutdown_workers
 from utils.training.step import batch_on
 
 RECIPES = [f"config/{name}.yaml" for name in ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")]
@@ -62,7 +62,7 @@ def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], co
     """Samples per second of the trainer's DataLoader, after its first batch."""
     config = with_overrides(config, [f"data.workers={workers}"])
     loader = build_loader(dataset, batches, config, DistributedContext("none", torch.device("cpu")), stays=False)
-    with ending(loader):
+    with shutdown_workers(loader):
         iterator = iter(loader)
         next(iterator)
         start, rest = time.perf_counter(), sum(1 for _ in iterator)
@@ -107,7 +107,7 @@ def main() -> None:
         raise UserError("--annotations and --images: one needs the other; give both, or none for synthetic people")
     configs, device, rows = [load_config(path, options.overrides) for path in options.config], default_device(options.device), []
     cv2.setNumThreads(1)
-    keep_freed_memory()  # as a worker does
+    set_malloc_thresholds()  # as a worker does
     with TemporaryDirectory() as folder:
         annotations, images, path = options.annotations, options.images, Path(folder) / "people.h5"
         if annotations is None:

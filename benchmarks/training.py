@@ -17,7 +17,6 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import argparse
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -36,8 +35,9 @@ from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from utils.device import default_device
 from utils.distributed import DistributedContext
-from utils.training.loader import keep_freed_memory
-from utils.training.prepare import build_run, open_run
+from utils.training.build import build_state, open_run_dir, set_precision
+from utils.training.data import set_malloc_thresholds
+from utils.training.logging import peak_memory
 from utils.training.trainer import train_one_epoch
 
 
@@ -70,24 +70,17 @@ def synthetic_batch(config: Config, folder: Path) -> Any:
     return collate([dataset[0, number] for number in range(config.train.batch_size)])
 
 
-def peak_memory(device: torch.device) -> float:
-    """MiB: on a GPU of the tensors, on a CPU of the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def measure(config: Config, steps: int, device: torch.device) -> dict[str, Any]:
     """Samples per second, the median step, seconds of the first step, and the peak memory."""
     config = with_overrides(config, ["train.checkpoint_every=null", "train.accumulate=1"])
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         batch = synthetic_batch(config, Path(folder))
-        run, messages = build_run(config, Path(folder) / "run", DistributedContext("none", device))
+        state, messages = build_state(config, Path(folder) / "run", DistributedContext("none", device))
         (Path(folder) / "run").mkdir()
-        open_run(run, messages)
+        open_run_dir(state, messages)
         loader = Repeated(batch, steps + 1, device)
-        train_one_epoch(run, loader, 0)
-        run.curves.close()
+        train_one_epoch(state, loader, 0)
+        state.metrics.close()
     first, *others = np.diff(loader.moments)
     height, width = config.data.input_size
     return {
@@ -109,8 +102,9 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     at_least(1, steps=options.steps)
     config, device = load_config(options.config, options.overrides), default_device(options.device)
+    set_precision(config)
     if device.type == "cpu":
-        keep_freed_memory()  # as the trainer does
+        set_malloc_thresholds()  # as the trainer does
     name = " ".join([Path(options.config).stem, *options.overrides])
     report("training", f"A training step of {name}", [{"recipe": name, **measure(config, options.steps, device)}], device, options.save)
 

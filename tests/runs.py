@@ -1,31 +1,30 @@
-"""Training runs for the tests of training: what they leave behind, and single steps without a command line."""
+"""Training runs for the tests of training: what they leave behind, single steps without a command line, kills, and ranks."""
 
 from __future__ import annotations
 
 import json
-import logging
+import os
+import socket
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from config import load_config
 from data.datasets import MixedDataset
 from data.datasets.simplepose import SimplePoseSample
-from losses import build_loss
-from models import build_model
 from utils.checkpoint import read_checkpoint
-from utils.distributed import DistributedContext
-from utils.training import trainer
-from utils.training.frozen import freeze
-from utils.training.optimizer import build_optimizer
-from utils.training.state import Run
-from utils.training.step import TrainingStep
+from utils.distributed import DistributedContext, distributed_context
+from utils.training.build import build_state
+from utils.training.state import TrainState
 
 ALONE = DistributedContext("none", torch.device("cpu"))
+OFTEN = ("train.epochs=2", "train.checkpoint_every=1", "train.log_every=1", "train.ema_decay=0.9")
+OFTEN += ("train.swa.start_epoch=0", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=5e-4")
 
 
 def weights(folder: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
@@ -46,32 +45,32 @@ def losses(said: str) -> list[float]:
 
 
 def points(folder: Path) -> list[dict]:
-    """The points of a run's curves, but for what is measured."""
-    lines = [json.loads(line) for line in (folder / "curves.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/"))} for line in lines]
+    """A run's logged metrics, except what is measured."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/", "data/"))} for line in lines]
 
 
-def fresh_run(
-    recipe: Path, folder: Path, overrides: tuple[str, ...] = (), world: DistributedContext = ALONE, scale: float | None = None
-) -> Run:
-    """A run with freshly drawn weights. scale: of a gradient scaler such as float16 has; None: none."""
-    config = load_config(recipe, overrides)
-    torch.manual_seed(0)
-    network = build_model(config)
-    freeze(network, config.train.freeze)
-    step = world.wrap(TrainingStep(network, build_loss(config), config.train.precision), config.train)
-    optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], config.train, world.device)
-    scaler = torch.amp.GradScaler("cpu", enabled=scale is not None, init_scale=scale or 1.0)
-    return Run(config, folder, world, network, step, optimizer, scaler, logging.getLogger("test"), None)
+def fresh_state(
+    recipe: Path, folder: Path, overrides: tuple[str, ...] = (), context: DistributedContext = ALONE, scale: float | None = None
+) -> TrainState:
+    """A run with initial weights. scale: of a gradient scaler such as float16 has; None: none."""
+    state = build_state(load_config(recipe, overrides), folder, context)[0]
+    if scale is not None:
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return state
 
 
-def random_batch(run: Run, size: int = 2, seed: int = 0) -> SimplePoseSample:
+def random_batch(state: TrainState, size: int = 2, seed: int = 0) -> SimplePoseSample:
     """Return a batch as the loader gives it: images (size, 64, 64, 3), keypoints of three people anywhere in them, masks."""
-    g, config = torch.Generator().manual_seed(seed), run.config
+    g, config = torch.Generator().manual_seed(seed), state.config
     images, mask_all = (torch.randint(256, (size, *shape), generator=g, dtype=torch.uint8) for shape in ((64, 64, 3), (16, 16)))
     points = 64 * torch.rand(size, 3, config.skeleton.num_keypoints, 2, generator=g)
     labeled, channel_mask = (torch.ones(shape, dtype=torch.bool) for shape in (points.shape[:-1], (size, config.channels.count)))
     return SimplePoseSample(images, points, labeled, torch.full_like(mask_all, 255), mask_all, channel_mask)
+
+
+def part_of(batch: SimplePoseSample, rows: slice) -> SimplePoseSample:
+    return batch._make(tensor[rows] for tensor in batch)
 
 
 def weighted(batch: SimplePoseSample, factor: float) -> SimplePoseSample:
@@ -79,13 +78,28 @@ def weighted(batch: SimplePoseSample, factor: float) -> SimplePoseSample:
     return batch._replace(mask_miss=batch.mask_miss * factor)
 
 
-def copied(run: Run) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in run.network.state_dict().items() if tensor.is_floating_point()}
+def copied(state: TrainState) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in state.network.state_dict().items() if tensor.is_floating_point()}
 
 
-STEADY = ("train.epochs=4", "train.batch_size=1", "train.checkpoint_every=1", "train.log_every=3", "train.ema_decay=0.9")
-EQUAL = ("train.epochs=2", "train.batch_size=1", "train.precision=float64", "train.optimizer=sgd", "train.learning_rate=1e-6")
-EQUAL += ("train.scale_rate_by_processes=false", "train.freeze=['*.bn.*']")
+def fix_norms(network: nn.Module) -> None:
+    """Have batch norms use their stored statistics in training too."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+            module.train = lambda mode=True, norm=module: norm
+
+
+class Replicas(nn.Module):
+    """What DataParallel does, on one device: a part of the batch for each replica, the outputs one after the other."""
+
+    def __init__(self, step: nn.Module, count: int):
+        super().__init__()
+        self.module, self.count = step, count
+
+    def forward(self, images: Tensor, targets: tuple) -> Tensor:
+        parts = zip(images.chunk(self.count), *(target.chunk(self.count) for target in targets))
+        return torch.cat([self.module(some, type(targets)(*rest)) for some, *rest in parts])
 
 
 class Killed(BaseException):
@@ -94,51 +108,68 @@ class Killed(BaseException):
 
 def stopped_after(steps: int, work: Callable[[], None]) -> None:
     """Train, and be killed just after the checkpoint of this step."""
-    keep = trainer.keep
+    save_last = TrainState.save_last
 
-    def keep_and_die(run: Run, content: dict) -> None:
-        keep(run, content)
-        if run.steps == steps:
+    def save_and_die(state: TrainState, content: dict) -> None:
+        save_last(state, content)
+        if state.steps == steps:
             raise Killed
 
-    trainer.keep = keep_and_die
+    TrainState.save_last = save_and_die
     try:
         work()
     except Killed:
         return
     finally:
-        trainer.keep = keep
+        TrainState.save_last = save_last
     raise AssertionError(f"came to its end before step {steps}")
 
 
 @contextmanager
-def samples_taken() -> Iterator[list[int]]:
-    """Within, the numbers of the training samples that are read by this process."""
-    taken, sample = [], MixedDataset.__getitem__
+def samples_read() -> Iterator[list[tuple[int, int]]]:
+    """Within, the epoch and number of each training sample that this process reads."""
+    items, get = [], MixedDataset.__getitem__
 
     def noted(self: MixedDataset, item: tuple[int, int]) -> tuple:
         if self.augment:
-            taken.append(item[1])
-        return sample(self, item)
+            items.append(item)
+        return get(self, item)
 
     MixedDataset.__getitem__ = noted
     try:
-        yield taken
+        yield items
     finally:
-        MixedDataset.__getitem__ = sample
+        MixedDataset.__getitem__ = get
 
 
-@contextmanager
-def losing_batch(here: bool) -> Iterator[None]:
-    """Within, every training image is infinitely bright, if it is `here`."""
-    batch_on = trainer.batch_on
+def in_a_child(work: Callable[[], object], said: Path = Path(os.devnull)) -> int:
+    """Start work in a copy of this process, which has everything imported already; its process number. said: a file for its output."""
+    child = os.fork()
+    if child == 0:
+        sys.stdout = sys.stderr = said.open("w", buffering=1)
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return child
 
-    def blinding(*arguments: object) -> tuple[Tensor, NamedTuple]:
-        images, targets = batch_on(*arguments)
-        return images * torch.inf if here else images, targets
 
-    trainer.batch_on = blinding
-    try:
-        yield
-    finally:
-        trainer.batch_on = batch_on
+def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Path) -> list[dict]:
+    """What work returns in each of so many ranks, over gloo."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+
+    def join(rank: int) -> None:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in names.items()})
+        with distributed_context("distributed") as context:
+            torch.save(work(context), folder / f"rank{rank}.pth")
+
+    children = [in_a_child(lambda rank=rank: join(rank), folder / f"rank{rank}.txt") for rank in range(count)]
+    ends = [os.waitpid(child, 0)[1] for child in children]
+    assert ends == [0] * count, "\n".join((folder / f"rank{rank}.txt").read_text() for rank in range(count))
+    return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]

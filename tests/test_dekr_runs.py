@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,16 +12,14 @@ import torch
 from dekr_networks import SMALL, lively, published_weights, saved
 from people import crowd_file
 from places import ROOT
-from runs import losses, parameters_of, same, weights
+from runs import losses, parameters_of, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.datasets.dekr import DekrDataset
 from data.images import read_image
 from models.dekr_rescoring import RescoringNet
-from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
 from utils.evaluation.crowdpose import METRICS
 from utils.inference import PoseEstimator
@@ -83,65 +77,23 @@ def crowded(annotations, images, tmp_path_factory) -> tuple[Path, Path]:
 # Training
 
 
-def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, dekr, tmp_path, monkeypatch):
-    """In the middle of the second epoch."""
-    taken, sample = [], DekrDataset.get
-
-    def interrupted(self: DekrDataset, index: int, rng: np.random.Generator | None) -> tuple:
-        taken.append(rng is None)
-        if taken.count(False) == 11:
-            os.kill(os.getpid(), signal.SIGINT)
-        return sample(self, index, rng)
-
-    command = ("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto")
-    with monkeypatch.context() as patched:
-        patched.setattr(DekrDataset, "get", interrupted)
-        status, _, err = run(*command)
-    assert (status, "interrupted in epoch 2; all up to step " in err) == (130, True), err
-    ended = run(*command)
-    assert (ended.status, "going on after epoch 1" in ended.out) == (0, True), ended.err
-    assert same(weights(tmp_path / "run"), weights(dekr))
-    state, straight = (read_checkpoint(folder / "last.pth") for folder in (tmp_path / "run", dekr))
-    assert (state["epoch"], state["best"]) == (straight["epoch"], straight["best"])
-
-
 def test_loss_falls_and_is_watched(dekr):
     first, last = losses((dekr / "train.log").read_text())
     assert last < 0.95 * first
     events = EventAccumulator(str(dekr)).Reload()
     assert "validation/0" in events.Tags()["images"]
-    parts = [events.Scalars(f"parts/{name}")[0].value for name in ("heatmaps", "offsets")]
+    parts = [events.Scalars(f"loss/{name}")[0].value for name in ("heatmaps", "offsets")]
     assert min(parts) > 0
     assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
-    rates = [event.value for event in events.Scalars("train/learning rate")]
+    rates = [event.value for event in events.Scalars("train/lr")]
     assert (rates[0], rates[-1]) == pytest.approx((3e-3, 3e-4))
 
 
-@pytest.mark.parametrize("overrides", [["train.precision=bfloat16"], ["train.precision=float16"], ["train.channels_last=true"]])
-def test_other_numbers_and_layouts_learn_too(train, overrides):
+def test_it_learns_in_bfloat16_and_channels_last(train):
     """The published recipes here are trained in bfloat16."""
-    folder, said = train("run", "train.epochs=1", *overrides)
+    folder, said = train("run", "train.epochs=1", "train.precision=bfloat16", "train.channels_last=true")
     assert all(tensor.isfinite().all() for tensor in weights(folder).values())
-    assert "batches dropped" not in said
-
-
-def test_workers_draw_the_same_samples(train, dekr):
-    assert same(weights(train("run", "data.workers=2", script="train_parallel.py")[0]), weights(dekr))
-
-
-@pytest.mark.slow
-def test_two_processes(recipe, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train_distributed.py"]
-    command += ["--config", recipe, "--output", tmp_path / "run", "train.batch_size=2"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    assert "2 x batch 2 on cpu" in ended.stdout
-    assert len(losses(ended.stdout)) == 2
-    content = read_checkpoint(tmp_path / "run" / "last.pth")
-    assert content["epoch"] == 2
-    assert all(tensor.isfinite().all() for tensor in content["weights"].values())
-    (group,) = content["optimizer"]["param_groups"]
-    assert group["lr"] == pytest.approx(3e-4)  # as configured, whatever the number of processes
+    assert "steps skipped" not in said
 
 
 def test_from_coco_to_crowdpose(train, dekr, crowded):

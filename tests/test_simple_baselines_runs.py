@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,17 +11,14 @@ import pytest
 import torch
 from mpii_people import mpii_people, write_list, write_truth
 from people import crowd_file
-from places import ROOT
-from runs import losses, parameters_of, same, weights
+from runs import losses, parameters_of, weights
 from scipy.io import loadmat
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
-from data.datasets.simple_baselines import SimpleBaselinesDataset
 from data.images import read_image
-from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
 from utils.inference import PoseEstimator
 from utils.training.trainer import train as train_network
@@ -37,6 +30,8 @@ model: {{depth: 10, deconv_channels: 8}}
 data: {{train: {hdf5!r}, val: {hdf5!r}, input_size: [64, 64], workers: 0}}
 train: {{epochs: 2, batch_size: 4, learning_rate: 1.0e-3, milestones: [1], log_every: 2}}
 """
+
+HALF = ("train.precision=bfloat16", "train.channels_last=true")
 
 
 @pytest.fixture(scope="module")
@@ -72,41 +67,18 @@ def test_loss_falls_and_is_watched(recipe, top_down):
     assert last < 0.95 * first
     events = EventAccumulator(str(top_down)).Reload()
     assert "validation/0" in events.Tags()["images"]
-    parts = [events.Scalars(f"parts/{name}")[0].value for name in load_config(recipe).skeleton.keypoints]
+    parts = [events.Scalars(f"loss/{name}")[0].value for name in load_config(recipe).skeleton.keypoints]
     assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
-    rates = [event.value for event in events.Scalars("train/learning rate")]
+    rates = [event.value for event in events.Scalars("train/lr")]
     assert (rates[0], rates[-1]) == pytest.approx((1e-3, 1e-4))
 
 
-def test_what_was_interrupted_goes_on_as_if_nothing_had_been(run, recipe, top_down, tmp_path, monkeypatch):
-    """In the middle of the second epoch."""
-    taken, sample = [], SimpleBaselinesDataset.get
-
-    def interrupted(self: SimpleBaselinesDataset, index: int, rng: np.random.Generator | None) -> tuple:
-        taken.append(rng is None)
-        if taken.count(False) == len(self) + 5:
-            os.kill(os.getpid(), signal.SIGINT)
-        return sample(self, index, rng)
-
-    command = ("train.py", "--config", recipe, "--output", tmp_path / "run", "--resume", "auto")
-    with monkeypatch.context() as patched:
-        patched.setattr(SimpleBaselinesDataset, "get", interrupted)
-        status, _, err = run(*command)
-    assert (status, "interrupted in epoch 2; all up to step " in err) == (130, True), err
-    ended = run(*command)
-    assert (ended.status, "going on after epoch 1" in ended.out) == (0, True), ended.err
-    assert same(weights(tmp_path / "run"), weights(top_down))
-    state, straight = (read_checkpoint(folder / "last.pth") for folder in (tmp_path / "run", top_down))
-    assert (state["epoch"], state["best"]) == (straight["epoch"], straight["best"])
-
-
-@pytest.mark.parametrize("override", ["train.precision=bfloat16", "train.channels_last=true"])
-def test_other_numbers_and_layouts_learn_too(run, recipe, tmp_path, override):
+def test_it_learns_in_bfloat16_and_channels_last(run, recipe, tmp_path):
     """The published recipes here are trained in bfloat16."""
-    ended = run("train.py", "--config", recipe, "--output", tmp_path / "run", "train.epochs=1", override)
+    ended = run("train.py", "--config", recipe, "--output", tmp_path / "run", "train.epochs=1", *HALF)
     assert ended.status == 0, ended.err
     assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run").values())
-    assert "batches dropped" not in ended.out
+    assert "steps skipped" not in ended.out
 
 
 def test_from_coco_to_another_skeleton(run, recipe, top_down, annotations, images, tmp_path):
@@ -122,27 +94,6 @@ def test_from_coco_to_another_skeleton(run, recipe, top_down, annotations, image
     kept = [name for name in parameters_of(before) if not name.startswith("final_layer.")]
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
     assert after["final_layer.weight"].shape[0] == 14
-
-
-def test_data_parallel(run, recipe, top_down, tmp_path):
-    ended = run("train_parallel.py", "--config", recipe, "--output", tmp_path / "run", "data.workers=2")
-    assert ended.status == 0, ended.err
-    assert same(weights(tmp_path / "run"), weights(top_down))
-
-
-@pytest.mark.slow
-def test_two_processes(recipe, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train_distributed.py"]
-    command += ["--config", recipe, "--output", tmp_path / "run", "train.batch_size=2"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 0, ended.stderr
-    assert "2 x batch 2 on cpu" in ended.stdout
-    assert len(losses(ended.stdout)) == 2
-    content = read_checkpoint(tmp_path / "run" / "last.pth")
-    assert content["epoch"] == 2
-    assert all(tensor.isfinite().all() for tensor in content["weights"].values())
-    (group,) = content["optimizer"]["param_groups"]
-    assert group["lr"] == pytest.approx(1e-4)  # as configured, whatever the number of processes
 
 
 @pytest.fixture

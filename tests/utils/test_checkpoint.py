@@ -23,7 +23,7 @@ from models.names import TensorNames
 from utils import checkpoint
 from utils.checkpoint import config_for, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
 from utils.inference import PoseEstimator
-from utils.training.run_folder import checkpoint_to_resume
+from utils.training.build import find_checkpoint
 
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 SMALL = ("model.stages=2", "model.channels=32", "model.channels_increase=16", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
@@ -213,7 +213,7 @@ def test_only_a_resume_compares_checksums(network, tmp_path):
     path.write_bytes(whole)
     load_weights(network, path)
     with pytest.raises(UserError, match=r"last\.pth: cannot be read, cut short, damaged"):
-        checkpoint_to_resume(tmp_path, "auto")
+        find_checkpoint(tmp_path, "auto")
 
 
 def test_a_checkpoint_is_opened_once_for_configuration_and_weights(network, tmp_path, monkeypatch):

@@ -1,30 +1,39 @@
-"""What the three training scripts have in common: their options."""
+"""The command line of the three training scripts, and the dry run."""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
 
-from config import load_config
+from config import Config, load_config
+from data.datasets import collate
 from utils.device import default_device
-from utils.distributed import Parallel, distributed_context
-from utils.training.dry_run import dry_run
-from utils.training.interrupts import Interrupts
-from utils.training.loader import keep_freed_memory
-from utils.training.prepare import set_precision
-from utils.training.trainer import train
+from utils.distributed import DistributedContext, Parallel, distributed_context
+from utils.training.build import build_state, set_precision
+from utils.training.data import build_loaders, set_malloc_thresholds
+from utils.training.logging import peak_memory
+from utils.training.optimizer import set_train_mode
+from utils.training.state import StopSignal, TrainState
+from utils.training.step import batch_on
+from utils.training.trainer import forward_backward, train, update_weights
 
 
 def train_from_command_line(description: str, parallel: Parallel) -> None:
     """Parse the options, and train."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="YAML file, such as config/quickstart.yaml")
-    parser.add_argument("--output", type=Path, help="the run's folder; default: runs/ and the configuration's name")
-    parser.add_argument("--resume", metavar="auto|FILE", help="go on from a checkpoint; auto: the output folder's last one, if any")
+    parser.add_argument("--output", type=Path, help="the run directory; default: runs/ and the configuration's name")
+    parser.add_argument("--resume", metavar="auto|FILE", help="resume from a checkpoint; auto: the run directory's last one, if any")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
-    parser.add_argument("--dry-run", action="store_true", help="run two steps and say what a run would take; nothing is written")
+    parser.add_argument("--dry-run", action="store_true", help="run two steps and print what a run would take; nothing is written")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
@@ -32,9 +41,82 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     set_precision(config)
     if default_device().type == "cpu":
-        keep_freed_memory()
-    with Interrupts() as interrupts, distributed_context(parallel) as world:
+        set_malloc_thresholds()
+    with StopSignal() as stop, distributed_context(parallel) as context:
         if options.dry_run:
-            dry_run(config, world, options.init)
+            dry_run(config, context, options.init)
         else:
-            train(config, output, world, options.resume, options.init, interrupts)
+            train(config, output, context, options.resume, options.init, stop)
+
+
+def dry_run(config: Config, context: DistributedContext, init: Path | None = None) -> None:
+    """Build everything as for a training, take two steps, and print shapes, parameters, memory and the estimated time."""
+    loader, val_loader = build_loaders(config, context)
+    state, messages = build_state(config, Path(), context, init)
+    batches, seconds_per_sample = _read_step(loader, config.train.accumulate)
+    set_train_mode(state.step, state.network)
+    with torch.no_grad():
+        images, targets = batch_on(context.device, batches[0], config)
+        outputs = context.unwrap(state.step).outputs(images)
+    seconds = [_step_seconds(state, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
+    if not context.is_main:
+        return
+    workers, parameters = config.data.workers, list(state.network.parameters())
+    reading = state.samples_per_step // context.size * seconds_per_sample / max(1, workers)
+    step = max(seconds[-1], reading) if workers else seconds[-1] + reading
+    steps, epochs = len(loader) // config.train.accumulate, config.train.epochs
+    lines = [
+        *messages,
+        f"system {config.system}, {context.size} x batch {config.train.batch_size} x {config.train.accumulate} on {context.device}",
+        f"samples: {len(loader.dataset):,} for training, {len(val_loader.dataset):,} for validation",
+        f"parameters: {_count(parameters):,}, of which {_count(p for p in parameters if p.requires_grad):,} are trainable",
+        f"images: {_shape(images)}",
+        *(f"targets: {name} {_shape(tensor)}" for name, tensor in targets._asdict().items()),
+        *(f"output: {text}" for text in sorted(_shapes(outputs))),
+        f"memory: {peak_memory(context.device):,.0f} MiB of {'the GPU' if context.device.type == 'cuda' else 'the machine'} at most",
+        f"step: {seconds[0]:.3g} s, then {seconds[1]:.3g} s; its samples: {reading:.3g} s with {workers} DataLoader workers",
+        f"epoch: {steps:,} steps, about {duration(steps * step)}; {epochs} epochs: {duration(epochs * steps * step)}",
+    ]
+    print("\n".join(lines))
+
+
+def _read_step(loader: DataLoader, accumulate: int) -> tuple[list[NamedTuple], float]:
+    """Return one optimizer step's batches, read by this process, and the seconds per sample."""
+    items = [batch for batch, _ in zip(loader.batch_sampler, range(accumulate))]
+    start = time.perf_counter()
+    batches = [collate([loader.dataset[item] for item in batch]) for batch in items]
+    return batches, (time.perf_counter() - start) / sum(map(len, items))
+
+
+def _step_seconds(state: TrainState, batches: list[NamedTuple]) -> float:
+    """Take one optimizer step and return its seconds."""
+    start = time.perf_counter()
+    forward_backward(state, batches)
+    update_weights(state, measure_norm=False)
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.context.device.type == "cuda":
+        torch.cuda.synchronize(state.context.device)
+    return time.perf_counter() - start
+
+
+def _count(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _shapes(outputs: Any) -> set[str]:
+    """Return the shapes of all tensors in a network's outputs."""
+    if isinstance(outputs, Tensor):
+        return {_shape(outputs)}
+    return set().union(*map(_shapes, outputs)) if isinstance(outputs, Iterable) else set()
+
+
+def _shape(tensor: Tensor) -> str:
+    return f"{' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the unit that fits."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"

@@ -1,12 +1,17 @@
-"""What training holds on to between steps, what of it a checkpoint keeps, and how a run goes on from one."""
+"""The state of a run between steps, what of it a checkpoint holds, and how it is restored from one."""
 
 from __future__ import annotations
 
 import logging
+import os
 import reprlib
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +19,63 @@ from torch.optim.swa_utils import AveragedModel
 
 from config import Config, UserError
 from config.load import changed_keys, parse_config
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
-from utils.training.curves import Curves
-from utils.training.frozen import frozen_names
-from utils.training.interrupts import Interrupts
-from utils.training.randomness import random_states, restore_random_states
-from utils.training.run_folder import keep_last
+from utils.training.logging import MetricsLogger
+from utils.training.optimizer import frozen_names
 
-NEEDED = {"optimizer", "scaler", "epoch", "best", "config"}  # what a checkpoint of a training holds
+LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
+AVERAGES = {"ema": "ema.pth", "swa": "swa.pth"}
+REQUIRED = {"optimizer", "scaler", "epoch", "best", "config"}  # keys of a checkpoint to resume from
 
 
-@dataclass
-class Dropped:
-    """A step that was dropped: its epoch, counted from 0, the samples of the epoch before it, and the processes with a bad loss."""
+class StopSignal:
+    """A context in which Ctrl-C and a scheduler's SIGTERM raise KeyboardInterrupt, and neither is lost.
+
+    Python drops what is raised while it deletes an object, such as a loader at the end of an epoch. So the signal is noted here, too, and
+    `check`, called now and then, raises it again.
+    """
+
+    def __init__(self) -> None:
+        self.requested = self._deferring = False
+
+    def check(self) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note the first signal: the caller looks at `requested` where it can save its work. A second Ctrl-C raises."""
+        self._deferring = True
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def __enter__(self) -> StopSignal:
+        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.requested:
+            sys.unraisablehook = self._hook
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, _: object) -> None:
+        first, self.requested = not self.requested, True
+        # torchrun passes the terminal's Ctrl-C on as a SIGTERM, which is not a second request
+        if not self._deferring or (number == signal.SIGINT and not first):
+            raise KeyboardInterrupt
+
+    def _unraisable(self, unraisable: object) -> None:
+        if not self.requested:  # half-built objects complain when they are deleted, after the last message
+            self._hook(unraisable)
+
+
+class SkippedStep(NamedTuple):
+    """A step without effect: its epoch, counted from 0, the samples of the epoch before it, and the ranks with a bad loss."""
 
     epoch: int
     taken: int
@@ -35,149 +83,207 @@ class Dropped:
 
 
 class LossSums:
-    """This process's sums over accepted steps, on the device: read back now and then, so that no step waits for them."""
+    """This rank's sums over accepted steps, on the device; they are read now and then, so that no step waits for them."""
 
     def __init__(self, device: torch.device):
-        self.epoch = torch.zeros(2, device=device, dtype=torch.float64)  # the losses, their number
-        self.parts = torch.zeros((), device=device, dtype=torch.float64)  # the losses' parts since the last point of the curves ...
-        self.count = 0  # ... of so many steps
+        self.epoch = torch.zeros(2, device=device, dtype=torch.float64)  # of the epoch: losses, number of steps
+        self.terms = torch.zeros((), device=device, dtype=torch.float64)  # loss terms since the last logged step ...
+        self.count = 0  # ... and their number of steps
 
-    def add(self, parts: Tensor) -> None:
-        """parts: of one step's loss."""
-        parts = parts.detach().double()
-        self.epoch += torch.stack([parts.sum(), parts.new_ones(())])
-        self.parts = self.parts + parts
+    def add(self, terms: Tensor) -> None:
+        """terms: of one step's loss."""
+        terms = terms.detach().double()
+        self.epoch += torch.stack([terms.sum(), terms.new_ones(())])
+        self.terms = self.terms + terms
         self.count += 1
 
-    def state(self, world: DistributedContext) -> dict[str, Tensor]:
-        """The sums of all processes, by rank."""
-        own = {"epoch": self.epoch, "parts": self.parts, "count": torch.tensor(self.count)}
-        return {name: torch.cat(world.all_gather(value[None])) for name, value in own.items()}
+    def state_dict(self, context: DistributedContext) -> dict[str, Tensor]:
+        """Return the sums of all ranks, by rank."""
+        own = {"epoch": self.epoch, "parts": self.terms, "count": torch.tensor(self.count)}
+        return {name: torch.cat(context.all_gather(value[None])) for name, value in own.items()}
 
-    def load(self, state: dict[str, Tensor], world: DistributedContext) -> None:
-        """What `state` gave; where there were other processes, the first one takes all of it."""
-        if len(state["count"]) != world.size:
-            state = {name: torch.stack([rows.sum(0), *[torch.zeros_like(rows[0])] * (world.size - 1)]) for name, rows in state.items()}
-        device, rank = self.epoch.device, world.rank
-        self.epoch, self.parts = state["epoch"][rank].to(device), state["parts"][rank].to(device)
-        self.count = int(state["count"][rank])
+    def load_state_dict(self, content: dict[str, Tensor], context: DistributedContext) -> None:
+        """Restore the sums; where there was another number of ranks, rank 0 takes all of them."""
+        if len(content["count"]) != context.size:
+            content = {
+                name: torch.stack([rows.sum(0), *[torch.zeros_like(rows[0])] * (context.size - 1)]) for name, rows in content.items()
+            }
+        device, rank = self.epoch.device, context.rank
+        self.epoch, self.terms = content["epoch"][rank].to(device), content["parts"][rank].to(device)
+        self.count = int(content["count"][rank])
 
 
 @dataclass
-class Run:
+class TrainState:
     """A training in progress."""
 
     config: Config
     output: Path
-    world: DistributedContext
-    network: nn.Module  # bare
-    step: nn.Module  # network and loss, spread over the devices
+    context: DistributedContext
+    network: nn.Module  # not wrapped
+    step: nn.Module  # network and loss, wrapped for the devices
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     log: logging.Logger
-    curves: Curves | None
     averages: dict[str, AveragedModel] = field(default_factory=dict)  # of the weights, by name: see `build_averages`
-    epoch: int = 0  # whole epochs
-    taken: int = 0  # samples of the running epoch, in all processes together
+    metrics: MetricsLogger | None = None  # of rank 0
+    stop: StopSignal = field(default_factory=StopSignal)
+    epoch: int = 0  # finished epochs
+    samples_seen: int = 0  # of the running epoch, on all ranks together
     steps: int = 0  # optimizer steps of the whole run
-    kept: int | None = None  # steps when the last checkpoint was written
+    last_saved_step: int | None = None
     best: float = float("inf")  # lowest validation loss
-    dropped: int = 0  # steps of the running epoch without effect
-    dropped_in_row: list[Dropped] = field(default_factory=list)
-    interrupts: Interrupts = field(default_factory=Interrupts)
+    skipped: int = 0  # steps of the running epoch
+    skipped_in_row: list[SkippedStep] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.sums = LossSums(self.world.device)
+        self.sums = LossSums(self.context.device)
 
     @property
-    def step_size(self) -> int:
-        """Samples of one optimizer step, in all processes together."""
-        return self.config.train.batch_size * self.config.train.accumulate * self.world.size
+    def samples_per_step(self) -> int:
+        """Samples of one optimizer step, on all ranks together."""
+        return self.config.train.batch_size * self.config.train.accumulate * self.context.size
+
+    def count_step(self, epoch: int, bad_ranks: list[int]) -> None:
+        """Count a step. bad_ranks: those for whose losses it was skipped."""
+        if bad_ranks:
+            self.skipped += 1
+            self.skipped_in_row.append(SkippedStep(epoch, self.samples_seen, bad_ranks))
+        else:
+            self.skipped_in_row.clear()
+        self.samples_seen += self.samples_per_step
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds. All ranks call it together."""
+        return {
+            "weights": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averages": {name: average.state_dict() for name, average in self.averages.items()},
+            "epoch": self.epoch,
+            "taken": self.samples_seen,
+            "steps": self.steps,
+            "best": self.best,
+            "sums": self.sums.state_dict(self.context),
+            "dropped": [self.skipped, [skipped._asdict() for skipped in self.skipped_in_row]],
+            "random": _random_states(self.context),
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def load_state_dict(self, content: dict[str, Any], path: Path) -> list[str]:
+        """Restore a checkpoint, except its weights. Return messages for the log. Raises UserError where it does not fit."""
+        if not set(content) >= REQUIRED:
+            raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
+        # As this version stores it: keys that came or went since are no change of the user's
+        trained = parse_config(content["config"], f"configuration in {path}").model_dump(mode="json")
+        optimizer = trained["train"]["optimizer"]
+        if optimizer != self.config.train.optimizer:
+            raise UserError(f"checkpoint {path}: was trained with train.optimizer={optimizer}; take only its weights with --init")
+        frozen = trained["train"]["freeze"]  # the optimizer's state has no names: other parameters would take it
+        if frozen_names(self.network, frozen) != frozen_names(self.network, self.config.train.freeze):
+            raise UserError(f"checkpoint {path}: was trained with train.freeze={frozen}; take only its weights with --init")
+        self._load_optimizer(content)
+        messages = self._load_progress(content, path)
+        changed = changed_keys(trained, self.config.model_dump(mode="json"))
+        if changed:
+            listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
+            messages.append(f"{path}: was trained with another configuration: {listed}")
+        if any(f"{key}.".startswith(f"{part}.") for key in changed for part in self.config.validation_keys):
+            self.best = float("inf")
+            messages.append("the validation loss is another one than before: the best checkpoint is chosen anew")
+        return messages
+
+    def _load_optimizer(self, content: dict[str, Any]) -> None:
+        configured = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(content["optimizer"])
+        for group, values in zip(self.optimizer.param_groups, configured):
+            group.update(values)  # this run's configuration counts, not the checkpoint's
+        if content["scaler"]:  # empty where the checkpoint was trained in another precision
+            self.scaler.load_state_dict(content["scaler"])
+
+    def _load_progress(self, content: dict[str, Any], path: Path) -> list[str]:
+        """Restore counters, averages, sums and random states. An early checkpoint that has none was saved at the end of an epoch."""
+        self.epoch, self.best = content["epoch"], content["best"]
+        messages = [f"{path}: going on after epoch {self.epoch}"]
+        if "steps" not in content:
+            return messages
+        self.samples_seen, self.steps, self.last_saved_step = content["taken"], content["steps"], content["steps"]
+        for name in self.averages.keys() & content["averages"].keys():
+            self.averages[name].load_state_dict(content["averages"][name])
+        self.sums.load_state_dict(content["sums"], self.context)
+        self.skipped, in_row = content["dropped"]
+        if self.samples_seen:
+            messages[0] += f" and {self.samples_seen} samples of the next"
+        ranks = len(content["random"])
+        if ranks == self.context.size:
+            self.skipped_in_row = [SkippedStep(**skipped) for skipped in in_row]
+            _restore_random_states(content["random"], self.context)
+        else:  # the skipped steps' samples can no longer be told
+            messages.append(f"{ranks} processes before, {self.context.size} now: the same samples in new shares")
+        return messages
+
+    def check_same_on_all_ranks(self) -> None:
+        """Raise UserError where ranks would resume from different checkpoints."""
+        progress = self.context.all_gather(torch.tensor([[self.epoch, self.samples_seen, self.steps]]))
+        if any(not torch.equal(one, progress[0]) for one in progress):
+            raise UserError(f"output folder {self.output}: not every machine sees the same checkpoint in it; all of them must share it")
+
+    def save_last(self, content: dict[str, Any]) -> None:
+        """Write the last checkpoint, of what `state_dict` has just returned. All ranks call it together, at the same step."""
+        if self.context.is_main:
+            rotate_checkpoints(self.output, content)
+        self.last_saved_step = self.steps
+
+    def save_average(self, name: str) -> None:
+        """Write averaged weights as a checkpoint of their own."""
+        weights, config = self.averages[name].module.state_dict(), self.config.model_dump(mode="json")
+        save_checkpoint(self.output / AVERAGES[name], weights=weights, epoch=self.epoch, config=config)
 
 
-def keep(run: Run, content: dict[str, Any]) -> None:
-    """Write the run's last checkpoint, of what `checkpoint_content` has just given; all processes together, at the same step."""
-    if run.world.is_main:
-        keep_last(run.output, content)
-    run.kept = run.steps
+def rotate_checkpoints(folder: Path, content: dict[str, Any]) -> None:
+    """Write the last checkpoint. The former one becomes the previous one only when the new one is complete."""
+    fresh, last = folder / "next.pth", folder / LAST
+    save_checkpoint(fresh, **content)
+    if last.exists():
+        spare = folder / ".previous.pth"
+        spare.unlink(missing_ok=True)
+        try:
+            os.link(last, spare)  # at no moment is there no last.pth
+            spare.replace(folder / PREVIOUS)
+        except OSError:  # a file system without hard links
+            last.replace(folder / PREVIOUS)
+    fresh.replace(last)
+    if hasattr(os, "O_DIRECTORY"):  # the new names are on the disk too
+        descriptor = os.open(folder, os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def checkpoint_content(run: Run) -> dict[str, Any]:
-    """What a checkpoint keeps; for all processes together."""
-    return {
-        "weights": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "scaler": run.scaler.state_dict(),
-        "averages": {name: average.state_dict() for name, average in run.averages.items()},
-        "epoch": run.epoch,
-        "taken": run.taken,
-        "steps": run.steps,
-        "best": run.best,
-        "sums": run.sums.state(run.world),
-        "dropped": [run.dropped, [vars(dropped) for dropped in run.dropped_in_row]],
-        "random": random_states(run.world),
-        "config": run.config.model_dump(mode="json"),
-    }
+def _random_states(context: DistributedContext) -> list[dict[str, Tensor]]:
+    """Return the states of PyTorch's global generators, from which a dropout draws, by rank.
+
+    Samples and their order draw from generators of their own, which follow from seed, epoch and sample.
+    """
+    states = {"torch": torch.get_rng_state()}
+    if context.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(context.device)
+    gathered = {name: context.all_gather(state[None]) for name, state in states.items()}
+    return [{name: of_ranks[rank][0] for name, of_ranks in gathered.items()} for rank in range(context.size)]
 
 
-def resume(run: Run, path: Path) -> list[str]:
-    """Take over a checkpoint's training state, all but the weights. Returns what the log should say about it."""
-    content = read_checkpoint(path)
-    if not set(content) >= NEEDED:
-        raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
-    # As this version stores it: keys that came or went since are no change of the user's
-    trained = parse_config(content["config"], f"configuration in {path}").model_dump(mode="json")
-    optimizer = trained["train"]["optimizer"]
-    if optimizer != run.config.train.optimizer:
-        raise UserError(f"checkpoint {path}: was trained with train.optimizer={optimizer}; take only its weights with --init")
-    frozen = trained["train"]["freeze"]  # the optimizer's moments have no names: other parameters would take them for theirs
-    if frozen_names(run.network, frozen) != frozen_names(run.network, run.config.train.freeze):
-        raise UserError(f"checkpoint {path}: was trained with train.freeze={frozen}; take only its weights with --init")
-    told = _take_over(run, content, path)
-    changed = changed_keys(trained, run.config.model_dump(mode="json"))
-    if changed:
-        listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
-        told.append(f"{path}: was trained with another configuration: {listed}")
-    if any(f"{key}.".startswith(f"{part}.") for key in changed for part in run.config.validation_keys):
-        run.best = float("inf")
-        told.append("the validation loss is another one than before: the best checkpoint is chosen anew")
-    return told
-
-
-def _take_over(run: Run, content: dict[str, Any], path: Path) -> list[str]:
-    """Fill the run; what a checkpoint of an earlier version lacks stays as at the start of an epoch."""
-    configured = [{key: value for key, value in group.items() if key != "params"} for group in run.optimizer.param_groups]
-    run.optimizer.load_state_dict(content["optimizer"])
-    for group, values in zip(run.optimizer.param_groups, configured):
-        group.update(values)  # the configuration in force counts, not the one that the checkpoint was trained with
-    if content["scaler"]:  # empty where the checkpoint was trained in another precision
-        run.scaler.load_state_dict(content["scaler"])
-    run.epoch, run.best = content["epoch"], content["best"]
-    told = [f"{path}: going on after epoch {run.epoch}"]
-    if "steps" not in content:
-        return told
-    run.taken, run.steps, run.kept = content["taken"], content["steps"], content["steps"]
-    for name in run.averages.keys() & content["averages"].keys():
-        run.averages[name].load_state_dict(content["averages"][name])
-    run.sums.load(content["sums"], run.world)
-    run.dropped, in_row = content["dropped"]
-    run.dropped_in_row = [Dropped(**dropped) for dropped in in_row]
-    restore_random_states(content["random"], run.world)
-    if run.taken:
-        told[0] += f" and {run.taken} samples of the next"
-    if len(content["random"]) != run.world.size:
-        run.dropped_in_row.clear()  # their samples can no longer be told
-        told.append(f"{len(content['random'])} processes before, {run.world.size} now: the same samples in new shares")
-    return told
-
-
-def check_agreement(run: Run) -> None:
-    """Raise UserError where the processes would go on from different places."""
-    places = run.world.all_gather(torch.tensor([[run.epoch, run.taken, run.steps]]))
-    if any(not torch.equal(place, places[0]) for place in places):
-        raise UserError(f"output folder {run.output}: not every machine sees the same checkpoint in it; all of them must share it")
+def _restore_random_states(states: list[dict[str, Tensor]], context: DistributedContext) -> None:
+    """Older checkpoints also hold states of NumPy and Python, from which nothing draws."""
+    own = states[context.rank]
+    if ("cuda" in own) != (context.device.type == "cuda"):  # the run was on another kind of device
+        return
+    torch.set_rng_state(own["torch"])
+    if "cuda" in own:
+        torch.cuda.set_rng_state(own["cuda"], context.device)
 
 
 def _short(value: object) -> str:
-    """A configuration's value on part of a line: paths whole, the lists of a skeleton not."""
+    """Return a configuration's value for part of a line: paths whole, the lists of a skeleton abbreviated."""
     return value if isinstance(value, str) else reprlib.repr(value)

@@ -1,11 +1,11 @@
-"""The way of a training run: from a configuration and people files to checkpoints."""
+"""The training: epochs of steps, with a validation and checkpoints after each."""
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,18 +18,13 @@ from config.files import output_folder, sole_writer
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
-from utils.training.acceptance import Acceptance, RunningStatistics
-from utils.training.averaging import cycle_ends, refresh_statistics
-from utils.training.curves import loss_values, memory_peak
-from utils.training.frozen import train_mode
-from utils.training.interrupts import Interrupts
-from utils.training.loader import begin_epoch, ending, images_of, worker_errors_in_a_line
-from utils.training.optimizer import learning_rate
-from utils.training.prepare import build_loaders, build_run, open_run
-from utils.training.run_folder import AVERAGES, BEST, checkpoint_to_resume
-from utils.training.state import Dropped, Run, checkpoint_content, keep
-from utils.training.step import batch_on, images_on
-from utils.training.validation import find_people, validate
+from utils.training.build import build_state, find_checkpoint, open_run_dir
+from utils.training.data import build_loaders, readable_worker_errors, shutdown_workers
+from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
+from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
+from utils.training.state import AVERAGES, BEST, StopSignal, TrainState
+from utils.training.step import BatchNormBackup, StepCheck, batch_on, images_on
+from utils.training.validation import validate, validation_ap
 
 SHOWN = 20  # images in a message
 
@@ -37,277 +32,235 @@ SHOWN = 20  # images in a message
 def train(
     config: Config,
     output: Path,
-    world: DistributedContext,
-    resumed: str | None = None,
+    context: DistributedContext,
+    resume: str | None = None,
     init: Path | None = None,
-    interrupts: Interrupts | None = None,
+    stop: StopSignal | None = None,
 ) -> None:
-    """Train from `config`; everything that is kept appears in the folder `output`.
+    """Train from `config`. All results appear in the folder `output`.
 
-    resumed: the checkpoint to go on from, or "auto". init: weights to start from.
+    resume: a checkpoint, or "auto". init: initial weights.
     """
-    train_loader, val_loader = build_loaders(config, world)
-    start, told = checkpoint_to_resume(output, resumed)
-    run, told_too = build_run(config, output, world, init, start)
-    run.interrupts = interrupts or run.interrupts
-    with sole_writer(output_folder(output)) if world.is_main else nullcontext():
-        open_run(run, told + told_too)
-        _train_epochs(run, train_loader, val_loader)
+    train_loader, val_loader = build_loaders(config, context)
+    checkpoint, messages = find_checkpoint(output, resume)
+    state, more = build_state(config, output, context, init, checkpoint)
+    state.stop = stop or state.stop
+    with sole_writer(output_folder(output)) if context.is_main else nullcontext():
+        open_run_dir(state, messages + more)
+        with readable_errors(state), readable_worker_errors(), shutdown_workers(train_loader):
+            train_epochs(state, train_loader, val_loader)
 
 
-def _train_epochs(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> None:
-    """What is left of the run."""
-    settings, world = run.config.train, run.world
-    todo = f"epochs {run.epoch + 1} to {settings.epochs}" if run.epoch < settings.epochs else f"all {settings.epochs} epochs are done"
-    batch = f"{world.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
-    run.log.info(
-        f"{run.output}: {sum(p.numel() for p in run.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
-        f" {len(val_loader.dataset)} validation samples, {batch} on {world.device}, {todo}"
+def train_epochs(state: TrainState, train_loader: DataLoader, val_loader: DataLoader) -> None:
+    """Train and validate the epochs that are left."""
+    settings, context, start = state.config.train, state.context, state.epoch
+    todo = f"epochs {start + 1} to {settings.epochs}" if start < settings.epochs else f"all {settings.epochs} epochs are done"
+    batch = f"{context.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
+    state.log.info(
+        f"{state.output}: {sum(p.numel() for p in state.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
+        f" {len(val_loader.dataset)} validation samples, {batch} on {context.device}, {todo}"
     )
-    with _ended_in_words(run), worker_errors_in_a_line(), ending(train_loader):
-        for epoch in range(run.epoch, settings.epochs):
-            begin_epoch(train_loader, epoch, run.taken)
-            train_loss = train_one_epoch(run, train_loader, epoch)
-            if cycle_ends(epoch, settings.swa):
-                run.averages["swa"].update_parameters(run.network)
-            _finish_epoch(run, epoch, train_loss, val_loader)
-        if "swa" in run.averages and run.averages["swa"].n_averaged:
-            begin_epoch(train_loader, settings.epochs)  # the same samples, wherever a run that was interrupted goes on
-            _finish_average(run, train_loader, val_loader)
+    for epoch in range(start, settings.epochs):
+        train_loader.batch_sampler.set_epoch(epoch, state.samples_seen)
+        train_loss = train_one_epoch(state, train_loader, epoch)
+        if cycle_ends(epoch, settings.swa):
+            state.averages["swa"].update_parameters(state.network)
+        finish_epoch(state, epoch, train_loss, val_loader)
+    if "swa" in state.averages and state.averages["swa"].n_averaged:
+        train_loader.batch_sampler.set_epoch(settings.epochs)  # the same samples, wherever an interrupted run resumes
+        finish_swa(state, train_loader, val_loader)
 
 
-def train_one_epoch(run: Run, loader: DataLoader, epoch: int) -> float:
-    """What is left of one pass over the training samples. Returns the mean loss of the accepted steps of the whole pass."""
-    settings, world = run.config.train, run.world
-    train_mode(run.step, run.network)
-    statistics = RunningStatistics(run.network)
-    done = run.taken / run.step_size  # a whole number, but after a change in the number of processes
-    in_epoch = done + len(loader) // settings.accumulate
-    meter = Meter()
-    with run.interrupts.held(), Progress(round(in_epoch), f"epoch {epoch + 1}/{settings.epochs}", "step", world.is_main) as progress:
+def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
+    """Train on the samples of an epoch that are left. Return the mean loss of the epoch's steps that were not skipped."""
+    settings, context = state.config.train, state.context
+    set_train_mode(state.step, state.network)
+    batch_norms, timer, note = BatchNormBackup(state.network), StepTimer(), ""
+    done = state.samples_seen / state.samples_per_step  # steps; a whole number unless the number of ranks has changed
+    total = done + len(loader) // settings.accumulate
+    with state.stop.deferred(), Progress(round(total), f"epoch {epoch + 1}/{settings.epochs}", "step", context.is_main) as progress:
         progress.skip(round(done))
-        for i, batches in enumerate(meter.waiting(_steps(loader, settings.accumulate)), start=1):
-            rate = learning_rate(epoch, done + i - 1, in_epoch, settings, world.size)
-            for group in run.optimizer.param_groups:
-                group["lr"] = rate
-            statistics.keep()
-            parts, acceptance = add_gradients(run, batches)
-            bad, stop = acceptance.known()  # asked only now: the device is busy with the backward pass, nothing waits
-            ends = done + i == in_epoch
-            logged = ends or (run.steps + 1) % settings.log_every == 0
-            norm = None
-            if bad:
-                statistics.restore()
+        for i, batches in enumerate(timer.timed(group_batches(loader, settings.accumulate)), start=1):
+            lr = learning_rate(epoch, done + i - 1, total, settings, context.size)
+            for group in state.optimizer.param_groups:
+                group["lr"] = lr
+            batch_norms.save()
+            terms, check = forward_backward(state, batches)
+            bad_ranks, stop = check.result()  # the device is busy with the backward pass meanwhile
+            last = done + i == total
+            log = last or (state.steps + 1) % settings.log_every == 0
+            grad_norm = None
+            if bad_ranks:
+                batch_norms.restore()
             else:
-                norm = apply_gradients(run, logged)
-                run.sums.add(parts)
-            run.optimizer.zero_grad(set_to_none=True)
-            _count_step(run, epoch, bad, loader)
-            if logged:
-                _log_point(run, rate, norm, meter)
-            progress.advance(note=meter.note)
+                grad_norm = update_weights(state, measure_norm=log)
+                state.sums.add(terms)
+            state.optimizer.zero_grad(set_to_none=True)
+            state.count_step(epoch, bad_ranks)
+            if len(state.skipped_in_row) >= settings.max_dropped:
+                raise UserError(skipped_message(state, loader, epoch))
+            if log:
+                note = log_step(state, lr, grad_norm, timer) or note
+            progress.advance(note=note)
             every = settings.checkpoint_every
-            if stop or ends or (every and (round(done) + i) % every == 0):  # at the end, since a validation can take long
-                keep(run, checkpoint_content(run))
+            if stop or last or (every and (round(done) + i) % every == 0):  # after the last step too: validation can take long
+                state.save_last(state.state_dict())
             if stop:
                 raise KeyboardInterrupt
-    return _mean_loss(run, epoch)
+    return mean_loss(state, epoch)
 
 
-def add_gradients(run: Run, batches: list[NamedTuple]) -> tuple[Tensor, Acceptance]:
-    """Forward and backward of one step's batches, the mean of their losses. Returns the loss's parts, and whether the step is good."""
-    settings, device = run.config.train, run.world.device
+def forward_backward(state: TrainState, batches: list[NamedTuple]) -> tuple[Tensor, StepCheck]:
+    """Accumulate the gradient of the mean loss over a step's batches. Return the loss's terms, and whether the step is good."""
+    settings, device = state.config.train, state.context.device
     losses, total = [], torch.zeros((), device=device)
     for n, batch in enumerate(batches, start=1):
-        images, targets = batch_on(device, batch, run.config)
+        images, targets = batch_on(device, batch, state.config)
         last = n == len(batches)
-        with run.world.grad_sync(run.step, now=last):
-            parts = run.step(images, targets).sum(0) / len(images)
-            loss = parts.sum()
+        with state.context.grad_sync(state.step, now=last):
+            terms = state.step(images, targets).sum(0) / len(images)
+            loss = terms.sum()
             losses.append(loss.detach())
-            total = total + parts.detach()
-            if last:
-                acceptance = Acceptance(torch.stack(losses), settings.max_loss, run.interrupts.asked, run.world)
-            run.scaler.scale(loss / len(batches)).backward()
-    return total / len(batches), acceptance
+            total = total + terms.detach()
+            if last:  # before the backward pass, which hides the time that the check takes
+                check = StepCheck(torch.stack(losses), settings.max_loss, state.stop.requested, state.context)
+            state.scaler.scale(loss / len(batches)).backward()
+    return total / len(batches), check
 
 
-def _steps(loader: DataLoader, accumulate: int) -> Iterator[list[NamedTuple]]:
-    """The batches of each optimizer step."""
-    batches = []
-    for batch in loader:
-        batches.append(batch)
-        if len(batches) == accumulate:
-            yield batches
-            batches = []
-
-
-def apply_gradients(run: Run, measured: bool) -> Tensor | None:
-    """Change the weights. Returns the gradient's norm before clipping, where it is clipped or to be measured."""
-    clip, norm = run.config.train.clip_norm, None
-    if clip is not None or measured:
-        run.scaler.unscale_(run.optimizer)
-        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+def update_weights(state: TrainState, measure_norm: bool) -> Tensor | None:
+    """Take an optimizer step. Return the gradient's norm before clipping, where it is clipped or measured."""
+    clip, norm, ema = state.config.train.clip_norm, None, state.averages.get("ema")
+    if clip is not None or measure_norm:
+        state.scaler.unscale_(state.optimizer)
+        norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
     if clip is not None:
-        nn.utils.clip_grads_with_norm_(run.network.parameters(), clip, norm)
-    ema = run.averages.get("ema")
-    scale = run.scaler.get_scale() if ema is not None else 0.0  # read from the device; without a scaler a constant
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
-    if ema is not None and run.scaler.get_scale() >= scale:  # else the scaler has skipped the step: its gradient was not finite
-        ema.update_parameters(run.network)
+        nn.utils.clip_grads_with_norm_(state.network.parameters(), clip, norm)
+    scale = state.scaler.get_scale() if ema is not None else 0.0  # read from the device; without a scaler a constant
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    if ema is not None and state.scaler.get_scale() >= scale:  # else the scaler skipped the step, for an infinite gradient
+        ema.update_parameters(state.network)
     return norm
 
 
-def _count_step(run: Run, epoch: int, bad: list[int], loader: DataLoader) -> None:
-    """Count the step. bad: the ranks whose losses it is skipped for. Raises UserError after several of these in a row."""
-    if bad:
-        run.dropped += 1
-        run.dropped_in_row.append(Dropped(epoch, run.taken, bad))
-    else:
-        run.dropped_in_row.clear()
-    run.taken += run.step_size
-    run.steps += 1
-    if len(run.dropped_in_row) >= run.config.train.max_dropped:
-        images = list(dict.fromkeys(image for dropped in run.dropped_in_row for image in images_of(loader, **vars(dropped))))
-        named = ", ".join(map(str, images[:SHOWN])) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
-        raise UserError(
-            f"epoch {epoch + 1}: {len(run.dropped_in_row)} steps in a row were dropped, their loss was not finite{_limit(run)};"
-            f" lower train.learning_rate, or look at their images: {named}"
-        )
+def group_batches(loader: Iterable[NamedTuple], accumulate: int) -> Iterator[list[NamedTuple]]:
+    """Yield the batches of each optimizer step."""
+    batches = iter(loader)
+    while len(group := list(islice(batches, accumulate))) == accumulate:
+        yield group
 
 
-def _limit(run: Run) -> str:
-    limit = run.config.train.max_loss
-    return "" if limit is None else f" or over {limit:g} (train.max_loss)"
-
-
-class Meter:
-    """Where the time goes between two points of the curves."""
-
-    def __init__(self) -> None:
-        self.note, self.waited, self.steps, self.since = "", 0.0, 0, time.perf_counter()
-
-    def waiting(self, steps: Iterator[list]) -> Iterator[list]:
-        """The steps' batches, the time until they come counted."""
-        while True:
-            asked = time.perf_counter()
-            batches = next(steps, None)
-            self.waited += time.perf_counter() - asked
-            if batches is None:
-                return
-            self.steps += 1
-            yield batches
-
-    def read(self) -> tuple[float, float]:
-        """Steps a second and the share of the time in which they waited for their batches, since the last call."""
-        now = time.perf_counter()
-        seconds = now - self.since
-        read = self.steps / seconds, self.waited / seconds
-        self.waited, self.steps, self.since = 0.0, 0, now
-        return read
-
-
-def _log_point(run: Run, rate: float, norm: Tensor | None, meter: Meter) -> None:
-    """A point of every curve: the only place where something is read back from the device. All processes come here together."""
-    sums, world = run.sums, run.world
-    steps_a_second, waiting = meter.read()
-    count = int(world.all_reduce(torch.tensor(sums.count, device=world.device)))
+def log_step(state: TrainState, lr: float, grad_norm: Tensor | None, timer: StepTimer) -> str:
+    """Log the metrics since the last call and return them in short. Only here metrics are read from the device; all ranks together."""
+    sums, context = state.sums, state.context
+    steps_per_second, wait_fraction = timer.read()
+    count = int(context.all_reduce(torch.tensor(sums.count, device=context.device)))
     if not count:
-        return
-    parts = world.all_reduce(sums.parts) / count
-    sums.parts, sums.count = torch.zeros_like(sums.epoch[0]), 0
-    if run.curves is None:
-        return
-    values = loss_values(world.unwrap(run.step).loss, parts)
-    values |= {"train/learning rate": rate, "train/dropped steps": run.dropped}
-    if norm is not None:
-        values["train/gradient norm"] = norm.item()
-    if run.scaler.is_enabled():
-        values["train/scaler"] = run.scaler.get_scale()
-    values["speed/samples a second"] = steps_a_second * run.step_size
-    values["speed/waiting for data"] = waiting
-    values["memory/peak MiB"] = memory_peak(world.device)
-    run.curves.add(run.steps, values)
-    meter.note = f"loss {values['train/loss']:.4g}  rate {rate:.3g}  {values['speed/samples a second']:.1f} samples/s"
+        return ""
+    terms = context.all_reduce(sums.terms) / count
+    sums.terms, sums.count = torch.zeros_like(sums.epoch[0]), 0
+    if state.metrics is None:
+        return ""
+    metrics = loss_metrics(context.unwrap(state.step).loss, terms)
+    metrics |= {"train/lr": lr, "train/skipped_steps": state.skipped}
+    if grad_norm is not None:
+        metrics["train/grad_norm"] = grad_norm.item()
+    if state.scaler.is_enabled():
+        metrics["train/grad_scale"] = state.scaler.get_scale()
+    metrics["speed/samples_per_second"] = steps_per_second * state.samples_per_step
+    metrics["data/wait_fraction"] = wait_fraction
+    metrics["memory/peak_mib"] = peak_memory(context.device)
+    state.metrics.add(state.steps, metrics)
+    return f"loss {metrics['train/loss']:.4g}  lr {lr:.3g}  {metrics['speed/samples_per_second']:.1f} samples/s"
 
 
-def _mean_loss(run: Run, epoch: int) -> float:
-    """Of the epoch's accepted steps, in all processes."""
-    total, count = run.world.all_reduce(run.sums.epoch.clone()).tolist()
-    if run.dropped:
-        steps = run.dropped + round(count / run.world.size)
-        run.log.info(f"epoch {epoch + 1}: {run.dropped} of {steps} steps dropped, their loss was not finite{_limit(run)}")
+def mean_loss(state: TrainState, epoch: int) -> float:
+    """Return the mean loss of the epoch's accepted steps, of all ranks."""
+    total, count = state.context.all_reduce(state.sums.epoch.clone()).tolist()
+    if state.skipped:
+        steps = state.skipped + round(count / state.context.size)
+        state.log.info(f"epoch {epoch + 1}: {state.skipped} of {steps} steps skipped, their loss was not finite{_limit(state)}")
     if not count:
-        raise UserError(f"epoch {epoch + 1}: every step's loss was not finite{_limit(run)}; lower train.learning_rate")
-    run.dropped, run.sums.epoch = 0, torch.zeros_like(run.sums.epoch)
+        raise UserError(f"epoch {epoch + 1}: every step's loss was not finite{_limit(state)}; lower train.learning_rate")
+    state.skipped, state.sums.epoch = 0, torch.zeros_like(state.sums.epoch)
     return total / count
 
 
-def _finish_epoch(run: Run, epoch: int, train_loss: float, val_loader: DataLoader) -> None:
-    """Validate, keep the epoch's checkpoints, and log it."""
-    settings = run.config.train
-    figures = {"training loss": train_loss, "validation loss": validate(run, val_loader, epoch)}
-    ema = run.averages.get("ema")
+def skipped_message(state: TrainState, loader: DataLoader, epoch: int) -> str:
+    """Return why training stops after many skipped steps in a row, with the images of the ranks whose losses were bad."""
+    images: dict[int, None] = {}
+    for skipped in state.skipped_in_row:
+        numbers = loader.batch_sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks].ravel().tolist()
+        images |= dict.fromkeys(loader.dataset.image_id(number) for number in numbers)
+    listed = ", ".join(map(str, islice(images, SHOWN))) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
+    return (
+        f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, their loss was not finite{_limit(state)};"
+        f" lower train.learning_rate, or look at their images: {listed}"
+    )
+
+
+def _limit(state: TrainState) -> str:
+    limit = state.config.train.max_loss
+    return "" if limit is None else f" or over {limit:g} (train.max_loss)"
+
+
+def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: DataLoader) -> None:
+    """Validate, save the epoch's checkpoints, and log."""
+    settings, ema = state.config.train, state.averages.get("ema")
+    metrics = {"training loss": train_loss, "validation loss": validate(state, val_loader, epoch)}
     if ema is not None:
-        figures["validation loss of the EMA"] = validate(run, val_loader, epoch, ema.module)
+        metrics["validation loss of the EMA"] = validate(state, val_loader, epoch, ema.module)
     if settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0:
-        figures["AP"] = find_people(run, epoch)["AP"]
+        metrics["AP"] = validation_ap(state, epoch)
         if ema is not None:
-            figures["AP of the EMA"] = find_people(run, epoch, ema.module)["AP"]
-    best = figures["validation loss"] < run.best  # never for NaN
-    run.epoch, run.taken, run.best = epoch + 1, 0, figures["validation loss"] if best else run.best
-    content = checkpoint_content(run)
-    if run.world.is_main:  # before the last checkpoint says that the epoch is done: whoever is killed in between does it again
+            metrics["AP of the EMA"] = validation_ap(state, epoch, ema.module)
+    best = metrics["validation loss"] < state.best  # never for NaN
+    state.epoch, state.samples_seen, state.best = epoch + 1, 0, metrics["validation loss"] if best else state.best
+    content = state.state_dict()
+    if state.context.is_main:  # before the last checkpoint says that the epoch is done: a run killed in between repeats this
         if best:
-            save_checkpoint(run.output / BEST, **content)
+            save_checkpoint(state.output / BEST, **content)
         if ema is not None:
-            save_average(run, "ema")
-        run.curves.add(run.steps, {"epoch/number": epoch + 1, **{f"epoch/{name}": value for name, value in figures.items()}})
-        run.curves.flush()
-    keep(run, content)
-    listed = ", ".join(f"{name} {value:.5g}" for name, value in figures.items())
-    run.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
-    run.world.barrier()
+            state.save_average("ema")
+        state.metrics.add(state.steps, {"epoch/number": epoch + 1, **{f"epoch/{tag(name)}": value for name, value in metrics.items()}})
+        state.metrics.flush()
+    state.save_last(content)
+    listed = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
+    state.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
+    state.context.barrier()
 
 
-def _finish_average(run: Run, train_loader: DataLoader, val_loader: DataLoader) -> None:
-    """The mean of the cycles' weights, with batch-norm statistics taken anew over the training samples, validated and kept."""
-    average = run.averages["swa"].module
-    train_mode(average, average)
-    device, dtype = run.world.device, run.world.unwrap(run.step).dtype
-    refresh_statistics(average, (images_on(device, pixels, run.config).to(dtype) for pixels, *_ in train_loader), run.world)
-    loss = validate(run, val_loader, run.epoch, average)
-    if run.world.is_main:
-        save_average(run, "swa")
-    cycles = int(run.averages["swa"].n_averaged)
-    run.log.info(f"{run.output / AVERAGES['swa']}: the mean of {cycles} cycles' weights, validation loss {loss:.5g}")
-
-
-def save_average(run: Run, name: str) -> None:
-    """Averaged weights as a checkpoint of their own."""
-    weights, config = run.averages[name].module.state_dict(), run.config.model_dump(mode="json")
-    save_checkpoint(run.output / AVERAGES[name], weights=weights, epoch=run.epoch, config=config)
+def finish_swa(state: TrainState, train_loader: DataLoader, val_loader: DataLoader) -> None:
+    """Recompute the averaged network's batch-norm statistics over the training samples, validate and save it."""
+    average, config, device = state.averages["swa"].module, state.config, state.context.device
+    set_train_mode(average, average)
+    dtype = state.context.unwrap(state.step).dtype
+    update_bn(average, (images_on(device, batch.image, config).to(dtype) for batch in train_loader), state.context)
+    loss = validate(state, val_loader, state.epoch, average)
+    if state.context.is_main:
+        state.save_average("swa")
+    cycles = int(state.averages["swa"].n_averaged)
+    state.log.info(f"{state.output / AVERAGES['swa']}: the mean of {cycles} cycles' weights, validation loss {loss:.5g}")
 
 
 @contextmanager
-def _ended_in_words(run: Run) -> Iterator[None]:
-    """What ends the training before its end is told in one line."""
+def readable_errors(state: TrainState) -> Iterator[None]:
+    """Turn what ends the training early into one line, and close the metrics."""
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, UserError) as error:
-        # Where another process was interrupted first, this one may see only that its connection is gone.
-        if isinstance(error, KeyboardInterrupt) or run.interrupts.asked:
-            kept = "nothing is kept yet" if run.kept is None else f"all up to step {run.kept} of the run is kept"
+        # Where another rank was interrupted first, this one may see only that its connection is gone
+        if isinstance(error, KeyboardInterrupt) or state.stop.requested:
+            saved = "nothing is kept yet" if state.last_saved_step is None else f"all up to step {state.last_saved_step} of the run is kept"
             raise KeyboardInterrupt(
-                f"interrupted in epoch {run.epoch + 1}; {kept}, go on with --resume auto --output {run.output}"
+                f"interrupted in epoch {state.epoch + 1}; {saved}, go on with --resume auto --output {state.output}"
             ) from None
         if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(f"the memory of {run.world.device} is used up; lower train.batch_size or data.input_size") from error
-        if run.world.size > 1 and isinstance(error, RuntimeError) and re.search("onnection|NCCL|gloo", str(error)):
+            raise UserError(f"the memory of {state.context.device} is used up; lower train.batch_size or data.input_size") from error
+        if state.context.size > 1 and isinstance(error, RuntimeError) and re.search("onnection|NCCL|gloo", str(error)):
             raise UserError("another process has ended, and says why; the run goes on with --resume auto") from error
         raise
     finally:
-        if run.curves is not None:
-            run.curves.close()
+        if state.metrics is not None:
+            state.metrics.close()

@@ -23,7 +23,7 @@ from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_metrics, to_results
 from utils.streaming import predict_stream, sized_batches
 from utils.systems import Decoder, build_decoder
-from utils.training.state import Run
+from utils.training.state import TrainState
 from utils.training.step import TrainingStep, batch_on
 from utils.visualize.people import draw_people
 
@@ -32,67 +32,66 @@ Entry = tuple[PeopleFile, int]  # an image by its number in a training HDF5
 
 
 @torch.no_grad()
-def validate(run: Run, loader: Iterable[NamedTuple], epoch: int, average: nn.Module | None = None) -> float:
-    """The mean loss over all validation samples of all processes; a few pictures go to TensorBoard.
+def validate(state: TrainState, loader: Iterable[NamedTuple], epoch: int, average: nn.Module | None = None) -> float:
+    """Return the mean loss over all validation samples of all ranks. A few images with heatmaps go to TensorBoard.
 
-    The same to the last bit, however the batches are shared out; on a GPU with `train.deterministic`.
-    average: a network of the same kind in the place of the run's.
+    It is the same to the last bit, however the batches are shared out; on a GPU with `train.deterministic`.
+    average: a network to validate in place of the run's.
     """
-    spread, world = run.step, run.world
+    wrapped, context = state.step, state.context
     if average is not None:
-        spread = TrainingStep(average, world.unwrap(run.step).loss, run.config.train.precision)
-    world.broadcast_buffers(world.unwrap(spread))
-    spread.eval()
-    step = world.local_module(spread)
-    sums = [torch.zeros(0, 2, device=world.device, dtype=torch.float64)]  # of each batch: sum over samples, their number
+        wrapped = TrainingStep(average, context.unwrap(state.step).loss, state.config.train.precision)
+    context.broadcast_buffers(context.unwrap(wrapped))
+    wrapped.eval()
+    step, shown = context.local_module(wrapped), state.config.train.val_images
+    sums = [torch.zeros(0, 2, device=context.device, dtype=torch.float64)]  # of each batch: loss times samples, samples
     for i, batch in enumerate(loader):
-        run.interrupts.check()
-        images, targets = batch_on(world.device, batch, run.config)
+        state.stop.check()
+        images, targets = batch_on(context.device, batch, state.config)
         total = step(images, targets).sum().double()
         sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
-        count = run.config.train.val_images
-        if i == 0 and run.curves is not None and count and average is None:
-            heatmaps = world.unwrap(spread).predict(images[:count])[0]
-            decoder = build_decoder(run.network, run.config)
-            run.curves.pictures(epoch + 1, "validation", decoder.draw(images[:count], heatmaps, targets[0][:count]))
-    losses, counts = torch.cat(world.all_gather(torch.cat(sums))).T.tolist()
+        if i == 0 and state.metrics is not None and shown and average is None:
+            heatmaps = context.unwrap(wrapped).predict(images[:shown])[0]
+            decoder = build_decoder(state.network, state.config)
+            state.metrics.add_images(epoch + 1, "validation", decoder.draw(images[:shown], heatmaps, targets[0][:shown]))
+    losses, counts = torch.cat(context.all_gather(torch.cat(sums))).T.tolist()
     return math.fsum(losses) / sum(counts)
 
 
 @torch.no_grad()
-def find_people(run: Run, epoch: int, average: nn.Module | None = None) -> dict[str, float]:
-    """COCO's figures of the people found in the validation files; a few pictures of them go to TensorBoard."""
-    config, network = run.config, run.network if average is None else average
+def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = None) -> float:
+    """Return COCO's AP of the predictions on the validation files' images, a few of which go to TensorBoard."""
+    config, network = state.config, state.network if average is None else average
     files = [PeopleFile(path, config.skeleton) for path in config.data.val_files]
-    run.world.broadcast_buffers(network)
+    state.context.broadcast_buffers(network)
     network.eval()
     decoder = build_decoder(network, config)
-    figures = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, run.world)
+    metrics = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, state.context)
     count = min(config.train.val_images, len(files[0]))
-    if run.curves is not None and count and average is None:
-        shown = predict_images(decoder, [(files[0], number) for number in range(count)], count, run.world.device)
-        pictures = [draw_people(files[0].image(number), keypoints, config.skeleton) for number, keypoints, _ in shown]
-        run.curves.pictures(epoch + 1, "people", pictures)
-    return figures
+    if state.metrics is not None and count and average is None:
+        predictions = predict_images(decoder, [(files[0], number) for number in range(count)], count, state.context.device)
+        images = [draw_people(files[0].image(number), keypoints, config.skeleton) for number, keypoints, _ in predictions]
+        state.metrics.add_images(epoch + 1, "people", images)
+    return metrics["AP"]
 
 
 def validation_metrics(
-    decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, world: DistributedContext
+    decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, context: DistributedContext
 ) -> dict[str, float]:
     """Return COCO's ten metrics over all images of the files, which the ranks share; the same on every rank. Skip corrupt images."""
     images = [(file, number) for file in files for number in range(len(file))]
     batches = sized_batches(range(len(images)), lambda i: decoder.alike(tuple(images[i][0].sizes[images[i][1]].tolist())), batch_size)
-    own = [i for batch in batches[world.rank :: world.size] for i in batch]
+    own = [i for batch in batches[context.rank :: context.size] for i in batch]
     rows, seen = [np.zeros((0, 2 + 3 * skeleton.num_keypoints))], []
-    with Progress(len(own), "validation AP", "image", world.is_main) as progress:
-        for place, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, world.device):
+    with Progress(len(own), "validation AP", "image", context.is_main) as progress:
+        for place, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, context.device):
             seen.append(own[place])
             flat = keypoints.reshape(len(scores), 3 * skeleton.num_keypoints)
             rows.append(np.column_stack([np.full(len(scores), own[place]), scores, flat]))
             progress.advance()
-    found = torch.cat(world.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
+    found = torch.cat(context.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
     found = found[np.argsort(found[:, 0], kind="stable")]
-    seen = sorted(torch.cat(world.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
+    seen = sorted(torch.cat(context.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     results = [
         result for row in found for result in to_results(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)

@@ -1,4 +1,4 @@
-"""What the tests of training share."""
+"""Runs that the tests of training share."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import fresh_run
+from runs import ALONE, OFTEN, fresh_state
 
-from utils.training.state import Run
+from config import load_config
+from utils.training.state import TrainState
+from utils.training.trainer import train as train_network
 
 
 @pytest.fixture
 def train(run, tiny, tmp_path) -> Callable[..., tuple[Path, str]]:
-    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and what was said."""
+    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and what it printed."""
 
     def start(name: str, *arguments: object, script: str = "train.py") -> tuple[Path, str]:
         ended = run(script, "--config", tiny, "--output", tmp_path / name, *arguments)
@@ -24,6 +26,14 @@ def train(run, tiny, tmp_path) -> Callable[..., tuple[Path, str]]:
 
 
 @pytest.fixture
-def new_run(tiny, tmp_path) -> Callable[..., Run]:
-    """A function that makes a run with fresh weights from overrides of the tiny configuration."""
-    return lambda *overrides, **options: fresh_run(tiny, tmp_path, overrides, **options)
+def new_state(tiny, tmp_path) -> Callable[..., TrainState]:
+    """A function that builds a run with initial weights from overrides of the tiny configuration."""
+    return lambda *overrides, **options: fresh_state(tiny, tmp_path, overrides, **options)
+
+
+@pytest.fixture(scope="session")
+def straight(tiny) -> Path:
+    """The folder of a run with everything switched on that nothing disturbed. Not to be written to."""
+    folder = tiny.parent / "straight"
+    train_network(load_config(tiny, OFTEN), folder, ALONE)
+    return folder

@@ -1,4 +1,4 @@
-"""The learning rate of every step, at the corners of the schedule, and the optimizers by name."""
+"""The learning rate at the corners of the schedule, the optimizers by name, frozen parameters, and averages of the weights."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from places import ROOT
+from runs import ALONE, same
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import UserError, load_config
-from utils.training.optimizer import build_optimizer, learning_rate
+from config.schema import SwaConfig
+from utils.training.optimizer import EMA, build_optimizer, cycle_ends, freeze, learning_rate, update_bn
 
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 STEPS = 1000  # of an epoch
 BASE = 2.5e-5
 
 
-def rate(epoch: int, step: int = 0, processes: int = 1, overrides: tuple[str, ...] = ()) -> float:
-    return learning_rate(epoch, step, STEPS, load_config(PUBLISHED, overrides).train, processes)
+def rate(epoch: int, step: int = 0, ranks: int = 1, overrides: tuple[str, ...] = ()) -> float:
+    return learning_rate(epoch, step, STEPS, load_config(PUBLISHED, overrides).train, ranks)
 
 
 @pytest.mark.parametrize(
@@ -49,44 +52,26 @@ def test_the_published_schedule_at_its_corners(epoch, step, expected):
     assert rate(epoch, step) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_rate_never_rises_after_the_warm_up():
-    rates = [rate(epoch) for epoch in range(3, 100)]
-    assert all(later <= earlier for earlier, later in zip(rates, rates[1:]))
-
-
-@pytest.mark.parametrize("epoch", [0, 3, 15, 83])
-def test_the_rate_grows_with_the_number_of_processes(epoch):
-    assert rate(epoch, 5, processes=4) == pytest.approx(4 * rate(epoch, 5), rel=1e-12)
-
-
 @pytest.mark.parametrize(("epoch", "overrides"), [(0, ()), (20, ()), (92, ("train.swa.start_epoch=90",))])
-def test_or_it_does_not_where_that_is_not_wanted(epoch, overrides):
+def test_the_rate_grows_with_the_number_of_ranks_where_that_is_configured(epoch, overrides):
     alone = rate(epoch, 5, overrides=overrides)
-    assert rate(epoch, 5, processes=4, overrides=(*overrides, "train.scale_rate_by_processes=false")) == alone
+    assert rate(epoch, 5, ranks=4, overrides=overrides) == pytest.approx(4 * alone, rel=1e-12)
+    assert rate(epoch, 5, ranks=4, overrides=(*overrides, "train.scale_rate_by_processes=false")) == alone
 
 
-def test_milestones_take_the_place_of_the_published_falls():
+def test_milestones_replace_the_published_decays():
     milestones = ("train.milestones=[20, 40]", "train.decay=0.1", "train.warmup_epochs=0")
     rates = [rate(epoch, STEPS // 2, overrides=milestones) for epoch in (0, 19, 20, 39, 40, 99)]
     assert rates == pytest.approx([BASE, BASE, BASE / 10, BASE / 10, BASE / 100, BASE / 100], rel=1e-12)
     assert rate(99, overrides=("train.milestones=[]",)) == BASE
-
-
-def test_without_warm_up_the_first_step_has_the_full_rate():
     assert rate(0, overrides=("train.warmup_epochs=0",)) == BASE
 
 
-@pytest.mark.parametrize(("epoch", "step", "expected"), [(90, 0, 4e-5), (92, STEPS // 2, 3e-5), (95, 0, 4e-5), (97, STEPS // 2, 3e-5)])
-def test_averaging_weights_gives_a_saw_tooth(epoch, step, expected):
-    assert rate(epoch, step, overrides=("train.swa.start_epoch=90",)) == pytest.approx(expected, rel=1e-12)
-
-
-def test_a_saw_tooth_ends_at_its_low_rate_and_the_epochs_before_it_are_as_ever():
-    overrides = ("train.swa.start_epoch=90",)
-    assert rate(94, STEPS - 1, overrides=overrides) == pytest.approx(2e-5, rel=1e-3)
-    assert rate(94, STEPS - 1, overrides=overrides) > 2e-5
-    assert rate(89, 7, overrides=overrides) == rate(89, 7)
-    assert rate(90, 0, processes=2, overrides=overrides) == pytest.approx(8e-5, rel=1e-12)
+def test_swa_has_a_saw_tooth():
+    swa = ("train.swa.start_epoch=90",)
+    places = [(90, 0), (92, STEPS // 2), (95, 0), (97, STEPS // 2), (94, STEPS - 1)]
+    assert [rate(*place, overrides=swa) for place in places] == pytest.approx([4e-5, 3e-5, 4e-5, 3e-5, 2.0004e-5], rel=1e-5)
+    assert rate(89, 7, overrides=swa) == rate(89, 7)
 
 
 def test_sgd_is_the_published_one():
@@ -129,3 +114,53 @@ def test_apex_that_was_built_without_its_kernels_says_how_to_install_it(name, ki
     settings = load_config(PUBLISHED, [f"train.optimizer={name}"]).train
     with pytest.raises(UserError, match=rf"{kind} requires cuda extensions.*APEX_CUDA_EXT=1 pip install"):
         build_optimizer([], settings, torch.device("cuda"))
+
+
+# Frozen parameters and averages
+
+
+@pytest.mark.parametrize(("pattern", "said"), [("trunk.*", "no parameter is called 'trunk.\\*'"), ("*", "nothing is left to train")])
+def test_freezing_what_is_not_there_or_everything(pattern, said):
+    with pytest.raises(UserError, match=f"train.freeze: {said}"):
+        freeze(nn.Conv2d(3, 4, 1), [pattern])
+
+
+def test_each_cycle_ends_at_its_last_epoch():
+    def ends(**settings: int | None) -> list[int]:
+        return [epoch for epoch in range(12) if cycle_ends(epoch, SwaConfig(**settings))]
+
+    assert ends(start_epoch=3, cycle=2) == [4, 6, 8, 10]
+    assert ends(start_epoch=2, cycle=1) == list(range(2, 12))
+    assert ends(start_epoch=None) == []
+
+
+def test_statistics_are_those_of_all_batches():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4))
+    network[2].eval()
+    for norm in network[1:]:
+        nn.init.constant_(norm.running_mean, 9)
+    batches = [torch.rand(2, 3, 5, 5) * scale for scale in (1, 2, 3)]
+    update_bn(network, batches, ALONE)
+    with torch.no_grad():
+        expected = torch.stack([network[0](batch).mean((0, 2, 3)) for batch in batches]).mean(0)
+    assert torch.allclose(network[1].running_mean, expected, atol=1e-6)
+    assert network[1].momentum == 0.1
+    assert (network[2].running_mean == 9).all()  # a frozen one
+
+
+def test_the_ema_is_pytorchs_with_a_shorter_memory_at_first():
+    """To the last bit, except the number of batches that a batch norm has seen, which PyTorch's rounds down at each step."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    own, pytorchs = EMA(network, 0.25), AveragedModel(network, use_buffers=True)
+    for decay in (0.0, 2 / 11, 3 / 12, 0.25, 0.25):
+        network(torch.rand(2, 3, 5, 5))
+        with torch.no_grad():
+            network[0].weight += torch.rand_like(network[0].weight)
+        own.update_parameters(network)
+        pytorchs.multi_avg_fn = get_ema_multi_avg_fn(decay)
+        pytorchs.update_parameters(network)
+    state, other = own.state_dict(), pytorchs.state_dict()
+    assert state.pop("module.1.num_batches_tracked") == 5
+    del other["module.1.num_batches_tracked"]
+    assert same(state, other)
+    assert own.n_averaged.device.type == "cpu" and not torch.equal(state["module.0.weight"], network[0].weight)

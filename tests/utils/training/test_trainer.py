@@ -1,54 +1,174 @@
-"""Training: it learns, it can be repeated bit for bit, and what ends it costs at most the running epoch."""
+"""Training: it learns, bad steps leave no trace, and whatever ends a run, it resumes as if nothing had been, bit for bit."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
+from itertools import count
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import torch
 import yaml
-from places import ROOT
-from runs import losses, parameters_of, same, weights
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from holding import held_elsewhere
+from runs import (
+    ALONE,
+    OFTEN,
+    copied,
+    fix_norms,
+    in_a_child,
+    losses,
+    parameters_of,
+    part_of,
+    points,
+    random_batch,
+    same,
+    samples_read,
+    stopped_after,
+    weighted,
+    weights,
+)
+from torch import nn
 
-from config import load_config
+from config import UserError, load_config
 from config.load import load_skeleton
-from data.coco_masks_hdf5 import build_hdf5
-from data.datasets import MixedDataset
-from utils.checkpoint import read_checkpoint
-from utils.training import trainer
+from models import build_model
+from utils.checkpoint import read_checkpoint, save_checkpoint
+from utils.training import build, trainer
+from utils.training.build import open_run_dir
+from utils.training.optimizer import build_averages
+from utils.training.state import TrainState
+from utils.training.trainer import finish_epoch, train_one_epoch
 
-# Learning
-
-
-def test_loss_falls(train):
-    said = train("run", "train.epochs=5", "augmentation.flip_probability=0")[1]
-    first, *_, last = losses(said)
-    assert last < 0.8 * first
+PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
+SLOW = (*PLAIN, "train.learning_rate=1e-6")
 
 
-def test_published_recipe_learns_from_photographs(run, shared, hdf5, tmp_path):
-    """With a network and an input small enough for a CPU."""
-    mini, path = shared / "data" / "coco_mini", tmp_path / "mini.h5"
-    config = ROOT / "config" / "simplepose_coco_512.yaml"
-    build_hdf5(mini / "annotations" / "person_keypoints_val2017.json", mini / "val2017", path, load_config(config).skeleton, workers=1)
-    small = ["model.stages=1", "model.channels=16", "model.channels_increase=0", "data.input_size=[128, 128]", "data.workers=0"]
-    small += [f"data.train={path}", f"data.val={hdf5}", "train.batch_size=2", "train.precision=float32", "train.learning_rate=2e-4"]
-    small += ["train.warmup_epochs=0", "train.momentum=0"]
-    arguments = ("--config", config, "--output", tmp_path / "run", "--resume", "auto", *small)
-    said = run("train.py", *arguments, "train.epochs=1").out
-    said += run("train.py", *arguments, "train.epochs=2").out
-    first, second = losses(said)
-    assert second < first
-    assert "going on after epoch 1" in said
+def assert_same_run(folder: Path, other: Path) -> None:
+    """Weights, averages, the optimizer's state, the random numbers to come, every logged loss."""
+    for name in ("last.pth", "best.pth", "ema.pth", "swa.pth"):
+        assert same(weights(folder, name), weights(other, name)), name
+    one, two = (read_checkpoint(path / "last.pth") for path in (folder, other))
+    for moments, others in zip(one["optimizer"]["state"].values(), two["optimizer"]["state"].values()):
+        assert same(moments, others)
+    assert same(one["random"][0], two["random"][0])
+    assert [one[key] for key in ("epoch", "taken", "steps", "best")] == [two[key] for key in ("epoch", "taken", "steps", "best")]
+    assert points(folder) == points(other)
+    assert losses((folder / "train.log").read_text())[-1:] == losses((other / "train.log").read_text())[-1:]
+
+
+# Single steps
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e4])
+def test_a_step_with_too_large_a_loss_leaves_no_trace(new_state, value):
+    """Neither in the weights nor in the batch-norm statistics, where a NaN would stay for ever."""
+    state, only_good = new_state("train.max_loss=1e5"), new_state("train.max_loss=1e5")
+    good, bad = random_batch(state), weighted(random_batch(state, seed=1), value)
+    loss = train_one_epoch(only_good, [good], 0)
+    assert train_one_epoch(state, [bad, good, bad], 0) == loss
+    assert same(copied(state), copied(only_good))
+
+
+def test_without_a_limit_any_finite_loss_is_accepted(new_state):
+    state = new_state("train.max_loss=null")
+    assert train_one_epoch(state, [weighted(random_batch(state), 1e6)], 0) > 1e8
+    with pytest.raises(UserError, match="every step's loss was not finite; lower train.learning_rate"):
+        train_one_epoch(state, [weighted(random_batch(state), torch.nan)], 0)
+
+
+@pytest.mark.parametrize("scale", [None, 1024.0])
+def test_gradients_are_clipped(new_state, scale):
+    """With plain SGD the weights move by the learning rate times the gradient, whose norm is known then; however it was scaled."""
+    state = new_state(*PLAIN, "train.clip_norm=0.5", scale=scale)
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
+    train_one_epoch(state, [random_batch(state)], 0)
+    moved = torch.cat([(a - b).ravel() for a, b in zip(state.network.parameters(), before)])
+    assert moved.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_accumulated_batches_are_as_good_as_one(new_state):
+    """With batch norms that keep their statistics, because each batch has its own otherwise."""
+    whole, parts = new_state(*SLOW), new_state(*SLOW, "train.accumulate=3")
+    batch, loss = random_batch(whole, size=6), {}
+    for state, batches in ((whole, [batch]), (parts, [part_of(batch, slice(n, n + 2)) for n in (0, 2, 4)])):
+        fix_norms(state.network)
+        loss[state.steps] = train_one_epoch(state, batches, 0)
+    assert (whole.steps, parts.steps) == (1, 1)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(whole.network.parameters(), parts.network.parameters()))
+
+
+def test_a_bad_batch_takes_along_those_that_it_is_accumulated_with(new_state):
+    state, only_good = new_state("train.accumulate=2"), new_state("train.accumulate=2")
+    good = [random_batch(state, seed=seed) for seed in range(2)]
+    loss = train_one_epoch(only_good, good, 0)
+    assert train_one_epoch(state, [good[1], weighted(good[0], torch.nan), *good], 0) == loss
+    assert same(copied(state), copied(only_good))
+
+
+def test_a_compiled_step_is_the_same_step(new_state):
+    """Without the code generator, which takes a minute."""
+    plain, compiled = new_state("train.learning_rate=1e-6"), new_state("train.learning_rate=1e-6")
+    torch._dynamo.reset()
+    compiled.step.compile(backend="eager")
+    for state in (plain, compiled):
+        train_one_epoch(state, [random_batch(state)], 0)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert same(copied(plain), copied(compiled))
+
+
+def test_loss_scaling_alone_changes_nothing(new_state):
+    plain, scaled = (new_state(*SLOW, scale=scale) for scale in (None, 1024.0))
+    for state in (plain, scaled):
+        train_one_epoch(state, [random_batch(state)], 0)
+    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(plain.network.parameters(), scaled.network.parameters()))
+
+
+def test_a_step_that_the_scaler_skips_does_not_count_for_the_ema(new_state):
+    state = new_state(*SLOW, "train.ema_decay=0.5", scale=1e38)
+    before = [parameter.detach().clone() for parameter in state.network.parameters()]
+    train_one_epoch(state, [random_batch(state)], 0)
+    assert state.averages["ema"].n_averaged == 0
+    assert all(torch.equal(a, b) for a, b in zip(state.network.parameters(), before))
+    state.scaler.update(1.0)
+    train_one_epoch(state, [random_batch(state)], 0)
+    assert state.averages["ema"].n_averaged == 1
+
+
+def test_the_learning_rate_follows_epoch_and_step(new_state):
+    warm, late = new_state(*SLOW, "train.warmup_epochs=1"), new_state(*SLOW, "train.decay=0.2", "train.milestones=[3, 9]")
+    seen = []
+    for state, epoch in ((warm, 0), (late, 4)):
+        state.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
+        train_one_epoch(state, [random_batch(state)] * 2, epoch)
+    assert seen == pytest.approx([0.5e-6, 1e-6, 0.2e-6, 0.2e-6])
+
+
+def test_frozen_parts_stay_as_they_are(new_state):
+    """Their batch-norm statistics too, and they are no part of the optimizer."""
+    state = new_state("train.freeze=[front.*, stages.0.hourglass.*]")
+    before = copied(state)
+    train_one_epoch(state, [random_batch(state)], 0)
+    changed = {name for name, tensor in copied(state).items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if not name.startswith(("front.", "stages.0.hourglass."))}
+    assert len(state.optimizer.param_groups[0]["params"]) == sum(p.requires_grad for p in state.network.parameters())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns(new_state, precision):
+    state = new_state(f"train.precision={precision}", "train.learning_rate=1e-2", scale=1.0 if precision == "float16" else None)
+    first, *_, last = [train_one_epoch(state, [random_batch(state)], 0) for _ in range(4)]
+    assert last < 0.9 * first
+
+
+# Whole runs
+
+
+def test_loss_falls(straight):
+    first, *_, last = losses((straight / "train.log").read_text())
+    assert last < 0.95 * first
 
 
 def test_a_skeleton_without_limbs_can_be_trained(train, tmp_path):
@@ -57,180 +177,176 @@ def test_a_skeleton_without_limbs_can_be_trained(train, tmp_path):
     assert losses(train("run", "train.epochs=1", f"skeleton={tmp_path / 'bare.yaml'}")[1])
 
 
-def test_same_seed_same_weights_with_any_number_of_workers(train):
-    # OpenCV's threads, once used, must not stop the workers
-    cv2.setNumThreads(2)
-    cv2.GaussianBlur(np.zeros((2048, 2048, 3), np.uint8), (0, 0), 2)
-    time.sleep(0.2)
-    one = weights(train("one", "train.epochs=1")[0])
-    assert same(one, weights(train("two", "train.epochs=1", "data.workers=2")[0]))
-    assert not same(one, weights(train("other", "train.epochs=1", "train.seed=1")[0]))
+def test_a_run_is_fixed_by_its_seed_alone_with_workers_and_train_parallel_too(tiny, straight, tmp_path, train):
+    """Workers that stay read what the trainer would: resumed within an epoch, over the next ones, for SWA. They end with the run."""
+    config = load_config(tiny, (*OFTEN, "data.workers=2"))
+    stopped_after(3, lambda: trainer.train(config, tmp_path / "run", ALONE))
+    assert multiprocessing.active_children() == []
+    train("run", *OFTEN, "data.workers=1", "--resume", "auto", script="train_parallel.py")
+    assert multiprocessing.active_children() == []
+    assert_same_run(tmp_path / "run", straight)
 
 
-def test_resumed_training_ends_as_uninterrupted_training_does(train, trained):
-    halfway = train("run", "train.epochs=1")[0]
-    assert not same(weights(halfway), weights(trained))
-    folder, said = train("run", "--resume", "auto")
-    assert "going on after epoch 1" in said
-    assert same(weights(folder), weights(trained))
-    state, straight = (read_checkpoint(path / "last.pth") for path in (folder, trained))
-    assert (state["epoch"], state["best"]) == (straight["epoch"], straight["best"])
-    elsewhere = train("elsewhere", "--resume", folder / "best.pth", "train.epochs=3")[0]
-    assert read_checkpoint(elsewhere / "last.pth")["epoch"] == 3
-
-
-def test_a_finished_run_says_so(train):
-    train("run", "train.epochs=1")
-    assert "all 1 epochs are done" in train("run", "train.epochs=1", "--resume", "auto")[1]
-
-
-def test_overrides_count_on_resume(train, trained):
-    """And may stand before other options."""
-    folder = train("run", "train.epochs=3", "train.weight_decay=0.25", "--resume", trained / "last.pth", "train.momentum=0.5")[0]
-    (group,) = read_checkpoint(folder / "last.pth")["optimizer"]["param_groups"]
-    assert (group["weight_decay"], group["betas"][0]) == (0.25, 0.5)
-
-
-def test_what_changes_on_resume_is_told(train, trained):
-    start = ("--resume", trained / "last.pth", "train.epochs=3")
-    folder, said = train("same", *start, "train.learning_rate=1e-9", "--init", trained / "best.pth")
-    assert "another configuration: train.epochs 2 -> 3; train.learning_rate 0.001 -> 1e-09\n" in said
-    assert "chosen anew" not in said
-    assert f"{trained / 'best.pth'}: not used, the run goes on from {trained / 'last.pth'}" in said
-    assert read_checkpoint(folder / "last.pth")["best"] <= read_checkpoint(trained / "last.pth")["best"]
-
-
-@pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "augmentation.person_size=0.9"])
-def test_another_validation_loss_chooses_the_best_anew(train, trained, copy_of, change):
-    """However much larger it is."""
-    folder = copy_of(trained)
-    said = train(folder.name, "--resume", "auto", "train.epochs=3", "train.learning_rate=1e-9", change)[1]
-    assert f"{change.split('=')[0]} " in said
-    assert "the best checkpoint is chosen anew" in said
-    best = read_checkpoint(folder / "best.pth")
-    assert (best["epoch"], best["best"]) == (3, read_checkpoint(folder / "last.pth")["best"])
-
-
-def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
-    folder, said = train("run", "--init", trained / "best.pth", "train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
-    assert "tensors taken, 0 newly initialised" in said
-    assert read_checkpoint(folder / "last.pth")["epoch"] == 1
-    start, end = weights(trained, "best.pth"), weights(folder)
-    assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
-
-
-def test_every_epoch_draws_anew(train, monkeypatch):
-    taken = []
-    sample = MixedDataset.__getitem__
-    monkeypatch.setattr(MixedDataset, "__getitem__", lambda self, item: taken.append((self.augment, item)) or sample(self, item))
-    train("run")
-    first, second = ([n for augment, (e, n) in taken if e == epoch and augment] for epoch in range(2))
-    assert len(first) == len(second) > 2
+def test_every_epoch_augments_anew(tiny, tmp_path, samples):
+    with samples_read() as read:
+        trainer.train(load_config(tiny), tmp_path, ALONE)
+    first, second = ([number for epoch, number in read if epoch == wanted] for wanted in range(2))
+    assert len(first) == len(second) == samples // 2 * 2
     assert first != second
 
 
-# Epochs
+@pytest.mark.parametrize("where", ["at the end of an epoch, before its validation", "in the second epoch"])
+def test_a_killed_run_resumes_at_the_next_sample(tiny, straight, tmp_path, samples, where):
+    config, epoch = load_config(tiny, OFTEN), samples // 2  # steps
+    steps = epoch if "end" in where else epoch + 3
+    stopped_after(steps, lambda: trainer.train(config, tmp_path, ALONE))
+    with samples_read() as read:
+        trainer.train(config, tmp_path, ALONE, "auto")
+    assert len(read) == 2 * (2 * epoch - steps) + 2 * epoch  # and once more an epoch for SWA's statistics
+    assert_same_run(tmp_path, straight)
 
 
-def test_a_nan_in_validation_does_not_end_the_search_for_the_best(train, monkeypatch):
-    values = iter([float("nan"), 3.0, 4.0])
-    monkeypatch.setattr("utils.training.trainer.validate", lambda *_: next(values))
-    folder = train("run", "train.epochs=3")[0]
-    assert read_checkpoint(folder / "best.pth")["epoch"] == 2
-    assert read_checkpoint(folder / "last.pth")["best"] == 3.0
+def test_a_run_killed_at_any_moment_of_its_writing_resumes(tiny, straight, tmp_path, monkeypatch):
+    """Kill -9 before a file's rename, again and again: never is the last checkpoint unreadable, never is anything lost."""
+    config, replace, starts = load_config(tiny, OFTEN), Path.replace, count(9)
+
+    def train_and_die(most: int) -> None:
+        """most: so many files are renamed. The first three are the configuration, the versions and the metrics."""
+        renamed = count(1)
+
+        def replace_or_die(self: Path, target: Path) -> Path:
+            if next(renamed) > most:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace_or_die)
+        trainer.train(config, tmp_path, ALONE, "auto")
+
+    while os.waitpid(in_a_child(lambda: train_and_die(next(starts))), 0)[1]:
+        next(starts)
+        if (tmp_path / "last.pth").exists():
+            read_checkpoint(tmp_path / "last.pth")
+    assert_same_run(tmp_path, straight)
+    assert not list(tmp_path.glob("*partial*"))
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_half_precision_trains_and_resumes(train, precision):
-    first = train("run", "train.epochs=1", f"train.precision={precision}")[0]
-    assert all(torch.isfinite(tensor).all() for tensor in weights(first).values())
-    assert bool(read_checkpoint(first / "last.pth")["scaler"]) == (precision == "float16")
-    train("run", "--resume", "auto", f"train.precision={precision}")
+def test_an_interrupt_saves_every_step(run, tiny, straight, samples, tmp_path, monkeypatch):
+    """Without a checkpoint in sight."""
+    command = ("train.py", "--config", tiny, "--output", tmp_path / "run", "--resume", "auto", *OFTEN, "train.checkpoint_every=1000")
+    step, last = trainer.forward_backward, samples // 2 + 1
+
+    def interrupted(state: TrainState, batches: list) -> tuple:
+        if state.steps == last:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(state, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "forward_backward", interrupted)
+        status, _, err = run(*command)
+    assert (status, f"interrupted in epoch 2; all up to step {last + 1} of the run is kept" in err) == (130, True), err
+    ended = run(*command)
+    assert (ended.status, "going on after epoch 1 and 4 samples of the next" in ended.out) == (0, True), ended.err
+    assert_same_run(tmp_path / "run", straight)
 
 
-# The run's folder
-
-
-def test_folder_holds_what_is_needed_to_understand_the_run(trained, tiny, samples):
-    assert load_config(trained / "config.yaml") == load_config(tiny)
-    versions = json.loads((trained / "versions.json").read_text())
-    assert {"python", "torch", "device", "command"} <= set(versions)
-    log = (trained / "train.log").read_text()
-    assert f"32,317 parameters, {samples} training and {samples} validation samples" in log
-    assert len(losses(log)) == 2
-    events = EventAccumulator(str(trained)).Reload()
-    shown = events.Tags()
-    assert {f"parts/stage 0, scale {scale}" for scale in range(3)} <= set(shown["scalars"])
-    assert {"train/loss", "train/learning rate", "speed/samples a second"} <= set(shown["scalars"])
-    assert "validation/0" in shown["images"]
-    parts = [events.Scalars(f"parts/stage 0, scale {scale}")[0].value for scale in range(3)]
-    assert sum(parts) == pytest.approx(events.Scalars("train/loss")[0].value, rel=1e-5)
-
-
-def test_resolved_configuration_can_be_trained_again(run, trained, tmp_path):
-    assert run("train.py", "--config", trained / "config.yaml", "--output", tmp_path / "again").status == 0
-    assert same(weights(tmp_path / "again"), weights(trained))
-
-
-# Ends from outside, and several processes
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeypatch, number):
+def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeypatch):
     """Raised while an object is deleted, as a loader is after each epoch, it goes no further."""
 
     class Deleted:
         def __del__(self):
-            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.01)  # for Python to notice
 
-    finish = trainer._finish_epoch
-    monkeypatch.setattr(trainer, "_finish_epoch", lambda *arguments: (finish(*arguments), Deleted())[0])
+    finish = trainer.finish_epoch
+    monkeypatch.setattr(trainer, "finish_epoch", lambda *arguments: (finish(*arguments), Deleted())[0])
     status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "train.epochs=9")
     assert (status, "interrupted in epoch 2; all up to step " in err, "Traceback" in err) == (130, True, False), err
 
 
-def started(tiny: Path, output: Path, *more: str) -> subprocess.Popen:
-    """train.py in a process group of its own, as a terminal starts it, for longer than any test waits."""
-    command = [sys.executable, "train.py", "--config", tiny, "--output", output, "data.workers=1", "train.epochs=100000", *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):
+    """A dropout draws from PyTorch's global generator. Older checkpoints also hold states of NumPy and Python."""
+
+    class Forgetful(nn.Module):
+        def __init__(self, network: nn.Module):
+            super().__init__()
+            self.network, self.dropout = network, nn.Dropout(0.3)
+
+        def forward(self, images: torch.Tensor) -> list:
+            return self.network(self.dropout(images))
+
+        def predict(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network.predict(images)
+
+    config = load_config(tiny, ("train.epochs=1", "train.checkpoint_every=1"))
+    monkeypatch.setattr(build, "build_model", lambda config: Forgetful(build_model(config)))
+    monkeypatch.setattr(build, "load_weights", lambda network, checkpoint: network.load_state_dict(checkpoint.content["weights"]))
+    trainer.train(config, tmp_path / "straight", ALONE)
+    stopped_after(3, lambda: trainer.train(config, tmp_path / "killed", ALONE))
+    content = read_checkpoint(tmp_path / "killed" / "last.pth")
+    content["random"][0] |= {"numpy": torch.arange(627), "python": torch.arange(627)}
+    save_checkpoint(tmp_path / "killed" / "last.pth", **content)
+    trainer.train(config, tmp_path / "killed", ALONE, "auto")
+    assert same(weights(tmp_path / "killed"), weights(tmp_path / "straight"))
 
 
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    for _ in range(3600):
-        if path.exists():
-            return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    raise AssertionError(f"no {path} after three minutes")
+def test_two_runs_do_not_share_a_folder(tiny, tmp_path):
+    with held_elsewhere(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
+        trainer.train(load_config(tiny), tmp_path, ALONE)
+    assert not (tmp_path / "config.yaml").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_an_end_costs_the_running_epoch_at_most(run, tiny, tmp_path, ending):
-    output = tmp_path / "a run"
-    process = started(tiny, output)
-    wait_for(output / "best.pth", process)
-    os.killpg(process.pid, ending)
-    _, err = process.communicate(timeout=60)
-    if ending == signal.SIGKILL:
-        assert process.returncode == -ending
-    else:
-        assert process.returncode == 130
-        last = err.splitlines()[-1]
-        assert last.startswith("error: interrupted in epoch "), err
-        assert f"--resume auto --output {output}" in last
-        assert "Traceback" not in err
-    done = read_checkpoint(output / "last.pth")["epoch"]
-    ended = run("train.py", "--config", tiny, "--output", output, "--resume", "auto", f"train.epochs={done + 1}")
-    assert (ended.status, f"going on after epoch {done}" in ended.out) == (0, True)
-    assert read_checkpoint(output / "last.pth")["epoch"] == done + 1
+# The ends of epochs
 
 
-def test_train_parallel_does_the_same_on_a_cpu(train, trained):
-    assert same(weights(train("run", script="train_parallel.py")[0]), weights(trained))
+def test_the_best_is_the_lowest_validation_loss(new_state, tmp_path):
+    """A NaN does not end the search for it."""
+    state = new_state("train.val_images=0")
+    open_run_dir(state, [])
+    for epoch, factor in enumerate([torch.nan, 2.0, 1.0, 3.0]):
+        finish_epoch(state, epoch, 9.0 - epoch, [weighted(random_batch(state), factor)])
+    assert read_checkpoint(tmp_path / "best.pth")["epoch"] == 3
+    assert read_checkpoint(tmp_path / "last.pth")["best"] == read_checkpoint(tmp_path / "best.pth")["best"]
+    log = (tmp_path / "train.log").read_text().splitlines()
+    assert ["(best)" in line for line in log] == [False, True, True, False]
 
 
-def test_train_distributed_asks_for_torchrun(fails, tiny, tmp_path, monkeypatch):
-    monkeypatch.delenv("RANK", raising=False)
-    assert "torchrun --nproc_per_node=N" in fails("train_distributed.py", "--config", tiny, "--output", tmp_path / "run")
+def test_checkpoints_come_every_so_many_steps(straight, train, samples):
+    """And after the last step, before validation."""
+    folder = train("run", "train.epochs=1", "train.checkpoint_every=2")[0]
+    last, previous = (read_checkpoint(folder / name) for name in ("last.pth", "previous.pth"))
+    assert (last["steps"], last["taken"], last["epoch"]) == (samples // 2, 0, 1)
+    assert (previous["steps"], previous["taken"], previous["epoch"]) == (samples // 2, samples // 2 * 2, 0)
+
+
+def test_swa_is_the_mean_of_the_cycles_ends(train, tiny, samples, tmp_path):
+    """Two cycles of one epoch; statistics are recomputed over the training samples."""
+    swa = ("train.swa.start_epoch=0", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=1e-3")
+    one, two = (train(f"{epochs} epochs", *swa, f"train.epochs={epochs}")[0] for epochs in (1, 2))
+    average, first, second = weights(two, "swa.pth"), weights(one), weights(two)
+    assert all(torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6) for name in parameters_of(average))
+    statistics = "stages.0.features.0.conv2.bn.running_var"  # neither the last weights' nor the mean of both
+    assert not torch.allclose(average[statistics], second[statistics], rtol=1e-3)
+    assert not torch.allclose(average[statistics], (first[statistics] + second[statistics]) / 2, rtol=1e-3)
+    (two / "swa.pth").unlink()  # as where the end came while it was made
+    train("2 epochs", *swa, "train.epochs=2", "--resume", "auto")
+    assert same(weights(two, "swa.pth"), average)
+
+
+def test_the_ema_follows_every_step(straight, tiny, tmp_path, new_state):
+    """Its statistics too."""
+    state = new_state("train.ema_decay=0.75", "train.learning_rate=1e-2")
+    expected = None
+    for decay in (0.0, 2 / 11, 3 / 12):
+        train_one_epoch(state, [random_batch(state)], 0)
+        now = copied(state)
+        expected = now if expected is None else {name: decay * expected[name] + (1 - decay) * now[name] for name in now}
+    found = state.averages["ema"].module.state_dict()
+    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
+    assert build_averages(state.network, state.config.train).keys() == {"ema"}
+
+
+def test_validation_ap_is_logged_every_so_many_epochs(train):
+    said = train("run", "train.epochs=2", "train.evaluate_every=2", "train.ema_decay=0.5")[1]
+    first, second = (line for line in said.splitlines() if "validation loss" in line)
+    assert " AP " not in first and " AP " in second and " AP of the EMA " in second
+    assert {"epoch/ap", "epoch/ap_of_the_ema"} <= points(Path(said.split()[2].rstrip(":")))[-1].keys()

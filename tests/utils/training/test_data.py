@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,28 +13,37 @@ from torch.utils.data import Dataset
 
 from config import load_config
 from utils.distributed import DistributedContext
-from utils.training import loader
-from utils.training.loader import EpochBatches, begin_epoch, build_loader, epoch_order
-from utils.training.prepare import build_loaders
+from utils.training import data
+from utils.training.data import EpochBatchSampler, build_loader, build_loaders, epoch_order
 
 
 def test_batches_take_every_sample_once_and_differ_by_epoch():
-    worlds = [DistributedContext("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
-    batches = [EpochBatches([10, 7], None, 2, world, seed=0) for world in worlds]
-    taken = [sum(each, []) for each in batches]
-    assert [len(each) for each in batches] == [4, 4]
-    assert len(set(sum(taken, []))) == 16
-    assert {epoch for epoch, _ in sum(taken, [])} == {0}
-    for each in batches:
-        each.epoch = 1
-    later = [sum(each, []) for each in batches]
+    contexts = [DistributedContext("distributed", torch.device("cpu"), rank, 2) for rank in range(2)]
+    samplers = [EpochBatchSampler([10, 7], None, 2, context, seed=0) for context in contexts]
+    read = [sum(sampler, []) for sampler in samplers]
+    assert [len(sampler) for sampler in samplers] == [4, 4]
+    assert len(set(sum(read, []))) == 16
+    assert {epoch for epoch, _ in sum(read, [])} == {0}
+    for sampler in samplers:
+        sampler.set_epoch(1)
+    later = [sum(sampler, []) for sampler in samplers]
     assert {epoch for epoch, _ in sum(later, [])} == {1}
-    assert [[number for _, number in each] for each in later] != [[number for _, number in each] for each in taken]
-    assert [len(batch) for batch in EpochBatches([3], None, 8, ALONE, 0)] == [8]  # fewer samples than a batch holds
+    assert [[number for _, number in each] for each in later] != [[number for _, number in each] for each in read]
+    assert [len(batch) for batch in EpochBatchSampler([3], None, 8, ALONE, 0)] == [8]  # fewer samples than a batch holds
 
 
-def test_without_weights_every_sample_comes_once():
-    assert sorted(epoch_order(np.random.default_rng(0), [5, 3], None).tolist()) == list(range(8))
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_resumed_epoch_has_the_samples_that_are_left(ranks):
+    """On another number of ranks too; a step's batches are accumulated."""
+    whole = sum(EpochBatchSampler([40], None, 2, ALONE, seed=3, accumulate=2), [])
+    contexts = [DistributedContext("distributed", torch.device("cpu"), rank, ranks) for rank in range(ranks)]
+    samplers = [EpochBatchSampler([40], None, 2, context, seed=3, accumulate=2) for context in contexts]
+    for sampler in samplers:
+        sampler.set_epoch(0, 16)
+    assert [len(sampler) for sampler in samplers] == [12 // ranks] * ranks
+    assert sorted(sum((sum(sampler, []) for sampler in samplers), [])) == sorted(whole[16:])
+    samplers[0].set_epoch(0, 40)
+    assert list(samplers[0]) == []
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1], [0.01, 1], [1, 0.001]])
@@ -60,12 +70,12 @@ def test_the_files_are_mixed():
     assert 200 < (order[:500] < 500).sum() < 300
 
 
-def test_loader_processes_say_nothing_about_a_trainer_that_is_gone(capsys):
-    """All but that is told."""
+def test_workers_say_nothing_about_a_trainer_that_is_gone(capsys):
+    """Any other error is printed."""
     for error in (EOFError(), ConnectionResetError(), BrokenPipeError()):
-        loader._silent_about_the_trainer(type(error), error, None)
+        data._except_lost_trainer(type(error), error, None)
     assert capsys.readouterr().err == ""
-    loader._silent_about_the_trainer(ValueError, ValueError("a real fault"), None)
+    data._except_lost_trainer(ValueError, ValueError("a real fault"), None)
     assert "a real fault" in capsys.readouterr().err
 
 
@@ -101,21 +111,26 @@ def test_the_configured_block_is_taken(tiny):
 # Processes
 
 
+class Asked(NamedTuple):
+    row: torch.Tensor  # epoch, number, process
+    per_person = ()
+
+
 class Who(Dataset):
     """Says which item was asked of which process."""
 
-    def __getitem__(self, item: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        return (torch.tensor([*item, os.getpid()]),)
+    def __getitem__(self, item: tuple[int, int]) -> Asked:
+        return Asked(torch.tensor([*item, os.getpid()]))
 
 
 def test_processes_stay_for_the_next_epoch_and_know_which_it_is(tiny):
     config = load_config(tiny, ("data.workers=2",))
-    batches = EpochBatches([8], None, 2, ALONE, seed=0)
-    stays, leaves = (build_loader(Who(), batches, config, ALONE, stays=stays) for stays in (True, False))
+    batches = EpochBatchSampler([8], None, 2, ALONE, seed=0)
+    stays, leaves = (build_loader(Who(), batches, config, ALONE, stays) for stays in (True, False))
     for loader_of, same in ((stays, True), (leaves, False)):
         asked = []
         for epoch in (4, 5):
-            begin_epoch(loader_of, epoch)
+            loader_of.batch_sampler.set_epoch(epoch)
             asked.append(torch.cat([rows for (rows,) in loader_of]))
         for epoch, rows in zip((4, 5), asked):
             assert set(rows[:, 0].tolist()) == {epoch}

@@ -1,0 +1,269 @@
+"""Several ranks are as good as one: the same gradient, losses and validation; they skip and stop together, and resume exactly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from places import ROOT
+from runs import (
+    ALONE,
+    Replicas,
+    fix_norms,
+    fresh_state,
+    in_ranks,
+    part_of,
+    points,
+    random_batch,
+    same,
+    samples_read,
+    stopped_after,
+    weighted,
+    weights,
+)
+from torch import Tensor, nn
+
+from config import UserError, load_config
+from data.datasets import MixedDataset
+from utils.checkpoint import read_checkpoint
+from utils.distributed import DistributedContext
+from utils.training import trainer
+from utils.training.trainer import train, train_one_epoch
+from utils.training.validation import validate
+
+STEADY = ("train.epochs=2", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=2", "train.ema_decay=0.9")
+DOUBLE = ("train.precision=float64", "train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1e-6")
+DOUBLE += ("train.scale_rate_by_processes=false",)
+SPLIT = (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7))
+KILLED = 2  # step after which a run is killed
+
+
+def gradient(recipe: Path, folder: Path, batch_of: slice, size: int, context=ALONE, replicas: int = 1) -> dict[str, Tensor]:
+    """The gradient that reaches the optimizer of a rank that takes these samples of a batch, in double precision."""
+    state, found = fresh_state(recipe, folder, DOUBLE, context), {}
+    fix_norms(state.network)
+    if replicas > 1:
+        state.step = Replicas(state.step, replicas)
+    state.optimizer.register_step_pre_hook(lambda *_: found.update({n: p.grad.clone() for n, p in state.network.named_parameters()}))
+    train_one_epoch(state, [part_of(random_batch(state, size), batch_of)], 0)
+    return found
+
+
+def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+    assert a.keys() == b.keys() and a
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+# One shared start of two ranks
+
+
+def work_of_two(recipe: Path, folder: Path, context: DistributedContext) -> dict[str, object]:
+    """Everything that two ranks do together in the tests below; what each of them sees."""
+    seen, config = {}, load_config(recipe, STEADY)
+    seen["gradient"] = gradient(recipe, folder, slice(4 * context.rank, 4 * context.rank + 4), 8, context)
+
+    state = fresh_state(recipe, folder, (), context)  # seven samples in uneven batches; statistics that are each rank's own before
+    for name, buffer in state.network.named_buffers():
+        if name.endswith("running_mean"):
+            buffer += context.rank
+    whole = random_batch(state, 7, seed=99)
+    seen["validation"] = validate(state, [part_of(whole, rows) for rows in SPLIT[context.rank :: context.size]], 0)
+
+    state = fresh_state(recipe, folder, ("train.learning_rate=1e-4", "train.accumulate=2"), context)
+    batches = [random_batch(state, seed=10 * n + context.rank) for n in range(4)]
+    if context.rank == 1:
+        batches[1] = weighted(batches[1], torch.nan)
+    local, no_sync = [], type(state.step).no_sync
+    state.step.no_sync = lambda: (local.append(None), no_sync(state.step))[1]
+    seen["broken loss"] = train_one_epoch(state, batches, 0)
+    seen["broken weights"] = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
+    seen["local backward passes"] = len(local)
+
+    train(config, folder / "straight", context)
+    with samples_read() as read:
+        stopped_after(KILLED, lambda: train(config, folder / "killed", context))
+    seen["before the kill"] = list(read)
+    context.barrier()
+    if context.is_main:
+        os.system(f"cp -r '{folder}/killed' '{folder}/resumed'")
+    context.barrier()
+    train(config, folder / "resumed", context, "auto")
+    seen["skipped"] = lose_all_batches(load_config(recipe, (*STEADY, "train.max_dropped=2")), folder / "skipped", context)
+    return seen
+
+
+def lose_all_batches(config, folder: Path, context: DistributedContext) -> dict[str, object]:
+    """Train where every image of rank 1 is infinitely bright: the error, and the samples of this rank."""
+    batch_on = trainer.batch_on
+    trainer.batch_on = lambda *arguments: [(images * torch.inf**context.rank, targets) for images, targets in [batch_on(*arguments)]][0]
+    said = ""
+    with samples_read() as read:
+        try:
+            train(config, folder, context)
+        except UserError as error:
+            said = str(error)
+    return {"said": said, "read": list(read)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two(tiny, folder) -> list[dict]:
+    return in_ranks(2, lambda context: work_of_two(tiny, folder, context), folder)
+
+
+# One gradient
+
+
+@pytest.fixture(scope="module")
+def whole_batch(tiny, tmp_path_factory) -> dict[str, Tensor]:
+    found = gradient(tiny, tmp_path_factory.mktemp("whole"), slice(None), 8)
+    assert min(values.abs().max() for values in found.values()) > 0, "what is compared is nowhere zero by accident"
+    return found
+
+
+def test_two_ranks_of_half_the_batch_have_its_gradient(two, whole_batch):
+    assert max(largest_difference(rank["gradient"], whole_batch) for rank in two) <= 1e-9 * max(g.abs().max() for g in whole_batch.values())
+
+
+@pytest.mark.parametrize(("replicas", "size"), [(2, 8), (2, 5), (3, 7)])
+def test_replicas_that_share_a_batch_have_its_gradient(tiny, tmp_path, replicas, size):
+    """Also where the replicas' parts differ in size."""
+    whole = gradient(tiny, tmp_path, slice(None), size)
+    assert largest_difference(whole, gradient(tiny, tmp_path, slice(None), size, replicas=replicas)) <= 1e-9 * max(
+        g.abs().max() for g in whole.values()
+    )
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="DataParallel needs two GPUs; above its replicas are imitated on the CPU")
+def test_data_parallel_has_the_gradient_of_one_device(tiny, tmp_path):
+    one, many = (
+        gradient(tiny, tmp_path, slice(None), 5, DistributedContext(kind, torch.device("cuda", 0))) for kind in ("none", "data_parallel")
+    )
+    assert largest_difference(one, many) <= 1e-9 * max(g.abs().max() for g in one.values())
+
+
+@pytest.mark.parametrize(("device", "configured"), [("cuda:0", True), ("cuda:0", False), ("cpu", True)])
+def test_batch_norm_is_synchronized_between_gpus_where_it_is_configured(tiny, tmp_path, monkeypatch, device, configured):
+    """And keeps its parameters: the optimizer was made for these very ones."""
+    monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda step, **_: step)
+    state = fresh_state(tiny, tmp_path, (f"train.sync_batchnorm={str(configured).lower()}",))
+    before = {name: id(parameter) for name, parameter in state.network.named_parameters()}
+    norms = sum(isinstance(module, nn.BatchNorm2d) for module in state.network.modules())
+    DistributedContext("distributed", torch.device(device), 0, 2).wrap(state.step, state.config.train)
+    synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in state.network.modules())
+    assert synchronized == (norms if configured and device != "cpu" else 0)
+    assert {name: id(parameter) for name, parameter in state.network.named_parameters()} == before
+
+
+# Together
+
+
+def test_rank_0_speaks_and_the_learning_rate_grows_with_the_number_of_ranks(two, folder, tiny):
+    said = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
+    assert [text.count("2 x batch 2 on cpu, epochs 1 to 2") for text in said] == [4, 0]  # straight, killed, resumed, skipped
+    (group,) = read_checkpoint(folder / "straight" / "last.pth")["optimizer"]["param_groups"]
+    assert group["lr"] == pytest.approx(2 * load_config(tiny).train.learning_rate)
+
+
+def test_a_batch_that_is_bad_on_one_rank_is_skipped_on_all(two):
+    """Otherwise the others would take the gradient that the bad one has spoiled."""
+    assert all(tensor.isfinite().all() for tensor in two[0]["broken weights"].values())
+    assert same(two[0]["broken weights"], two[1]["broken weights"])
+    assert two[0]["broken loss"] == two[1]["broken loss"]
+
+
+def test_accumulated_gradients_are_reduced_once(two):
+    """Not with the first batch of each of two steps."""
+    assert [rank["local backward passes"] for rank in two] == [2, 2]
+
+
+def test_several_skipped_steps_stop_all_ranks_and_name_the_images_of_the_bad_one(two, tiny):
+    config = load_config(tiny)
+    dataset = MixedDataset(config.data.train_files, config, augment=True)
+    images = ", ".join(dict.fromkeys(str(dataset.image_id(number)) for _, number in two[1]["skipped"]["read"][:4]))
+    for rank in two:
+        assert rank["skipped"]["said"] == (
+            "epoch 1: 2 steps in a row were skipped, their loss was not finite or over 200000 (train.max_loss);"
+            f" lower train.learning_rate, or look at their images: {images}"
+        )
+
+
+def test_validation_is_the_same_to_the_last_bit_on_any_number_of_ranks(two, tiny, tmp_path):
+    """Though one has more samples than the other, and batch-norm statistics of its own; those of rank 0 count."""
+    state = fresh_state(tiny, tmp_path)
+    whole = random_batch(state, 7, seed=99)
+    assert {rank["validation"] for rank in two} == {validate(state, [part_of(whole, rows) for rows in SPLIT], 0)}
+
+
+# Resumed
+
+
+def test_a_killed_run_resumes_as_if_nothing_had_been(two, folder):
+    for name in ("last.pth", "ema.pth", "best.pth"):
+        assert same(weights(folder / "resumed", name), weights(folder / "straight", name))
+    resumed, straight = (read_checkpoint(folder / name / "last.pth") for name in ("resumed", "straight"))
+    assert [resumed[key] for key in ("epoch", "steps", "best")] == [straight[key] for key in ("epoch", "steps", "best")]
+    assert points(folder / "resumed") == points(folder / "straight")  # every loss is the mean over all ranks
+    assert len(resumed["random"]) == 2 and all(same(a, b) for a, b in zip(resumed["random"], straight["random"]))
+
+
+def test_another_number_of_ranks_resumes_with_the_samples_that_are_left(two, folder, tiny, samples, tmp_path):
+    before = [number for rank in two for _, number in rank["before the kill"]]
+    assert len(before) == 4 * KILLED
+    with samples_read() as read:
+        train(load_config(tiny, (*STEADY, "train.epochs=1")), tmp_path / "alone", ALONE, str(folder / "killed" / "last.pth"))
+    after = [number for _, number in read]
+    assert len(after) == 2 * ((samples - len(before)) // 2)
+    assert len({*before, *after}) == len(before) + len(after)
+    assert "2 processes before, 1 now: the same samples in new shares" in (tmp_path / "alone" / "train.log").read_text()
+
+
+def test_ranks_that_do_not_see_the_same_checkpoint_are_refused(tiny, tmp_path, monkeypatch):
+    """As where the machines do not share the output folder: one would start anew beside the others."""
+    state = fresh_state(tiny, tmp_path)
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, rows: [rows, rows + torch.tensor([3, 0, 15])])
+    with pytest.raises(UserError, match="not every machine sees the same checkpoint in it; all of them must share it"):
+        state.check_same_on_all_ranks()
+
+
+# As torchrun starts them
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """The processes that torchrun has started."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"train_distributed.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to find torchrun's processes")
+def test_a_killed_process_is_started_again_by_torchrun(two, folder, tiny, tmp_path):
+    """The training ends by itself, with the weights of one that nothing disturbed. Each start takes seconds to import torch."""
+    output = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=3"]
+    command += ["train_distributed.py", "--config", tiny, "--output", output, "--resume", "auto", *STEADY]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (output / "previous.pth").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.kill(workers_of(process)[1], signal.SIGKILL)
+    said = process.communicate(timeout=240)[0]
+    assert process.returncode == 0, said
+    assert (said.count("2 x batch 2 on cpu"), said.count("going on after epoch")) == (2, 1)
+    assert same(weights(output), weights(folder / "straight"))
+    assert same(weights(output, "ema.pth"), weights(folder / "straight", "ema.pth"))
+
+
+def test_train_distributed_asks_for_torchrun(fails, tiny, tmp_path, monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert "torchrun --nproc_per_node=N" in fails("train_distributed.py", "--config", tiny, "--output", tmp_path / "run")

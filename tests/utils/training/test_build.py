@@ -1,0 +1,149 @@
+"""What a run begins with: the checkpoint that it resumes, damaged or not, or weights to start from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from runs import ALONE, OFTEN, parameters_of, same, weights
+
+from config import UserError, load_config
+from utils.checkpoint import read_checkpoint
+from utils.training import state
+from utils.training.build import build_state, find_checkpoint
+from utils.training.state import rotate_checkpoints
+from utils.training.trainer import train as train_network
+
+STILL = ("train.epochs=1", "train.learning_rate=1e-12", "train.weight_decay=0")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    """One bit of the largest tensor."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+    data = bytearray(path.read_bytes())
+    data[largest.header_offset + largest.file_size // 2 + 200] ^= 16
+    path.write_bytes(data)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("harm", [cut, flip, empty])
+def test_a_damaged_last_checkpoint_is_left_for_the_previous_one(straight, copy_of, harm):
+    folder = copy_of(straight)
+    harm(folder / "last.pth")
+    for resume in ("auto", str(folder / "last.pth")):
+        checkpoint, (message,) = find_checkpoint(folder, resume)
+        assert checkpoint.path == folder / "previous.pth"
+        assert f"checkpoint {folder / 'last.pth'}: cannot be read" in message
+        assert f"going on from the one before, {folder / 'previous.pth'}" in message
+
+
+def test_what_follows_the_previous_checkpoint_is_trained_again(tiny, straight, copy_of):
+    """As between two renames on a file system without hard links, where there is no last one."""
+    folder = copy_of(straight)
+    (folder / "last.pth").unlink()
+    train_network(load_config(tiny, OFTEN), folder, ALONE, "auto")
+    assert same(weights(folder), weights(straight))
+
+
+def test_two_damaged_checkpoints_are_an_error_and_no_new_start(run, tiny, straight, copy_of):
+    folder = copy_of(straight)
+    for name in ("last.pth", "previous.pth"):
+        cut(folder / name)
+    before = sorted(folder.iterdir())
+    status, _, err = run("train.py", "--config", tiny, "--output", folder, "--resume", "auto", *OFTEN)
+    assert (status, err.count("\n")) == (2, 1)
+    assert f"checkpoint {folder / 'previous.pth'}: cannot be read, cut short" in err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_a_run_is_not_overwritten(trained, tmp_path):
+    for resume in (None, str(trained / "config.yaml")):
+        with pytest.raises(UserError, match="already holds a run; go on with --resume auto" if resume is None else "cannot be read"):
+            find_checkpoint(trained, resume)
+    with pytest.raises(UserError, match="already holds a run"):
+        (tmp_path / "last.pth").touch()
+        find_checkpoint(tmp_path, str(trained / "last.pth"))
+    assert find_checkpoint(tmp_path / "new", "auto") == find_checkpoint(tmp_path / "new", None) == (None, [])
+    assert find_checkpoint(tmp_path / "new", str(trained / "best.pth"))[0].path == trained / "best.pth"
+
+
+def test_without_hard_links_the_previous_checkpoint_is_kept_too(tmp_path, monkeypatch):
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(state.os, "link", refused)
+    for epoch in range(3):
+        rotate_checkpoints(tmp_path, {"epoch": epoch})
+    assert [read_checkpoint(tmp_path / name)["epoch"] for name in ("last.pth", "previous.pth")] == [2, 1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pth", "previous.pth"]
+
+
+def test_the_run_directory_says_what_is_run_and_with_what(trained, tiny, samples):
+    assert load_config(trained / "config.yaml") == load_config(tiny)
+    versions = json.loads((trained / "versions.json").read_text())
+    assert {"python", "torch", "device", "command"} <= set(versions)
+    assert f"32,317 parameters, {samples} training and {samples} validation samples" in (trained / "train.log").read_text()
+
+
+# Weights to start from
+
+
+def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
+    folder, said = train("run", "--init", trained / "best.pth", *STILL)
+    assert "tensors taken, 0 newly initialised" in said
+    assert read_checkpoint(folder / "last.pth")["epoch"] == 1
+    start, end = weights(trained, "best.pth"), weights(folder)
+    assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
+
+
+def build(tiny: Path, tmp_path: Path, *overrides: str, init: Path | None = None):
+    return build_state(load_config(tiny, overrides), tmp_path / "run", ALONE, init)
+
+
+def test_a_backbone_from_a_file(tiny, trained, tmp_path):
+    backbone = f"model.backbone={trained / 'best.pth'}"
+    state, (message,) = build(tiny, tmp_path, backbone)
+    given, loaded = weights(trained, "best.pth"), state.network.state_dict()
+    outputs = {name for name in given if ".predictions." in name}
+    assert (
+        message == f"{trained / 'best.pth'}: the trunk's {len(given) - len(outputs)} tensors taken, {len(outputs)} others newly initialised"
+    )
+    assert all(torch.equal(given[name], loaded[name]) == (name not in outputs) for name in given if name.endswith("conv.weight"))
+    said = build(tiny, tmp_path, backbone, init=trained / "best.pth")[1]
+    assert f"{trained / 'best.pth'}: not used, --init has the trunk too" in said
+
+
+@pytest.mark.parametrize(("change", "said"), [("missing", "1 tensors missing"), ("shape", "1 tensors of another shape")])
+def test_a_backbone_that_does_not_fit(tiny, trained, tmp_path, change, said):
+    given = weights(trained)
+    if change == "missing":
+        del given["front.stem.conv.weight"]
+    else:
+        given["front.stem.conv.weight"] = torch.zeros(1)
+    torch.save({"weights": {**given, "classifier.weight": torch.zeros(3)}}, tmp_path / "trunk.pth")
+    with pytest.raises(UserError, match=rf"trunk.pth: does not fit the network's trunk: {said} \(front.stem.conv.weight"):
+        build(tiny, tmp_path, f"model.backbone={tmp_path / 'trunk.pth'}")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (("train.precision=float64", "train.evaluate_every=1"), "train.evaluate_every: people are not looked for in float64"),
+        (("train.swa.start_epoch=1", "train.swa.cycle=2"), "train.swa: no cycle of 2 epochs fits between start_epoch 1 and epoch 2"),
+    ],
+)
+def test_settings_that_contradict_each_other(tiny, tmp_path, overrides, said):
+    with pytest.raises(UserError, match=said):
+        build(tiny, tmp_path, *overrides)
+    assert not (tmp_path / "run").exists()

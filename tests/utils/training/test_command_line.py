@@ -1,0 +1,53 @@
+"""train.py as a user runs it: new, resumed, and dry."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from places import ROOT
+from runs import same, weights
+
+from utils.checkpoint import read_checkpoint
+from utils.training.command_line import duration
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(train, trained):
+    """From the configuration that the first run has written."""
+    halfway = train("run", "train.epochs=1")[0]
+    assert not same(weights(halfway), weights(trained))
+    folder, said = train("run", "--resume", "auto", "--config", trained / "config.yaml", "--init", trained / "best.pth")
+    assert "going on after epoch 1" in said and "best.pth: not used, the run goes on from" in said
+    assert same(weights(folder), weights(trained))
+    assert "all 2 epochs are done" in train("run", "--resume", "auto")[1]
+    elsewhere = train("elsewhere", "--resume", folder / "best.pth", "train.epochs=3")[0]
+    assert read_checkpoint(elsewhere / "last.pth")["epoch"] == 3
+
+
+@pytest.mark.parametrize("system", ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"])
+def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(run, hdf5, tmp_path, monkeypatch, system):
+    monkeypatch.chdir(tmp_path)
+    small = {"dekr_quickstart": ("data.input_size=[64, 64]",)}.get(system, ())
+    data = (f"data.train={hdf5}", f"data.val={hdf5}", "train.batch_size=2", "train.accumulate=2", *small)
+    ended = run("train.py", "--config", ROOT / "config" / f"{system}.yaml", "--dry-run", *data)
+    assert ended.status == 0, ended.err
+    for pattern in (
+        r"parameters: [\d,]+, of which [\d,]+ are trainable",
+        r"images: 2 x 3 x \d+ x \d+ float32",
+        r"targets: \w+ 2 x",
+        r"output: 2 x",
+        r"memory: [\d,]+ MiB",
+        r"epoch: \d+ steps, about [\d.]+ \w+; \d+ epochs: [\d.]+ \w+\n",
+    ):
+        assert re.search(pattern, ended.out), ended.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_takes_weights_to_start_from(run, fails, tiny, trained, tmp_path):
+    ended = run("train.py", "--config", tiny, "--dry-run", "--init", trained / "best.pth")
+    assert (ended.status, "tensors taken, 0 newly initialised" in ended.out) == (0, True)
+    assert "not found" in fails("train.py", "--config", tiny, "--dry-run", "--init", tmp_path / "nowhere.pth")
+
+
+def test_durations_are_in_the_unit_that_fits():
+    assert [duration(seconds) for seconds in (119, 120, 7200, 200000)] == ["119.0 seconds", "2.0 minutes", "2.0 hours", "2.3 days"]

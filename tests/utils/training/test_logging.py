@@ -1,0 +1,97 @@
+"""What a run reports: metrics in TensorBoard and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from runs import points
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from utils.training.logging import MetricsLogger, StepTimer, tag
+
+
+def lines(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+
+
+def test_every_metric_stands_in_both_places(train, samples):
+    folder = train("run", "train.epochs=1", "train.log_every=3", "train.precision=float16", "train.ema_decay=0.5")[0]
+    scalars, steps = EventAccumulator(str(folder)).Reload(), samples // 2
+    *logged, epoch = lines(folder)
+    assert [point["step"] for point in logged] == [*range(3, steps, 3), steps]  # and the epoch's last one
+    names = {"train/loss", "train/lr", "train/grad_norm", "train/grad_scale", "train/skipped_steps", "memory/peak_mib"}
+    names |= {"speed/samples_per_second", "data/wait_fraction", *(f"loss/stage_0_scale_{scale}" for scale in range(3))}
+    for point in logged:
+        assert set(point) == names | {"step"}
+        assert 0 <= point["data/wait_fraction"] <= 1 and point["memory/peak_mib"] > 50
+        assert point["train/loss"] == pytest.approx(sum(point[f"loss/stage_0_scale_{scale}"] for scale in range(3)))
+    for name in names - {"train/grad_norm"}:  # infinite as long as float16's scale is too large
+        assert [point.value for point in scalars.Scalars(name)] == pytest.approx([point[name] for point in logged], rel=1e-6)
+    assert (epoch["epoch/number"], epoch["step"]) == (1, steps)
+    counts = [point["step"] - before for point, before in zip(logged, [0, *range(3, steps, 3)])]
+    mean = sum(count * point["train/loss"] for count, point in zip(counts, logged)) / steps
+    assert epoch["epoch/training_loss"] == pytest.approx(mean)
+    assert {"epoch/validation_loss", "epoch/validation_loss_of_the_ema"} <= set(epoch)
+    assert "validation/0" in scalars.Tags()["images"]
+
+
+def test_float32_runs_log_the_gradients_norm_and_no_scale(straight):
+    assert all(point["train/grad_norm"] > 0 and "train/grad_scale" not in point for point in points(straight) if "train/loss" in point)
+
+
+def test_metrics_after_the_last_checkpoint_are_logged_anew(tmp_path):
+    """And a line that a kill has cut."""
+    metrics = MetricsLogger(tmp_path, 0, 0)
+    for step in range(1, 5):
+        metrics.add(step, {"train/loss": 1.0})
+    metrics.add(4, {"epoch/number": 1})
+    metrics.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "train')
+    time.sleep(1.1)  # TensorBoard orders files by the second in their names
+    metrics = MetricsLogger(tmp_path, 3, 0)
+    metrics.add(4, {"train/loss": 2.0, "nan": float("nan")})
+    metrics.close()
+    assert [(line["step"], line["train/loss"]) for line in lines(tmp_path)] == [(1, 1), (2, 1), (3, 1), (4, 2)]
+    assert lines(tmp_path)[-1]["nan"] is None
+    assert [(point.step, point.value) for point in EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")][-1] == (4, 2.0)
+
+
+def test_a_new_run_has_no_metrics_of_another(tmp_path):
+    for value in (1.0, 2.0):
+        metrics = MetricsLogger(tmp_path, 0, 0)
+        metrics.add(1, {"train/loss": value})
+        metrics.close()
+    assert [line["train/loss"] for line in lines(tmp_path)] == [2.0]
+
+
+def test_a_resumed_old_run_continues_its_curves_jsonl(tmp_path):
+    (tmp_path / "curves.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
+    metrics = MetricsLogger(tmp_path, 1, 0)
+    metrics.add(2, {"train/loss": 1.0})
+    metrics.close()
+    assert lines(tmp_path, "curves.jsonl") == [{"step": 1}, {"step": 2, "train/loss": 1.0}]
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize("hole", [b'\0\0\0\0ep": 2}\n', b'"step"\n', b"{}\n", b"\xff\n"])
+def test_a_line_that_a_power_cut_has_damaged_costs_itself_alone(tmp_path, hole):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n' + hole + b'{"step": 3}\n')
+    MetricsLogger(tmp_path, 3, 0).close()
+    assert lines(tmp_path) == [{"step": 1}, {"step": 3}]
+
+
+def test_tags_have_no_blanks_and_capitals():
+    assert tag("AP of the EMA") == "ap_of_the_ema"
+    assert tag("stage 0, scale 1") == "stage_0_scale_1"
+
+
+def test_the_timer_counts_steps_and_their_waiting():
+    timer = StepTimer()
+    assert list(timer.timed([["a"], ["b"]])) == [["a"], ["b"]]
+    per_second, waiting = timer.read()
+    assert per_second > 0 and 0 <= waiting <= 1
+    assert timer.read()[0] == 0

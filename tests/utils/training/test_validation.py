@@ -1,0 +1,152 @@
+"""Validation: a mean over plain samples that changes nothing, and a few images."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from runs import ALONE, Replicas, copied, part_of, random_batch, same
+from torch import Tensor, nn
+
+from config import load_config
+from data.people_file import PeopleFile
+from utils.distributed import DistributedContext
+from utils.training.data import build_loaders
+from utils.training.step import batch_on
+from utils.training.trainer import train_one_epoch
+from utils.training.validation import annotated_boxes, validate, validation_metrics
+
+
+class Meeting(nn.Module):
+    """A step in which a rank would wait for the others."""
+
+    def __init__(self, step: nn.Module):
+        super().__init__()
+        self.module = step
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        raise AssertionError("waits for the other ranks")
+
+
+class Images:
+    """Keeps the images that TensorBoard would show."""
+
+    def __init__(self):
+        self.shown = []
+
+    def add_images(self, step: int, name: str, images: list[np.ndarray]) -> None:
+        self.shown += [(f"{name}/{number}", image, step) for number, image in enumerate(images)]
+
+
+def test_it_changes_nothing_and_uses_the_stored_statistics(new_state):
+    state = new_state()
+    batch = random_batch(state)
+    train_one_epoch(state, [batch], 0)
+    before = copied(state)
+    loss = validate(state, [batch], 0)
+    assert same(copied(state), before)
+    state.network.eval()
+    with torch.no_grad():
+        images, targets = batch_on(torch.device("cpu"), batch, state.config)
+        assert loss == pytest.approx(state.step.loss(state.network(images), **targets._asdict()).item(), rel=1e-5)
+
+
+def test_every_sample_counts_the_same_however_they_are_batched(new_state):
+    state = new_state()
+    whole = random_batch(state, size=5)
+    parts = [part_of(whole, slice(0, 4)), part_of(whole, slice(4, 5))]
+    assert validate(state, parts, 0) == pytest.approx(validate(state, [whole], 0), rel=1e-5)
+
+
+def test_the_validation_files_samples_come_once_each_and_not_augmented(tiny, samples):
+    loader = build_loaders(load_config(tiny, ("train.batch_size=5",)), ALONE)[1]
+    shared = [
+        build_loaders(load_config(tiny, ("train.batch_size=5",)), DistributedContext("distributed", torch.device("cpu"), rank, 2))[1]
+        for rank in range(2)
+    ]
+    items = [item for batch in loader.batch_sampler for item in batch]
+    assert items == [(0, number) for number in range(samples)] and not loader.dataset.augment
+    assert sorted(item for one in shared for batch in one.batch_sampler for item in batch) == items
+
+
+def test_dataparallel_validates_on_all_its_devices(new_state):
+    """No device sees more than its part of a batch, also of one that cannot be shared out evenly; the loss stays the same."""
+    whole, spread = new_state(), new_state()
+    spread.context, spread.step = DistributedContext("data_parallel", spread.context.device), Replicas(spread.step, 2)
+    batch, seen = random_batch(whole, size=5), []
+    spread.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    assert validate(spread, [batch], 0) == pytest.approx(validate(whole, [batch], 0), rel=1e-5)
+    assert seen == [3, 2]
+
+
+def test_ranks_do_not_wait_for_each_other_in_a_validation_step(new_state):
+    """They may have different numbers of batches: the one with more would wait for ever."""
+    state = new_state()
+    state.context, state.step = DistributedContext("distributed", state.context.device), Meeting(state.step)
+    validate(state, [random_batch(state)], 0)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_images_are_of_the_first_batch_and_no_more_than_configured(new_state, count):
+    state = new_state(f"train.val_images={count}")
+    state.metrics, batches = Images(), [random_batch(state, size=4, seed=seed) for seed in range(2)]
+    validate(state, batches, 6)
+    assert [(name, epoch) for name, _, epoch in state.metrics.shown] == [(f"validation/{n}", 7) for n in range(count)]
+    for n, (_, image, _) in enumerate(state.metrics.shown):
+        assert np.abs(image[:, :64] - batches[0].image[n].numpy().astype(float)).max() <= 1
+
+
+# AP
+
+
+@pytest.fixture(scope="module")
+def seen(hdf5, tiny) -> PeopleFile:
+    return PeopleFile(hdf5, load_config(tiny).skeleton)
+
+
+class Knowing:
+    """Finds whom the people file has, each picture's first person not."""
+
+    def __init__(self, people: PeopleFile, spare: int):
+        self.people, self.spare, self.given = people, spare, []
+        self.needs_boxes = True
+
+    def alike(self, image_size):
+        return image_size[0] % 2
+
+    def __call__(self, images, boxes):
+        self.given += boxes
+        found = []
+        for image in images:
+            (number,) = (n for n in range(len(self.people)) if (self.people.image(n) == image).all())
+            joints = self.people.joints(range(*self.people.first[number : number + 2]))[self.spare :]
+            joints[..., 2] = joints[..., 2] != 2
+            found.append((joints, torch.linspace(1, 0.5, len(joints)).numpy()))
+        return found
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_figures_of_the_people_in_people_files(seen, spare):
+    decoder = Knowing(seen, spare)
+    figures = validation_metrics(decoder, [seen, seen], seen.skeleton, 3, ALONE)
+    assert (figures["AP"] == 1) == (spare == 0)
+    assert [boxes.shape[1] for boxes in decoder.given] == [5] * 2 * len(seen)
+    assert (annotated_boxes(seen, 0)[:, 4] == 1).all()
+
+
+def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
+    """Training goes on, as it does where such an image is a sample's."""
+    path = tmp_path / "damaged.h5"
+    shutil.copy(seen.path, path)
+    with h5py.File(path, "r+") as file:
+        start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
+        file["images/bytes"][start:end] = 0
+    decoder = Knowing(seen, 0)
+    for _ in range(2):
+        assert validation_metrics(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
+    assert len(re.findall(r"warning: image .*damaged.h5.*; left out\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
+    assert len(decoder.given) == 2 * (len(seen) - 1)

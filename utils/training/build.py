@@ -1,0 +1,144 @@
+"""Everything that a training needs, built from its configuration and a checkpoint; and the run directory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from config import Config, UserError
+from config.files import existing_file, write_json, write_text
+from losses import build_loss
+from models import build_model
+from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
+from utils.distributed import DistributedContext
+from utils.training.logging import MetricsLogger, build_logger
+from utils.training.optimizer import build_averages, build_optimizer, freeze
+from utils.training.state import LAST, PREVIOUS, TrainState
+from utils.training.step import TrainingStep
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
+
+
+def set_precision(config: Config) -> None:
+    """Set how exact, and how repeatable, PyTorch's matrix products and convolutions are in this process."""
+    tf32, deterministic = config.train.tf32, config.train.deterministic
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = not deterministic  # all batches are of one size
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def build_state(
+    config: Config, output: Path, context: DistributedContext, init: Path | None = None, checkpoint: Checkpoint | None = None
+) -> tuple[TrainState, list[str]]:
+    """Return a run at its start, or as a checkpoint left it, and messages for its log. Nothing is written.
+
+    init: initial weights.
+    """
+    settings = config.train
+    swa, epochs = settings.swa, settings.epochs
+    if swa.start_epoch is not None and epochs - swa.start_epoch < swa.cycle:
+        raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {epochs}")
+    if settings.evaluate_every and settings.precision == "float64":
+        raise UserError("train.evaluate_every: people are not looked for in float64; take another train.precision")
+    torch.manual_seed(settings.seed)  # the initial weights, the same on all ranks
+    network = build_model(config)
+    torch.manual_seed(int(np.random.SeedSequence([settings.seed, context.rank]).generate_state(1)[0]))  # different on each rank
+    messages = load_initial_weights(network, config, init, checkpoint)
+    freeze(network, settings.freeze)
+    dtype = torch.float64 if settings.precision == "float64" else None
+    network.to(context.device, dtype, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+    step = TrainingStep(network, build_loss(config).to(context.device), settings.precision)
+    optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], settings, context.device)
+    scaler = torch.amp.GradScaler(context.device.type, enabled=settings.precision == "float16")
+    averages, step = build_averages(network, settings), context.wrap(step, settings)
+    state = TrainState(config, output, context, network, step, optimizer, scaler, build_logger(None), averages)
+    if checkpoint is not None:
+        messages += state.load_state_dict(checkpoint.content, checkpoint.path)
+    state.check_same_on_all_ranks()
+    return state, messages
+
+
+def load_initial_weights(network: nn.Module, config: Config, init: Path | None, checkpoint: Checkpoint | None) -> list[str]:
+    """Load weights from the checkpoint to resume from, from `--init`, or a backbone's. Return messages for the log."""
+    backbone = config.model.backbone
+    if checkpoint is not None:
+        load_weights(network, checkpoint)
+        return [f"{init}: not used, the run goes on from {checkpoint.path}"] * (init is not None)
+    if init is not None:
+        taken, fresh = init_weights(network, init)
+        messages = [f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialised{': ' * bool(fresh)}{', '.join(fresh)}"]
+        return messages + [f"{backbone}: not used, --init has the trunk too"] * (backbone is not None)
+    if backbone is not None:
+        taken, fresh = load_backbone(network, backbone)
+        return [f"{backbone}: the trunk's {len(taken)} tensors taken, {len(fresh)} others newly initialised"]
+    return []
+
+
+# The run directory
+
+
+def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | None, list[str]]:
+    """Read the checkpoint to resume from, once. Return it, None for a new run, and messages for the log.
+
+    resume: a file; "auto", the directory's last checkpoint or else a new run; None, a new run in a directory without one.
+    Where the last checkpoint is damaged, the previous one is read. Raises UserError where another run would be overwritten.
+    """
+    files = [file for file in (run_dir / LAST, run_dir / PREVIOUS) if file.exists()]
+    if resume != "auto":
+        start = None if resume is None else existing_file(resume, "checkpoint")
+        if files and (start is None or start.resolve().parent != run_dir.resolve()):
+            raise UserError(f"output folder {run_dir}: already holds a run; go on with --resume auto, or choose another --output")
+        files = [] if start is None else [start]
+        if start is not None and start.name == LAST and start.with_name(PREVIOUS).exists():
+            files.append(start.with_name(PREVIOUS))
+    messages = []
+    for file in files:
+        try:
+            checkpoint = Checkpoint(file)
+            checkpoint.content = read_checkpoint(file, checksums=True)
+            return checkpoint, messages
+        except UserError as error:
+            if file == files[-1]:
+                raise
+            messages.append(f"{error}; going on from the one before, {files[-1]}")
+    return None, messages
+
+
+def open_run_dir(state: TrainState, messages: list[str]) -> None:
+    """Make the run directory, its log and metrics; only now, so that nothing is left behind where a checkpoint does not fit."""
+    run_dir = state.output if state.context.is_main else None
+    if run_dir is not None:
+        for leftover in (*run_dir.glob(".*.partial.*"), run_dir / "next.pth"):  # of a kill
+            leftover.unlink(missing_ok=True)
+        write_text(run_dir / "config.yaml", yaml.safe_dump(state.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        write_json(run_dir / "versions.json", versions())
+        state.metrics = MetricsLogger(run_dir, state.steps, state.epoch)
+    state.log = build_logger(run_dir)
+    for message in messages:
+        state.log.info(message)
+
+
+def versions() -> dict[str, object]:
+    """Return what a run runs with: Python, the device, the command and the packages."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    packages = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    return {"python": platform.python_version(), "device": device, "command": sys.argv, **packages}
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

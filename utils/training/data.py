@@ -1,0 +1,197 @@
+"""Batches of samples for training: which ones, in which order, and the DataLoader workers that read them."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from traceback import clear_frames
+from types import TracebackType
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from config import Config, UserError
+from data.datasets import MixedDataset, collate
+from utils.distributed import DistributedContext
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+MALLOC_THRESHOLD = 2**25  # bytes, the most that glibc takes for this
+GRACE = 20  # seconds
+POOL = 64  # blocks
+PREFETCH = 4  # batches that each worker has ready: one large image must not keep the device waiting
+
+
+def build_loaders(config: Config, context: DistributedContext) -> tuple[DataLoader, DataLoader]:
+    """Return the batches of this rank's training samples, and of its validation samples."""
+    settings, data = config.train, config.data
+    for key, files in (("train", data.train_files), ("val", data.val_files)):
+        if not files:
+            raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
+    train_set, val_set = MixedDataset(data.train_files, config, augment=True), MixedDataset(data.val_files, config, augment=False)
+    size = settings.batch_size
+    sampler = EpochBatchSampler(train_set.sizes, data.train_weights, size, context, settings.seed, settings.accumulate, data.shuffle_block)
+    val_batches = [[(0, n) for n in range(i, min(i + size, len(val_set)))] for i in range(0, len(val_set), size)]
+    val_batches = val_batches[context.rank :: context.size]
+    return build_loader(train_set, sampler, config, context, True), build_loader(val_set, val_batches, config, context, False)
+
+
+def build_loader(
+    dataset: Dataset, batches: Iterable[list[tuple[int, int]]], config: Config, context: DistributedContext, persistent: bool
+) -> DataLoader:
+    """Return a loader of these batches with `data.workers` workers. persistent: the workers stay, to begin the next epoch at once."""
+    workers = config.data.workers
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=PREFETCH if workers else None,
+        persistent_workers=persistent and workers > 0,
+        pin_memory=context.device.type == "cuda",
+        worker_init_fn=_init_worker,
+        generator=torch.Generator().manual_seed(config.train.seed),  # seeds the workers; the global generator is left alone
+    )
+
+
+class EpochBatchSampler:
+    """Batches of items of a `MixedDataset` for one rank, shuffled by seed and epoch: what is left of an epoch after `samples_seen`.
+
+    sizes: samples of each training file. weights: each file's fraction of an epoch; None: every sample once. accumulate: batches of an
+    optimizer step. block: see `shuffled`.
+    Every rank computes the same order and takes its own part of each step, so that a run resumes with the same samples in another number
+    of ranks. Samples that do not fill a step on all ranks are left out; a data set smaller than one step is repeated to fill it.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float] | None,
+        batch_size: int,
+        context: DistributedContext,
+        seed: int,
+        accumulate: int = 1,
+        block: int | None = None,
+    ):
+        self.sizes, self.weights, self.context, self.seed, self.block = sizes, weights, context, seed, block
+        self.step_shape = (accumulate, context.size, batch_size)
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int, samples_seen: int = 0) -> None:
+        """Choose the epoch, counted from 0, and how many of its samples to leave out."""
+        self.epoch, self.samples_seen = epoch, samples_seen
+
+    def __len__(self) -> int:
+        return self._steps_left(self.samples_seen) * self.step_shape[0]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for batch in self.steps(self.epoch, self.samples_seen)[:, :, self.context.rank].reshape(-1, self.step_shape[-1]).tolist():
+            yield [(self.epoch, number) for number in batch]
+
+    def steps(self, epoch: int, samples_seen: int) -> np.ndarray:
+        """Return (steps, batches of a step, ranks, samples of a batch) numbers of the samples that are left of an epoch."""
+        order = epoch_order(np.random.default_rng([self.seed, epoch]), self.sizes, self.weights, self.block)[samples_seen:]
+        return np.resize(order, (self._steps_left(samples_seen), *self.step_shape))
+
+    def _steps_left(self, samples_seen: int) -> int:
+        left = (sum(self.sizes) - samples_seen) // math.prod(self.step_shape)
+        return max(left, 0 if samples_seen else 1)
+
+
+def epoch_order(rng: np.random.Generator, sizes: Sequence[int], weights: Sequence[float] | None, block: int | None = None) -> np.ndarray:
+    """Return (N,) numbers of an epoch's samples in their order, N = sum(sizes); see `data.datasets.MixedDataset` for the numbers.
+
+    With weights each file gets its fraction of the N: some of its samples, none twice, or all of them several times, shuffled anew each
+    time. block: see `shuffled`.
+    """
+    total = sum(sizes)
+    if weights is None:
+        return shuffled(rng, np.arange(total), block)
+    ends = np.rint(np.cumsum(weights) / np.sum(weights) * total).astype(int)
+    parts = []
+    for first, size, count in zip(np.cumsum(sizes) - sizes, sizes, np.diff(ends, prepend=0)):
+        repeats = range(-(-count // size))
+        numbers = [shuffled(rng, first + np.arange(size) + total * repeat, block) for repeat in repeats]
+        parts.append(np.concatenate(numbers or [np.zeros(0, int)])[:count])
+    if block is None:
+        return rng.permutation(np.concatenate(parts))
+    # Each file's samples keep their order and are spread evenly over the epoch
+    turns = np.concatenate([(np.arange(len(part)) + rng.random()) / max(1, len(part)) for part in parts])
+    return np.concatenate(parts)[np.argsort(turns, kind="stable")]
+
+
+def shuffled(rng: np.random.Generator, numbers: np.ndarray, block: int | None) -> np.ndarray:
+    """Return the numbers in random order.
+
+    block: this many neighbors stay together, and POOL such blocks from all over the file are mixed at a time, which the system's file
+    cache can hold where it cannot hold the whole file. None: all numbers are mixed.
+    """
+    if block is None:
+        return rng.permutation(numbers)
+    blocks = np.array_split(numbers, range(block, len(numbers), block))
+    order = rng.permutation(len(blocks))
+    pools = [np.concatenate([blocks[n] for n in order[start : start + POOL]]) for start in range(0, len(order), POOL)]
+    return np.concatenate([rng.permutation(pool) for pool in pools])
+
+
+# Workers
+
+
+def set_malloc_thresholds() -> None:
+    """Have glibc keep freed memory. Otherwise the memory of each image, and on a CPU of each step's maps, comes from the kernel again,
+    page by page: a fifth of a worker's time, a tenth of a step's."""
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            mallopt(parameter, MALLOC_THRESHOLD)
+
+
+def _init_worker(_: int) -> None:
+    """Have the trainer alone answer signals, and each worker use one thread: there are several workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches every process
+    if hasattr(signal, "SIGALRM"):  # a scheduler's SIGTERM too: for a while the trainer needs batches, to end with a checkpoint
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    sys.excepthook = _except_lost_trainer
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    set_malloc_thresholds()
+
+
+def _except_lost_trainer(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an error, unless it only says that the trainer, which was interrupted, no longer takes batches."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, traceback)
+
+
+@contextmanager
+def shutdown_workers(loader: DataLoader) -> Iterator[None]:
+    """End a loader's persistent workers at the end, whatever still refers to the loader, such as an error's traceback."""
+    try:
+        yield
+    finally:
+        iterator = loader._iterator  # PyTorch has no other way
+        if iterator is not None and loader.num_workers:
+            iterator._shutdown_workers()
+            loader._iterator = None
+
+
+@contextmanager
+def readable_worker_errors() -> Iterator[None]:
+    """Raise a worker's error, around whose message PyTorch puts a traceback, as the one line that it was."""
+    try:
+        yield
+    except (UserError, OSError) as error:
+        if "in DataLoader worker process" not in str(error):
+            raise
+        clear_frames(error.__traceback__)  # they refer to a validation's loader, whose workers would outlive it
+        raise UserError(str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise UserError("a loader process was killed, perhaps for lack of memory; lower data.workers") from error

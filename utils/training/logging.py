@@ -1,0 +1,129 @@
+"""What a run reports: lines on the terminal and in train.log, metrics in TensorBoard and as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from config.files import write_text
+
+METRICS, OLD_METRICS = "metrics.jsonl", "curves.jsonl"
+T = TypeVar("T")
+
+
+def build_logger(run_dir: Path | None) -> logging.Logger:
+    """Return a logger to the terminal and to train.log in `run_dir`; None: a silent one, for all ranks but rank 0."""
+    log = logging.Logger("simplepose", logging.INFO)  # not registered: nothing global changes
+    if run_dir is not None:
+        for handler in (logging.StreamHandler(sys.stdout), logging.FileHandler(run_dir / "train.log", encoding="utf-8")):
+            handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%Y-%m-%d %H:%M:%S"))
+            log.addHandler(handler)
+    return log
+
+
+class MetricsLogger:
+    """Writes metrics by optimizer step to TensorBoard and to a file of JSON lines.
+
+    Lines after `step` and `epoch`, of a run that was killed after its last checkpoint, are removed.
+    """
+
+    def __init__(self, run_dir: Path, step: int, epoch: int):
+        self.board = SummaryWriter(str(run_dir), purge_step=step + 1 if step else 0)
+        path = run_dir / (OLD_METRICS if step and (run_dir / OLD_METRICS).exists() else METRICS)
+        write_text(path, "".join(_lines_until(path, step, epoch)))
+        self._lines = path.open("a", encoding="utf-8", buffering=1)
+
+    def add(self, step: int, metrics: dict[str, float]) -> None:
+        for name, value in metrics.items():
+            self.board.add_scalar(name, value, step)
+        finite = {name: value if np.isfinite(value) else None for name, value in metrics.items()}  # JSON has no NaN
+        self._lines.write(json.dumps({"step": step, **finite}) + "\n")
+
+    def add_images(self, step: int, name: str, images: list[np.ndarray]) -> None:
+        """images: each (H, W, 3) uint8 BGR."""
+        for number, image in enumerate(images):
+            self.board.add_image(f"{name}/{number}", image[..., ::-1].copy(), step, dataformats="HWC")
+
+    def flush(self) -> None:
+        self.board.flush()
+
+    def close(self) -> None:
+        self.board.close()
+        self._lines.close()
+
+
+def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
+    if not path.exists() or not step:
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    points = [(line, _parsed(line)) for line in lines if line.endswith("\n")]
+    return [line for line, point in points if point and point["step"] <= step and point.get("epoch/number", 0) <= epoch]
+
+
+def _parsed(line: str) -> dict[str, float] | None:
+    """Return a line's metrics; None where a power cut has damaged it."""
+    try:
+        point = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return point if isinstance(point, dict) and "step" in point else None
+
+
+def tag(name: str) -> str:
+    """Return a name without blanks and capitals, for TensorBoard."""
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def loss_metrics(loss: nn.Module, terms: Tensor) -> dict[str, float]:
+    """Return the terms of a loss by name, and their sum."""
+    named = {f"loss/{tag(loss.term_name(*index))}": float(value) for index, value in np.ndenumerate(terms.cpu().numpy())}
+    return {"train/loss": sum(named.values()), **named}
+
+
+class StepTimer:
+    """Measures steps per second, and the fraction of the time in which steps wait for their batches."""
+
+    def __init__(self) -> None:
+        self.waited, self.steps, self.since = 0.0, 0, time.perf_counter()
+
+    def timed(self, steps: Iterable[T]) -> Iterator[T]:
+        """Yield the steps' batches and measure how long each takes to come."""
+        iterator = iter(steps)
+        while True:
+            start = time.perf_counter()
+            batches = next(iterator, None)
+            self.waited += time.perf_counter() - start
+            if batches is None:
+                return
+            self.steps += 1
+            yield batches
+
+    def read(self) -> tuple[float, float]:
+        """Return steps per second and the fraction of waiting since the last call."""
+        seconds = time.perf_counter() - self.since
+        rates = self.steps / seconds, self.waited / seconds
+        self.waited, self.steps, self.since = 0.0, 0, time.perf_counter()
+        return rates
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the most memory that this process has used, in MiB: of the GPU, else of the machine; NaN on Windows."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
