@@ -99,6 +99,19 @@ def test_a_missed_keypoint_is_placed_at_the_end_of_its_limb():
     assert score == pytest.approx(0.5 * 0.8, abs=0.01)
 
 
+@pytest.mark.parametrize("border", [0, 39])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_limb_is_not_followed_where_its_map_is_low_at_the_candidate(border, transposed):
+    """The candidate lies in the map's first or last column or row."""
+    maps = np.zeros((50, 40, 40), np.float32)
+    rows, columns = np.mgrid[:40, :40]
+    maps[ELBOW] = 0.9 * np.exp(-((columns - border) ** 2 + (rows - 20) ** 2) / (2 * 2.25**2))
+    maps[FOREARM, 18:23, 1:39] = np.where(abs(columns[18:23, 1:39] - border) < 30, 0.8, 0)
+    maps[FOREARM, 18:23, border] = 0.2
+    found = people(maps.swapaxes(1, 2) if transposed else maps)
+    assert not found[:, WRIST - 30, 2].any()
+
+
 def test_ends_that_are_near_each_other_become_one_and_a_further_one_stays():
     zeros = np.zeros(3, int)
     ends = Candidates(zeros, zeros, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
