@@ -208,6 +208,7 @@ def compared(request, annotations, tmp_path_factory):
     for number, annotation in enumerate(content["annotations"]):
         annotation["area"] *= (0.2, 1, 15)[number % 3]  # of all sizes
         annotation["iscrowd"] = int(number % 7 == 0)
+        annotation["num_keypoints"] *= number % 5 != 1  # not to be found
     path = tmp_path_factory.mktemp("sizes") / "people.json"
     path.write_text(json.dumps(content))
     ground_truth, rng, found = GroundTruth(path, None, SKELETON), np.random.default_rng(3), []
@@ -240,7 +241,7 @@ def test_one_keypoint_alone_is_pycocotools_on_files_of_that_keypoint(compared):
     for k in (0, 9, 15):
         one = {**content, "annotations": [{**a, "keypoints": a["keypoints"][3 * k : 3 * k + 3]} for a in content["annotations"]]}
         for annotation in one["annotations"]:
-            annotation["num_keypoints"] = int(annotation["keypoints"][2] > 0)
+            annotation["num_keypoints"] = int(annotation["keypoints"][2] > 0 and annotation["num_keypoints"] > 0)
         truth = COCO()
         truth.dataset = one
         truth.createIndex()

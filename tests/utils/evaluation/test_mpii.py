@@ -106,6 +106,7 @@ def test_the_one_found_in_the_same_place_answers():
     boxes = np.array([[0, 0, 100, 100], [40, 0, 110, 110], [35, 30, 30, 30], [900, 900, 40, 40]])
     found = np.stack([pose(95, 55, 108), pose(50, 45, 28), pose(50, 50, 92), pose(500, 500, 10)])
     assert nearest_people(boxes, found).tolist() == [2, 0, 1, 3]
+    assert nearest_people(boxes[:1], np.stack([pose(50, 50, 10), pose(58, 55, 96)])).tolist() == [1], "not the nearest center"
 
 
 @pytest.fixture
