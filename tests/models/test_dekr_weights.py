@@ -143,12 +143,11 @@ def test_another_width_is_refused(tmp_path):
         load_backbone(build(), path)
 
 
-@pytest.mark.parametrize("width", [32, 48])
-def test_the_published_trunks_are_imagenets(width):
-    """Tensor for tensor, those of the networks whose weights can be downloaded."""
+def test_the_published_trunk_is_imagenets():
+    """Tensor for tensor, that of the network whose weights can be downloaded."""
     with torch.device("meta"):
-        theirs = timm.create_model(f"hrnet_w{width}").state_dict()
-        ours = build_model(load_config(RECIPES[f"w{width}_coco"]))
+        theirs = timm.create_model("hrnet_w32").state_dict()
+        ours = build_model(load_config(RECIPES["w32_coco"]))
     wanted = {name: tensor.shape for name, tensor in ours.trunk.state_dict().items()}
     kept = {from_published(name): tensor.shape for name, tensor in theirs.items()}
     del kept[None]
