@@ -61,7 +61,7 @@ def one_process(dataset: MixedDataset, batches: list[list[tuple[int, int]]], rou
 def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], config: Config, workers: int) -> float:
     """Samples per second of the trainer's DataLoader, after its first batch."""
     config = with_overrides(config, [f"data.workers={workers}"])
-    loader = build_loader(dataset, batches, config, DistributedContext("none", torch.device("cpu")), stays=False)
+    loader = build_loader(dataset, batches, config, DistributedContext("none", torch.device("cpu")), persistent=False)
     with shutdown_workers(loader):
         iterator = iter(loader)
         next(iterator)
