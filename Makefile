@@ -39,7 +39,7 @@ quickstart-train: setup $(SYNTHETIC)/train.h5 $(SYNTHETIC)/val.h5
 	$(BIN)/python train.py --config $(CONFIG) --output $(RUN) --resume auto
 	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
 		--annotations $(SYNTHETIC)/val/annotations.json --images $(SYNTHETIC)/val/images
-	$(BIN)/python demo_image.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN)/pictures \
+	$(BIN)/python demo_image.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN)/images \
 		--input $(SYNTHETIC)/val/images --limit 12 --sheet $(RUN)/people.png $(if $(DETECTOR),--detector $(DETECTOR))
 
 $(SYNTHETIC)/train/annotations.json: | setup
@@ -49,7 +49,7 @@ $(SYNTHETIC)/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
 # Built anew when the format of the file changes.
-$(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/people_file.py
+$(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/hdf5.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
 # Takes a few minutes; other programs should not run meanwhile.

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from config import UserError
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import write_json
 from data.images import encode_image
+from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for
-from utils.default_network import named_or_default
 from utils.demo.inputs import VideoSource, find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import DemoOptions, run_demo
@@ -52,8 +52,8 @@ def parse_options() -> argparse.Namespace:
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    at_least(1, batch_size=options.batch_size)
-    at_least(0, min_score=options.min_score, detector_score=options.detector_score)
+    check_minimum(1, batch_size=options.batch_size)
+    check_minimum(0, min_score=options.min_score, detector_score=options.detector_score)
     return options
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
-    checkpoint = Checkpoint(named_or_default(options.checkpoint, options.config))
+    checkpoint = Checkpoint(resolve_checkpoint(options.checkpoint, options.config))
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
     config = config_for(checkpoint, options.config, options.overrides)
@@ -92,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

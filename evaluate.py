@@ -12,11 +12,11 @@ import os
 from pathlib import Path
 
 from config import UserError
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import output_folder
 from config.load import load_skeleton
+from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for
-from utils.default_network import named_or_default
 from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import GroundTruth
 from utils.evaluation.metrics import build_metric, evaluate, report
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    at_least(1, limit=options.limit, batch_size=options.batch_size, save_images=options.save_images)
+    check_minimum(1, limit=options.limit, batch_size=options.batch_size, save_images=options.save_images)
     if options.detections is not None:
         evaluate_detections(options)
         return
@@ -58,7 +58,7 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
     """Evaluate a checkpoint, or the network that comes with the project, on this rank's part of the images."""
     if options.images is None:
         raise UserError("--images is missing: a network is evaluated with --images, people found with --detections")
-    checkpoint = named_or_default(options.checkpoint, options.config, context.is_main)
+    checkpoint = resolve_checkpoint(options.checkpoint, options.config, context.is_main)
     overrides = list(options.overrides)
     if options.scales:
         # argparse hands everything up to the next option to --scales: overrides at the command's end too
@@ -96,4 +96,4 @@ def evaluate_detections(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.report import report, wait_for
 from config import Config, UserError, load_config
-from config.errors import run_script
+from config.errors import run_cli
 from config.skeleton import VISIBLE
 from data.synthetic import random_body
 from data.targets import render_targets
@@ -120,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

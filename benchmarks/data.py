@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.report import report, wait_for
 from config import Config, UserError, load_config
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.load import load_skeleton, with_overrides
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets import MixedDataset, collate
@@ -33,7 +33,7 @@ from data.synthetic import write_synthetic
 from utils.device import default_device
 from utils.distributed import DistributedContext
 from utils.training.data import build_loader, set_malloc_thresholds, shutdown_workers
-from utils.training.step import batch_on
+from utils.training.step import to_device
 
 RECIPES = [f"config/{name}.yaml" for name in ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")]
 
@@ -74,7 +74,7 @@ def targets_ms(batch: Any, config: Config, device: torch.device, rounds: int) ->
     best = float("inf")
     for _ in range(rounds + 1):
         start = time.perf_counter()
-        batch_on(device, batch, config)
+        to_device(device, batch, config)
         wait_for(device)
         best = min(best, time.perf_counter() - start)
     return 1000 * best
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    at_least(1, samples=options.samples, rounds=options.rounds)
+    check_minimum(1, samples=options.samples, rounds=options.rounds)
     if (options.annotations is None) != (options.images is None):
         raise UserError("--annotations and --images: one needs the other; give both, or none for synthetic people")
     configs, device, rows = [load_config(path, options.overrides) for path in options.config], default_device(options.device), []
@@ -122,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

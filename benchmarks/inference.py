@@ -32,7 +32,7 @@ import numpy as np
 
 from benchmarks.report import report
 from config import Config, UserError, load_config
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import existing_folder, read_json
 from config.load import with_overrides
 from data.images import IMAGE_SUFFIXES, read_image, read_images
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    at_least(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
+    check_minimum(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
     configs: dict[str, Config] = {Path(path).stem: load_config(path, options.overrides) for path in options.config}
     if options.checkpoint is not None:
         own = None if options.config is RECIPES else options.config[0]
@@ -129,4 +129,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

@@ -28,7 +28,7 @@ import torch
 
 from benchmarks.report import report, wait_for
 from config import Config, load_config
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.load import load_skeleton, with_overrides
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets import MixedDataset, collate
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="append the row to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    at_least(1, steps=options.steps)
+    check_minimum(1, steps=options.steps)
     config, device = load_config(options.config, options.overrides), default_device(options.device)
     set_precision(config)
     if device.type == "cpu":
@@ -110,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

@@ -12,14 +12,14 @@ class UserError(Exception):
     """Bad input. Its message is one line; the process prints it and ends with exit status 2."""
 
 
-def at_least(least: int, **options: float | None) -> None:
+def check_minimum(least: int, **options: float | None) -> None:
     """Raise UserError for a command-line option, by its name in Python, that is below `least` or NaN. None: the option was not given."""
     for name, value in options.items():
         if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
 
 
-def run_script(main: Callable[[], None]) -> None:
+def run_cli(main: Callable[[], None]) -> None:
     """Run a script's `main`. End with status 2 and one line after bad input, with 130 after an interrupt."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
     try:

@@ -48,7 +48,7 @@ def output_folder(path: str | Path, probe: bool = True) -> Path:
 
 
 @contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Lock a file or folder against other processes. Raises UserError where another process holds the lock."""
     from filelock import FileLock, Timeout  # 0.1 s, needed by training and evaluation only
 
@@ -68,7 +68,7 @@ def sole_writer(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yield a path beside `path` to write to. On success it replaces `path` in one step; on an error it is removed.
 
     sync: wait until the disk has the content, so that a power failure leaves the old file or the new one. That takes milliseconds; images
@@ -93,7 +93,7 @@ def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:
     """Write a text file whole or not at all."""
-    with written_whole(path, sync) as partial:
+    with atomic_write(path, sync) as partial:
         partial.write_text(text, encoding="utf-8")
 
 

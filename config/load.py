@@ -31,8 +31,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:
     """Check a nested dictionary, as read from YAML or a checkpoint, with overrides applied; `source` names it in errors."""
     values, overrides = deepcopy(values), list(overrides)
-    for key in _config_class(values, source).former_keys:
-        _forget(values, key)
+    for key in _config_class(values, source).deprecated_keys:
+        _drop_key(values, key)
     for override in overrides:
         _apply(values, override)
     source = " with ".join([source, *overrides])
@@ -97,7 +97,7 @@ def known_skeletons() -> list[str]:
     return sorted(file.stem for file in SKELETONS.glob("*.yaml"))
 
 
-def check_overlap(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
+def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
     """Raise UserError where a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
 
     One's may all be among the other's: there are data sets that label less, and skeletons of a few keypoints. But a network that learns, or
@@ -152,7 +152,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     values[last] = value
 
 
-def _forget(values: dict[str, Any], key: str) -> None:
+def _drop_key(values: dict[str, Any], key: str) -> None:
     """Remove a dotted key, if it is there."""
     *sections, last = key.split(".")
     for section in sections:

@@ -58,7 +58,7 @@ class Progress:
             self._write_line()
 
 
-def track(items: Iterable[T], total: int | None, label: str, unit: str = "it") -> Iterator[T]:
+def progress_bar(items: Iterable[T], total: int | None, label: str, unit: str = "it") -> Iterator[T]:
     """Iterate over `items` and show the progress."""
     with Progress(total, label, unit) as progress:
         for item in items:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from config.section import Count, NonNegative, Positive, Probability, Section
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.skeleton import Skeleton
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -29,7 +29,7 @@ def _one_or_more_paths(value: Any) -> Path | tuple[Path, ...] | None:
 PeopleFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_more_paths)]
 
 
-class ModelConfig(Section):
+class ModelConfig(ConfigSection):
     """What every network has. A system takes any network whose configuration is a subclass of this one."""
 
     name: str  # of the network, in the `networks` of the system's entry in config.systems
@@ -52,7 +52,7 @@ class ModelConfig(Section):
         return 1
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where the samples come from and how large a training crop is."""
 
     train: PeopleFiles = None  # HDF5 written by data/coco_masks_hdf5.py; several are mixed
@@ -60,7 +60,7 @@ class DataConfig(Section):
     val: PeopleFiles = None
     input_size: tuple[Count, Count] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
     workers: Annotated[int, Field(ge=0)] = 4  # loader processes per training process
-    shuffle_block: Count | None = None  # of neighbours, 64 of them mixed at a time, for files larger than memory; null: all
+    shuffle_block: Count | None = None  # of neighbors, 64 of them mixed at a time, for files larger than memory; null: all
     max_broken: Annotated[int, Field(ge=0)] = 100  # images of all training files that turn out to be damaged before training stops
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ def _as_tuple(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
     return paths if isinstance(paths, tuple) else () if paths is None else (paths,)
 
 
-class SwaConfig(Section):
+class SwaConfig(ConfigSection):
     """Stochastic weight averaging as a last phase (Izmailov et al. 2018): a saw-tooth rate, one average a cycle."""
 
     start_epoch: Annotated[int, Field(ge=0)] | None = None  # first epoch of the phase; null: no such phase
@@ -94,8 +94,8 @@ class SwaConfig(Section):
     low: Positive = 2e-5  # and at its end
 
 
-class TrainConfig(Section):
-    """Optimisation; the defaults are SimplePose's (its paper, section 4.1)."""
+class TrainConfig(ConfigSection):
+    """Optimization; the defaults are SimplePose's (its paper, section 4.1)."""
 
     epochs: Count = 100
     batch_size: Count = 4  # train.py, train_parallel.py: the whole batch; train_distributed.py: per process
@@ -125,7 +125,7 @@ class TrainConfig(Section):
     log_every: Count = 20  # steps between points of the curves
     checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: at its end only
     evaluate_every: Count | None = None  # epochs between figures of the people found in data.val (AP by OKS); null: validation loss only
-    val_images: Annotated[int, Field(ge=0)] = 4  # validation pictures with their maps in TensorBoard, per epoch
+    val_images: Annotated[int, Field(ge=0)] = 4  # validation images with their maps in TensorBoard, per epoch
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # a step, of the weights' exponential average; null: none is kept
     swa: SwaConfig = SwaConfig()
 
@@ -144,33 +144,33 @@ class StepwiseAdamConfig(TrainConfig):
     max_loss: Positive | None = None
 
 
-class InferenceConfig(Section):
+class InferenceConfig(ConfigSection):
     """From a photograph to people."""
 
     flip: bool = True  # average with the mirror image's answer
     precision: Precision = "float32"
 
 
-class TrackingConfig(Section):
+class TrackingConfig(ConfigSection):
     """Who is who from frame to frame of a video."""
 
     similarity: Literal["oks", "box"] = "oks"  # of a person found with where a track should be: of keypoints, or boxes' overlap (IoU)
     matching: Literal["hungarian", "greedy"] = "hungarian"  # the best sum of similarities, or the most similar first
     flow: bool = True  # tracks move on by optical flow and by their speed, whichever agrees better; false: by their speed alone
     min_similarity: Probability = 0.05  # of the place; less is not the same person
-    appearance: Probability = 0.3  # the colours' share in the similarity
+    appearance: Probability = 0.3  # the colors' share in the similarity
     keep: Annotated[int, Field(ge=0)] = 30  # frames after which a track ends that nobody was found for
     min_score: NonNegative = 0.1  # people of less are left out: a bottom-up system finds many who are nobody
     start_score: NonNegative = 0.3  # people of less continue a track, and begin none
 
 
-class Config(Section):
+class Config(ConfigSection):
     """The whole of a run. Each pose system has a subclass with keys of its own."""
 
-    former_keys: ClassVar[tuple[str, ...]] = ()  # keys that stored configurations may hold and that now follow from others
+    deprecated_keys: ClassVar[tuple[str, ...]] = ()  # keys that stored configurations may hold and that now follow from others
 
     # what a validation loss depends on besides the weights: after a change the losses before it are not comparable
-    validation_keys: ClassVar[tuple[str, ...]] = ("data.val", "data.input_size", "targets", "loss", "skeleton")
+    loss_comparability_keys: ClassVar[tuple[str, ...]] = ("data.val", "data.input_size", "targets", "loss", "skeleton")
 
     system: str  # a name in config.systems
     skeleton: Skeleton  # in YAML the name of a file in config/skeletons, or a path to one

@@ -12,7 +12,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A frozen part of the configuration; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

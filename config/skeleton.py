@@ -12,12 +12,12 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from config.section import Positive, Section
+from config.section import ConfigSection, Positive
 
-VISIBLE, HIDDEN, UNLABELLED = 1, 0, 2  # the v of a training joint
+VISIBLE, OCCLUDED, UNLABELED = 1, 0, 2  # the v of a training joint
 
 
-class Skeleton(Section):
+class Skeleton(ConfigSection):
     name: str
     keypoints: Annotated[tuple[str, ...], Field(min_length=1)]
     limbs: tuple[tuple[str, str], ...]
@@ -113,7 +113,7 @@ class Skeleton(Section):
         """Reorder (P, K, 3) in the skeleton's order to (P, D, 3) in the data set's."""
         return np.asarray(keypoints)[:, self._dataset_indices]
 
-    def labelled_by(self, names: Iterable[str]) -> np.ndarray:
+    def labeled_by(self, names: Iterable[str]) -> np.ndarray:
         """Return (K,) bool: the keypoints that a data set with these names labels, and midpoints of two of them."""
         labeled = {self.dataset[name] for name in names if name in self.dataset}
         labeled |= {name for name, ends in self.midpoints.items() if set(ends) <= labeled}
@@ -125,13 +125,13 @@ class Skeleton(Section):
         v is 1 visible, 0 occluded, 2 not labeled. A midpoint is labeled if both its ends are, visible if both are visible.
         """
         out = np.zeros((len(joints), self.num_keypoints, 3), np.float32)
-        out[..., 2] = UNLABELLED
+        out[..., 2] = UNLABELED
         out[:, self._dataset_indices] = joints
         for name, (a, b) in self.midpoints.items():
             ends = out[:, [self.index(a), self.index(b)]]
-            labeled = (ends[..., 2] != UNLABELLED).all(1)
+            labeled = (ends[..., 2] != UNLABELED).all(1)
             midpoint = np.where(labeled[:, None], ends[..., :2].mean(1), 0)
-            v = np.where(labeled, ends[..., 2].min(1), UNLABELLED)
+            v = np.where(labeled, ends[..., 2].min(1), UNLABELED)
             out[:, self.index(name)] = np.concatenate([midpoint, v[:, None]], 1)
         return out
 

@@ -2,7 +2,7 @@
 
     python data/coco_masks_hdf5.py --annotations A.json [B.json ...] --images DIR|ZIP [...] --output F.h5
 
-What is inside: data/people_file.py.
+What is inside: data/hdf5.py.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
-from config.errors import run_script
-from config.files import output_folder, written_whole
+from config.errors import run_cli
+from config.files import atomic_write, output_folder
 from config.load import load_skeleton
 from config.progress import Progress
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
 from data.formats.coco import check_size, keypoint_category, listed_size, naming_file, read_person
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
+from data.hdf5 import MASKS, ImageRecord, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource
 from data.images import check_image
-from data.people_file import MASKS, ImageRecord, PeopleFileWriter, boxes_mask, pack_mask
 
 SHOWN = 10  # complaints of one kind that are printed
 AHEAD = 4  # images that each worker has ready
-TRAINING_V = np.array([UNLABELLED, HIDDEN, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
+TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
 
 
 @dataclass
@@ -80,7 +80,7 @@ class ImageRecords(Dataset):
     box_masks: bool
 
     def __getitem__(self, task: ImageTask) -> tuple[ImageRecord | None, list[str]]:
-        path, labeled = task.entry.path, task.joints[..., 2] != UNLABELLED
+        path, labeled = task.entry.path, task.joints[..., 2] != UNLABELED
         try:
             data = task.entry.read()
             height, width = check_image(data, path)
@@ -124,8 +124,8 @@ def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> t
         if not own and box_masks:
             own = [mask_to_rle(boxes_mask(box[None], height, width))]
         runs["crowd" if crowd else "people"] += own
-        if not crowd and (joints[:, 2] == UNLABELLED).all():
-            runs["unlabelled"] += own
+        if not crowd and (joints[:, 2] == UNLABELED).all():
+            runs["unlabeled"] += own
     return {name: pack_mask(rle_to_mask(own, height, width)) for name, own in runs.items()}, problems
 
 
@@ -157,9 +157,9 @@ def build_hdf5(
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(person.get("iscrowd")) for task in tasks for person in task.people if has_segmentation(person)]
-    with written_whole(output) as partial, h5py.File(partial, "w") as file:
+    with atomic_write(output) as partial, h5py.File(partial, "w") as file:
         records = ImageRecords(bool(segmented) or not box_masks, box_masks)
-        writer = PeopleFileWriter(file, keypoints, records.masks, outlines=not all(segmented))
+        writer = TrainingHDF5Writer(file, keypoints, records.masks, outlines=not all(segmented))
         with Progress(len(tasks), "images", "image") as progress:
             for record, problems in in_workers(records, tasks, workers):
                 if problems and strict:
@@ -169,7 +169,7 @@ def build_hdf5(
                 else:
                     writer.add(record)
                     report.images += 1
-                    report.people += int(((record.joints[..., 2] != UNLABELLED).any(1) & ~record.crowd).sum())
+                    report.people += int(((record.joints[..., 2] != UNLABELED).any(1) & ~record.crowd).sum())
                     report.boxed += problems
                 progress.advance(note=f"{report.people} people" + (f", {len(report.skipped)} images failed" if report.skipped else ""))
         if not report.people:
@@ -295,4 +295,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from config import UserError
-from config.files import existing_file, written_whole
+from config.files import atomic_write, existing_file
 
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
@@ -140,7 +140,7 @@ def image_or_error(path: str | Path) -> np.ndarray | UserError:
 
 
 @cache
-def warn_left_out(error: str) -> None:
+def warn_skipped(error: str) -> None:
     """Print a warning, once in each process."""
     print(f"warning: {error}; left out", file=sys.stderr, flush=True)
 
@@ -160,5 +160,5 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write an image whole or not at all."""
     path = Path(path)
     data = encode_image(path, image)
-    with written_whole(path, sync=False) as partial:
+    with atomic_write(path, sync=False) as partial:
         partial.write_bytes(data)

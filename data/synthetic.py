@@ -25,9 +25,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-from config.errors import UserError, at_least, run_script
-from config.files import output_folder, write_json, written_whole
-from config.progress import track
+from config.errors import UserError, check_minimum, run_cli
+from config.files import atomic_write, output_folder, write_json
+from config.progress import progress_bar
 
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -274,9 +274,9 @@ def render_frame(background: np.ndarray, walkers: list[Callable[[int], Person]],
 
 def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
     """Write `count` images of `size` (height, width) and their annotations below `output`; return the path of the annotation file."""
-    at_least(1, count=count)
-    at_least(0, seed=seed)
-    at_least(MIN_SIDE, size=min(size))
+    check_minimum(1, count=count)
+    check_minimum(0, seed=seed)
+    check_minimum(MIN_SIDE, size=min(size))
     images = ((f"{number:012d}.jpg", *render_image(np.random.default_rng([seed, number]), *size)) for number in range(1, count + 1))
     return _write(output, images, count, f"synthetic people, seed {seed}")
 
@@ -286,12 +286,12 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
 
     An earlier video's frames are removed. Raises UserError where OpenCV cannot write videos.
     """
-    at_least(1, video=frames, people=people)
-    at_least(0, seed=seed)
-    at_least(MIN_SIDE, size=min(size))
+    check_minimum(1, video=frames, people=people)
+    check_minimum(0, seed=seed)
+    check_minimum(MIN_SIDE, size=min(size))
     rng = np.random.default_rng(seed)
     background, walkers = random_background(rng, *size), random_walkers(rng, people, *size)
-    with written_whole(output / "video.avi") as path:
+    with atomic_write(output / "video.avi") as path:
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
         if not writer.isOpened():
             raise UserError(f"video {output / 'video.avi'}: OpenCV cannot write AVI of {size[1]} x {size[0]} pixels here")
@@ -314,7 +314,7 @@ def _write(output: Path, images: Iterator[Rendered], count: int, description: st
     annotation_file, folder = output_folder(output) / "annotations.json", output_folder(output / "images")
     annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the images from here on
     entries, annotations = [], []
-    for number, (name, image, of_image) in enumerate(track(images, count, "rendering", unit="images"), start=1):
+    for number, (name, image, of_image) in enumerate(progress_bar(images, count, "rendering", unit="images"), start=1):
         (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         entries.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         annotations += [{"id": len(annotations) + i, "image_id": number, **one} for i, one in enumerate(of_image, start=1)]
@@ -347,4 +347,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

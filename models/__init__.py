@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from config import Config, UserError
 from config.systems import SYSTEMS
-from models.names import TensorNames
+from models.checkpoint_keys import CheckpointKeys
 
 
 def build_model(config: Config) -> nn.Module:
@@ -22,7 +22,7 @@ def build_model(config: Config) -> nn.Module:
     return SYSTEMS[config.system].networks[config.model.name].load("model")(config)
 
 
-def tensor_names(model: nn.Module) -> TensorNames:
+def checkpoint_keys_of(model: nn.Module) -> CheckpointKeys:
     """What the file that holds a network says about the names of its tensors: `NAMES` there."""
     return _names(type(model))
 
@@ -37,8 +37,8 @@ def published_recipe(weights: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-def _names(of: Any) -> TensorNames:
-    return getattr(sys.modules[of.__module__], "NAMES", TensorNames())
+def _names(of: Any) -> CheckpointKeys:
+    return getattr(sys.modules[of.__module__], "NAMES", CheckpointKeys())
 
 
 def download_backbone(model: nn.Module) -> dict[str, Tensor]:

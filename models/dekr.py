@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig, DekrModelConfig
-from models.hrnet import CLASSIFIER, finest, hrnet_trunk, imagenet_weights
-from models.names import Shapes, TensorNames, without_prefix
+from models.checkpoint_keys import CheckpointKeys, Shapes, without_prefix
+from models.hrnet import CLASSIFIER, finest, hrnet_backbone, imagenet_weights
 from models.normalize import Normalize
 
 KERNEL = 3
@@ -20,7 +20,7 @@ TAPS = KERNEL * KERNEL
 
 
 class DEKR(nn.Module):
-    """images (N, 3, H, W) BGR in [0, 1] -> heatmap (N, K + 1, H / 4, W / 4), the people's centre last, and offset (N, 2 K, H / 4, W / 4):
+    """images (N, 3, H, W) BGR in [0, 1] -> heatmap (N, K + 1, H / 4, W / 4), the people's center last, and offset (N, 2 K, H / 4, W / 4):
     from each keypoint, x then y, to the pixel, in map pixels. H and W are multiples of 32.
     """
 
@@ -29,14 +29,14 @@ class DEKR(nn.Module):
         s, features = settings, 15 * settings.width
         self.width = s.width
         self.normalize = Normalize()
-        self.trunk = hrnet_trunk(s.width, s.stem_width, s.modules, s.blocks)
+        self.trunk = hrnet_backbone(s.width, s.stem_width, s.modules, s.blocks)
         self.heat_in = _conv1x1(features, s.heat_channels)
         self.heat_block = BasicBlock(s.heat_channels, s.heat_channels)
         self.heat_out = nn.Conv2d(s.heat_channels, keypoints + 1, 1)
         self.offset_in = _conv1x1(features, keypoints * s.offset_channels)
         self.offset_blocks = nn.Sequential(*(AdaptiveBlock(keypoints, s.offset_channels) for _ in range(s.offset_blocks)))
         self.offset_out = nn.Conv2d(keypoints * s.offset_channels, 2 * keypoints, 1, groups=keypoints)
-        self._draw_weights()
+        self._init_weights()
 
     @classmethod
     def from_config(cls, config: DekrConfig) -> DEKR:
@@ -51,7 +51,7 @@ class DEKR(nn.Module):
         """What people are found from: all of it."""
         return self(images)
 
-    def _draw_weights(self) -> None:
+    def _init_weights(self) -> None:
         """Convolutions from N(0, 0.001); those that deform others 0, so that at first all taps of one see the same pixel."""
         for name, module in self.named_modules():
             if isinstance(module, (nn.Conv2d, DeformConv2d)):
@@ -113,7 +113,7 @@ def deformed(features: Tensor, places: Tensor, conv: DeformConv2d) -> Tensor:
 
 
 # Published names -> ours. The tensors of the K branches are one tensor here: its parts have [k] after their names.
-PUBLISHED_NAMES = [
+PUBLISHED_KEYS = [
     (re.compile(pattern), ours)
     for pattern, ours in [
         (r"^transition_heatmap\.", "heat_in."),
@@ -130,7 +130,7 @@ PUBLISHED_NAMES = [
         (r"^(?!trunk\.|heat_|offset_)", "trunk."),
     ]
 ]
-# Of the published checkpoints: keypoints and the centre, features of the heatmap head
+# Of the published checkpoints: keypoints and the center, features of the heatmap head
 RECIPES = {
     (17 + 1, 32): "dekr_w32_coco",
     (17 + 1, 48): "dekr_w48_coco",
@@ -146,7 +146,7 @@ def from_published(name: str) -> str | None:
     Names that are ours already stay, but for a 'module.' prefix.
     """
     name = without_prefix(name)
-    for pattern, ours in PUBLISHED_NAMES:
+    for pattern, ours in PUBLISHED_KEYS:
         name = pattern.sub(ours, name)
     return None if UNUSED.search(name) else name
 
@@ -166,4 +166,4 @@ def download_backbone(network: DEKR) -> dict[str, Tensor]:
     return imagenet_weights(network.width)
 
 
-NAMES = TensorNames(from_published, is_output, recipe, trunk=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_published, is_output, recipe, trunk=lambda name: name.startswith("trunk."))

@@ -18,8 +18,8 @@ from models.hub import hub_file
 CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # what ImageNet's files hold besides the trunk
 
 
-def hrnet_trunk(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> nn.Module:
-    """A network from normalised images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
+def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> nn.Module:
+    """A network from normalized images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
 
     stem_width: channels of the first layers, four times as many in stage 1. modules: exchanges between the branches in stages 2, 3, 4.
     blocks: basic blocks of a branch between two exchanges. Published: width 32 or 48, stem 64, modules 1 4 3, blocks 4.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
-from models.names import Shapes, TensorNames
+from models.checkpoint_keys import CheckpointKeys, Shapes
 
 FRONT_DILATIONS = (3, 3, 4, 4, 5, 5)
 EXCITATION_REDUCTION = 16
@@ -158,7 +158,7 @@ class IMHN(nn.Module):
         widths = [channels + channels_increase * d for d in range(depth + 1)]
         self.front = Front(channels)
         self.stages = nn.ModuleList(Stage(widths, outputs, last=s == stages - 1) for s in range(stages))
-        self.apply(_initialise)
+        self.apply(_initialize)
 
     @classmethod
     def from_config(cls, config: SimplePoseConfig) -> IMHN:
@@ -188,7 +188,7 @@ class IMHN(nn.Module):
         return predictions
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     """The published initial values: conv N(0, 0.001), linear N(0, 0.01), biases 0; batch norm's own default is 1 and 0."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.normal_(module.weight, std=0.001 if isinstance(module, nn.Conv2d) else 0.01)
@@ -196,7 +196,7 @@ def _initialise(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
-PUBLISHED_NAMES = [
+PUBLISHED_KEYS = [
     (re.compile(pattern), ours)
     for pattern, ours in [
         (r"^(module\.)?(posenet\.)?", ""),
@@ -236,7 +236,7 @@ def is_output(name: str) -> bool:
 
 def from_published(name: str) -> str:
     """A tensor's name in the published checkpoints -> its name here; names that are ours already stay, but for a 'module.' prefix."""
-    for pattern, ours in PUBLISHED_NAMES:
+    for pattern, ours in PUBLISHED_KEYS:
         name = pattern.sub(ours, name)
     return name
 
@@ -246,4 +246,4 @@ def recipe(shapes: Shapes) -> str | None:
     return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
 
 
-NAMES = TensorNames(from_published, is_output, recipe)
+NAMES = CheckpointKeys(from_published, is_output, recipe)

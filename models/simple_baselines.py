@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from models.names import TensorNames, without_prefix
+from models.checkpoint_keys import CheckpointKeys, without_prefix
 from models.normalize import Normalize
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -39,7 +39,7 @@ class SimpleBaselines(nn.Module):
     def from_config(cls, config: SimpleBaselinesConfig) -> SimpleBaselines:
         """Build the network of `config.model` for the keypoints of `config.skeleton`."""
         settings = config.model
-        trunk, channels = resnet_trunk(settings.depth, settings.style == "caffe")
+        trunk, channels = resnet_backbone(settings.depth, settings.style == "caffe")
         return cls(config.skeleton.num_keypoints, Normalize(settings.channel_order == "rgb"), trunk, channels, 3, settings.deconv_channels)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class SimpleBaselines(nn.Module):
         return self(images)
 
 
-def resnet_trunk(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
+def resnet_backbone(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
     """torchvision's ResNet from images to features at stride 32, and how many channels these have.
 
     stride_first: a bottleneck has its stride in the first 1 x 1 convolution, as Caffe's have, not in the 3 x 3.
@@ -81,4 +81,4 @@ def is_output(name: str) -> bool:
 
 
 # No recipe: tensors do not tell what size of input, or which style of strides, they were trained with
-NAMES = TensorNames(from_published, is_output, trunk=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_published, is_output, trunk=lambda name: name.startswith("trunk."))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from config import UserError
 from config.systems.simple_baselines import SimpleBaselinesConfig
+from models.checkpoint_keys import CheckpointKeys, without_prefix
 from models.hub import hub_file
-from models.names import TensorNames, without_prefix
 from models.normalize import Normalize
 from models.simple_baselines import SimpleBaselines, is_output
 
@@ -71,4 +71,4 @@ def from_checkpoint(name: str) -> str:
     return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.backbone.{name}"
 
 
-NAMES = TensorNames(from_checkpoint, is_output, trunk=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_checkpoint, is_output, trunk=lambda name: name.startswith("trunk."))

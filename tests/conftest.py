@@ -24,7 +24,7 @@ from config import load_config
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.simplepose import SimplePoseDataset
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.synthetic import write_synthetic
 from utils.distributed import DistributedContext
 from utils.training.trainer import train
@@ -34,7 +34,7 @@ cv2.setNumThreads(1)
 # Where the tests run in the background of a shell, Ctrl-C would be ignored by whatever they start
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PICTURES, SIZE = 8, (128, 160)
+IMAGES, SIZE = 8, (128, 160)
 LONGEST = 120  # seconds that a script may take
 
 TINY = """
@@ -70,8 +70,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def annotations(tmp_path_factory) -> Path:
-    """The annotation file of a few drawn pictures; they are in images/ beside it. There are blanks in the path on purpose."""
-    return write_synthetic(tmp_path_factory.mktemp("drawn") / "some people", PICTURES, seed=9, size=SIZE)
+    """The annotation file of a few drawn images; they are in images/ beside it. There are blanks in the path on purpose."""
+    return write_synthetic(tmp_path_factory.mktemp("drawn") / "some people", IMAGES, seed=9, size=SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def images(annotations) -> Path:
 
 @pytest.fixture(scope="session")
 def hdf5(annotations, images) -> Path:
-    """The training file of the drawn pictures."""
+    """The training file of the drawn images."""
     path = annotations.parent / "people.h5"
     build_hdf5(annotations, images, path, load_skeleton("coco"), workers=1)
     return path
@@ -91,7 +91,7 @@ def hdf5(annotations, images) -> Path:
 def samples(hdf5) -> int:
     """How many samples the training file holds."""
     config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
-    return len(SimplePoseDataset(PeopleFile(hdf5, config.skeleton), config))
+    return len(SimplePoseDataset(TrainingHDF5(hdf5, config.skeleton), config))
 
 
 @pytest.fixture(scope="session")

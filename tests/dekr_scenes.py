@@ -1,4 +1,4 @@
-"""Known people in pictures, and a network in the place of DEKR's that draws their perfect maps."""
+"""Known people in images, and a network in the place of DEKR's that draws their perfect maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data.targets.dekr import render_targets
 
 STRIDE = 4
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
-NUMBER_STEP = 8  # grey levels of red between one picture and the next
+NUMBER_STEP = 8  # gray levels of red between one picture and the next
 
 
 def settings(*overrides: str) -> DekrConfig:
@@ -31,7 +31,7 @@ def bodies(config: DekrConfig, *boxes: tuple[float, float, float, float], seed: 
 
 
 def pair(config: DekrConfig, size: tuple[int, int]) -> np.ndarray:
-    """(2, K, 2) two people in a picture of this height and width, side by side, or in a high one below each other."""
+    """(2, K, 2) two people in an image of this height and width, side by side, or in a high one below each other."""
     height, width = size
     across = [(0.08, 0.1, 0.3, 0.75), (0.55, 0.3, 0.37, 0.6)]
     boxes = across if width >= height else [(y, x, h, w) for x, y, w, h in across]
@@ -50,10 +50,10 @@ def drawn_maps(points: np.ndarray, map_size: tuple[int, int], config: DekrConfig
     return torch.from_numpy(heatmap), torch.from_numpy(offset)
 
 
-def picture(height: int, width: int, number: int = 0) -> np.ndarray:
-    """Blue grows from left to right, green from top to bottom; red tells the picture's number, and where it is.
+def scene_image(height: int, width: int, number: int = 0) -> np.ndarray:
+    """Blue grows from left to right, green from top to bottom; red tells the image's number, and where it is.
 
-    Grey levels are rounded up or down by chance, so that on average they are exact.
+    Gray levels are rounded up or down by chance, so that on average they are exact.
     """
     image = np.empty((height, width, 3))
     image[..., 0] = np.linspace(0, 255, width)
@@ -63,7 +63,7 @@ def picture(height: int, width: int, number: int = 0) -> np.ndarray:
 
 
 class SceneNetwork(nn.Module):
-    """Knows who is in each `picture`, and draws them wherever and however large it finds it, mirrored too: the perfect network.
+    """Knows who is in each `scene_image`, and draws them wherever and however large it finds it, mirrored too: the perfect network.
 
     people: of each picture (P, K, 2) in its pixels. sizes: heights and widths. middle: where in the square of input pixels that is a map
     pixel the network takes it to be; 0: where the samples have it, 1.5: in the middle, so that none of its sides is favoured.
@@ -96,7 +96,7 @@ class SceneNetwork(nn.Module):
         y, x = np.nonzero(red > red.max() - 0.5)
         y, x = y[x < x.max() - STRIDE], x[x < x.max() - STRIDE]  # a moved mirror image repeats its last columns
         scale, points = np.array(self.sizes[number][::-1]) - 1, self.people[number]
-        across, down = (np.polyfit(place, grey[y, x] / 255 * s, 1) for place, grey, s in ((x, blue, scale[0]), (y, green, scale[1])))
+        across, down = (np.polyfit(place, gray[y, x] / 255 * s, 1) for place, gray, s in ((x, blue, scale[0]), (y, green, scale[1])))
         if across[0] < 0:
             points = points[:, self.config.skeleton.flip_keypoints]
         points = (points - (across[1], down[1])) / (across[0], down[0])

@@ -27,7 +27,7 @@ def photograph(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def mirrored(maps: Tensor) -> Tensor:
-    """(C, h, w) maps of a picture -> those of its mirror image."""
+    """(C, h, w) maps of an image -> those of its mirror image."""
     return maps.flip(2)[FLIP]
 
 
@@ -52,7 +52,7 @@ class FixedNetwork(nn.Module):
 
 
 class EvenHandedNetwork(FixedNetwork):
-    """Answers a mirrored picture with mirrored maps, as the real one is trained to."""
+    """Answers a mirrored image with mirrored maps, as the real one is trained to."""
 
     def __init__(self):
         super().__init__()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from places import ROOT
 
-HOLD = "import sys, pathlib; from config.files import sole_writer\nwith sole_writer(pathlib.Path(sys.argv[1])): print(flush=True), input()"
+HOLD = "import sys, pathlib; from config.files import file_lock\nwith file_lock(pathlib.Path(sys.argv[1])): print(flush=True), input()"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Two hundred picture files as people have them after years of disks and downloads: odd, damaged, or no pictures at all."""
+"""Two hundred image files as people have them after years of disks and downloads: odd, damaged, or no images at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
-    """Fill a new folder. Returns the names of those that are whole pictures, however odd, and of those that nobody could read."""
+    """Fill a new folder. Returns the names of those that are whole images, however odd, and of those that nobody could read."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8))
@@ -68,7 +68,7 @@ def _broken() -> dict[str, bytes]:
             data = bytearray(encoded(small, kind))
             for place, form in places:
                 struct.pack_into(form, data, place, claimed, claimed)
-            if kind != "GIF" or claimed == CLAIMED:  # a GIF's picture may be smaller than its screen
+            if kind != "GIF" or claimed == CLAIMED:  # a GIF's image may be smaller than its screen
                 files[f"claims {claimed}{KINDS[kind]}"] = bytes(data)
     tiff = encoded(small, "TIFF")
     for tag, side in ((256, 7), (257, 5)):  # width, height, as a long or a short number

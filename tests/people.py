@@ -1,4 +1,4 @@
-"""Small COCO data sets, and the people files that are made of them, for the tests of the data's way."""
+"""Small COCO data sets, and the training HDF5 files that are made of them, for the tests of the data's way."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from config import Config
 from config.load import load_skeleton
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
 from data.formats import load_annotations
 from data.formats.coco import file_keypoints, keypoint_category
-from data.people_file import PeopleFile
-from utils.training.step import batch_on
+from data.hdf5 import TrainingHDF5
+from utils.training.step import to_device
 
 SKELETON = load_skeleton("coco")
 CPU = torch.device("cpu")
@@ -68,12 +68,12 @@ def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options
     return build_hdf5(*write_coco(folder, *people, names=names), folder / "out.h5", SKELETON, workers=1, **options)
 
 
-def read_back(folder: Path) -> PeopleFile:
+def read_back(folder: Path) -> TrainingHDF5:
     """What `build` wrote."""
-    return PeopleFile(folder / "out.h5", SKELETON)
+    return TrainingHDF5(folder / "out.h5", SKELETON)
 
 
-def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+def labeled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
     coco = load_annotations(path)
     category, order = keypoint_category(coco, SKELETON, path)
@@ -81,9 +81,9 @@ def labelled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray,
     for image_id in sorted(coco.imgs):
         people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
         joints = np.array([file_keypoints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
-        joints[..., 2] = 2 - joints[..., 2]  # enough to tell who is labelled: v 0 becomes 2
+        joints[..., 2] = 2 - joints[..., 2]  # enough to tell who is labeled: v 0 becomes 2
         keypoints = SKELETON.from_dataset(joints)
-        keypoints[..., 2] = keypoints[..., 2] != UNLABELLED
+        keypoints[..., 2] = keypoints[..., 2] != UNLABELED
         keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
         found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
     return found
@@ -134,14 +134,14 @@ def crowd_file(annotations: Path, path: Path) -> Path:
     return path
 
 
-def drawn_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, NamedTuple]:
+def rendered_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, NamedTuple]:
     """Return a sample's image (3, H, W) float32 and its targets, as the network and the loss get them, without the batch's axis."""
-    images, targets = batch_on(CPU, collate([samples.get(index, rng)]), config)
+    images, targets = to_device(CPU, collate([samples.get(index, rng)]), config)
     return images[0], targets._make(target[0] for target in targets)
 
 
 def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Replace an image's file (part 0) or one of its packed masks in a people file by what a function makes of its bytes."""
+    """Replace an image's file (part 0) or one of its packed masks in a training HDF5 by what a function makes of its bytes."""
     with h5py.File(path, "r+") as file:
         ends = file["images/ends"][:]
         parts = np.split(file["images/bytes"][:], ends.ravel()[:-1])

@@ -86,9 +86,9 @@ def find_peaks(channel: np.ndarray) -> np.ndarray:
         ys, xs = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
         window = np.maximum(channel[ys, xs], 0)
         total = window.sum()
-        centre_x = window.sum(0) @ np.arange(xs.start, xs.start + window.shape[1]) / total
-        centre_y = window.sum(1) @ np.arange(ys.start, ys.start + window.shape[0]) / total
-        peaks.append((centre_x, centre_y, window.mean()))
+        center_x = window.sum(0) @ np.arange(xs.start, xs.start + window.shape[1]) / total
+        center_y = window.sum(1) @ np.arange(ys.start, ys.start + window.shape[0]) / total
+        peaks.append((center_x, center_y, window.mean()))
     return np.array(peaks, np.float32).reshape(-1, 3)
 
 

@@ -67,7 +67,7 @@ def dekr(recipe) -> Path:
 
 @pytest.fixture(scope="module")
 def crowded(annotations, images, tmp_path_factory) -> tuple[Path, Path]:
-    """The drawn people as CrowdPose's annotation file and as a people file."""
+    """The drawn people as CrowdPose's annotation file and as a training HDF5."""
     folder = tmp_path_factory.mktemp("crowded")
     file, people = crowd_file(annotations, folder / "crowded.json"), folder / "crowded.h5"
     build_hdf5(file, images, people, load_skeleton("crowdpose"), workers=1)
@@ -101,7 +101,7 @@ def test_from_coco_to_crowdpose(train, dekr, crowded):
     data = (f"data.train={crowded[1]}", f"data.val={crowded[1]}", "skeleton=crowdpose")
     start = ("--init", dekr / "last.pth", "train.epochs=1", "train.learning_rate=1e-12")
     folder, said = train("run", *data, *start)
-    assert "newly initialised: heat_out.weight, heat_out.bias, offset_in.0.weight" in said
+    assert "newly initialized: heat_out.weight, heat_out.bias, offset_in.0.weight" in said
     before, after = weights(dekr), weights(folder)
     kept = [name for name in parameters_of(before) if name.startswith(("trunk.", "heat_in.", "heat_block."))]
     assert len(kept) > 100

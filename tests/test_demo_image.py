@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from needing_boxes import registered, write_checkpoint
+from top_down_system import registered, write_checkpoint
 from torchvision.models import get_model
 
 from utils.inference import PoseEstimator

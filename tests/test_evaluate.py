@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from mpii_people import mpii_people, official_person, write_list, write_official, write_truth
-from needing_boxes import registered, write_checkpoint
-from people import SKELETON, crowd_file, labelled_people, own_file
+from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
+from people import SKELETON, crowd_file, labeled_people, own_file
 from places import ROOT
 from pycocotools.coco import COCO
 from scipy.io import loadmat
+from top_down_system import registered, write_checkpoint
 
 from utils.evaluation import analysis, crowdpose
 from utils.evaluation.coco import METRICS, CocoMetric, GroundTruth
@@ -48,7 +48,7 @@ def evaluate(run, tiny, trained, annotations, images, monkeypatch, tmp_path) -> 
 @pytest.fixture
 def knowing(monkeypatch, annotations, images) -> list[int]:
     """Has the network find exactly the annotated people; the list of the images that it was shown."""
-    people = labelled_people(annotations)
+    people = labeled_people(annotations)
     by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, found) for i, found in people.items()}
     shown = []
 
@@ -108,13 +108,13 @@ def test_perfect_predictions_get_an_ap_of_one(evaluate, knowing, annotations, tm
     assert read(tmp_path / "out" / "metrics.json")["AP"] == pytest.approx(1)
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     results = read(tmp_path / "out" / "detections.json")
-    labelled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
-    assert [result["image_id"] for result in results] == [annotation["image_id"] for annotation in labelled]
-    for result, annotation in zip(results, labelled):
+    labeled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
+    assert [result["image_id"] for result in results] == [annotation["image_id"] for annotation in labeled]
+    for result, annotation in zip(results, labeled):
         assert set(result) == {"image_id", "category_id", "keypoints", "score"} and result["category_id"] == 1
         truth = np.reshape(annotation["keypoints"], (17, 3))
         np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
-    scores = [score for i, (_, scores) in labelled_people(annotations).items() if i <= 3 for score in scores.tolist()]
+    scores = [score for i, (_, scores) in labeled_people(annotations).items() if i <= 3 for score in scores.tolist()]
     assert [result["score"] for result in results] == scores
 
 
@@ -209,7 +209,7 @@ def test_images_without_annotations_make_an_archive_for_the_server(evaluate, kno
         archive.extractall(tmp_path / "sent")
     assert read(tmp_path / "sent" / f"{ARCHIVE}.json") == read(tmp_path / "out" / "detections.json")
     answer = COCO(str(annotations)).loadRes(str(tmp_path / "sent" / f"{ARCHIVE}.json"))
-    assert len(answer.anns) == sum(len(scores) for _, scores in labelled_people(annotations).values())
+    assert len(answer.anns) == sum(len(scores) for _, scores in labeled_people(annotations).values())
     assert evaluate("--limit", 1).status == 0
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
 
@@ -377,7 +377,7 @@ def test_crowdpose_has_its_own_metrics(evaluate, annotations, tmp_path):
 def mpii(images, top_down, tmp_path_factory) -> dict[str, object]:
     """People of MPII's on the synthetic images, valid.json and gt_valid.mat, and a network that hardly knows them."""
     folder = tmp_path_factory.mktemp("mpii")
-    people = mpii_people(sorted(path.name for path in images.iterdir()))
+    people = mpii_files(sorted(path.name for path in images.iterdir()))
     write_truth(folder / "gt_valid.mat", people)
     checkpoint = write_checkpoint(folder / "tiny.pth", skeleton="mpii")
     return {"people": people, "annotations": write_list(folder / "valid.json", people), "checkpoint": checkpoint, "config": None}
@@ -441,7 +441,7 @@ def test_options_that_are_not_mpiis(evaluate, fails, mpii, annotations, tmp_path
 @pytest.fixture
 def detections(annotations, tmp_path) -> Path:
     """All people, three pixels beside where they are; in the fifth image none."""
-    truth, metric, people = GroundTruth(annotations, None, SKELETON), CocoMetric(), labelled_people(annotations, noise=3)
+    truth, metric, people = GroundTruth(annotations, None, SKELETON), CocoMetric(), labeled_people(annotations, noise=3)
     results = [result for number, of_image in people.items() if number != 5 for result in metric.to_results(truth, number, *of_image)]
     (tmp_path / "found.json").write_text(json.dumps(results))
     return tmp_path / "found.json"
@@ -493,7 +493,7 @@ def test_the_worst_images_are_drawn(evaluate, detections, annotations, tmp_path)
     assert evaluate("--save-images", 2, **usual).status == 0
     assert files(tmp_path / "out" / "worst") == set(names[:2])
     truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
-    exact = [result for number, of_image in labelled_people(annotations).items() for result in metric.to_results(truth, number, *of_image)]
+    exact = [result for number, of_image in labeled_people(annotations).items() for result in metric.to_results(truth, number, *of_image)]
     detections.write_text(json.dumps(exact))
     assert "no image has an error" in evaluate("--save-images", 2, **usual).out
     assert files(tmp_path / "out") == DERIVED

@@ -64,7 +64,7 @@ def test_it_trains_and_resumes(run, recipe, trained, tmp_path):
 
 def test_it_is_watched_and_drawn_in_training(trained):
     shown = EventAccumulator(str(trained)).Reload().Tags()
-    assert {"parts/head", "parts/left", "parts/right", "train/loss"} <= set(shown["scalars"])
+    assert {"loss/head", "loss/left", "loss/right", "train/loss"} <= set(shown["scalars"])
     assert "validation/0" in shown["images"]
 
 
@@ -72,7 +72,7 @@ def test_foreign_checkpoints_are_read_by_its_own_names(run, recipe, trained, tmp
     weights = {f"theirs.{name}": tensor for name, tensor in read_checkpoint(trained / "last.pth")["weights"].items()}
     torch.save({"weights": weights}, tmp_path / "theirs.pth")
     ended = run("train.py", "--config", recipe, "--output", tmp_path / "tuned", "--init", tmp_path / "theirs.pth")
-    assert (ended.status, "0 newly initialised" in ended.out) == (0, True), ended.err
+    assert (ended.status, "0 newly initialized" in ended.out) == (0, True), ended.err
 
 
 def test_it_is_evaluated(run, trained, annotations, images, tmp_path):
@@ -86,32 +86,32 @@ def test_it_is_evaluated(run, trained, annotations, images, tmp_path):
 
 
 def test_it_runs_in_the_demo(run, trained, images, tmp_path):
-    picture = min(images.iterdir())
-    ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", picture, "--output", tmp_path / "demo", "--min-score", 0)
+    image = min(images.iterdir())
+    ended = run("demo_image.py", "--checkpoint", trained / "best.pth", "--input", image, "--output", tmp_path / "demo", "--min-score", 0)
     assert ended.status == 0, ended.err
-    written = json.loads((tmp_path / "demo" / f"{picture.name}.json").read_text())
+    written = json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())
     assert written["keypoints"] == ["head", "left", "right"]
     assert np.shape(written["people"][0]["keypoints"]) == (3, 3)
-    assert (cv2.imread(str(tmp_path / "demo" / picture.name)) != read_image(picture)).any()
+    assert (cv2.imread(str(tmp_path / "demo" / image.name)) != read_image(image)).any()
 
 
 def test_boxes_are_handed_to_a_system_that_asks_for_them(recipe, trained, images):
-    picture = read_image(min(images.iterdir()))
+    image = read_image(min(images.iterdir()))
     plain = PoseEstimator(load_config(recipe), trained / "best.pth")
     with_boxes = PoseEstimator(load_config(recipe, ["inference.boxes=true"]), trained / "best.pth")
-    whole, part = [0, 0, *picture.shape[1::-1]], [40, 30, 60, 80]
-    keypoints, scores = with_boxes(picture, np.array([whole, part]))
+    whole, part = [0, 0, *image.shape[1::-1]], [40, 30, 60, 80]
+    keypoints, scores = with_boxes(image, np.array([whole, part]))
     assert keypoints.shape == (2, 3, 3)
     inside = ((keypoints[..., :2] >= [39, 29]) & (keypoints[..., :2] <= [101, 111])).all((1, 2))
-    of_whole = np.isclose(keypoints, plain(picture)[0][0]).all((1, 2))
+    of_whole = np.isclose(keypoints, plain(image)[0][0]).all((1, 2))
     assert of_whole.sum() == 1 and inside[~of_whole].all()
-    together = with_boxes.batch([picture, picture], [np.array([part]), np.zeros((0, 4))])
+    together = with_boxes.batch([image, image], [np.array([part]), np.zeros((0, 4))])
     np.testing.assert_allclose(together[0][0], keypoints[~of_whole], rtol=1e-5)
     assert len(together[1][0]) == 0
     with pytest.raises(UserError, match="system 'tiny' looks at one person at a time .* give boxes"):
-        with_boxes(picture)
+        with_boxes(image)
     with pytest.raises(UserError, match="boxes for 1 of 2 images"):
-        with_boxes.batch([picture, picture], [np.array([part])])
+        with_boxes.batch([image, image], [np.array([part])])
 
 
 @pytest.mark.parametrize(

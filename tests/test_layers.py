@@ -11,11 +11,11 @@ from places import ROOT
 FLOORS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.oks", "utils.streaming", "utils.onnx_network", "utils.safetensors_file"},
+    {"utils.device", "utils.oks", "utils.batching", "utils.onnx_network", "utils.safetensors_file"},
     {
         "utils.distributed",
         "utils.checkpoint",
-        "utils.default_network",
+        "utils.bundled_model",
         "utils.results_log",
         "utils.assignment",
         "utils.visualize",

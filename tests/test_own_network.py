@@ -8,8 +8,8 @@ from safetensors import safe_open
 
 from config import load_config
 from data.images import read_image
+from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for, load_network
-from utils.default_network import default_checkpoint
 from utils.inference import PoseEstimator
 
 LARGEST = 7e6  # bytes: two for each weight, and what it says of itself
@@ -17,7 +17,7 @@ RECIPE = ROOT / "config" / "simplepose_small.yaml"
 
 
 def test_it_is_the_compact_recipes_in_float16():
-    path = default_checkpoint()
+    path = bundled_checkpoint()
     assert path.stat().st_size < LARGEST
     config, recipe = config_for(path), load_config(RECIPE)
     assert (config.system, config.model, config.skeleton) == (recipe.system, recipe.model, recipe.skeleton)
@@ -28,7 +28,7 @@ def test_it_is_the_compact_recipes_in_float16():
 
 
 def test_it_says_nothing_of_the_machine_that_it_was_trained_on():
-    data = config_for(default_checkpoint()).data
+    data = config_for(bundled_checkpoint()).data
     assert not any(path.is_absolute() for path in (*data.train_files, *data.val_files))
 
 

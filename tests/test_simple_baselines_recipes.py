@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mpii_people import mpii_people, write_list
+from mpii_files import mpii_files, write_list
 from places import ROOT
 
 from config import load_config
@@ -31,9 +31,9 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def mpii(images, tmp_path_factory) -> tuple[Path, Path]:
-    """valid.json, and the people file of it."""
+    """valid.json, and the training HDF5 of it."""
     folder = tmp_path_factory.mktemp("mpii")
-    file, built = write_list(folder / "valid.json", mpii_people(sorted(path.name for path in images.iterdir()))), folder / "people.h5"
+    file, built = write_list(folder / "valid.json", mpii_files(sorted(path.name for path in images.iterdir()))), folder / "people.h5"
     build_hdf5(file, images, built, load_skeleton("mpii"), workers=1)
     return file, built
 
@@ -127,7 +127,7 @@ def test_depths_without_bottlenecks_have_no_caffe_style():
 def test_losses_with_other_channels_are_not_compared():
     """A validation loss belongs to what the network is shown."""
     config = load_config(RECIPES["r50_256x192"])
-    assert "model.channel_order" in config.validation_keys and "data.val" in config.validation_keys
+    assert "model.channel_order" in config.loss_comparability_keys and "data.val" in config.loss_comparability_keys
     assert with_overrides(config, ["model.channel_order=rgb"]).model.channel_order == "rgb"
 
 

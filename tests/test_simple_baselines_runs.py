@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mpii_people import mpii_people, write_list, write_truth
+from mpii_files import mpii_files, write_list, write_truth
 from people import crowd_file
 from runs import losses, parameters_of, weights
 from scipy.io import loadmat
@@ -89,7 +89,7 @@ def test_from_coco_to_another_skeleton(run, recipe, top_down, annotations, image
     start = ("--init", top_down / "last.pth", "train.epochs=1", "train.learning_rate=1e-12")
     ended = run("train.py", "--config", recipe, "--output", tmp_path / "run", *data, *start)
     assert ended.status == 0, ended.err
-    assert "newly initialised: final_layer.weight, final_layer.bias\n" in ended.out
+    assert "newly initialized: final_layer.weight, final_layer.bias\n" in ended.out
     before, after = weights(top_down), weights(tmp_path / "run")
     kept = [name for name in parameters_of(before) if not name.startswith("final_layer.")]
     assert all(torch.allclose(before[name], after[name], atol=1e-6) for name in kept)
@@ -115,9 +115,9 @@ def test_it_is_evaluated_in_the_annotated_boxes(evaluated, annotations):
     figures, found, _ = evaluated()
     people = json.loads(annotations.read_text())["annotations"]
     assert 0 <= figures["AP"] <= 1
-    labelled = [person for person in people if person["num_keypoints"] and not person.get("iscrowd")]
-    assert 0 < len(found) <= len(labelled)
-    assert {one["image_id"] for one in found} == {person["image_id"] for person in labelled}
+    labeled = [person for person in people if person["num_keypoints"] and not person.get("iscrowd")]
+    assert 0 < len(found) <= len(labeled)
+    assert {one["image_id"] for one in found} == {person["image_id"] for person in labeled}
 
 
 @pytest.mark.parametrize("more", [(), ("--no-flip", "--batch-size", "3", "inference.subpixel=quarter")])
@@ -146,7 +146,7 @@ def test_it_is_evaluated_in_a_detectors_boxes(evaluated, boxes):
 
 def test_mpiis_people_are_each_shown_in_a_box_of_their_own(run, recipe, images, tmp_path):
     """Trained on them, and evaluated: a prediction for every annotated person, in the file's order and its box, and PCKh."""
-    people = mpii_people(sorted(path.name for path in images.iterdir()))
+    people = mpii_files(sorted(path.name for path in images.iterdir()))
     file, built = write_list(tmp_path / "valid.json", people), tmp_path / "people.h5"
     write_truth(tmp_path / "gt_valid.mat", people)
     build = ("data/coco_masks_hdf5.py", "--annotations", file, "--images", images, "--output", built, "--workers", 1, "--skeleton", "mpii")
@@ -168,10 +168,10 @@ def test_mpiis_people_are_each_shown_in_a_box_of_their_own(run, recipe, images, 
 def test_the_demo_takes_a_bottom_up_system_as_detector(run, top_down, trained, images, tmp_path, monkeypatch):
     box = np.array([[10.0, 20, 60, 70, 0.5]])  # it has hardly been trained: whether it finds anybody is chance
     monkeypatch.setattr("utils.detectors.boxes_around", lambda keypoints, scores, least: box)
-    command = ("demo_image.py", "--input", images, "--limit", "2", "--output", tmp_path / "pictures", "--checkpoint", top_down / "last.pth")
+    command = ("demo_image.py", "--input", images, "--limit", "2", "--output", tmp_path / "images", "--checkpoint", top_down / "last.pth")
     ended = run(*command, "--detector", trained / "last.pth", "--min-score", "0")
     assert ended.status == 0, ended.err
-    written = sorted((tmp_path / "pictures").glob("*.json"))
+    written = sorted((tmp_path / "images").glob("*.json"))
     assert len(written) == 2
     for path in written:
         (person,) = json.loads(path.read_text())["people"]

@@ -1,4 +1,4 @@
-"""A fourth pose system, whole: one person a picture, each keypoint where its heatmap is highest.
+"""A fourth pose system, whole: one person an image, each keypoint where its heatmap is highest.
 
 It has what every system brings: configuration, samples, targets, network, loss, decoder. No other file knows of it.
 """
@@ -16,13 +16,13 @@ from pydantic import SerializeAsAny
 from torch import Tensor, nn
 
 from config.schema import Config, InferenceConfig, ModelConfig
-from config.section import Count, Positive, Section
-from config.skeleton import UNLABELLED
+from config.section import ConfigSection, Count, Positive
+from config.skeleton import UNLABELED
 from config.systems import NetworkEntry, SystemEntry
 from data.datasets import PoseDataset
-from data.people_file import PeopleFile
-from models.names import TensorNames
-from utils.systems import Decoder, Overlays, People
+from data.hdf5 import TrainingHDF5
+from models.checkpoint_keys import CheckpointKeys
+from utils.systems import Decoder, Overlays, PosePredictions
 from utils.visualize.heatmaps import resize_to_image
 
 STRIDE = 4
@@ -33,7 +33,7 @@ class TinyModelConfig(ModelConfig):
     width: Count = 8
 
 
-class TinyTargetsConfig(Section):
+class TinyTargetsConfig(ConfigSection):
     spread: Positive = 2.0  # of a drawn keypoint, map pixels
 
 
@@ -67,17 +67,17 @@ def render_batch(batch: TinySample, config: TinyConfig, device: torch.device) ->
     points = batch.joints.to(device)
     y, x = (axis - points[..., i, None] for axis, i in zip(sides, (1, 0)))
     squared = y[..., :, None] ** 2 + x[..., None, :] ** 2
-    known = points[..., 2, None, None] != UNLABELLED
+    known = points[..., 2, None, None] != UNLABELED
     return TinyTargets(torch.exp(-squared / (2 * (STRIDE * config.targets.spread) ** 2)) * known, batch.channel_mask.to(device))
 
 
 class TinyDataset(PoseDataset):
     """One sample an image: all of it, and whoever has most keypoints in it."""
 
-    def __init__(self, people: PeopleFile, config: TinyConfig):
+    def __init__(self, people: TrainingHDF5, config: TinyConfig):
         rows = [np.arange(*people.first[n : n + 2]) for n in range(len(people))]
-        best = [int(of_image[people.num_labelled[of_image].argmax()]) for of_image in rows]
-        self.chosen = np.array([row for row in best if people.num_labelled[row]])
+        best = [int(of_image[people.num_labeled[of_image].argmax()]) for of_image in rows]
+        self.chosen = np.array([row for row in best if people.num_labeled[row]])
         super().__init__(people, config, people.image_of[self.chosen])
 
     def get(self, index: int, rng: np.random.Generator | None) -> TinySample:
@@ -88,7 +88,7 @@ class TinyDataset(PoseDataset):
         if rng is not None and rng.random() < 0.5:
             image, joints = image[:, ::-1], joints[self.config.skeleton.flip_keypoints]
             joints[:, 0] = size[1] - 1 - joints[:, 0]
-        return TinySample(*map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labelled)))
+        return TinySample(*map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labeled)))
 
 
 def as_input(images: Sequence[np.ndarray]) -> Tensor:
@@ -116,7 +116,7 @@ class TinyNetwork(nn.Module):
         return self(images)
 
 
-NAMES = TensorNames(ours=lambda name: name.removeprefix("theirs."), is_output=lambda name: name.startswith("head."))
+NAMES = CheckpointKeys(ours=lambda name: name.removeprefix("theirs."), is_output=lambda name: name.startswith("head."))
 
 
 class TinyLoss(nn.Module):
@@ -168,10 +168,10 @@ class TinyDecoder(Decoder):
         device = next(self.network.parameters()).device
         return [replace(crops, maps=self.network.predict(crops.maps.to(device))) for crops in inputs]
 
-    def decode(self, outputs: list[Crops]) -> list[People]:
+    def decode(self, outputs: list[Crops]) -> list[PosePredictions]:
         return [self._people(crops) for crops in outputs]
 
-    def _people(self, crops: Crops) -> People:
+    def _people(self, crops: Crops) -> PosePredictions:
         score, place = (t.cpu().numpy() for t in crops.maps.flatten(2).max(2))
         y, x = np.divmod(place, crops.maps.shape[3])
         scale, corner = self._scale(crops), crops.boxes[:, None, :2]

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from config import Config, UserError, load_config
-from config.files import existing_file, written_whole
+from config.files import atomic_write, existing_file
 from config.load import parse_config, with_overrides
-from models import build_model, download_backbone, published_recipe, tensor_names
-from models.names import joined
+from models import build_model, checkpoint_keys_of, download_backbone, published_recipe
+from models.checkpoint_keys import joined
 from models.undrawn import Undrawn
 from utils.device import default_device, in_one_thread
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
@@ -32,7 +32,7 @@ EXPORTED = (".onnx", ".pt2")
 
 def save_checkpoint(path: Path, **content: Any) -> None:
     """Write a checkpoint; a kill while saving leaves the former one as it was."""
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         try:
             torch.save(content, partial)
         except RuntimeError as error:  # its writer, in C++, does not pass on what the system said
@@ -148,11 +148,11 @@ def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
 def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
     """Fill the network for fine-tuning: output layers of another number of channels are left as they are.
 
-    Returns the names taken and the names newly initialised. Raises UserError where anything but output layers differs.
+    Returns the names taken and the names newly initialized. Raises UserError where anything but output layers differs.
     """
     weights = _weights(Checkpoint(path), model)
     wanted = model.state_dict()
-    is_output = tensor_names(model).is_output
+    is_output = checkpoint_keys_of(model).is_output
     fresh = [name for name in wanted if is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
     differences = _differences(wanted, weights, lambda name: not is_output(name))
     if differences:
@@ -168,8 +168,8 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     path: a file, or "timm" to download ImageNet weights where the network can. Returns the names taken and the others. Raises UserError
     where part of the trunk is missing or of another shape.
     """
-    wanted, is_trunk = model.state_dict(), tensor_names(model).is_trunk
-    trunk = {name: tensor for name, tensor in wanted.items() if is_trunk(name)}
+    wanted, is_backbone = model.state_dict(), checkpoint_keys_of(model).is_backbone
+    trunk = {name: tensor for name, tensor in wanted.items() if is_backbone(name)}
     checkpoint = Checkpoint(path)
     if str(path) == DOWNLOAD:
         checkpoint.content = download_backbone(model)
@@ -184,7 +184,7 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 
 def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
-    weights, ours, path = _tensors(checkpoint), tensor_names(model).ours, checkpoint.path
+    weights, ours, path = _tensors(checkpoint), checkpoint_keys_of(model).ours, checkpoint.path
     used = [(name, value) for name, value in ((ours(name), value) for name, value in weights.items()) if name is not None]
     named = dict(used)
     if len(named) != len(used):

@@ -69,7 +69,7 @@ def boxes_around(keypoints: np.ndarray, scores: np.ndarray, least_score: float) 
 
 
 def torchvision_names() -> list[str]:
-    """Of all its detection networks. It is imported only when asked for: that takes longer than to find people in a picture."""
+    """Of all its detection networks. It is imported only when asked for: that takes longer than to find people in an image."""
     from torchvision.models import detection, list_models
 
     return list_models(module=detection)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from config import Config, UserError
-from config.errors import run_script
-from config.files import written_whole
+from config.errors import run_cli
+from config.files import atomic_write
 from config.load import with_overrides
 from config.progress import Progress
 from config.version import VERSION as PROJECT_VERSION
@@ -34,7 +34,7 @@ ONNX_PACKAGES = ("onnx", "onnxruntime")
 OPSET = 17
 # Of a PyTorch program: a map of one pixel is another program to its tracer, which wants an upper limit in some versions
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
-ACCEPTED, ACCEPTED_HALF = 1e-3, 1e-2  # largest difference from PyTorch's answer, of its largest value; with weights in float16
+TOLERANCE, ACCEPTED_HALF = 1e-3, 1e-2  # largest difference from PyTorch's answer, of its largest value; with weights in float16
 BATCHES = (1, 3)  # images that are run together in the check
 SEED = 0
 
@@ -42,7 +42,7 @@ Answers = tuple[Tensor, ...]
 Metadata = dict[str, str]
 
 
-class Difference(NamedTuple):
+class MaxDifference(NamedTuple):
     """Of one answer, over everything that was run."""
 
     name: str
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
         return self.largest <= part * self.of < float("inf")
 
 
-class Answer(nn.Module):
+class PredictModule(nn.Module):
     """A network whose call is its `predict`, always as a tuple."""
 
     def __init__(self, network: nn.Module):
@@ -93,7 +93,7 @@ def check_output(path: Path, half: bool = False) -> None:
         required(*ONNX_PACKAGES)
 
 
-def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> list[Difference]:
+def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> list[MaxDifference]:
     """Write a checkpoint's network to a file, which computes on a CPU what the network computes; see `WRITERS` for the endings.
 
     half: with weights in float16. Raises UserError, and writes nothing, where the two differ by more than is accepted.
@@ -103,11 +103,11 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     network = build_model(config)
     if checkpoint is not None:
         load_weights(network, checkpoint)
-    network = Answer(network).eval().requires_grad_(False)
+    network = PredictModule(network).eval().requires_grad_(False)
     write, run = WRITERS[output.suffix.lower()]
-    with written_whole(output) as partial:
+    with atomic_write(output) as partial:
         write(network, partial, config, metadata(config, output.stem), half)
-        differences = checked(network, run(partial, config), names, check_sizes(config), ACCEPTED_HALF if half else ACCEPTED)
+        differences = checked(network, run(partial, config), names, check_sizes(config), ACCEPTED_HALF if half else TOLERANCE)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
     print(f"largest difference from PyTorch: {'; '.join(map(str, differences))}")
@@ -132,7 +132,7 @@ def check_sizes(config: Config) -> list[tuple[int, int]]:
 
 
 def photographs(count: int, size: tuple[int, int]) -> Tensor:
-    """(N, 3, height, width) in [0, 1]: smooth patches of colour with grain, as photographs are to a network."""
+    """(N, 3, height, width) in [0, 1]: smooth patches of color with grain, as photographs are to a network."""
     rng = np.random.default_rng(SEED)
     pictures = [cv2.resize(rng.random((8, 8, 3), np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) for _ in range(count)]
     grainy = np.stack(pictures) + rng.normal(0, 0.03, (count, *size, 3)).astype(np.float32)
@@ -146,7 +146,7 @@ def checked(
     names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
     accepted: float,
-) -> list[Difference]:
+) -> list[MaxDifference]:
     """Of each answer the largest difference between the two, at these sizes (height, width) and several sizes of batch.
 
     Raises UserError where that is more than the accepted part of the largest value.
@@ -158,7 +158,7 @@ def checked(
             largest = np.maximum(largest, [(ours - theirs).abs().amax().item() for ours, theirs in pairs])
             of = np.maximum(of, [ours.abs().amax().item() for ours, _ in pairs])
             progress.advance()
-        differences = [Difference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
+        differences = [MaxDifference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
         for wrong in (difference for difference in differences if not difference.within(accepted)):
             raise UserError(f"nothing was written: what was exported differs from PyTorch {torch.__version__} by {wrong}")
     return differences
@@ -170,7 +170,7 @@ def metadata(config: Config, name: str) -> Metadata:
     return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, NAME: name, VERSION: PROJECT_VERSION}
 
 
-def write_onnx(network: Answer, path: Path, config: Config, about: Metadata, _: bool) -> None:
+def write_onnx(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
     """As ONNX, with what it says of itself among the model's own.
 
     By PyTorch's exporter that traces a run (dynamo=False): from 2.6 on it writes all of our networks, in a second. The newer one fails for
@@ -191,7 +191,7 @@ def write_onnx(network: Answer, path: Path, config: Config, about: Metadata, _: 
     onnx.save(model, path)
 
 
-def write_program(network: Answer, path: Path, config: Config, about: Metadata, _: bool) -> None:
+def write_program(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
     """As `torch.export.load` reads it, with what it says of itself as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
@@ -203,7 +203,7 @@ def write_program(network: Answer, path: Path, config: Config, about: Metadata, 
     torch.export.save(program, path, extra_files=about)
 
 
-def write_weights(network: Answer, path: Path, config: Config, about: Metadata, half: bool) -> None:
+def write_weights(network: PredictModule, path: Path, config: Config, about: Metadata, half: bool) -> None:
     """As `utils.checkpoint` reads it: all of the network's weights, those too that only training needs."""
     said = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
     safetensors_file.write_safetensors(path, network.network.state_dict(), said, half)
@@ -215,7 +215,7 @@ def _example(config: Config) -> Tensor:
 
 
 def run_onnx(path: Path, config: Config) -> Callable[[Tensor], Answers]:
-    return Answer(OnnxNetwork(path, config, torch.device("cpu")))
+    return PredictModule(OnnxNetwork(path, config, torch.device("cpu")))
 
 
 def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
@@ -223,7 +223,7 @@ def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
 
 
 def run_weights(path: Path, config: Config) -> Callable[[Tensor], Answers]:
-    return Answer(load_network(config, path, "cpu"))
+    return PredictModule(load_network(config, path, "cpu"))
 
 
 # By the file's ending: how it is written, and how it is run
@@ -235,4 +235,4 @@ WRITERS = {
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

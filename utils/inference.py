@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from config import Config, UserError
-from models.folding import fold_norms
+from models.fuse import fuse_conv_bn
+from utils.batching import WINDOW, batch_by_key, num_workers, ordered_map, worker_pool
+from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network, opened
-from utils.default_network import named_or_default
 from utils.device import in_one_thread
-from utils.streaming import WINDOW, batches_alike, in_order, num_workers, worker_pool
-from utils.systems import Overlays, People, build_decoder
+from utils.systems import Overlays, PosePredictions, build_decoder
 
 Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
@@ -47,7 +47,7 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         if config is None:
-            checkpoint = opened(named_or_default(checkpoint))
+            checkpoint = opened(resolve_checkpoint(checkpoint))
             config = config_for(checkpoint)
         self.config, self.detector = config, detector
         self.network = load_network(config, checkpoint, device)
@@ -56,14 +56,14 @@ class PoseEstimator:
         with in_one_thread():
             self.network.to(memory_format=torch.channels_last)
             if on_cpu:
-                fold_norms(self.network)
+                fuse_conv_bn(self.network)
         self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)
         self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
         self._counting, self._detecting = Lock(), Lock()
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> People:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
         """image (H, W, 3) uint8 BGR -> keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first.
 
         boxes (B, 4) x, y, width, height of the people in it, or (B, 5) with a detector's score, for a pose system that looks at one at a
@@ -71,7 +71,7 @@ class PoseEstimator:
         """
         return self.batch([image], None if boxes is None else [boxes])[0]
 
-    def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
+    def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
         """As a call, for several photographs of any sizes, which the network sees together as far as their sizes allow."""
         for image in images:
             _check_image(image)
@@ -85,7 +85,9 @@ class PoseEstimator:
             return list(self._through_workers(self._people, given, share, window=len(given)))
         return self._people(given)
 
-    def stream(self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None) -> Iterator[People]:
+    def stream(
+        self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None
+    ) -> Iterator[PosePredictions]:
         """As a call, for photographs that come one by one, such as a video's: the people of each, in their order.
 
         The network sees `batch_size` images of one size together, if so many come within a few batches; how much is read ahead does not
@@ -95,20 +97,20 @@ class PoseEstimator:
         given = ((_check_image(image), None if of_image is None else _checked([of_image], [image])[0]) for image, of_image in pairs)
         yield from self._through_workers(self._people, given, batch_size, window=WINDOW * batch_size)
 
-    def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[People, Overlays]]:
+    def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
         """As `stream`, and with the people of each image what the network answered, on its pixels."""
         given = ((_check_image(image), None) for image in images)
         yield from self._through_workers(self._people_and_overlays, given, batch_size, window=WINDOW * batch_size)
 
     def _through_workers(self, work: Callable, given: Iterable[Given], batch_size: int, window: int) -> Iterator[Any]:
-        batches = batches_alike(given, lambda pair: self.decoder.alike(pair[0].shape[:2]), batch_size, window)
-        return in_order(batches, work, self._pool, self.workers)
+        batches = batch_by_key(given, lambda pair: self.decoder.batch_key(pair[0].shape[:2]), batch_size, window)
+        return ordered_map(batches, work, self._pool, self.workers)
 
-    def _people(self, given: Sequence[Given]) -> list[People]:
+    def _people(self, given: Sequence[Given]) -> list[PosePredictions]:
         """One batch all the way."""
         return self._decoded(self._outputs(given))
 
-    def _people_and_overlays(self, given: Sequence[Given]) -> list[tuple[People, Overlays]]:
+    def _people_and_overlays(self, given: Sequence[Given]) -> list[tuple[PosePredictions, Overlays]]:
         outputs = self._outputs(given)
         people = self._decoded(outputs)
         with self._counted("overlays"):
@@ -127,7 +129,7 @@ class PoseEstimator:
                 torch.cuda.current_stream(self.device).synchronize()
         return outputs
 
-    def _decoded(self, outputs: Any) -> list[People]:
+    def _decoded(self, outputs: Any) -> list[PosePredictions]:
         with self._counted("assignment"):
             return self.decoder.decode(outputs)
 

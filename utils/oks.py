@@ -13,17 +13,17 @@ def object_keypoint_similarity(
 ) -> np.ndarray:
     """(P, G) in 0 to 1: of each pose found with each annotated person, as pycocotools computes it.
 
-    poses (P, D, 2 or more) x, y in pixels; joints (G, D, 3) x, y, v (0: not labelled) in the same order; areas (G,) pixels squared; boxes
+    poses (P, D, 2 or more) x, y in pixels; joints (G, D, 3) x, y, v (0: not labeled) in the same order; areas (G,) pixels squared; boxes
     (G, 4) x, y, width, height; sigmas (D,). Where somebody has no keypoints, what counts is how far those of the pose lie outside the
     box, made three times as wide and high. present (P, D) bool: the keypoints that the poses have; given, the others do not count, and a
     pose that shares none with somebody has 0.
     """
-    found, labelled = poses[:, None, :, :2], joints[..., 2] > 0
+    found, labeled = poses[:, None, :, :2], joints[..., 2] > 0
     corner, size = boxes[:, None, :2], boxes[:, None, 2:]
     outside = np.maximum(np.maximum(corner - size - found, found - (corner + 2 * size)), 0)
-    without = ~labelled.any(1, keepdims=True)
+    without = ~labeled.any(1, keepdims=True)
     distance = np.where(without[..., None], outside, found - joints[..., :2])
-    counted = labelled | without
+    counted = labeled | without
     of_keypoints = _keypoint_similarity(np.square(distance / (2 * sigmas[:, None])).sum(-1), _falloff(areas)[:, None])
     if present is not None:
         counted = counted & present[:, None]
@@ -38,13 +38,13 @@ def oks_nms(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray, sigmas
     """
     waiting, kept = np.argsort(-scores, kind="stable"), []
     while len(waiting):
-        alike = _alike(keypoints[waiting, :, :2], areas[waiting], sigmas, threshold)
+        batch_key = _alike(keypoints[waiting, :, :2], areas[waiting], sigmas, threshold)
         left = np.ones(len(waiting), bool)
-        for row, others in enumerate(alike):
+        for row, others in enumerate(batch_key):
             if left[row]:
                 kept.append(waiting[row])
                 left &= ~others
-        waiting = waiting[len(alike) :][left[len(alike) :]]
+        waiting = waiting[len(batch_key) :][left[len(batch_key) :]]
     return np.array(kept, np.intp)
 
 

@@ -42,7 +42,7 @@ def required(*packages: str) -> list[ModuleType]:
 
 def onnx_config(path: str | Path) -> dict[str, Any]:
     """The configuration that a network was exported with, as a nested dictionary. Raises UserError where the file holds none."""
-    return _stored_config(_session(path, [CPU], optimised=False), path)
+    return _stored_config(_session(path, [CPU], optimized=False), path)
 
 
 class OnnxNetwork(nn.Module):
@@ -82,12 +82,12 @@ class OnnxNetwork(nn.Module):
             raise UserError(f"checkpoint {path}: computes in float32; leave inference.precision={config.inference.precision} out")
 
 
-def _session(path: str | Path, providers: list, optimised: bool = True) -> Any:
+def _session(path: str | Path, providers: list, optimized: bool = True) -> Any:
     (runtime,) = required("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # what is wrong comes as an exception
     options.intra_op_num_threads = torch.get_num_threads()
-    if not optimised:
+    if not optimized:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return runtime.InferenceSession(str(existing_file(path, "checkpoint")), options, providers)

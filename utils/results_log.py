@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from config import Config, UserError
-from config.files import sole_writer
+from config.files import file_lock
 from config.progress import Progress
 from data.formats.coco import Size, check_size
 from data.images import read_image, read_images
-from utils.streaming import predict_stream, sized_batches
+from utils.batching import predict_stream, sized_batches
 
 FORMAT = "ResultsLog 2"  # a log of another format is not continued
 
@@ -36,7 +36,7 @@ class ResultsLog:
         self._own, self._file = path.with_name(f"{path.name}.{rank}.jsonl"), None
         self._resources = ExitStack()
         if rank == 0:
-            self._resources.enter_context(sole_writer(path))
+            self._resources.enter_context(file_lock(path))
         self.completed = {image_id for image_id, _ in self._records()}
 
     def add(self, records: list[tuple[int, Any]]) -> None:
@@ -162,4 +162,4 @@ def predict_images(
 
 
 def _batch_key(decoder: Any, size: Size) -> Any:
-    return None if None in size else decoder.alike(size)
+    return None if None in size else decoder.batch_key(size)

@@ -36,7 +36,7 @@ def read_safetensors(path: str | Path) -> dict[str, Any]:
     return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
 
 
-def read_about(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | Path) -> dict[str, Any]:
     """What a file says of itself, without its weights. Raises UserError as `read_safetensors`."""
     with _opened(path) as file:
         return _about(file, path)

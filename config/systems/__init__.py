@@ -23,7 +23,7 @@ class SystemEntry:
     """Name the parts of a system as "module:name". A part is imported when asked for: no system waits for another's libraries."""
 
     config: str  # a subclass of config.Config
-    dataset: str  # PeopleFile, Config -> data.datasets.PoseDataset: how a training sample is cut
+    dataset: str  # TrainingHDF5, Config -> data.datasets.PoseDataset: how a training sample is cut
     targets: str  # sample batch, Config, device -> NamedTuple of targets, named as the loss's parameters: see data.targets.render_batch
     networks: dict[str, NetworkEntry]  # by `model.name`
     loss: str  # Config -> nn.Module

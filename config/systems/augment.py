@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from config.section import Positive, Probability, Section
+from config.section import ConfigSection, Positive, Probability
 
 JpegQuality = Annotated[int, Field(ge=1, le=100)]
 
 
-class AugmentationConfig(Section):
+class AugmentationConfig(ConfigSection):
     """What every system's samples can have. Each change happens with its probability, in this order."""
 
     flip_probability: Probability = 0.5

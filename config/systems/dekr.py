@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
-from config.section import Count, NonNegative, Positive, Probability, Section
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.systems.augment import AugmentationConfig
 
 
@@ -40,21 +40,21 @@ class DekrAugmentationConfig(AugmentationConfig):
     shift: NonNegative = 40.0  # uniform in +-, image pixels at a crop of 200 pixels, each axis
 
 
-class DekrTargetsConfig(Section):
+class DekrTargetsConfig(ConfigSection):
     """What is drawn for the network to learn (paper section 3.3), in map pixels."""
 
     keypoint_sigma: Positive = 2.0
     centre_sigma: Positive = 4.0
     background_weight: NonNegative = 0.1  # of the heatmaps' pixels in nobody's window
-    offset_radius: Count = 4  # half side of the square about a centre in which offsets are learnt
+    offset_radius: Count = 4  # half side of the square about a center in which offsets are learned
     mask_ignored: bool = True  # no loss over crowd regions, people without keypoints, and outside the image; CrowdPose: false
-    min_area: NonNegative = 32.0 * 32  # a smaller person has no centre, image pixels squared; CrowdPose: 0
+    min_area: NonNegative = 32.0 * 32  # a smaller person has no center, image pixels squared; CrowdPose: 0
     # The published code's faults, for going on with weights that were trained with them: a person's size reaches from the image's corner
-    # if a keypoint is not labelled; a skeleton of fewer than 17 keypoints has its centres drawn with keypoint_sigma
+    # if a keypoint is not labeled; a skeleton of fewer than 17 keypoints has its centers drawn with keypoint_sigma
     published_faults: bool = False
 
 
-class DekrLossConfig(Section):
+class DekrLossConfig(ConfigSection):
     """Weighted L2 for the heatmaps, weighted smooth L1 for the offsets (paper section 3.3)."""
 
     name: Literal["dekr"] = "dekr"
@@ -75,7 +75,7 @@ class DekrInferenceConfig(InferenceConfig):
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size, the short side; published: 0.5 1 2
     pad_multiple: Count = 64  # the long side is rounded up to a multiple of it
     max_people: Count = 30
-    centre_threshold: Probability = 0.01  # least heat of a person's centre
+    centre_threshold: Probability = 0.01  # least heat of a person's center
     scale_decay: Positive = 0.9  # what the best pose of another scale is worth beside scale 1's; CrowdPose: 0.8
     nms_distance: Positive | None = None  # of a person's diagonal, at which two keypoints are one; null: 0.05, 0.15 with several scales
     nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
@@ -88,7 +88,7 @@ class DekrInferenceConfig(InferenceConfig):
 class DekrConfig(Config):
     """The whole of a run of DEKR."""
 
-    validation_keys: ClassVar[tuple[str, ...]] = Config.validation_keys
+    loss_comparability_keys: ClassVar[tuple[str, ...]] = Config.loss_comparability_keys
 
     system: Literal["dekr"] = "dekr"
     model: SerializeAsAny[ModelConfig] = DekrModelConfig()

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import SerializeAsAny, model_validator
 
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
-from config.section import Count, NonNegative, Positive, Probability, Section
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.systems.augment import AugmentationConfig
 
 RESNET_STRIDE = 32  # of a ResNet's last features: input pixels per feature
@@ -63,14 +63,14 @@ class SimpleBaselinesAugmentationConfig(AugmentationConfig):
     rotation_probability: Probability = 0.6
 
 
-class SimpleBaselinesTargetsConfig(Section):
+class SimpleBaselinesTargetsConfig(ConfigSection):
     """What is drawn for the network to learn."""
 
     sigma: Positive = 2.0  # map pixels; 3 at 384 x 288
 
 
-class SimpleBaselinesLossConfig(Section):
-    """Half of the squared error, mean over the pixels and keypoints, where a keypoint is labelled."""
+class SimpleBaselinesLossConfig(ConfigSection):
+    """Half of the squared error, mean over the pixels and keypoints, where a keypoint is labeled."""
 
     name: Literal["simple_baselines"] = "simple_baselines"
 
@@ -93,7 +93,7 @@ class SimpleBaselinesInferenceConfig(InferenceConfig):
 class SimpleBaselinesConfig(Config):
     """The whole of a run of Simple Baselines."""
 
-    validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "model.channel_order")
+    loss_comparability_keys: ClassVar[tuple[str, ...]] = (*Config.loss_comparability_keys, "model.channel_order")
 
     system: Literal["simple_baselines"] = "simple_baselines"
     model: SerializeAsAny[ModelConfig] = SimpleBaselinesModelConfig()

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig
-from config.section import Count, NonNegative, Positive, Probability, Section
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.skeleton import Skeleton
 from config.systems.augment import AugmentationConfig
 from config.systems.simplepose_assignment import AssignmentConfig
@@ -76,7 +76,7 @@ class SimplePoseAugmentationConfig(AugmentationConfig):
     joint_centre_probability: Probability = 0.0  # cropped around one of the person's keypoints, not its box: cut off, as in close-ups
 
 
-class TargetsConfig(Section):
+class TargetsConfig(ConfigSection):
     """What is drawn for the network to learn (paper section 3.2)."""
 
     stride: Literal[4] = 4  # input pixels per map pixel: the network's front halves the resolution twice
@@ -92,7 +92,7 @@ class TargetsConfig(Section):
         return self.keypoint_sigma / self.stride, self.limb_margin / self.stride
 
 
-class FocalL2Config(Section):
+class FocalL2Config(ConfigSection):
     """Focal L2 loss (paper section 3.4). gamma, alpha, beta: 1, 0, 0 in the published code; 2, 0.1, 0.02 in the paper."""
 
     name: Literal["focal_l2"] = "focal_l2"
@@ -110,7 +110,7 @@ class SimplePoseInferenceConfig(InferenceConfig):
     """From a photograph to maps (paper section 4.1, testing)."""
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size's height; published: 0.5 1 1.5 2 3
-    rotations: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)  # degrees about the image's centre
+    rotations: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)  # degrees about the image's center
     max_size: tuple[Count, Count] = (2600, 3800)  # height, width of the largest resized image, pixels
     pad_multiple: Count = 64  # the padded sides are multiples of this
     pad_value: Annotated[int, Field(ge=0, le=255)] = 128
@@ -119,12 +119,12 @@ class SimplePoseInferenceConfig(InferenceConfig):
 class SimplePoseConfig(Config):
     """The whole of a run of SimplePose."""
 
-    former_keys: ClassVar[tuple[str, ...]] = (
+    deprecated_keys: ClassVar[tuple[str, ...]] = (
         *("assignment.keypoint_sigma", "assignment.trace_margin"),  # they follow from the targets
         *("assignment.preset", "assignment.published"),  # the paper's own assignment
     )
 
-    validation_keys: ClassVar[tuple[str, ...]] = (*Config.validation_keys, "augmentation.person_size")
+    loss_comparability_keys: ClassVar[tuple[str, ...]] = (*Config.loss_comparability_keys, "augmentation.person_size")
 
     system: Literal["simplepose"] = "simplepose"
     model: SerializeAsAny[ModelConfig] = ImhnConfig()

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from config.section import Count, NonNegative, Positive, Probability, Section
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 
 
-class AssignmentConfig(Section):
+class AssignmentConfig(ConfigSection):
     """Keypoint assignment. Lengths are in map pixels (targets.stride input pixels each); values were set on the decoder benchmark of
     docs/assignment.md unless another source is given."""
 

@@ -23,13 +23,13 @@ from torch.utils.data import Dataset, default_collate
 
 from config import Config, UserError
 from config.systems import SYSTEMS
-from data.people_file import BrokenImage, PeopleFile, unpack_mask
+from data.hdf5 import CorruptImageError, TrainingHDF5, unpack_mask
 
 
 class PoseDataset(ABC):
     """The samples of one training file. image_of (S,): the number of each sample's image in the file."""
 
-    def __init__(self, people: PeopleFile, config: Config, image_of: np.ndarray):
+    def __init__(self, people: TrainingHDF5, config: Config, image_of: np.ndarray):
         self.people, self.config, self.image_of = people, config, image_of
 
     def __len__(self) -> int:
@@ -47,7 +47,7 @@ class PoseDataset(ABC):
         """Return the rows, in the file, of the people with a labeled keypoint in a sample's image."""
         number = self.image_of[index]
         rows = np.arange(*self.people.first[number : number + 2])
-        return rows[(self.people.num_labelled[rows] > 0) & ~self.people.crowd[rows]]
+        return rows[(self.people.num_labeled[rows] > 0) & ~self.people.crowd[rows]]
 
     def all_people(self, index: int) -> np.ndarray:
         """Return (H, W) uint8, 255 over the people and crowd regions of a sample's image."""
@@ -55,7 +55,7 @@ class PoseDataset(ABC):
         return unpack_mask(people | crowd, *self.people.sizes[self.image_of[index]])
 
 
-def build_dataset(people: PeopleFile, config: Config) -> PoseDataset:
+def build_dataset(people: TrainingHDF5, config: Config) -> PoseDataset:
     """Return the samples that `config.system` makes of a training file."""
     return SYSTEMS[config.system].load("dataset")(people, config)
 
@@ -82,7 +82,7 @@ class MixedDataset(Dataset):
     """
 
     def __init__(self, paths: Sequence[Path], config: Config, augment: bool):
-        files = [PeopleFile(path, config.skeleton) for path in paths]
+        files = [TrainingHDF5(path, config.skeleton) for path in paths]
         self.parts = [build_dataset(file, config) for file in files]
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
         self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
@@ -92,7 +92,7 @@ class MixedDataset(Dataset):
         self._ends = np.cumsum(self.sizes)
         for path, size in zip(paths, self.sizes):
             if not size:
-                raise UserError(f"training file {path}: holds no sample; nobody in it is large enough, in pixels, and labelled enough")
+                raise UserError(f"training file {path}: holds no sample; nobody in it is large enough, in pixels, and labeled enough")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -108,7 +108,7 @@ class MixedDataset(Dataset):
                 rng = np.random.default_rng([self.seed, epoch, place, *[repeat] * (repeat > 0)])
             try:
                 return self.parts[file].get(index % size, rng)
-            except BrokenImage as error:
+            except CorruptImageError as error:
                 self._count_corrupt(file, error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are damaged; build it again")
 
@@ -122,7 +122,7 @@ class MixedDataset(Dataset):
         file = int(np.searchsorted(self._ends, place, side="right"))
         return file, place - int(self._ends[file]) + self.sizes[file]
 
-    def _count_corrupt(self, file: int, error: BrokenImage) -> None:
+    def _count_corrupt(self, file: int, error: CorruptImageError) -> None:
         """Name a corrupt image once; raise UserError if there are too many."""
         if self.broken[file][error.number]:
             return

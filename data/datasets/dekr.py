@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from config.systems.dekr import DekrAugmentationConfig, DekrConfig
 from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
 from data.datasets import PoseDataset
-from data.people_file import PeopleFile, unpack_mask
+from data.hdf5 import TrainingHDF5, unpack_mask
 from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
 UNIT = 200  # image pixels of a crop at which shifts are as large as configured
@@ -44,9 +44,9 @@ def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConf
 class DekrDataset(PoseDataset):
     """The images of a training file, each as a `DekrSample`."""
 
-    def __init__(self, people: PeopleFile, config: DekrConfig):
+    def __init__(self, people: TrainingHDF5, config: DekrConfig):
         super().__init__(people, config, np.arange(len(people)))
-        self.channel_mask = torch.from_numpy(np.append(people.labelled, True))
+        self.channel_mask = torch.from_numpy(np.append(people.labeled, True))
 
     def get(self, index: int, rng: np.random.Generator | None) -> DekrSample:
         """Return one sample; without a generator the image's middle, as large as its short side."""
@@ -86,7 +86,7 @@ class DekrDataset(PoseDataset):
         """
         people, settings, rows = self.people, self.config.targets, self.labeled_people(index)
         joints = people.joints(rows).astype(float)
-        labeled = joints[..., 2:] != UNLABELLED
+        labeled = joints[..., 2:] != UNLABELED
         points = joints[..., :2] * labeled
         center = points.sum(1) / labeled.sum(1).clip(1)
         has_center = people.areas[rows] >= settings.min_area
@@ -100,8 +100,8 @@ class DekrDataset(PoseDataset):
         """Return (side, side) bool: inside the image, and not over crowd regions and people without keypoints; or everywhere."""
         if not self.config.targets.mask_ignored:
             return np.ones((side, side), bool)
-        _, unlabelled, crowd = self.people.masks(index)
-        counts = unpack_mask(~(unlabelled | crowd), *self.people.sizes[index])
+        _, unlabeled, crowd = self.people.masks(index)
+        counts = unpack_mask(~(unlabeled | crowd), *self.people.sizes[index])
         return cv2.warpAffine(counts, matrix, (side, side), flags=cv2.INTER_LINEAR) > 255 / 2
 
 

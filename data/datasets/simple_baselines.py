@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
 from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
 from data.datasets import PoseDataset
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
 
 PADDING = 1.25  # a crop's sides over those of the box
@@ -42,11 +42,11 @@ def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugme
 class SimpleBaselinesDataset(PoseDataset):
     """Each person with a labeled keypoint and a box, as a `SimpleBaselinesSample`."""
 
-    def __init__(self, people: PeopleFile, config: SimpleBaselinesConfig):
+    def __init__(self, people: TrainingHDF5, config: SimpleBaselinesConfig):
         image_of = people.image_of
         boxes = people.boxes.astype(float)
         self.boxes = clean_boxes(boxes, people.sizes[image_of]) if config.data.clean_boxes else boxes
-        self.chosen = np.flatnonzero((people.num_labelled > 0) & ~people.crowd & (self.boxes[:, 2:] > 0).all(1))
+        self.chosen = np.flatnonzero((people.num_labeled > 0) & ~people.crowd & (self.boxes[:, 2:] > 0).all(1))
         super().__init__(people, config, image_of[self.chosen])
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimpleBaselinesSample:
@@ -58,8 +58,8 @@ class SimpleBaselinesDataset(PoseDataset):
         row, size, a = self.chosen[index], self.config.data.input_size, augmentation
         image = self.people.image(self.image_of[index])
         joints = self.people.joints(row[None])[0]
-        points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELLED
-        center, crop_size = centre_and_size(self.boxes[row], size)
+        points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELED
+        center, crop_size = center_and_crop_size(self.boxes[row], size)
         mirror = np.eye(3)
         if a.flip:
             last = image.shape[1] - 1
@@ -85,7 +85,7 @@ def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([corner, other - corner], 1)
 
 
-def centre_and_size(boxes: np.ndarray, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+def center_and_crop_size(boxes: np.ndarray, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
     """Return the crops' centers (..., 2) x, y and sizes (..., 2) width, height for boxes (..., 4) x, y, width, height.
 
     A box is extended to the input's aspect ratio and enlarged by PADDING.

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from config.systems.simplepose import SimplePoseAugmentationConfig, SimplePoseConfig
 from data.augment import Augmentation, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
 from data.datasets import PoseDataset
-from data.people_file import PeopleFile, unpack_mask
+from data.hdf5 import TrainingHDF5, unpack_mask
 from data.transforms import affine_matrix, to_map_size, transform_points, warp_image_and_mask, warp_mask
 
 MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
@@ -51,11 +51,11 @@ def sample_augmentation(rng: np.random.Generator, settings: SimplePoseAugmentati
 class SimplePoseDataset(PoseDataset):
     """The main people of a training file, each as a `SimplePoseSample`."""
 
-    def __init__(self, people: PeopleFile, config: SimplePoseConfig):
+    def __init__(self, people: TrainingHDF5, config: SimplePoseConfig):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
-        self.main = main_people(people.num_labelled, people.boxes, people.areas, people.crowd, people.image_of, least)
+        self.main = main_people(people.num_labeled, people.boxes, people.areas, people.crowd, people.image_of, least)
         super().__init__(people, config, people.image_of[self.main])
-        self.channel_mask = torch.from_numpy(config.channels.known(people.labelled, people.outlines))
+        self.channel_mask = torch.from_numpy(config.channels.known(people.labeled, people.outlines))
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""
@@ -65,7 +65,7 @@ class SimplePoseDataset(PoseDataset):
         """Return one sample with a given augmentation."""
         config, size, stride, a = self.config, self.config.data.input_size, self.config.targets.stride, augmentation
         joints, box = self.people.joints(self.rows(index)), self.people.boxes[self.main[index]]
-        points, labeled = joints[..., :2], joints[..., 2] != UNLABELLED
+        points, labeled = joints[..., :2], joints[..., 2] != UNLABELED
         center = box[:2] + box[2:] / 2 if a.center_keypoint is None else keypoint_center(points[0, labeled[0]], a.center_keypoint)
         matrix = affine_matrix(center, box[3] / size[0], a.flip, a.rotation, a.shift, a.scale, config)
         points = transform_points(points, matrix).astype(np.float32)
@@ -89,14 +89,14 @@ class SimplePoseDataset(PoseDataset):
 
 
 def main_people(
-    num_labelled: np.ndarray, boxes: np.ndarray, areas: np.ndarray, crowd: np.ndarray, image_of: np.ndarray, least: int = MIN_KEYPOINTS
+    num_labeled: np.ndarray, boxes: np.ndarray, areas: np.ndarray, crowd: np.ndarray, image_of: np.ndarray, least: int = MIN_KEYPOINTS
 ) -> np.ndarray:
     """Return (S,) rows of the main people: enough labeled keypoints, large enough, with a box, not on top of an earlier one.
 
-    Of P people: num_labelled (P,) keypoints, at least `least`; boxes (P, 4) x, y, width, height; areas (P,); crowd (P,) bool; image_of
+    Of P people: num_labeled (P,) keypoints, at least `least`; boxes (P, 4) x, y, width, height; areas (P,); crowd (P,) bool; image_of
     (P,) the image's number, those of one image together.
     """
-    usable = (num_labelled >= least) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~crowd
+    usable = (num_labeled >= least) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~crowd
     centers = (boxes[:, :2] + boxes[:, 2:] / 2).tolist()
     reaches = (MIN_DISTANCE * boxes[:, 2:].max(1, initial=0)).tolist()
     main: list[int] = []
@@ -118,9 +118,9 @@ def keypoint_center(points: np.ndarray, choice: float) -> np.ndarray:
     return downwards[int(choice**2 * len(downwards))]
 
 
-def loss_masks(people: np.ndarray, unlabelled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def loss_masks(people: np.ndarray, unlabeled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return where the loss is ignored, and all people, from masks of people, people without keypoints and crowd regions.
 
     All are bool or packed bits. The loss ignores people without keypoints, and crowd regions except for the people annotated in them.
     """
-    return unlabelled | (crowd & ~people), people | crowd
+    return unlabeled | (crowd & ~people), people | crowd

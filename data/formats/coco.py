@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from config import Skeleton, UserError
 from config.files import existing_folder, read_json
-from config.load import check_overlap
+from config.load import check_keypoint_names
 from data.formats.cleanup import AnnotationFixes, fix_annotations
 
 LARGEST = 1e15  # number that stays finite when boxes are multiplied in single precision
@@ -112,7 +112,7 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
     kinds = [(category["id"], keypoint_names(category, path)) for category in coco.dataset["categories"]]
     number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
     if set(wanted) & set(names):
-        check_overlap(names, skeleton, f"annotation file {path}")
+        check_keypoint_names(names, skeleton, f"annotation file {path}")
         return number, np.array([names.index(name) if name in names else -1 for name in wanted])
     found = [f"{category.get('name')} ({_first(names)})" for category, (_, names) in zip(coco.dataset["categories"], kinds)]
     raise UserError(

@@ -29,7 +29,7 @@ PCKH_KEYPOINTS = (  # the same in the ground truth of PCKh
     *("rwri", "relb", "rsho", "lsho", "lelb", "lwri"),
 )
 COUNT = len(KEYPOINTS)
-SIDE, DOWN = 200, 15  # of a person's box, pixels per scale: how wide it is, and how far its middle lies below the centre
+SIDE, DOWN = 200, 15  # of a person's box, pixels per scale: how wide it is, and how far its middle lies below the center
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PckhTruth:
     """What PCKh compares N people with, as MPII's arrays are; the first pixel is 1."""
 
     joints: np.ndarray  # (16, 2, N)
-    missing: np.ndarray  # (16, N) 1 where not labelled, else 0
+    missing: np.ndarray  # (16, N) 1 where not labeled, else 0
     head_boxes: np.ndarray  # (2, 2, N) corner, x or y, person
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
 
 
 def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[MpiiPerson]:
-    """An annolist entry's people with centre and scale. numbers: of those who are wanted, from 1; None: everybody."""
+    """An annolist entry's people with center and scale. numbers: of those who are wanted, from 1; None: everybody."""
     everybody = np.atleast_1d(image.annorect)
     for entry in everybody if numbers is None else everybody[numbers.astype(int) - 1]:
         place = _fields(getattr(entry, "objpos", None), "x", "y")
@@ -175,7 +175,7 @@ def _fields(struct: Any, *names: str) -> np.ndarray | None:
     return numbers
 
 
-def load_truth(path: str | Path) -> PckhTruth:
+def load_ground_truth(path: str | Path) -> PckhTruth:
     """The ground truth of PCKh from a file such as `gt_valid.mat`. Raises UserError where it is none."""
     content, arrays = _read_mat(path, "head boxes"), {}
     for name in ("jnt_missing", "pos_gt_src", "headboxes_src", "dataset_joints"):
@@ -198,7 +198,7 @@ def load_truth(path: str | Path) -> PckhTruth:
     return PckhTruth(joints, missing, boxes)
 
 
-def annotated_truth(annotations: list[dict]) -> PckhTruth | None:
+def annotated_ground_truth(annotations: list[dict]) -> PckhTruth | None:
     """The same from `as_coco`'s annotations; None where somebody has no head box: only the official .mat file has them."""
     if not annotations or not all("head_box" in annotation for annotation in annotations):
         return None

@@ -23,14 +23,14 @@ class SimpleBaselinesTargets(NamedTuple):
 
 
 def render_targets(
-    joints: np.ndarray, labelled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig
+    joints: np.ndarray, labeled: np.ndarray, input_size: tuple[int, int], config: SimpleBaselinesConfig
 ) -> tuple[np.ndarray, np.ndarray]:
     """Render one person's heatmaps (K, h, w) in [0, 1] and weights (K, 1), float32.
 
-    joints (K, 2): x, y in input pixels. labelled (K,): above 0 where labeled. A Gaussian is centered on the whole map pixel nearest to
+    joints (K, 2): x, y in input pixels. labeled (K,): above 0 where labeled. A Gaussian is centered on the whole map pixel nearest to
     its keypoint. A keypoint whose Gaussian lies outside the map has weight 0.
     """
-    targets = _render(joints[None], labelled[None] > 0, input_size, config, torch.device("cpu"))
+    targets = _render(joints[None], labeled[None] > 0, input_size, config, torch.device("cpu"))
     return tuple(maps[0].numpy() for maps in targets)
 
 

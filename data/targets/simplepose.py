@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from config.systems.simplepose import SimplePoseConfig, TargetsConfig
 from data.datasets.simplepose import SimplePoseSample
 from data.targets.rasterize import BoxPixels, gaussians
@@ -32,7 +32,7 @@ def render_targets(joints: np.ndarray, mask_all: np.ndarray, config: SimplePoseC
 
     joints (P, K, 3): x, y in input pixels, v = 2 not labeled. mask_all (h, w): 1 over people, 0 elsewhere, at map size.
     """
-    labeled = joints[..., 2] != UNLABELLED
+    labeled = joints[..., 2] != UNLABELED
     mask_all = torch.from_numpy(np.ascontiguousarray(mask_all, np.float32))
     return _render(joints[None, ..., :2], labeled[None], mask_all[None], config)[0].numpy()
 

@@ -20,7 +20,7 @@ import argparse
 import numpy as np
 from pycocotools.coco import COCO
 
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import write_json
 from config.load import load_skeleton
 from data.formats import load_annotations
@@ -39,14 +39,14 @@ CATEGORY = 3
 
 
 def five_keypoints(joints: np.ndarray, names: list[str], size: float, rng: np.random.Generator) -> np.ndarray:
-    """(5, 3) x, y, v of one person. joints (D, 3), v as COCO's file has it: 0 not labelled, 1 hidden, 2 visible; size in pixels."""
+    """(5, 3) x, y, v of one person. joints (D, 3), v as COCO's file has it: 0 not labeled, 1 hidden, 2 visible; size in pixels."""
     marked = np.zeros((len(KEYPOINTS), 3))
     for keypoint, (parts, spread) in zip(marked, KEYPOINTS.values()):
-        labelled = joints[[names.index(part) for part in parts]]
-        labelled = labelled[labelled[:, 2] > 0]
+        labeled = joints[[names.index(part) for part in parts]]
+        labeled = labeled[labeled[:, 2] > 0]
         shift = rng.normal(0, spread * size, 2)
-        if len(labelled):
-            keypoint[:] = *np.round(labelled[:, :2].mean(0) + shift, 1), labelled[:, 2].max()
+        if len(labeled):
+            keypoint[:] = *np.round(labeled[:, :2].mean(0) + shift, 1), labeled[:, 2].max()
     return marked
 
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="the annotation file to write")
     parser.add_argument("--annotator", type=int, default=1, metavar="N", help="whose hand it is (1)")
     options = parser.parse_args()
-    at_least(0, annotator=options.annotator)
+    check_minimum(0, annotator=options.annotator)
     with naming_file(options.annotations):
         content = annotated_anew(load_annotations(options.annotations), options.annotations, options.annotator)
     write_json(options.output, content)
@@ -86,4 +86,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

@@ -1,4 +1,4 @@
-"""Sigmas of a skeleton's keypoints from pictures that two people annotated.
+"""Sigmas of a skeleton's keypoints from images that two people annotated.
 
     python examples/five_keypoints/sigmas.py --annotations FIRST.json SECOND.json --skeleton S.yaml
 
@@ -20,16 +20,16 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from config import Skeleton, UserError
-from config.errors import run_script
+from config.errors import run_cli
 from config.load import load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import keypoint_category, naming_file, read_person
 
 SAME = 0.5  # the least overlap (IoU) of two boxes of one person
-People = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as the file has them, boxes (P, 4), areas (P,)
+AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as the file has them, boxes (P, 4), areas (P,)
 
 
-def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, People]:
+def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, AnnotatedPoses]:
     """The people with keypoints of each image, by its file name."""
     coco = load_annotations(path)
     category, order = keypoint_category(coco, skeleton, path)
@@ -38,13 +38,13 @@ def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, People]:
         for image_id, image in coco.imgs.items():
             people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
             parts = [read_person(person, order) for person in people if not person.get("iscrowd")]
-            labelled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
-            if labelled:
-                found[image["file_name"]] = tuple(map(np.array, zip(*labelled)))
+            labeled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
+            if labeled:
+                found[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
     return found
 
 
-def squared_distances(first: People, second: People) -> np.ndarray:
+def squared_distances(first: AnnotatedPoses, second: AnnotatedPoses) -> np.ndarray:
     """(P, D) between the keypoints of those in both, over the mean of their areas; NaN where one of the two did not label it."""
     overlaps = np.asarray(coco_mask.iou(first[1], second[1], [0] * len(second[1])))
     matches = [(i, int(row.argmax())) for i, row in enumerate(overlaps) if row.max() >= SAME]
@@ -54,7 +54,9 @@ def squared_distances(first: People, second: People) -> np.ndarray:
     return np.where((a[..., 2] > 0) & (b[..., 2] > 0), squared, np.nan)
 
 
-def measured_sigmas(first: dict[str, People], second: dict[str, People], skeleton: Skeleton) -> dict[str, tuple[float, int]]:
+def measured_sigmas(
+    first: dict[str, AnnotatedPoses], second: dict[str, AnnotatedPoses], skeleton: Skeleton
+) -> dict[str, tuple[float, int]]:
     """Of each keypoint in the skeleton's own names, sigma and the number of people whom it was measured on."""
     both = [squared_distances(first[name], second[name]) for name in first if name in second]
     squared = np.concatenate([np.zeros((0, len(skeleton.dataset))), *both])
@@ -78,4 +80,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

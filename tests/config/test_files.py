@@ -9,7 +9,7 @@ import pytest
 from holding import held_elsewhere
 
 from config import UserError
-from config.files import output_folder, sole_writer, write_json, write_text, written_whole
+from config.files import atomic_write, file_lock, output_folder, write_json, write_text
 from data.images import write_image
 
 
@@ -19,9 +19,9 @@ def test_only_one_process_writes(tmp_path, name):
     if name == "folder":
         path.mkdir()
     refused = pytest.raises(UserError, match=rf"{path}: another process is writing to it; .* --output")
-    with held_elsewhere(path), refused, sole_writer(path):
+    with held_elsewhere(path), refused, file_lock(path):
         pass
-    with sole_writer(path):  # the kernel releases the lock of a killed process
+    with file_lock(path):  # the kernel releases the lock of a killed process
         pass
     assert [*tmp_path.rglob("*")] == [path] * (name == "folder")
 
@@ -38,7 +38,7 @@ def test_only_what_cannot_be_computed_again_waits_for_the_disk(tmp_path, monkeyp
 
 def test_an_error_leaves_the_former_file(tmp_path):
     write_text(tmp_path / "a.txt", "former")
-    with pytest.raises(ZeroDivisionError), written_whole(tmp_path / "a.txt") as partial:
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a.txt") as partial:
         partial.write_text("half")
         raise ZeroDivisionError
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "former")]

@@ -11,7 +11,7 @@ from places import ROOT
 
 from config import UserError, load_config
 from config.load import load_skeleton
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from config.systems.simplepose import Channels
 
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
@@ -28,14 +28,14 @@ def test_flip_orders_follow_from_names():
 def test_dataset_order_and_neck():
     s = load_skeleton("coco")
     joints = np.zeros((1, 17, 3), np.float32)
-    joints[..., 2] = UNLABELLED
-    joints[0, 5], joints[0, 6], joints[0, 9] = (10, 20, VISIBLE), (30, 40, HIDDEN), (1, 2, VISIBLE)
+    joints[..., 2] = UNLABELED
+    joints[0, 5], joints[0, 6], joints[0, 9] = (10, 20, VISIBLE), (30, 40, OCCLUDED), (1, 2, VISIBLE)
     ours = s.from_dataset(joints)
-    assert ours[0, s.index("neck")].tolist() == [20, 30, HIDDEN]
+    assert ours[0, s.index("neck")].tolist() == [20, 30, OCCLUDED]
     assert ours[0, s.index("Lsho")].tolist() == [10, 20, VISIBLE]
     assert np.array_equal(s.to_dataset(ours), joints)
-    joints[0, 6, 2] = UNLABELLED
-    assert s.from_dataset(joints)[0, s.index("neck")].tolist() == [0, 0, UNLABELLED]
+    joints[0, 6, 2] = UNLABELED
+    assert s.from_dataset(joints)[0, s.index("neck")].tolist() == [0, 0, UNLABELED]
 
 
 HAND = {
@@ -89,7 +89,7 @@ def test_a_data_set_labels_its_names_and_midpoints_of_them():
         (["nose", "left_shoulder", "right_shoulder", "tail"], {"nose", "Lsho", "Rsho", "neck"}),
         (["nose", "left_shoulder"], {"nose", "Lsho"}),
     ):
-        labeled = skeleton.labelled_by(names)
+        labeled = skeleton.labeled_by(names)
         assert {name for name, present in zip(skeleton.keypoints, labeled) if present} == expected
 
 

@@ -18,7 +18,7 @@ from data.augment import (
 )
 
 KEYS = tuple(key.removesuffix("_probability") for key in AugmentationConfig.model_fields if key.endswith("_probability"))[1:]
-NAMES = {"occlusion": "patch", "cast": "color_cast", "grey": "gray"}  # fields that are named otherwise than their keys
+NAMES = {"occlusion": "patch", "cast": "color_cast", "gray": "gray"}  # fields that are named otherwise than their keys
 NOTHING = PhotometricParams()
 
 

@@ -27,8 +27,8 @@ from config.load import load_skeleton
 from config.skeleton import Skeleton
 from data.coco_masks_hdf5 import ImageRecords, ImageTask, build_hdf5, in_workers
 from data.datasets import MixedDataset, collate
-from data.people_file import PeopleFile, unpack_mask
-from utils.training.step import batch_on
+from data.hdf5 import TrainingHDF5, unpack_mask
+from utils.training.step import to_device
 
 BUILD = "data/coco_masks_hdf5.py"
 
@@ -42,7 +42,7 @@ def test_coco_mini(shared, tmp_path, split, images, samples):
     config = load_config("config/simplepose_coco_512.yaml")
     dataset = MixedDataset([out], config, augment=True)
     assert len(dataset) == samples
-    _, targets = batch_on(CPU, collate([dataset[0, 0]]), config)
+    _, targets = to_device(CPU, collate([dataset[0, 0]]), config)
     assert targets.channel_mask.all()
     for tensor in targets[:2]:
         assert tensor.min() >= 0
@@ -58,7 +58,7 @@ def test_all_people_are_in_the_file(tmp_path):
     assert people.image_ids.tolist() == [0, 1]
     assert people.sizes.tolist() == [[160, 200]] * 2
     assert people.first.tolist() == [0, 2, 3]
-    assert people.num_labelled.tolist() == [17, 0, 0]
+    assert people.num_labeled.tolist() == [17, 0, 0]
     assert people.crowd.tolist() == [False, True, False]
     assert people.tracks.tolist() == [7, -1, -1]
     assert people.areas.tolist() == [3600, 5, 3600]
@@ -290,8 +290,8 @@ def test_the_file_says_which_keypoints_its_data_set_labels(tmp_path):
     people = read_back(tmp_path)
     named = {name: joint.tolist() for name, joint in zip(SKELETON.keypoints, people.joints(np.array([0]))[0]) if joint[2] != 2}
     assert named == {"Lwri": [1, 2, 1], "Lsho": [3, 4, 1], "Rsho": [5, 6, 0], "neck": [4, 5, 0]}
-    assert {name for name, labeled in zip(SKELETON.keypoints, people.labelled) if labeled} == set(named)
-    assert people.num_labelled.tolist() == [3]
+    assert {name for name, labeled in zip(SKELETON.keypoints, people.labeled) if labeled} == set(named)
+    assert people.num_labeled.tolist() == [3]
 
 
 def test_one_file_serves_skeletons_of_fewer_and_of_more_keypoints_but_not_of_others(tmp_path):
@@ -301,12 +301,12 @@ def test_one_file_serves_skeletons_of_fewer_and_of_more_keypoints_but_not_of_oth
 
     build(tmp_path, [person(10, 10)])
     path = tmp_path / "out.h5"
-    assert PeopleFile(path, skeleton_of("left_eye", "right_eye", "nose")).labelled.all()
-    assert PeopleFile(path, skeleton_of(*NAMES, "tail")).labelled.tolist() == [*[True] * 17, False]
+    assert TrainingHDF5(path, skeleton_of("left_eye", "right_eye", "nose")).labeled.all()
+    assert TrainingHDF5(path, skeleton_of(*NAMES, "tail")).labeled.tolist() == [*[True] * 17, False]
     with pytest.raises(UserError, match=r"labels nose, left_eye, right_eye, \.\.\.; the skeleton 'own' has none of them"):
-        PeopleFile(path, skeleton_of("tail"))
+        TrainingHDF5(path, skeleton_of("tail"))
     with pytest.raises(UserError, match=r"out\.h5: its 17 keypoints and those of the skeleton 'own' overlap only in part: it has left_eye"):
-        PeopleFile(path, skeleton_of("nose", "tail"))
+        TrainingHDF5(path, skeleton_of("nose", "tail"))
 
 
 # Workers

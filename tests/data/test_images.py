@@ -19,7 +19,7 @@ from data.images import check_image, decode_image, image_or_error, read_image
 RED, BLUE, WHITE = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # BGR
 
 
-def two_colours(mode: str = "RGB") -> Image.Image:
+def two_colors(mode: str = "RGB") -> Image.Image:
     """32 x 16, red on the left, blue on the right."""
     pixels = np.zeros((16, 32, 3), np.uint8)
     pixels[:, :16], pixels[:, 16:] = RED[::-1], BLUE[::-1]
@@ -32,19 +32,19 @@ def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
-def colours(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def colors(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of the middle of the left and of the right half."""
     height, width = image.shape[:2]
     return image[height // 2, width // 4].astype(int), image[height // 2, 3 * width // 4].astype(int)
 
 
-def test_colours_of_every_kind():
+def test_colors_of_every_kind():
     kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "RGB"), ("PNG", "P"), ("GIF", "P"), ("BMP", "RGB")]
     for kind, mode in [*kinds, ("WEBP", "RGB"), ("PNG", "RGBA")]:
         options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-        image = decode_image(file_of(two_colours(mode), kind, **options), "x")
+        image = decode_image(file_of(two_colors(mode), kind, **options), "x")
         assert (image.shape, image.dtype, image.flags.c_contiguous) == ((16, 32, 3), np.uint8, True)
-        for found, wanted in zip(colours(image), (RED, BLUE)):
+        for found, wanted in zip(colors(image), (RED, BLUE)):
             np.testing.assert_allclose(found, wanted, atol=12, err_msg=f"{kind} {mode}")
 
 
@@ -60,7 +60,7 @@ def test_a_jpeg_is_opencvs_bit_for_bit():
 def test_turned_upright(kind):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter, clockwise: the left side goes up
-    data = file_of(two_colours(), kind, exif=exif)
+    data = file_of(two_colors(), kind, exif=exif)
     image = decode_image(data, "x")
     assert image.shape == (32, 16, 3)
     assert check_image(data, "x") == (32, 16)
@@ -68,37 +68,37 @@ def test_turned_upright(kind):
 
 
 def test_what_can_be_seen_through_is_over_white():
-    clear = two_colours("RGBA")
+    clear = two_colors("RGBA")
     clear.putalpha(Image.fromarray(np.repeat([[0] * 16 + [255] * 16], 16, 0).astype(np.uint8)))
-    palette = two_colours("P")
+    palette = two_colors("P")
     palette.info["transparency"] = palette.getpixel((0, 0))
-    grey = Image.merge("LA", [two_colours("L"), clear.getchannel("A")])
-    for image, right in ((clear, BLUE), (palette, BLUE), (grey, (29, 29, 29))):
-        left, found = colours(decode_image(file_of(image, "PNG"), "x"))
+    gray = Image.merge("LA", [two_colors("L"), clear.getchannel("A")])
+    for image, right in ((clear, BLUE), (palette, BLUE), (gray, (29, 29, 29))):
+        left, found = colors(decode_image(file_of(image, "PNG"), "x"))
         np.testing.assert_array_equal(left, WHITE)
         np.testing.assert_allclose(found, right, atol=1)
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
     np.testing.assert_allclose(decode_image(file_of(half, "PNG"), "x")[0, 0], (127, 127, 255), atol=1)
 
 
-def test_deep_grey_keeps_its_brightness():
+def test_deep_gray_keeps_its_brightness():
     values = np.repeat([[51.0] * 16 + [204.0] * 16], 16, 0)
     deep = (values * 257).astype(np.uint16)
     files = [cv2.imencode(ending, deep)[1].tobytes() for ending in (".png", ".tif")]
     files += [file_of(Image.fromarray((values * factor).astype(np.float32)), "TIFF") for factor in (1 / 255, 1)]
     for data in files:
-        for found, wanted in zip(colours(decode_image(data, "x")), (51, 204)):
+        for found, wanted in zip(colors(decode_image(data, "x")), (51, 204)):
             np.testing.assert_allclose(found, (wanted,) * 3, atol=1)
-    colour = np.zeros((4, 4, 3), np.uint16)
-    colour[:] = np.array([200, 100, 50]) * 257
+    color = np.zeros((4, 4, 3), np.uint16)
+    color[:] = np.array([200, 100, 50]) * 257
     for ending in (".png", ".tif"):
-        np.testing.assert_allclose(decode_image(cv2.imencode(ending, colour)[1], "x")[0, 0], (200, 100, 50), atol=1)
+        np.testing.assert_allclose(decode_image(cv2.imencode(ending, color)[1], "x")[0, 0], (200, 100, 50), atol=1)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_of_several_pictures_the_first(kind):
-    data = file_of(two_colours(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")])
-    for found, wanted in zip(colours(decode_image(data, "x")), (RED, BLUE)):
+    data = file_of(two_colors(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")])
+    for found, wanted in zip(colors(decode_image(data, "x")), (RED, BLUE)):
         np.testing.assert_allclose(found, wanted, atol=12)
 
 

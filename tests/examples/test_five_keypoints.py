@@ -12,7 +12,7 @@ from places import ROOT
 from config import load_config
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.synthetic import KEYPOINTS
 
 EXAMPLE = "examples/five_keypoints"
@@ -36,7 +36,7 @@ def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations)
     feet = [category["keypoints"].index(name) for name in ("left foot", "right foot")]
     ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
     coco = load_annotations(annotations)
-    labelled = 0
+    labeled = 0
     for mine, other in zip(first["annotations"], second["annotations"], strict=True):
         person = coco.anns[mine["id"]]
         a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, person))
@@ -47,8 +47,8 @@ def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations)
         near = 0.2 * np.sqrt(np.prod(person["bbox"][2:]))
         assert (np.hypot(*(a[feet, :2] - true[ankles, :2]).T)[seen[feet]] < near).all()
         assert {"area", "segmentation"}.isdisjoint(mine)
-        labelled += seen.sum()
-    assert labelled > 30
+        labeled += seen.sum()
+    assert labeled > 30
 
 
 def five(x: float, y: float, number: int, **more) -> dict:
@@ -84,7 +84,7 @@ def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monk
     skeleton = f"{EXAMPLE}/skeleton.yaml"
     build = ("--annotations", own[0], "--images", images, "--output", people, "--skeleton", skeleton, "--workers", 1)
     assert run("data/coco_masks_hdf5.py", *build).status == 0
-    assert PeopleFile(people, SKELETON).keypoints == list(SKELETON.dataset)
+    assert TrainingHDF5(people, SKELETON).keypoints == list(SKELETON.dataset)
     stored = load_config(trained / "config.yaml")
     model = yaml.safe_dump(stored.model.model_dump(mode="json"), default_flow_style=True, width=1000).strip()
     overrides = (f"data.train={people}", f"data.val={people}", "data.input_size=[64, 64]", f"model={model}", "loss.scale_weights=[1, 1, 1]")
@@ -92,7 +92,7 @@ def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monk
     ended = run("train.py", *command, "train.milestones=null", "inference.pad_multiple=16")
     assert ended.status == 0, ended.err
     assert "tensors taken" in ended.out
-    assert "predictions" in ended.out.split("newly initialised")[1]
+    assert "predictions" in ended.out.split("newly initialized")[1]
     monkeypatch.chdir(tmp_path)  # nothing but the checkpoint is needed from here on
     named = ("--annotations", own[1], "--images", images, "--checkpoint", output / "best.pth")
     ended = run("evaluate.py", *named)

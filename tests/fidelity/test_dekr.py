@@ -13,14 +13,14 @@ from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, refere
 from config import Config, load_config
 from data.augment import Augmentation
 from data.datasets.dekr import DekrDataset
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.targets.dekr import render_targets
 from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
 from models.dekr import from_published
 from utils.checkpoint import load_weights
-from utils.systems.dekr import answer_with_flip, decode, input_matrix, input_size
+from utils.systems.dekr import decode, input_matrix, input_size, predict_with_flip
 from utils.systems.dekr_matching import FIT_REACH
 
 
@@ -75,7 +75,7 @@ def test_network_with_a_published_checkpoint(name, tmp_path):
     if name != "w32_coco":
         return
     with np.load(FIXTURES / f"dekr_{name}_flip.npz") as record:
-        heat, offset = answer_with_flip(network, as_input(record["image"]), config_of(name))
+        heat, offset = predict_with_flip(network, as_input(record["image"]), config_of(name))
         height, width = heat.shape[2:]
         pixel = np.stack(np.meshgrid(np.arange(width), np.arange(height)))
         poses = (pixel - offset.numpy().reshape(-1, 2, height, width)).reshape(record["posemap"].shape)
@@ -106,7 +106,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     config = config_of("w32_coco", "targets.published_faults=true")
     with np.load(FIXTURES / "dekr_samples.npz") as record:
         case, reference = json.loads(str(record["cases"]))[number], case_arrays(record, number)
-    dataset, side = DekrDataset(PeopleFile(coco_mini_hdf5, config.skeleton), config), config.data.input_size[0]
+    dataset, side = DekrDataset(TrainingHDF5(coco_mini_hdf5, config.skeleton), config), config.data.input_size[0]
     image_id = next(image["id"] for image in coco_mini_annotations["images"] if image["file_name"] == case["file"])
     (index,) = np.flatnonzero(dataset.people.image_ids == image_id).tolist()
     augmentation = Augmentation(case["rotation"], case["scale"], (case["dx"], case["dy"]), case["flip"])

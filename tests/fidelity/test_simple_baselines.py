@@ -12,8 +12,8 @@ from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, refere
 
 from config import Config, load_config
 from data.augment import Augmentation
-from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
-from data.people_file import PeopleFile
+from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size
+from data.hdf5 import TrainingHDF5
 from data.targets.simple_baselines import render_targets
 from data.transforms import crop_matrix
 from losses import build_loss
@@ -79,7 +79,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     with np.load(FIXTURES / "simple_baseline_samples.npz") as record:
         case, reference = json.loads(str(record["cases"]))[number], case_arrays(record, number)
     config = config_of("r50_384x288" if case["input_size"] == [384, 288] else "r50_256x192")
-    dataset = SimpleBaselinesDataset(PeopleFile(coco_mini_hdf5, config.skeleton), config)
+    dataset = SimpleBaselinesDataset(TrainingHDF5(coco_mini_hdf5, config.skeleton), config)
     person = next(person for person in coco_mini_annotations["annotations"] if person["id"] == case["annotation"])
     in_image = dataset.people.image_ids[dataset.image_of] == person["image_id"]
     (index,) = np.flatnonzero(in_image & np.isclose(dataset.people.boxes[dataset.chosen], person["bbox"], atol=1e-3).all(1)).tolist()
@@ -87,10 +87,10 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     image, joints, labeled = (tensor.numpy() for tensor in dataset.crop(index, augmentation))
     input_size = image.shape[:2]
     heatmap, weight = render_targets(joints, labeled, input_size, config)
-    center, size = centre_and_size(dataset.boxes[dataset.chosen[index]], input_size)
+    center, size = center_and_crop_size(dataset.boxes[dataset.chosen[index]], input_size)
     if case["flip"]:
         center = np.array([dataset.people.sizes[dataset.image_of[index], 1] - 1 - center[0], center[1]])
-    size, expected = size * case["scale"], reference["labelled"] > 0
+    size, expected = size * case["scale"], reference["labeled"] > 0
     assert_near("sample: center, px", center, reference["center"], 1e-3)
     assert_near("sample: size, px", size, reference["size"], 1e-3)
     assert_near("sample: affine", crop_matrix(center, size[0], input_size, case["rotation"]), reference["affine"], 1e-3)

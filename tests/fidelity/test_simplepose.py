@@ -13,7 +13,7 @@ from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, refere
 from config import load_config
 from data.augment import Augmentation
 from data.datasets.simplepose import SimplePoseDataset
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.targets import render_targets
 from data.transforms import affine_matrix
 from losses import build_loss
@@ -79,7 +79,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     config = load_config(RECIPE)
     with np.load(FIXTURES / "simplepose_targets.npz") as record:
         case, reference = json.loads(str(record["cases"]))[number], case_arrays(record, number)
-    dataset = SimplePoseDataset(PeopleFile(coco_mini_hdf5, config.skeleton), config)
+    dataset = SimplePoseDataset(TrainingHDF5(coco_mini_hdf5, config.skeleton), config)
     boxes = [person["bbox"] for person in coco_mini_annotations["annotations"] if person["image_id"] == case["image_id"]]
     in_image = np.flatnonzero(dataset.people.image_ids[dataset.image_of] == case["image_id"]).tolist()
     (index,) = (n for n in in_image if np.allclose(dataset.people.boxes[dataset.main[n]], boxes[case["people_index"]]))

@@ -74,7 +74,7 @@ def test_the_branches_together_answer_as_each_alone(tmp_path, recipe, keypoints)
         torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_images_are_normalised_inside():
+def test_images_are_normalized_inside():
     """Blue comes first, in [0, 1]; the trunk sees red first, in ImageNet's units."""
     pixel = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None]
     seen = Normalize()(pixel).flatten().tolist()
@@ -164,7 +164,7 @@ def test_a_gpu_takes_the_same_taps():
 
 
 def test_a_tap_between_the_border_and_beyond_counts_in_part():
-    """Half a pixel outside a picture of ones, half of it is there."""
+    """Half a pixel outside an image of ones, half of it is there."""
     conv = DeformConv2d(1, 1, 3, padding=1, bias=False)
     nn.init.ones_(conv.weight)
     for (down, across), expected in (((0, 0), 9), ((-0.5, 0), 4.5), ((0, 0.75), 2.25), ((0.5, -0.5), 2.25), ((-1, 0), 0), ((0, 40), 0)):

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from timm.models.hrnet import HighResolutionNet
 
 from config import UserError, load_config
-from models import build_model, hub, tensor_names
+from models import build_model, checkpoint_keys_of, hub
 from models.dekr import DEKR, from_published
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
@@ -152,7 +152,7 @@ def test_the_published_trunk_is_imagenets():
     kept = {from_published(name): tensor.shape for name, tensor in theirs.items()}
     del kept[None]
     assert kept == {f"trunk.{name}": shape for name, shape in wanted.items()}
-    assert all(tensor_names(ours).is_trunk(name) for name in kept)
+    assert all(checkpoint_keys_of(ours).is_backbone(name) for name in kept)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from models import build_model
+from models.checkpoint_keys import CheckpointKeys
 from models.imhn import from_published
-from models.names import TensorNames
 from utils import checkpoint
 from utils.checkpoint import config_for, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
 from utils.inference import PoseEstimator
@@ -281,7 +281,7 @@ def test_training_says_what_it_took(run, tiny, tmp_path):
     assert status == 0, err
     log = (tmp_path / "run" / "train.log").read_text()
     count = len(build_model(config).state_dict())
-    assert f"published.pth: {count - 6} tensors taken, 6 newly initialised: stages.0.predictions.0.weight, " in log
+    assert f"published.pth: {count - 6} tensors taken, 6 newly initialized: stages.0.predictions.0.weight, " in log
 
 
 # A trunk from elsewhere
@@ -296,13 +296,13 @@ class Classifier(nn.Module):
         self.add_module(head, nn.Conv2d(4, 5, 1))
 
 
-TRUNK_NAMES = TensorNames(lambda name: None if name.startswith("fc.") else name, trunk=lambda name: name.startswith("trunk."))
+TRUNK_NAMES = CheckpointKeys(lambda name: None if name.startswith("fc.") else name, trunk=lambda name: name.startswith("trunk."))
 
 
 @pytest.mark.parametrize("counted", [True, False], ids=["of today", "before 0.4.1"])
 def test_a_trunk_is_taken_from_a_network_of_another_kind(tmp_path, monkeypatch, counted):
     """Older ones do not know how many batches their batch norm has seen."""
-    monkeypatch.setattr(checkpoint, "tensor_names", lambda model: TRUNK_NAMES)
+    monkeypatch.setattr(checkpoint, "checkpoint_keys_of", lambda model: TRUNK_NAMES)
     given, network = Classifier("fc"), Classifier("keypoints")
     torch.save({name: t for name, t in given.state_dict().items() if counted or "tracked" not in name}, tmp_path / "classifier.pth")
     head = network.keypoints.weight.clone()
@@ -312,7 +312,7 @@ def test_a_trunk_is_taken_from_a_network_of_another_kind(tmp_path, monkeypatch, 
 
 
 def test_half_a_trunk_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "tensor_names", lambda model: TRUNK_NAMES)
+    monkeypatch.setattr(checkpoint, "checkpoint_keys_of", lambda model: TRUNK_NAMES)
     weights = Classifier("fc").state_dict()
     del weights["trunk.1.running_var"]
     torch.save(weights, tmp_path / "classifier.pth")
@@ -350,11 +350,11 @@ def test_evaluation_works_with_a_published_checkpoint(run, annotations, images, 
 
 
 def test_the_demo_works_with_a_published_checkpoint_and_no_configuration(run, images, published_file, tmp_path):
-    picture = min(images.iterdir())
-    options = ["--input", picture, "--checkpoint", published_file, "--output", tmp_path / "out"]
+    image = min(images.iterdir())
+    options = ["--input", image, "--checkpoint", published_file, "--output", tmp_path / "out"]
     status, _, err = run("demo_image.py", *options, *SMALL, "data.input_size=[128, 128]")
     assert status == 0, err
-    assert (tmp_path / "out" / picture.name).is_file()
+    assert (tmp_path / "out" / image.name).is_file()
 
 
 def test_a_published_checkpoint_of_another_size_is_refused_in_a_line(run, images, published_file, tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from needing_boxes import VALUES, registered, write_checkpoint
 from safetensors.torch import save_file
+from top_down_system import VALUES, registered, write_checkpoint
 from torchvision.models import get_model
 
 from config import UserError
@@ -28,7 +28,7 @@ def system():
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
-    """Everything in a picture is to it most likely a person."""
+    """Everything in an image is to it most likely a person."""
     torch.manual_seed(1)
     network = get_model(NAME, weights=None, weights_backbone=None).eval()
     torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias[1:2], 6)
@@ -52,12 +52,12 @@ def pictures(images) -> list[np.ndarray]:
 def test_torchvisions_boxes_are_those_of_its_network(network, weights, pictures):
     """Which wants RGB in [0, 1] and tells corners."""
     with torch.inference_mode():
-        expected = network([torch.from_numpy(picture[..., ::-1].transpose(2, 0, 1) / np.float32(255)) for picture in pictures])
-    for boxes, found, picture in zip(TorchvisionDetector(NAME, weights, 0.3, "cpu")(pictures), expected, pictures, strict=True):
+        expected = network([torch.from_numpy(image[..., ::-1].transpose(2, 0, 1) / np.float32(255)) for image in pictures])
+    for boxes, found, image in zip(TorchvisionDetector(NAME, weights, 0.3, "cpu")(pictures), expected, pictures, strict=True):
         left, top, right, bottom = found["boxes"].T
         assert len(boxes) > 9
         np.testing.assert_allclose(boxes, torch.stack([left, top, right - left, bottom - top, found["scores"]], 1), atol=1e-3)
-        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:4] <= np.array(picture.shape[1::-1]) + 1e-3).all()
+        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:4] <= np.array(image.shape[1::-1]) + 1e-3).all()
 
 
 def test_only_likely_people_count(weights, pictures, monkeypatch):

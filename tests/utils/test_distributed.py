@@ -100,8 +100,8 @@ def work_of_two(recipe: Path, folder: Path, context: DistributedContext) -> dict
 
 def lose_all_batches(config, folder: Path, context: DistributedContext) -> dict[str, object]:
     """Train where every image of rank 1 is infinitely bright: the error, and the samples of this rank."""
-    batch_on = trainer.batch_on
-    trainer.batch_on = lambda *arguments: [(images * torch.inf**context.rank, targets) for images, targets in [batch_on(*arguments)]][0]
+    to_device = trainer.to_device
+    trainer.to_device = lambda *arguments: [(images * torch.inf**context.rank, targets) for images, targets in [to_device(*arguments)]][0]
     said = ""
     with samples_read() as read:
         try:

@@ -29,7 +29,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 EXPORT = "utils/export.py"
 SMALL_HRNET = {"width": 4, "stem_width": 8, "modules": [1, 1, 1], "blocks": 1, "heat_channels": 5, "offset_channels": 3}
-# What networks that have learnt nothing say is taken at its faintest word
+# What networks that have learned nothing say is taken at its faintest word
 VALUES = {
     "simplepose": {
         "model": {"stages": 2, "channels": 16, "channels_increase": 0, "depth": 1},
@@ -176,27 +176,27 @@ def test_the_same_people_in_photographs(shared, lively, system):
 
 
 def test_overrides_of_inference_count(lively, images):
-    picture, network = read_image(min(images.iterdir())), lively("simplepose", "model.onnx")
+    image, network = read_image(min(images.iterdir())), lively("simplepose", "model.onnx")
     with_flip, plain = (
-        PoseEstimator(config_for(network, overrides=[f"inference.flip={flip}"]), network)(picture)[1] for flip in (True, False)
+        PoseEstimator(config_for(network, overrides=[f"inference.flip={flip}"]), network)(image)[1] for flip in (True, False)
     )
-    expected = PoseEstimator(config_for(lively("simplepose"), overrides=["inference.flip=false"]), lively("simplepose"))(picture)[1]
+    expected = PoseEstimator(config_for(lively("simplepose"), overrides=["inference.flip=false"]), lively("simplepose"))(image)[1]
     np.testing.assert_allclose(plain, expected, atol=1e-3)
     assert len(plain) != len(with_flip) or not np.allclose(plain, with_flip, atol=1e-3)
 
 
 def test_scripts_run_onnx(run, lively, annotations, images, tmp_path, monkeypatch):
-    network, picture = lively("simplepose", "model.onnx"), min(images.iterdir())
+    network, image = lively("simplepose", "model.onnx"), min(images.iterdir())
     monkeypatch.setattr(checkpoints, "build_model", None)
-    ended = run("demo_image.py", "--checkpoint", network, "--input", picture, "--output", tmp_path / "demo")
+    ended = run("demo_image.py", "--checkpoint", network, "--input", image, "--output", tmp_path / "demo")
     assert ended.status == 0, ended.err
-    assert json.loads((tmp_path / "demo" / f"{picture.name}.json").read_text())["people"]
+    assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
     where = ("--annotations", annotations, "--images", images, "--output", tmp_path / "out", "--limit", 2)
     ended = run("evaluate.py", "--checkpoint", network, *where, "--no-flip")
     assert ended.status == 0, ended.err
     assert json.loads((tmp_path / "out" / "detections.json").read_text())
     boxes = ("--checkpoint", lively("simple_baselines", "model.onnx"), "--detector", network, "--detector-score", "0")
-    ended = run("demo_image.py", *boxes, "--input", picture, "--output", tmp_path / "boxes")
+    ended = run("demo_image.py", *boxes, "--input", image, "--output", tmp_path / "boxes")
     assert ended.status == 0, ended.err
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from needing_boxes import VALUES, registered, write_checkpoint
+from top_down_system import VALUES, registered, write_checkpoint
 from torch import nn
 
 from config import UserError, load_config
@@ -20,7 +20,7 @@ from data.images import read_image
 from models import build_model
 from utils.checkpoint import read_checkpoint
 from utils.inference import PoseEstimator
-from utils.systems import People
+from utils.systems import PosePredictions
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def pictures_of(images: Path) -> list[np.ndarray]:
     return [picture for pair in zip_longest(whole, parts) for picture in pair if picture is not None]
 
 
-def assert_same(found: Iterable[People], expected: Iterable[People]) -> None:
+def assert_same(found: Iterable[PosePredictions], expected: Iterable[PosePredictions]) -> None:
     for (keypoints, scores), (its_keypoints, its_scores) in zip(found, expected, strict=True):
         np.testing.assert_allclose(keypoints, its_keypoints, atol=1e-2)
         np.testing.assert_allclose(scores, its_scores, atol=1e-4)
@@ -146,7 +146,7 @@ def test_a_worker_leaves_others_their_threads(estimator, images):
 
 def test_a_network_is_read_in_one_thread_and_run_in_all(tiny, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("utils.inference.fold_norms", lambda network: seen.append(torch.get_num_threads()))
+    monkeypatch.setattr("utils.inference.fuse_conv_bn", lambda network: seen.append(torch.get_num_threads()))
     monkeypatch.setattr("utils.checkpoint.read_checkpoint", lambda path: seen.append(torch.get_num_threads()) or read_checkpoint(path))
     config = load_config(tiny)
     torch.set_num_threads(3)

@@ -19,8 +19,8 @@ from config.load import load_skeleton
 from config.systems import SYSTEMS
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets import build_dataset
+from data.hdf5 import TrainingHDF5
 from data.images import read_image
-from data.people_file import PeopleFile
 from utils.inspect import __main__ as script
 from utils.inspect import report
 from utils.inspect.issues import find_label_issues, sided_pairs
@@ -55,7 +55,7 @@ def swapped(x: float, y: float, *parts: str) -> dict[str, tuple[float, float]]:
 
 
 @pytest.fixture
-def faulty(tmp_path) -> PeopleFile:
+def faulty(tmp_path) -> TrainingHDF5:
     """An image without fault, then one of each fault that is looked for, in the order of KINDS; the file of the last is the first's."""
     healthy = figure(10, 20), figure(80, 30, 90)
     elsewhere = figure(20, 20) | {"bbox": [150, 100, 40, 50]}
@@ -71,7 +71,7 @@ def faulty(tmp_path) -> PeopleFile:
     return read_back(tmp_path)
 
 
-def suspected(people: PeopleFile) -> dict[str, list[int]]:
+def suspected(people: TrainingHDF5) -> dict[str, list[int]]:
     """The image ids of each kind of mistake."""
     found = find_label_issues(people)
     assert all(kind in name for kind, name in zip(KINDS, found, strict=True))
@@ -147,7 +147,7 @@ def recipe(hdf5, tmp_path, tiny, monkeypatch) -> Callable[[str], Path]:
 @pytest.mark.parametrize(("system", "maps"), [("simplepose", 2), ("dekr", 4), ("simple_baselines", 1), ("tiny", 1)])
 def test_sheet_of_every_system(run, hdf5, tmp_path, recipe, system, maps):
     config = load_config(recipe(system))
-    samples = build_dataset(PeopleFile(hdf5, config.skeleton), config)
+    samples = build_dataset(TrainingHDF5(hdf5, config.skeleton), config)
     sheets = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         ended = run(SCRIPT, hdf5, "--config", recipe(system), "--output", tmp_path / f"{name}.png", "--count", 2, "--seed", seed)

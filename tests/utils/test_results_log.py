@@ -103,7 +103,7 @@ class Brightness:
     def __init__(self, stop: int | None = None):
         self.batches, self.stop = [], stop
 
-    def alike(self, size):
+    def batch_key(self, size):
         return size
 
     def __call__(self, images, boxes):

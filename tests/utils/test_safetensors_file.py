@@ -85,19 +85,19 @@ def test_the_same_network_is_the_same_bytes(exported):
 
 
 def test_the_same_people_are_found(exported, checkpoint, images):
-    picture = read_image(min(images.iterdir()))
-    keypoints, scores = PoseEstimator(config_for(checkpoint), checkpoint, "cpu")(picture)
+    image = read_image(min(images.iterdir()))
+    keypoints, scores = PoseEstimator(config_for(checkpoint), checkpoint, "cpu")(image)
     for path, distance in ((exported("whole.safetensors"), 1e-9), (exported("half.safetensors", "--half"), 0.5)):
-        its_keypoints, its_scores = PoseEstimator(config_for(path), path, "cpu")(picture)
+        its_keypoints, its_scores = PoseEstimator(config_for(path), path, "cpu")(image)
         assert len(scores) == len(its_scores) > 0
         assert np.median(np.abs(keypoints - its_keypoints)) <= distance
 
 
 def test_scripts_take_it(run, exported, tiny, trained, annotations, images, tmp_path):
-    path, picture = exported("mine.safetensors", "--half"), min(images.iterdir())
-    ended = run("demo_image.py", "--checkpoint", path, "--input", picture, "--output", tmp_path / "demo")
+    path, image = exported("mine.safetensors", "--half"), min(images.iterdir())
+    ended = run("demo_image.py", "--checkpoint", path, "--input", image, "--output", tmp_path / "demo")
     assert ended.status == 0, ended.err
-    assert json.loads((tmp_path / "demo" / f"{picture.name}.json").read_text())["people"]
+    assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
     where = ("--annotations", annotations, "--images", images, "--output", tmp_path / "out", "--limit", 2)
     ended = run("evaluate.py", "--checkpoint", path, *where)
     assert ended.status == 0, ended.err

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from config import UserError
-from config.errors import at_least
+from config.errors import check_minimum
 from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_images
 from utils.visualize.video import VIDEO_SUFFIXES, AnimationReader, VideoReader
 
@@ -79,7 +79,7 @@ def find_sources(text: str, output: Path, limit: int | None = None) -> list[Sour
     A video that is the only source is opened, so that its errors come early. Raises UserError where nothing is found, or where the output
     would overwrite the input.
     """
-    at_least(1, limit=limit)
+    check_minimum(1, limit=limit)
     path = Path(text).expanduser()
     if not os.path.lexists(path) and text.isdecimal():
         images, sources = [], [VideoSource(int(text), "camera", limit)]

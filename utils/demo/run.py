@@ -19,7 +19,7 @@ from config.progress import Progress
 from utils.demo.inputs import Frame, Source, VideoSource
 from utils.demo.outputs import FrameResult, ResultWriter
 from utils.inference import PoseEstimator
-from utils.systems import Overlays, People
+from utils.systems import Overlays, PosePredictions
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
@@ -133,7 +133,9 @@ def _readable(frames: Iterable[Frame], errors: ReadErrors, progress: Progress) -
             yield frame
 
 
-def _predict(frames: Iterable[Frame], estimator: PoseEstimator, options: DemoOptions) -> Iterator[tuple[Frame, People, Overlays | None]]:
+def _predict(
+    frames: Iterable[Frame], estimator: PoseEstimator, options: DemoOptions
+) -> Iterator[tuple[Frame, PosePredictions, Overlays | None]]:
     """Yield each frame with its people and, with `options.maps`, its heatmap overlays."""
     waiting: deque[Frame] = deque()
 

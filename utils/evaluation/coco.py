@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
-from config.files import read_json, write_json, written_whole
+from config.files import atomic_write, read_json, write_json
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import (
@@ -269,6 +269,6 @@ def write_submission(folder: Path, predictions: list[dict], annotations: Path, s
     name = SUBMISSION_NAME.format(named[0] if named else "test-dev2017", system.replace("_", "-"))
     results, path = folder / f"{name}.json", folder / f"{name}.zip"
     write_json(results, predictions)
-    with written_whole(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(results, results.name)
     return path

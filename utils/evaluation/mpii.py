@@ -1,6 +1,6 @@
 """MPII's evaluation: one answer for each annotated person, PCKh by keypoint, and predictions as MPII's server takes them.
 
-PCKh@t is the share of the labelled keypoints that lie at most t head sizes from where they are; the head's size is 0.6 times the diagonal
+PCKh@t is the share of the labeled keypoints that lie at most t head sizes from where they are; the head's size is 0.6 times the diagonal
 of its box.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 from scipy.io import savemat
 
 from config import UserError
-from config.files import write_json, written_whole
-from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_truth, load_truth
+from config.files import atomic_write, write_json
+from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_ground_truth, load_ground_truth
 from utils.evaluation.coco import METRICS_NAME, CocoMetric, GroundTruth, load_results
 from utils.results_log import InputImage
 
@@ -30,21 +30,21 @@ EXACT = "@0.1_exact"  # ends the names of the metrics at a threshold of 0.1 itse
 def pckh(
     predictions: np.ndarray, joints: np.ndarray, missing: np.ndarray, head_boxes: np.ndarray, threshold: float = 0.5
 ) -> dict[str, float]:
-    """PCKh in percent at a threshold in head sizes; -1 where nothing is labelled.
+    """PCKh in percent at a threshold in head sizes; -1 where nothing is labeled.
 
     predictions (N, 16, 2) x, y, the first pixel 0. As MPII's files have it, with the first pixel 1: joints (16, 2, N), missing (16, N) 1
-    where not labelled, head_boxes (2, 2, N) two corners' x, y. Left and right are averaged; Mean is of all labelled keypoints but pelvis
+    where not labeled, head_boxes (2, 2, N) two corners' x, y. Left and right are averaged; Mean is of all labeled keypoints but pelvis
     and thorax. Mean@0.1 is what published tables call so, whose threshold is 0.11; Mean@0.1_exact is at 0.1. Neither depends on
     `threshold`.
     """
-    labelled, error = np.asarray(missing) == 0, np.linalg.norm(np.transpose(predictions, (1, 2, 0)) + 1 - joints, axis=1)
+    labeled, error = np.asarray(missing) == 0, np.linalg.norm(np.transpose(predictions, (1, 2, 0)) + 1 - joints, axis=1)
     head_size = HEAD_SHARE * np.linalg.norm(np.subtract(head_boxes[1], head_boxes[0]), axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         error = error / head_size
 
     def rate(keypoints: Sequence[int] | np.ndarray, threshold: float) -> float:
-        count = labelled[keypoints].sum()
-        return 100 * float((labelled[keypoints] & (error[keypoints] <= threshold)).sum() / count) if count else -1.0
+        count = labeled[keypoints].sum()
+        return 100 * float((labeled[keypoints] & (error[keypoints] <= threshold)).sum() / count) if count else -1.0
 
     def part_rate(names: tuple[str, ...]) -> float:
         sides = [rate([KEYPOINTS.index(name)], threshold) for name in names]
@@ -69,7 +69,7 @@ def write_predictions(path: Path, predictions: np.ndarray) -> None:
     predictions = np.asarray(predictions, float)
     if predictions.shape[1:] != (COUNT, 2) or not np.isfinite(predictions).all():
         raise UserError(f"predictions {path}: of shape {predictions.shape}; expected finite numbers of shape (N, {COUNT}, 2)")
-    with written_whole(path) as partial:
+    with atomic_write(path) as partial:
         savemat(partial, {"preds": predictions + 1}, appendmat=False)
 
 
@@ -185,19 +185,19 @@ def _find_truth(everybody: list[dict], path: Path, head_boxes: Path | None) -> t
     """The ground truth of all annotated people, or why there is none. Raises UserError where the file that is named does not fit."""
     of = f"but annotation file {path} has {len(everybody)}"
     if head_boxes is not None:
-        truth = load_truth(head_boxes)
+        truth = load_ground_truth(head_boxes)
         if len(truth) != len(everybody):
             raise UserError(f"head boxes {head_boxes}: of {len(truth)} people, {of}")
         return truth, ""
     if not any(person["num_keypoints"] for person in everybody):
         return None, "no annotations to compare with"
-    truth = annotated_truth(everybody)
+    truth = annotated_ground_truth(everybody)
     if truth is not None:
         return truth, ""
     without = "no metrics: PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes"
     for beside in (path.with_name(f"gt_{path.stem}.mat"), path.with_name("gt_valid.mat")):
         if beside.is_file():
-            truth = load_truth(beside)
+            truth = load_ground_truth(beside)
             if len(truth) == len(everybody):
                 return truth, ""
             without += f" ({beside} is of {len(truth)} people, {of})"

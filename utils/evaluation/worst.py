@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from config.skeleton import UNLABELLED, VISIBLE
+from config.skeleton import UNLABELED, VISIBLE
 from data.images import read_image, write_image
 from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints, ImageResult, MatchedImage, image_errors, match_image
 from utils.visualize.people import draw_people
@@ -72,11 +72,11 @@ def _skeleton_people(joints: np.ndarray, keypoints: AnnotatedKeypoints) -> np.nd
     """Convert (P, D, 3) x, y, v, 0: none, to (P, K, 3) in the skeleton's order with the score 1 or 0."""
     dataset = list(keypoints.skeleton.dataset)
     full = np.zeros((len(joints), len(dataset), 3), np.float32)
-    full[..., 2] = UNLABELLED
+    full[..., 2] = UNLABELED
     present = joints.any(-1) & (joints[..., 2] > 0)
-    full[:, [dataset.index(name) for name in keypoints.names]] = np.dstack([joints[..., :2], np.where(present, VISIBLE, UNLABELLED)])
+    full[:, [dataset.index(name) for name in keypoints.names]] = np.dstack([joints[..., :2], np.where(present, VISIBLE, UNLABELED)])
     people = keypoints.skeleton.from_dataset(full)
-    people[..., 2] = people[..., 2] != UNLABELLED
+    people[..., 2] = people[..., 2] != UNLABELED
     return people
 
 

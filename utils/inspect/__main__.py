@@ -15,13 +15,13 @@ import h5py
 import numpy as np
 
 from config import Config, Skeleton, UserError, load_config
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import existing_file
 from config.load import known_skeletons, load_skeleton
-from config.progress import track
+from config.progress import progress_bar
 from data.datasets import PoseDataset, build_dataset
+from data.hdf5 import TrainingHDF5
 from data.images import encode_image, write_image
-from data.people_file import PeopleFile
 from utils.inspect.issues import LabelIssue, find_label_issues
 from utils.inspect.report import summary
 from utils.inspect.sheet import full_sheet, image_row, renderer
@@ -30,7 +30,7 @@ COLUMNS = 3  # of images without samples
 
 
 def fitting_skeleton(path: Path) -> Skeleton:
-    """Return the known skeleton that has all keypoints of the file, and fewest besides; any one for a file that PeopleFile refuses."""
+    """Return the known skeleton that has all keypoints of the file, and fewest besides; any one for a file that TrainingHDF5 refuses."""
     try:
         with h5py.File(existing_file(path, "training file"), "r") as file:
             names = set(file.attrs.get("keypoints", ()))
@@ -52,7 +52,7 @@ def chosen_images(issues: dict[str, list[LabelIssue]], candidates: list[int], co
 
 
 def draw_sheet(
-    people: PeopleFile, config: Config | None, samples: PoseDataset | None, issues: dict[str, list[LabelIssue]], count: int, seed: int
+    people: TrainingHDF5, config: Config | None, samples: PoseDataset | None, issues: dict[str, list[LabelIssue]], count: int, seed: int
 ) -> np.ndarray:
     """Draw the sheet (H, W, 3) uint8 BGR; without a configuration, of images without samples."""
     of_image: dict[int, list[int]] = {number: [] for number in range(len(people))}
@@ -66,7 +66,7 @@ def draw_sheet(
         for issue in found:
             named[issue.image].append((kind, issue))
     chosen, rows = chosen_images(issues, sorted(of_image), count, np.random.default_rng(seed)), []
-    for number in track(chosen, len(chosen), "sheet", "image"):
+    for number in progress_bar(chosen, len(chosen), "sheet", "image"):
         rng, rendered = np.random.default_rng([seed, number]), []
         if of_image.get(number):
             index = int(rng.choice(of_image[number]))
@@ -84,8 +84,8 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=8, help="images on the sheet")
     parser.add_argument("--seed", type=int, default=0, help="which images are drawn, and how they are augmented")
     options = parser.parse_args()
-    at_least(1, count=options.count)
-    at_least(0, seed=options.seed)
+    check_minimum(1, count=options.count)
+    check_minimum(0, seed=options.seed)
     cv2.setNumThreads(1)
     config = samples = None
     if options.config is not None:
@@ -95,7 +95,7 @@ def main() -> None:
         skeleton = load_skeleton(options.skeleton) if options.skeleton else fitting_skeleton(options.file)
     if options.output is not None:
         encode_image(options.output, np.zeros((1, 1, 3), np.uint8))  # fail early if the format is unknown
-    people = PeopleFile(options.file, skeleton)
+    people = TrainingHDF5(options.file, skeleton)
     if config is not None:
         samples = build_dataset(people, config)
     issues = find_label_issues(people)
@@ -106,4 +106,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

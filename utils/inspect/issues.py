@@ -14,9 +14,9 @@ from itertools import combinations
 import numpy as np
 
 from config import Skeleton
-from config.progress import track
-from config.skeleton import UNLABELLED
-from data.people_file import PeopleFile
+from config.progress import progress_bar
+from config.skeleton import UNLABELED
+from data.hdf5 import TrainingHDF5
 
 SIDED = r"(?:left|right|l|r)?[ _-]?(eye|ear|sho|shoulder|hip)s?[ _-]?(?:left|right|l|r)?"  # pairs that point the same way in any person
 OPPOSITE = -0.7  # cosine between two such pairs, from left to right, below which one of them is swapped
@@ -44,7 +44,7 @@ class PersonTable:
     longer side of the box or of the keypoints, whichever is more, image pixels.
     """
 
-    people: PeopleFile
+    people: TrainingHDF5
     rows: np.ndarray
     image: np.ndarray
     joints: np.ndarray
@@ -53,10 +53,10 @@ class PersonTable:
     extent: np.ndarray
 
     @classmethod
-    def of(cls, people: PeopleFile) -> PersonTable:
-        rows = np.flatnonzero(~people.crowd & (people.num_labelled > 0))
+    def of(cls, people: TrainingHDF5) -> PersonTable:
+        rows = np.flatnonzero(~people.crowd & (people.num_labeled > 0))
         joints = people.joints(rows)
-        labeled = joints[..., 2] != UNLABELLED
+        labeled = joints[..., 2] != UNLABELED
         annotated = labeled & ~np.isin(people.skeleton.keypoints, list(people.skeleton.midpoints))
         low, high = (np.where(labeled[..., None], joints[..., :2], limit) for limit in (np.inf, -np.inf))
         spread = (high.max(1, initial=-np.inf) - low.min(1, initial=np.inf)).max(1, initial=0)
@@ -171,7 +171,7 @@ def duplicate_images(table: PersonTable) -> list[LabelIssue]:
     people, found = table.people, []
     ids: dict[int, int] = {}
     files: dict[bytes, int] = {}
-    for number in track(range(len(people)), len(people), "files", "image"):
+    for number in progress_bar(range(len(people)), len(people), "files", "image"):
         image_id, digest = int(people.image_ids[number]), hashlib.blake2b(people.file_bytes(number), digest_size=16).digest()
         if digest in files:
             found.append(LabelIssue(number, None, f"is the same file as image {people.image_ids[files[digest]]}"))
@@ -182,7 +182,7 @@ def duplicate_images(table: PersonTable) -> list[LabelIssue]:
     return found
 
 
-def describe_person(people: PeopleFile, row: int) -> str:
+def describe_person(people: TrainingHDF5, row: int) -> str:
     """Describe a person by the box, as an annotation tool shows it."""
     x, y, width, height = people.boxes[row]
     return f"the person in {x:.0f}, {y:.0f}, {width:.0f} x {height:.0f}"
@@ -198,7 +198,7 @@ CHECKS: dict[str, Callable[[PersonTable], list[LabelIssue]]] = {
 }
 
 
-def find_label_issues(people: PeopleFile) -> dict[str, list[LabelIssue]]:
+def find_label_issues(people: TrainingHDF5) -> dict[str, list[LabelIssue]]:
     """Return the possible mistakes of each kind."""
     table = PersonTable.of(people)
     return {kind: check(table) for kind, check in CHECKS.items()}

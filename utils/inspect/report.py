@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
-from data.people_file import PeopleFile
+from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
+from data.hdf5 import TrainingHDF5
 from utils.inspect.issues import LabelIssue, describe_person
 
 BAR = 40  # characters of the longest bar
@@ -16,7 +16,7 @@ SIDES = (16, 32, 64, 96, 128, 192, 256, 384, 512)  # lower bounds of the bins of
 PEOPLE = (1, 2, 3, 4, 5, 10, 20)  # lower bounds of the bins of people per image
 
 
-def summary(people: PeopleFile, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
+def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
     """Return the whole report. samples: how many samples a system makes of the file, in words."""
     annotated = ~people.crowd
     per_image = np.bincount(people.image_of[annotated], minlength=len(people))
@@ -33,10 +33,10 @@ def summary(people: PeopleFile, issues: dict[str, list[LabelIssue]], samples: st
     )
 
 
-def counts(people: PeopleFile) -> list[str]:
+def counts(people: TrainingHDF5) -> list[str]:
     """Return how many there are of everything."""
     annotated, total = ~people.crowd, people.path.stat().st_size
-    without = annotated & (people.num_labelled == 0)
+    without = annotated & (people.num_labeled == 0)
     masks = "outlines" if people.outlines else "boxes"
     tracks = len(np.unique(people.tracks[people.tracks >= 0]))
     skeleton = people.skeleton
@@ -45,19 +45,19 @@ def counts(people: PeopleFile) -> list[str]:
         f"people           {annotated.sum():,}, masked by their {masks}; {without.sum():,} of them without keypoints",
         f"crowd regions    {people.crowd.sum():,}",
         *([f"tracks           {tracks:,}"] if tracks else []),
-        f"keypoints        {people.num_labelled[annotated].sum():,}; the file labels {len(people.keypoints)} of the {len(skeleton.dataset)}"
+        f"keypoints        {people.num_labeled[annotated].sum():,}; the file labels {len(people.keypoints)} of the {len(skeleton.dataset)}"
         f" of the skeleton {skeleton.name!r}",
         f"file             {total / 2**20:,.1f} MiB, {total / len(people) / 1024:,.1f} KiB per image",
     ]
 
 
-def keypoints(people: PeopleFile) -> list[str]:
+def keypoints(people: TrainingHDF5) -> list[str]:
     """Return how often each keypoint is labeled among people who have any."""
-    v = people.joints(np.flatnonzero(~people.crowd & (people.num_labelled > 0)))[..., 2]
+    v = people.joints(np.flatnonzero(~people.crowd & (people.num_labeled > 0)))[..., 2]
     width = max(map(len, people.skeleton.keypoints))
     lines = [f"{'':{width}}  {'':{BAR}}  labeled  visible occluded"]
     for name, of_people in zip(people.skeleton.keypoints, v.T):
-        visible, occluded, unlabeled = ((of_people == kind).sum() for kind in (VISIBLE, HIDDEN, UNLABELLED))
+        visible, occluded, unlabeled = ((of_people == kind).sum() for kind in (VISIBLE, OCCLUDED, UNLABELED))
         first, both = (round(BAR * part / max(len(v), 1)) for part in (visible, visible + occluded))
         bar = "#" * first + "-" * (both - first)
         lines.append(f"{name:{width}}  {bar:{BAR}} {len(v) - unlabeled:8,} {visible:8,} {occluded:8,}")
@@ -73,7 +73,7 @@ def histogram(values: np.ndarray, bounds: Sequence[float], names: Iterable[str])
     return [f"{label:{width}}  {'#' * -(-BAR * n // most):{BAR}} {n:9,}" for label, n in zip(labels, bins.tolist())]
 
 
-def listed_issues(people: PeopleFile, issues: dict[str, list[LabelIssue]]) -> list[str]:
+def listed_issues(people: TrainingHDF5, issues: dict[str, list[LabelIssue]]) -> list[str]:
     """Return each kind of mistake with the images that may have it."""
     lines = []
     for kind, found in issues.items():

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from config import Config, Skeleton
-from config.skeleton import HIDDEN, UNLABELLED, VISIBLE
+from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.datasets import PoseDataset, collate
-from data.people_file import PeopleFile, unpack_mask
+from data.hdf5 import TrainingHDF5, unpack_mask
 from data.targets import render_batch
 from utils.inspect.issues import LabelIssue
 from utils.visualize.contact_sheet import contact_sheet, thumbnail
@@ -28,10 +28,10 @@ CAPTION, GAP = 22, 4  # pixels of the line above a panel or row, and beside it
 FAINT = 0.3  # strength of a filled area beside heatmaps
 TINTS = {"people": (90, 200, 90), "people without keypoints": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
 BOX, WRONG, INK = (60, 220, 240), (0, 0, 200), (40, 40, 40)
-OPACITY = {VISIBLE: 1.0, HIDDEN: 0.01, UNLABELLED: 0.0}  # as draw_people takes scores
+OPACITY = {VISIBLE: 1.0, OCCLUDED: 0.01, UNLABELED: 0.0}  # as draw_people takes scores
 
 
-def annotated_image(people: PeopleFile, number: int, suspected: Collection[int | None] = ()) -> np.ndarray:
+def annotated_image(people: TrainingHDF5, number: int, suspected: Collection[int | None] = ()) -> np.ndarray:
     """Draw masks, boxes, limbs and keypoints onto an image (H, W, 3) uint8 BGR; occluded keypoints are faint.
 
     suspected: rows in people/* whose boxes are red.
@@ -46,7 +46,7 @@ def annotated_image(people: PeopleFile, number: int, suspected: Collection[int |
     for row, (x, y, w, h), crowd in zip(rows.tolist(), people.boxes[rows].clip(-(2**14), 2**14), people.crowd[rows]):
         color, line = (WRONG, 3 * thin) if row in suspected else (TINTS["crowd"] if crowd else BOX, thin)
         cv2.rectangle(out, (round(x), round(y)), (round(x + w), round(y + h)), color, line, cv2.LINE_AA)
-    joints = people.joints(rows[~people.crowd[rows] & (people.num_labelled[rows] > 0)])
+    joints = people.joints(rows[~people.crowd[rows] & (people.num_labeled[rows] > 0)])
     joints[..., 2] = np.select([joints[..., 2] == v for v in OPACITY], list(OPACITY.values()))
     return draw_people(out, joints, people.skeleton)
 
@@ -86,7 +86,7 @@ def strength(target: np.ndarray) -> np.ndarray:
     return size.max(0, initial=0) / max(float(peaks.max(initial=0)), 1e-12)
 
 
-def image_row(people: PeopleFile, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
+def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
     """Return one image's row: the annotated image and, if there are samples, the plain one above the augmented one."""
     image = annotated_image(people, number, {issue.row for _, issue in issues})
     row = captioned(thumbnail(image, 2 * (SIDE + CAPTION)), f"image {people.image_ids[number]}")

@@ -16,7 +16,9 @@ from config import Config
 from config.systems import SYSTEMS
 from utils.visualize.heatmaps import draw_heatmaps
 
-People = tuple[np.ndarray, np.ndarray]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
+PosePredictions = tuple[
+    np.ndarray, np.ndarray
+]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
 Overlays = dict[str, np.ndarray]  # by what it shows, the strongest response (H, W) in [0, 1] at each pixel of an image
 
 
@@ -33,14 +35,14 @@ class Decoder(ABC):
     def __init__(self, network: nn.Module, config: Any):
         self.network, self.config = network, config
 
-    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[People]:
+    def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
         """Find the people of each image (H, W, 3) uint8 BGR.
 
         boxes: of each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None where none are needed.
         """
         return self.decode(self.forward(self.preprocess(images, boxes)))
 
-    def alike(self, image_size: tuple[int, int]) -> Hashable:
+    def batch_key(self, image_size: tuple[int, int]) -> Hashable:
         """Return a key of an image's height and width: the network runs images of equal keys together."""
         return None
 
@@ -53,7 +55,7 @@ class Decoder(ABC):
         """Run the network; its outputs stay on its device."""
 
     @abstractmethod
-    def decode(self, outputs: Any) -> list[People]:
+    def decode(self, outputs: Any) -> list[PosePredictions]:
         """Read the people of each image off the outputs, which stay as they are."""
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""DEKR from photographs to people (paper section 3.4): flip, scale search, maxima of the centres, pose NMS, all on the network's device."""
+"""DEKR from photographs to people (paper section 3.4): flip, scale search, maxima of the centers, pose NMS, all on the network's device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, Overlays, People
+from utils.systems import Decoder, Overlays, PosePredictions
 from utils.systems.dekr_matching import enlarged, matched
 from utils.systems.dekr_rescoring import load_rescoring
 from utils.visualize.heatmaps import resize_to_image
@@ -45,15 +45,15 @@ class DekrDecoder(Decoder):
         path = config.inference.rescore
         self.rescoring = None if path is None else load_rescoring(path, config.skeleton)
 
-    def alike(self, image_size: Size) -> Hashable:
+    def batch_key(self, image_size: Size) -> Hashable:
         return input_size(image_size, 1.0, self.config)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
-        alike: dict[Hashable, list[int]] = defaultdict(list)
+        batch_key: dict[Hashable, list[int]] = defaultdict(list)
         for number, image in enumerate(images):
-            alike[self.alike(image.shape[:2])].append(number)
+            batch_key[self.batch_key(image.shape[:2])].append(number)
         groups = []
-        for numbers in alike.values():
+        for numbers in batch_key.values():
             of_group = [images[n] for n in numbers]
             inputs = [as_input(of_group, scale, self.config) for scale in self.config.inference.scales]
             groups.append(Group(numbers, [image.shape[:2] for image in of_group], inputs, []))
@@ -61,12 +61,12 @@ class DekrDecoder(Decoder):
 
     def forward(self, inputs: list[Group]) -> list[Group]:
         return [
-            Group(group.numbers, group.image_sizes, [], answers_to(self.network, group.inputs, group.image_sizes[0], self.config))
+            Group(group.numbers, group.image_sizes, [], run_network(self.network, group.inputs, group.image_sizes[0], self.config))
             for group in inputs
         ]
 
-    def decode(self, outputs: list[Group]) -> list[People]:
-        people: dict[int, People] = {}
+    def decode(self, outputs: list[Group]) -> list[PosePredictions]:
+        people: dict[int, PosePredictions] = {}
         for group in outputs:
             people |= zip(group.numbers, decode_batch(group.maps, group.image_sizes, self.config))
         return [self._ranked(*people[number]) for number in range(len(people))]
@@ -87,7 +87,7 @@ class DekrDecoder(Decoder):
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
 
-    def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
+    def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> PosePredictions:
         """People in the order of their scores, rescored if so configured: a few numbers, which need no device."""
         if self.rescoring is not None:
             scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
@@ -95,32 +95,32 @@ class DekrDecoder(Decoder):
         return keypoints[order], scores[order]
 
 
-def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> People:
+def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> PosePredictions:
     """People of one image. answers: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), flip already averaged.
 
-    Returns keypoints (P, K, 3) x, y, score in image pixels, scores (P,), in the order in which their centres were found.
+    Returns keypoints (P, K, 3) x, y, score in image pixels, scores (P,), in the order in which their centers were found.
     """
     batch = [(scale, torch.as_tensor(heatmap)[None], torch.as_tensor(offset)[None]) for scale, heatmap, offset in answers]
     return decode_batch(batch, [image_size], config)[0]
 
 
 @torch.inference_mode()
-def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[People]:
+def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[PosePredictions]:
     """`decode` for N images whose inputs are of one size."""
     settings, stride = config.inference, config.model.stride
     answers = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(answers, key=lambda answer: -answer[0])]
     found = [candidates(stride / scale, heat[:, -1], offset, settings) for scale, heat, offset in answers]
     scores = comparable([of_scale for _, of_scale in found], [scale for scale, *_ in answers], settings.scale_decay)
-    poses, centre = torch.cat([of_scale for of_scale, _ in found], 1), torch.cat(scores, 1)
+    poses, center = torch.cat([of_scale for of_scale, _ in found], 1), torch.cat(scores, 1)
     heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in answers]
     heat = sum(heat_at(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     near = same_person(poses, settings)
-    keypoints = torch.cat([poses, (centre[..., None] * heat)[..., None]], 3)
+    keypoints = torch.cat([poses, (center[..., None] * heat)[..., None]], 3)
     if settings.match:
         maps = [enlarged(of_scale, stride / scale) for scale, of_scale in heatmaps]
         keypoints = torch.cat([matched(keypoints, maps, settings), keypoints[..., 2:]], 3)
     # The only way from the device: at most max_people candidates of each scale
-    keypoints, heat, near, there = (t.cpu().numpy() for t in (keypoints, heat.mean(2), near, centre > 0))
+    keypoints, heat, near, there = (t.cpu().numpy() for t in (keypoints, heat.mean(2), near, center > 0))
     people = []
     for number, size in enumerate(image_sizes):
         kept = suppress(near[number], heat[number], there[number], settings.max_people)
@@ -130,16 +130,16 @@ def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], conf
     return people
 
 
-def candidates(factor: float, centre: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
-    """The poses at the maxima of the centres' heatmaps, strongest first.
+def candidates(factor: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
+    """The poses at the maxima of the centers' heatmaps, strongest first.
 
-    factor: pixels of scale 1's input per map pixel; centre (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of
-    scale 1's input and the centres' heat (N, P), 0 where it is not above the threshold.
+    factor: pixels of scale 1's input per map pixel; center (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of
+    scale 1's input and the centers' heat (N, P), 0 where it is not above the threshold.
     """
-    n, height, width = centre.shape
+    n, height, width = center.shape
     reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
-    highest = F.max_pool2d(centre, 2 * reach + 1, 1, reach)
-    heat, place = torch.where(centre == highest, centre, 0).flatten(1).topk(min(settings.max_people, height * width))
+    highest = F.max_pool2d(center, 2 * reach + 1, 1, reach)
+    heat, place = torch.where(center == highest, center, 0).flatten(1).topk(min(settings.max_people, height * width))
     ways = offset.flatten(2).gather(2, place[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, place.shape[1])
     pixel = torch.stack([place % width, place // width], 1)[:, None]
     poses = (pixel - ways).permute(0, 3, 1, 2) * factor
@@ -147,7 +147,7 @@ def candidates(factor: float, centre: Tensor, offset: Tensor, settings: DekrInfe
 
 
 def comparable(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
-    """The centres' heat (N, P) of each scale, the best of the others brought to `decay` times scale 1's best."""
+    """The centers' heat (N, P) of each scale, the best of the others brought to `decay` times scale 1's best."""
     best = [of_scale.amax(1, keepdim=True) for of_scale in scores]
     best = [torch.where(of_scale > 0, of_scale, 1) for of_scale in best]
     one = best[list(scales).index(1.0)]
@@ -251,11 +251,11 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
 def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrConfig) -> list[ScaleMaps]:
     """The network's answers at each scale of `config.inference`, the mirror image's averaged in, for images of one input size."""
     inputs = [as_input(images, scale, config) for scale in config.inference.scales]
-    return answers_to(network, inputs, images[0].shape[:2], config)
+    return run_network(network, inputs, images[0].shape[:2], config)
 
 
 @torch.inference_mode()
-def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Size, config: DekrConfig) -> list[ScaleMaps]:
+def run_network(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Size, config: DekrConfig) -> list[ScaleMaps]:
     """What `predict_maps` returns. inputs: of each scale (N, h, w, 3) uint8; image_size: an image's."""
     settings, device = config.inference, next(network.parameters()).device
     answers = []
@@ -263,26 +263,26 @@ def answers_to(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Siz
         batch = as_images(pixels, device)
         height, width = (-(-side // config.model.stride) for side in input_size(image_size, scale, config))
         with in_precision(settings.precision, device):
-            heat, offset = answer_with_flip(network, batch, config) if settings.flip else network.predict(batch)
+            heat, offset = predict_with_flip(network, batch, config) if settings.flip else network.predict(batch)
         answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
     return answers
 
 
-def answer_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
+def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
     """Heatmap and offset, averaged with the mirror images'.
 
     As published these are moved to the left by stride - 1 columns, so that their map pixels lie where the straight ones' do.
     """
     mirrored, shift = images.flip(3), config.model.stride - 1
     mirrored[..., :-shift] = mirrored[..., shift:].clone()
-    return with_mirror_averaged(*network.predict(torch.cat([images, mirrored])), config)
+    return average_flip(*network.predict(torch.cat([images, mirrored])), config)
 
 
-def with_mirror_averaged(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
+def average_flip(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
     """Heatmap (2 N, K + 1, h, w) and offset (2 N, 2 K, h, w) of N images and then their mirror images -> those of N images."""
     partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heat.device)
     straight, other = heat.chunk(2)
-    channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the centre is its own
+    channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center is its own
     heat = (straight + other.flip(3)[:, channels]) / 2
     straight, other = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
     # The way from keypoint to pixel; across, the mirror image's runs the other way

@@ -33,18 +33,18 @@ def matched(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInferenceCo
     """
     height, width = (min(of_scale.shape[axis] for of_scale in maps) for axis in (2, 3))
     heat = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
-    highest = highest_around(heat, PEAK_REACH)
+    highest = local_maximum(heat, PEAK_REACH)
     most, place = torch.where(heat == highest, heat, 0).flatten(2).topk(min(settings.max_people, height * width))
     peaks = torch.stack([place % width, place // width], 3)  # (N, K, peaks, 2)
     gaps = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
     gaps = torch.where(most[:, :, None] > 0, gaps, torch.inf)  # where there are few peaks, the others are any pixels
     gap, nearest = (t.transpose(1, 2)[..., None] for t in gaps.min(3))
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
-    refined = torch.where(keypoints[..., 2:] > settings.match_threshold, gaussian_middle(heat, peak), peak)
+    refined = torch.where(keypoints[..., 2:] > settings.match_threshold, fit_gaussian(heat, peak), peak)
     return torch.where(gap < settings.match_distance, refined, keypoints[..., :2])
 
 
-def highest_around(maps: Tensor, reach: int) -> Tensor:
+def local_maximum(maps: Tensor, reach: int) -> Tensor:
     """(N, K, H, W) the largest value in a square about each pixel, one axis after the other: on a CPU much faster than `max_pool2d`."""
     for axis, padding in ((3, (reach, reach)), (2, (0, 0, reach, reach))):
         padded = F.pad(maps, padding, value=-torch.inf)
@@ -52,7 +52,7 @@ def highest_around(maps: Tensor, reach: int) -> Tensor:
     return maps
 
 
-def gaussian_middle(heat: Tensor, peak: Tensor) -> Tensor:
+def fit_gaussian(heat: Tensor, peak: Tensor) -> Tensor:
     """The middle (N, P, K, 2) of the round Gaussian that is nearest to the heat (N, K, H, W) about each peak (N, P, K, 2), whole pixels.
 
     Its logarithm a + b x + c y + d (x^2 + y^2) is fitted by least squares, weighted with the square of the heat, then of the Gaussian

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from data.datasets.simple_baselines import centre_and_size
+from data.datasets.simple_baselines import center_and_crop_size
 from data.transforms import crop_matrix
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
-from utils.systems import Decoder, Overlays, People
+from utils.systems import Decoder, Overlays, PosePredictions
 from utils.visualize.heatmaps import resize_to_image
 
 ROWS = 4  # of a map that are looked through together, where its height is a multiple of them
@@ -31,7 +31,7 @@ class Crops:
 
     image_sizes: list[tuple[int, int]]  # height, width
     counts: list[int]  # of each image
-    centres: np.ndarray  # (P, 2) x, y, and ...
+    centers: np.ndarray  # (P, 2) x, y, and ...
     sizes: np.ndarray  # ... (P, 2) width, height of the crops in image pixels
     scores: np.ndarray  # (P,) of the boxes
     pixels: list[np.ndarray]  # (up to inference.crops, h, w, 3) uint8
@@ -50,25 +50,25 @@ class SimpleBaselinesDecoder(Decoder):
         self.sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Crops:
-        usable = [usable_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
+        usable = [valid_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
         counts = [len(of_image) for of_image in usable]
         everybody = np.concatenate([np.zeros((0, 5)), *usable])
-        centres, sizes = centre_and_size(everybody[:, :4], self.config.data.input_size)
+        centers, sizes = center_and_crop_size(everybody[:, :4], self.config.data.input_size)
         image_of = np.repeat(np.arange(len(images)), counts)
         parts = self._parts(len(everybody))
-        pixels = [cut(images, image_of[part], centres[part], sizes[part], self.config.data.input_size) for part in parts]
-        return Crops([image.shape[:2] for image in images], counts, centres, sizes, everybody[:, 4], pixels)
+        pixels = [cut(images, image_of[part], centers[part], sizes[part], self.config.data.input_size) for part in parts]
+        return Crops([image.shape[:2] for image in images], counts, centers, sizes, everybody[:, 4], pixels)
 
     def forward(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
         """Beside the heatmaps (P, K, h / 4, w / 4) of each part the crops without their pixels."""
         return replace(inputs, pixels=[]), [predict_maps(self.network, pixels, self.config) for pixels in inputs.pixels]
 
-    def decode(self, outputs: tuple[Crops, list[Tensor]]) -> list[People]:
+    def decode(self, outputs: tuple[Crops, list[Tensor]]) -> list[PosePredictions]:
         crops, heatmaps = outputs
         keypoints = np.zeros((len(crops.scores), self.config.skeleton.num_keypoints, 3), np.float32)
         for part, of_part in zip(self._parts(len(keypoints)), heatmaps):
-            keypoints[part] = decode(of_part, crops.centres[part], crops.sizes[part], self.config.inference.subpixel)
-        return [self._one_each(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in self._rows(crops)]
+            keypoints[part] = decode(of_part, crops.centers[part], crops.sizes[part], self.config.inference.subpixel)
+        return [self._score_and_nms(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in self._rows(crops)]
 
     def overlays(self, outputs: tuple[Crops, list[Tensor]]) -> list[Overlays]:
         """Of all boxes of an image over each other."""
@@ -79,7 +79,7 @@ class SimpleBaselinesDecoder(Decoder):
             overlay = np.zeros(size, np.float32)
             for row in rows:
                 scale = crops.sizes[row] / strongest[row].shape[::-1]
-                corner = crops.centres[row] - crops.sizes[row] / 2
+                corner = crops.centers[row] - crops.sizes[row] / 2
                 overlay = np.maximum(overlay, resize_to_image(strongest[row], tuple(scale), tuple(corner), size))
             overlays.append({"keypoints": overlay})
         return overlays
@@ -97,7 +97,7 @@ class SimpleBaselinesDecoder(Decoder):
         most = self.config.inference.crops
         return [slice(start, start + most) for start in range(0, boxes, most)]
 
-    def _one_each(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> People:
+    def _score_and_nms(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> PosePredictions:
         """Scores (P,), and of those who are one person the best."""
         settings = self.config.inference
         scores = person_scores(keypoints[..., 2], box_scores, settings.keypoint_threshold)
@@ -106,7 +106,7 @@ class SimpleBaselinesDecoder(Decoder):
         return np.where(keypoints[..., 2:] > 0, keypoints, 0), scores
 
 
-def usable_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def valid_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """(B, 4) x, y, width, height or (B, 5) with scores -> (B', 5) those that have an area inside an image of height, width."""
     boxes = np.asarray(boxes, float)
     boxes = boxes.reshape(len(boxes), -1) if len(boxes) else np.zeros((0, 5))
@@ -124,12 +124,12 @@ def person_scores(responses: np.ndarray, box_scores: np.ndarray, threshold: floa
 
 
 def cut(
-    images: Sequence[np.ndarray], image_of: np.ndarray, centres: np.ndarray, sizes: np.ndarray, input_size: tuple[int, int]
+    images: Sequence[np.ndarray], image_of: np.ndarray, centers: np.ndarray, sizes: np.ndarray, input_size: tuple[int, int]
 ) -> np.ndarray:
-    """(P, h, w, 3) uint8: crops of the images whose numbers are `image_of` (P,); centres and sizes (P, 2) in image pixels."""
-    crops = np.zeros((len(centres), *input_size, 3), np.uint8)
-    for crop, number, centre, size in zip(crops, image_of, centres, sizes):
-        cv2.warpAffine(images[number], crop_matrix(centre, size[0], input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
+    """(P, h, w, 3) uint8: crops of the images whose numbers are `image_of` (P,); centers and sizes (P, 2) in image pixels."""
+    crops = np.zeros((len(centers), *input_size, 3), np.uint8)
+    for crop, number, center, size in zip(crops, image_of, centers, sizes):
+        cv2.warpAffine(images[number], crop_matrix(center, size[0], input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
     return crops
 
 
@@ -140,10 +140,10 @@ def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesC
     batch = as_images(crops, device)
     with in_precision(settings.precision, device):
         maps = network.predict(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
-    return with_mirror_averaged(maps, config) if settings.flip else maps
+    return average_flip(maps, config) if settings.flip else maps
 
 
-def with_mirror_averaged(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:
+def average_flip(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:
     """Heatmaps (2 P, K, h, w) of P crops and then their mirror images -> (P, K, h, w); as published the mirror image's are moved one column
     to the right, which their pixels lie too far left."""
     straight, mirrored = maps.chunk(2)
@@ -156,7 +156,7 @@ def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray
     """Where each heatmap is highest, in the image that the crops were cut from.
 
     heatmaps (P, K, h, w); centers x, y and sizes width, height (P, 2) of the crops in image pixels. subpixel: a quarter of a pixel towards
-    the higher neighbour, as published, or the top of the parabola through the logarithms of a pixel and its neighbours, which for a
+    the higher neighbor, as published, or the top of the parabola through the logarithms of a pixel and its neighbors, which for a
     Gaussian is its middle. Returns keypoints (P, K, 3) x, y, response, float32; a response may be 0 or less.
     """
     heatmaps = torch.as_tensor(heatmaps).float()

@@ -17,7 +17,7 @@ from config.systems.simplepose import SimplePoseConfig
 from utils.assignment import assign_people
 from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, Overlays, People
+from utils.systems import Decoder, Overlays, PosePredictions
 from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
@@ -49,7 +49,7 @@ class SimplePoseDecoder(Decoder):
     output_names = ("maps",)
     config: SimplePoseConfig
 
-    def alike(self, image_size: Size) -> Hashable:
+    def batch_key(self, image_size: Size) -> Hashable:
         multiple = self.config.inference.pad_multiple
         return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
 
@@ -57,9 +57,9 @@ class SimplePoseDecoder(Decoder):
         return inputs_of(images, self.config)
 
     def forward(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
-        return answers_to(self.network, inputs, self.config), inputs.image_sizes
+        return run_network(self.network, inputs, self.config), inputs.image_sizes
 
-    def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[People]:
+    def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[PosePredictions]:
         answers, sizes = outputs
         if answers and answers[0][0].device.type != "cpu":
             return assign_on_device(answers, self.config)
@@ -82,9 +82,9 @@ class SimplePoseDecoder(Decoder):
         return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
-def assign_on_device(answers: list[MapsOnGrid], config: SimplePoseConfig) -> list[People]:
+def assign_on_device(answers: list[MapsOnGrid], config: SimplePoseConfig) -> list[PosePredictions]:
     """People of each image, those with maps of one size together: what leaves the device is a few kilobytes, not the maps."""
-    people: list[People | None] = [None] * len(answers)
+    people: list[PosePredictions | None] = [None] * len(answers)
     for group in _alike(maps.shape for maps, _ in answers):
         maps, scales = zip(*(answers[n] for n in group))
         found = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
@@ -100,7 +100,7 @@ def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: Simpl
     device, padding cut off, on the grid of the largest scale. Staying on the maps' own grid, instead of the image's, saves most of the
     time.
     """
-    return answers_to(network, inputs_of(images, config), config)
+    return run_network(network, inputs_of(images, config), config)
 
 
 def inputs_of(images: Sequence[np.ndarray], config: SimplePoseConfig) -> Inputs:
@@ -118,7 +118,7 @@ def inputs_of(images: Sequence[np.ndarray], config: SimplePoseConfig) -> Inputs:
 
 
 @torch.inference_mode()
-def answers_to(network: nn.Module, inputs: Inputs, config: SimplePoseConfig) -> list[MapsOnGrid]:
+def run_network(network: nn.Module, inputs: Inputs, config: SimplePoseConfig) -> list[MapsOnGrid]:
     """What `predict_maps` returns."""
     stride = config.targets.stride
     totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
@@ -177,7 +177,7 @@ def _maps_of(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Ten
 
 
 def _rotated(image: np.ndarray, degree: float, border: int) -> np.ndarray:
-    """The image turned about its centre, counter-clockwise as seen, in its own frame."""
+    """The image turned about its center, counter-clockwise as seen, in its own frame."""
     if not degree % 360:
         return image
     height, width = image.shape[:2]
@@ -192,7 +192,7 @@ def _resampled(maps: Tensor, size: Size, grid_size: Size, degree: float, image_s
     """
     device, (height, width) = maps.device, image_size
     grid = [math.ceil(side / stride) for side in grid_size]
-    y = (torch.arange(grid[0], device=device) + 0.5) * (stride * height / grid_size[0]) - height / 2  # image pixels from the centre
+    y = (torch.arange(grid[0], device=device) + 0.5) * (stride * height / grid_size[0]) - height / 2  # image pixels from the center
     x = (torch.arange(grid[1], device=device) + 0.5) * (stride * width / grid_size[1]) - width / 2
     y, x = torch.meshgrid(y, x, indexing="ij")
     cos, sin = math.cos(math.radians(degree)), math.sin(math.radians(degree))

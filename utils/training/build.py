@@ -77,11 +77,11 @@ def load_initial_weights(network: nn.Module, config: Config, init: Path | None, 
         return [f"{init}: not used, the run goes on from {checkpoint.path}"] * (init is not None)
     if init is not None:
         taken, fresh = init_weights(network, init)
-        messages = [f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialised{': ' * bool(fresh)}{', '.join(fresh)}"]
+        messages = [f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialized{': ' * bool(fresh)}{', '.join(fresh)}"]
         return messages + [f"{backbone}: not used, --init has the trunk too"] * (backbone is not None)
     if backbone is not None:
         taken, fresh = load_backbone(network, backbone)
-        return [f"{backbone}: the trunk's {len(taken)} tensors taken, {len(fresh)} others newly initialised"]
+        return [f"{backbone}: the trunk's {len(taken)} tensors taken, {len(fresh)} others newly initialized"]
     return []
 
 

@@ -22,7 +22,7 @@ from utils.training.data import build_loaders, set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
 from utils.training.state import StopSignal, TrainState
-from utils.training.step import batch_on
+from utils.training.step import to_device
 from utils.training.trainer import forward_backward, train, update_weights
 
 
@@ -56,7 +56,7 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
     batches, seconds_per_sample = _read_step(loader, config.train.accumulate)
     set_train_mode(state.step, state.network)
     with torch.no_grad():
-        images, targets = batch_on(context.device, batches[0], config)
+        images, targets = to_device(context.device, batches[0], config)
         outputs = context.unwrap(state.step).outputs(images)
     seconds = [_step_seconds(state, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
     if not context.is_main:

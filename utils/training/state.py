@@ -189,7 +189,7 @@ class TrainState:
         if changed:
             listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
             messages.append(f"{path}: was trained with another configuration: {listed}")
-        if any(f"{key}.".startswith(f"{part}.") for key in changed for part in self.config.validation_keys):
+        if any(f"{key}.".startswith(f"{part}.") for key in changed for part in self.config.loss_comparability_keys):
             self.best = float("inf")
             messages.append("the validation loss is another one than before: the best checkpoint is chosen anew")
         return messages

@@ -13,12 +13,12 @@ from utils.device import as_images
 from utils.distributed import DistributedContext
 
 
-def batch_on(device: torch.device, batch: NamedTuple, config: Config) -> tuple[Tensor, NamedTuple]:
+def to_device(device: torch.device, batch: NamedTuple, config: Config) -> tuple[Tensor, NamedTuple]:
     """Return a batch's images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, on the device."""
-    return images_on(device, batch.image, config), render_batch(batch, config, device)
+    return images_to_device(device, batch.image, config), render_batch(batch, config, device)
 
 
-def images_on(device: torch.device, pixels: Tensor, config: Config) -> Tensor:
+def images_to_device(device: torch.device, pixels: Tensor, config: Config) -> Tensor:
     """Return pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], in the network's memory format."""
     images = as_images(pixels, device)
     return images if config.train.channels_last else images.contiguous()

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from config import Config, UserError
-from config.files import output_folder, sole_writer
+from config.files import file_lock, output_folder
 from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
@@ -23,7 +23,7 @@ from utils.training.data import build_loaders, readable_worker_errors, shutdown_
 from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
 from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
 from utils.training.state import AVERAGES, BEST, StopSignal, TrainState
-from utils.training.step import BatchNormBackup, StepCheck, batch_on, images_on
+from utils.training.step import BatchNormBackup, StepCheck, images_to_device, to_device
 from utils.training.validation import validate, validation_ap
 
 SHOWN = 20  # images in a message
@@ -45,7 +45,7 @@ def train(
     checkpoint, messages = find_checkpoint(output, resume)
     state, more = build_state(config, output, context, init, checkpoint)
     state.stop = stop or state.stop
-    with sole_writer(output_folder(output)) if context.is_main else nullcontext():
+    with file_lock(output_folder(output)) if context.is_main else nullcontext():
         open_run_dir(state, messages + more)
         with readable_errors(state), readable_worker_errors(), shutdown_workers(train_loader):
             train_epochs(state, train_loader, val_loader)
@@ -115,7 +115,7 @@ def forward_backward(state: TrainState, batches: list[NamedTuple]) -> tuple[Tens
     settings, device = state.config.train, state.context.device
     losses, total = [], torch.zeros((), device=device)
     for n, batch in enumerate(batches, start=1):
-        images, targets = batch_on(device, batch, state.config)
+        images, targets = to_device(device, batch, state.config)
         last = n == len(batches)
         with state.context.grad_sync(state.step, now=last):
             terms = state.step(images, targets).sum(0) / len(images)
@@ -236,7 +236,7 @@ def finish_swa(state: TrainState, train_loader: DataLoader, val_loader: DataLoad
     average, config, device = state.averages["swa"].module, state.config, state.context.device
     set_train_mode(average, average)
     dtype = state.context.unwrap(state.step).dtype
-    update_bn(average, (images_on(device, batch.image, config).to(dtype) for batch in train_loader), state.context)
+    update_bn(average, (images_to_device(device, batch.image, config).to(dtype) for batch in train_loader), state.context)
     loss = validate(state, val_loader, state.epoch, average)
     if state.context.is_main:
         state.save_average("swa")

@@ -15,20 +15,20 @@ from torch import nn
 
 from config import Skeleton
 from config.progress import Progress
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from data.formats.coco import indexed
-from data.images import warn_left_out
-from data.people_file import BrokenImage, PeopleFile
+from data.hdf5 import CorruptImageError, TrainingHDF5
+from data.images import warn_skipped
+from utils.batching import predict_stream, sized_batches
 from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_metrics, to_results
-from utils.streaming import predict_stream, sized_batches
 from utils.systems import Decoder, build_decoder
 from utils.training.state import TrainState
-from utils.training.step import TrainingStep, batch_on
+from utils.training.step import TrainingStep, to_device
 from utils.visualize.people import draw_people
 
 CATEGORY = 1
-Entry = tuple[PeopleFile, int]  # an image by its number in a training HDF5
+Entry = tuple[TrainingHDF5, int]  # an image by its number in a training HDF5
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def validate(state: TrainState, loader: Iterable[NamedTuple], epoch: int, averag
     sums = [torch.zeros(0, 2, device=context.device, dtype=torch.float64)]  # of each batch: loss times samples, samples
     for i, batch in enumerate(loader):
         state.stop.check()
-        images, targets = batch_on(context.device, batch, state.config)
+        images, targets = to_device(context.device, batch, state.config)
         total = step(images, targets).sum().double()
         sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
         if i == 0 and state.metrics is not None and shown and average is None:
@@ -62,7 +62,7 @@ def validate(state: TrainState, loader: Iterable[NamedTuple], epoch: int, averag
 def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = None) -> float:
     """Return COCO's AP of the predictions on the validation files' images, a few of which go to TensorBoard."""
     config, network = state.config, state.network if average is None else average
-    files = [PeopleFile(path, config.skeleton) for path in config.data.val_files]
+    files = [TrainingHDF5(path, config.skeleton) for path in config.data.val_files]
     state.context.broadcast_buffers(network)
     network.eval()
     decoder = build_decoder(network, config)
@@ -76,11 +76,11 @@ def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = Non
 
 
 def validation_metrics(
-    decoder: Decoder, files: Sequence[PeopleFile], skeleton: Skeleton, batch_size: int, context: DistributedContext
+    decoder: Decoder, files: Sequence[TrainingHDF5], skeleton: Skeleton, batch_size: int, context: DistributedContext
 ) -> dict[str, float]:
     """Return COCO's ten metrics over all images of the files, which the ranks share; the same on every rank. Skip corrupt images."""
     images = [(file, number) for file in files for number in range(len(file))]
-    batches = sized_batches(range(len(images)), lambda i: decoder.alike(tuple(images[i][0].sizes[images[i][1]].tolist())), batch_size)
+    batches = sized_batches(range(len(images)), lambda i: decoder.batch_key(tuple(images[i][0].sizes[images[i][1]].tolist())), batch_size)
     own = [i for batch in batches[context.rank :: context.size] for i in batch]
     rows, seen = [np.zeros((0, 2 + 3 * skeleton.num_keypoints))], []
     with Progress(len(own), "validation AP", "image", context.is_main) as progress:
@@ -110,8 +110,8 @@ def predict_images(
         for i, (file, number) in enumerate(images):
             try:
                 image = file.image(number)
-            except BrokenImage as error:
-                warn_left_out(str(error))
+            except CorruptImageError as error:
+                warn_skipped(str(error))
                 continue
             readable.append(i)
             yield image, annotated_boxes(file, number) if decoder.needs_boxes else None
@@ -120,10 +120,10 @@ def predict_images(
         yield readable[place], keypoints, scores
 
 
-def annotated_boxes(file: PeopleFile, number: int) -> np.ndarray:
+def annotated_boxes(file: TrainingHDF5, number: int) -> np.ndarray:
     """Return (B, 5): the boxes of an image's people with keypoints and the score 1, as a perfect detector's."""
     rows = np.arange(*file.first[number : number + 2])
-    boxes = file.boxes[rows[(file.num_labelled[rows] > 0) & ~file.crowd[rows]]]
+    boxes = file.boxes[rows[(file.num_labeled[rows] > 0) & ~file.crowd[rows]]]
     return np.concatenate([boxes, np.ones((len(boxes), 1))], 1)
 
 
@@ -134,7 +134,7 @@ def _annotations(images: Sequence[Entry], seen: Sequence[int]) -> list[dict]:
         file, number = images[i]
         rows = np.arange(*file.first[number : number + 2])
         keypoints = file.skeleton.to_dataset(file.joints(rows))
-        labeled = keypoints[..., 2] != UNLABELLED
+        labeled = keypoints[..., 2] != UNLABELED
         keypoints = np.where(labeled[..., None], keypoints + (0, 0, 1), 0)  # COCO's v: 0 unlabeled, 1 occluded, 2 visible
         for row, of_person, count in zip(rows, keypoints, labeled.sum(1).tolist()):
             shape = {"bbox": file.boxes[row].tolist(), "area": float(file.areas[row]), "iscrowd": int(file.crowd[row])}

@@ -1,1 +1,1 @@
-"""Pictures of people and maps, and videos."""
+"""Images of people and maps, and videos."""

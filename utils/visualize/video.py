@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from config import UserError
-from config.files import existing_file, output_folder, written_whole
+from config.files import atomic_write, existing_file, output_folder
 from data.images import opened_image, upright_bgr
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
@@ -94,7 +94,7 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
     writer, size = cv2.VideoWriter(), None
     rate = round(min(max(rate, LOWEST_RATE), HIGHEST_RATE), 2)  # MPEG-4 has no room for more digits
     output_folder(path.parent)
-    with written_whole(path, sync=False) as partial:
+    with atomic_write(path, sync=False) as partial:
 
         def write(frame: np.ndarray) -> None:
             nonlocal size

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from people import drawn_sample, person, write_coco
+from people import person, rendered_sample, write_coco
 from places import ROOT
 
 from config import load_config
@@ -19,7 +19,7 @@ from config.systems.dekr import DekrAugmentationConfig
 from data.augment import Augmentation, OcclusionPatch, PhotometricParams
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.dekr import DekrDataset, sample_augmentation
-from data.people_file import PeopleFile, unpack_mask
+from data.hdf5 import TrainingHDF5, unpack_mask
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 COCO17 = load_config(RECIPE).skeleton
@@ -37,7 +37,7 @@ def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = (), 
             annotations.write_text(annotations.read_text().replace('"height": 160, "width": 200', f'"height": {height}, "width": {width}'))
     config = load_config(RECIPE, ["data.input_size=[128, 128]", *overrides])
     build_hdf5(annotations, images, folder / "people.h5", config.skeleton, workers=1)
-    return DekrDataset(PeopleFile(folder / "people.h5", config.skeleton), config)
+    return DekrDataset(TrainingHDF5(folder / "people.h5", config.skeleton), config)
 
 
 def posed(points: dict[str, tuple[float, float]], **more) -> dict:
@@ -91,7 +91,7 @@ def test_the_person_area_is_the_keypoints_extent_and_at_least_twice_the_annotate
 
 def test_a_person_of_one_keypoint_has_offsets_weighted_by_the_area_in_input_pixels(tmp_path):
     found = dataset(tmp_path, [posed({"nose": (100, 80)}, area=3000)])
-    targets = drawn_sample(found, found.config, 0)[1]
+    targets = rendered_sample(found, found.config, 0)[1]
     assert all(target.isfinite().all() for target in targets)
     (weight,) = set(targets.offset_weight[targets.offset_weight > 0].tolist())
     assert weight == pytest.approx(1 / math.sqrt(2 * 3000 * (128 / 160) ** 2))
@@ -199,7 +199,7 @@ def test_people_without_keypoints_and_crowds_have_no_weight_in_any_heatmap(tmp_p
         person(120, 20, iscrowd=1, segmentation=polygon(120, 20, 40, 30)),
     ]
     found = dataset(tmp_path, [person(50, 50), *hidden])
-    weight = drawn_sample(found, found.config, 0)[1].weight
+    weight = rendered_sample(found, found.config, 0)[1].weight
     assert not weight[:, 8:20, 5:14].any()  # x 40 to 90, y 40 to 100: (x - 20) / 5 and y / 5 in map pixels
     assert not weight[:, 5:9, 21:27].any()
     assert weight[:, 24:].all() and weight[:, :3].all() and weight[:, :, 29:].all()
@@ -233,8 +233,8 @@ def test_crowdpose_has_no_mask(tmp_path):
 def test_ignore_regions_of_posetrack18_have_no_weight(shared, tmp_path, video):
     root, config = shared / "data" / "posetrack18", load_config(RECIPE, ["skeleton=posetrack18"])
     build_hdf5(root / "annotations" / "val" / f"{video}.json", root, tmp_path / "out.h5", config.skeleton, workers=1)
-    found = DekrDataset(PeopleFile(tmp_path / "out.h5", config.skeleton), config)
-    weight = drawn_sample(found, config, 0)[1].weight
+    found = DekrDataset(TrainingHDF5(tmp_path / "out.h5", config.skeleton), config)
+    weight = rendered_sample(found, config, 0)[1].weight
     height, width = found.people.sizes[0].tolist()
     shown = unpack_mask(found.people.masks(0)[2], height, width)[:, (width - height) // 2 : (width + height) // 2] > 0
     assert (weight == 0).all(0).float().mean() == pytest.approx(shown.mean(), abs=0.02) and shown.mean() > 0.2
@@ -251,7 +251,7 @@ def test_keypoints_that_the_data_set_does_not_annotate_have_no_weight(tmp_path):
     names = ["left_wrist", "nose", "right_wrist"]
     annotation = {**person(50, 50), "keypoints": [60, 60, 2, 90, 70, 2, 100, 120, 2], "num_keypoints": 3}
     found = dataset(tmp_path, [annotation], names=names)
-    targets = drawn_sample(found, found.config, 0)[1]
+    targets = rendered_sample(found, found.config, 0)[1]
     annotated = np.isin(np.arange(18), [COCO17.index(name) for name in names] + [17])
     assert targets.weight.flatten(1).any(1).tolist() == annotated.tolist()
     assert targets.heatmap.flatten(1).any(1).tolist() == annotated.tolist()

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import NAMES, build, drawn_sample, person
+from people import NAMES, build, person, rendered_sample
 from places import ROOT
 
 from config import load_config
 from data.augment import Augmentation, OcclusionPatch, PhotometricParams
-from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size, clean_boxes, sample_augmentation
-from data.people_file import PeopleFile
+from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size, clean_boxes, sample_augmentation
+from data.hdf5 import TrainingHDF5
 from data.targets.simple_baselines import render_targets
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
@@ -22,7 +22,7 @@ RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = ()) -> SimpleBaselinesDataset:
     build(folder, *people)
     config = load_config(RECIPE, overrides)
-    return SimpleBaselinesDataset(PeopleFile(folder / "out.h5", config.skeleton), config)
+    return SimpleBaselinesDataset(TrainingHDF5(folder / "out.h5", config.skeleton), config)
 
 
 def test_a_sample_is_a_person_with_a_keypoint_and_a_box(tmp_path):
@@ -51,7 +51,7 @@ def test_occluded_keypoints_count_and_unlabeled_ones_do_not(tmp_path):
     someone = person(60, 40, visible=9)
     someone["keypoints"][2:15:3] = [1] * 5
     found = dataset(tmp_path, [someone])
-    sample, (image, targets) = found.get(0, None), drawn_sample(found, found.config, 0)
+    sample, (image, targets) = found.get(0, None), rendered_sample(found, found.config, 0)
     assert sample.labeled.tolist() == [True] * 9 + [False] * 8
     assert torch.equal((image * 255).round().permute(1, 2, 0), sample.image.float())
     expected = render_targets(sample.keypoints.numpy(), sample.labeled.numpy(), (256, 192), found.config)
@@ -71,7 +71,7 @@ def test_boxes_are_clipped_to_their_images_if_configured(tmp_path):
 
 @pytest.mark.parametrize(("box", "size"), [([10, 20, 30, 40], (30, 40)), ([10, 20, 60, 40], (60, 80)), ([10, 20, 15, 40], (30, 40))])
 def test_a_crop_is_the_box_in_the_inputs_aspect_and_a_quarter_larger(box, size):
-    center, crop_size = centre_and_size(np.array(box, float), (256, 192))
+    center, crop_size = center_and_crop_size(np.array(box, float), (256, 192))
     assert center.tolist() == [box[0] + box[2] / 2, box[1] + box[3] / 2]
     assert crop_size.tolist() == [1.25 * side for side in size]
 

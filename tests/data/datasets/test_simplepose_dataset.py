@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from people import SKELETON, build, drawn_sample, person, read_back
+from people import SKELETON, build, person, read_back, rendered_sample
 
 from config import load_config
 from config.systems.simplepose import SimplePoseConfig
@@ -14,7 +14,7 @@ from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE, ["data.input_size=[128, 128]"])
-BEYOND_PAPER = ("wide_scale", "joint_centre", "occlusion", "grey")
+BEYOND_PAPER = ("wide_scale", "joint_center", "occlusion", "gray")
 
 
 def dataset(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseDataset:
@@ -74,7 +74,7 @@ def test_left_and_right_are_swapped_in_a_flipped_sample(tmp_path):
 
 def test_targets_are_those_of_the_crop(tmp_path):
     build(tmp_path, [person(10, 10, visible=12)])
-    sample, (image, targets) = dataset(tmp_path).crop(0, Augmentation()), drawn_sample(dataset(tmp_path), CONFIG, 0)
+    sample, (image, targets) = dataset(tmp_path).crop(0, Augmentation()), rendered_sample(dataset(tmp_path), CONFIG, 0)
     assert torch.equal((image * 255).round().permute(1, 2, 0), sample.image.float())
     joints = np.concatenate([sample.keypoints, np.where(sample.labeled, 1, 2)[..., None]], 2)
     assert np.array_equal(targets.heatmaps, render_targets(joints, sample.mask_all.numpy().astype(np.float32) / 255, CONFIG))
@@ -147,7 +147,7 @@ def test_occluded_keypoints_stay_labeled_and_the_patch_is_no_person(tmp_path):
 
 def test_outside_the_image_the_loss_counts_and_no_person_is(tmp_path):
     build(tmp_path, [person(0, 0, 40), person(30, 10, 20, visible=0)])
-    targets = drawn_sample(dataset(tmp_path), CONFIG, 0)[1]
+    targets = rendered_sample(dataset(tmp_path), CONFIG, 0)[1]
     assert (targets.mask_miss[0, :6] == 1).all() and (targets.mask_miss[0, :, :6] == 1).all()
     assert not targets.heatmaps[CONFIG.channels.person, :6].any()
     assert targets.mask_miss.min() == 0  # over the person without keypoints
@@ -166,7 +166,7 @@ def test_channels_that_the_data_set_does_not_annotate_get_no_gradient(tmp_path):
     names = ["left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist"]
     someone = {**person(10, 10), "keypoints": [v for k in range(5) for v in (20 + 5 * k, 30, 2)], "segmentation": []}
     build(tmp_path, [someone], names=names)
-    targets = drawn_sample(dataset(tmp_path), CONFIG, 0)[1]
+    targets = rendered_sample(dataset(tmp_path), CONFIG, 0)[1]
     channels, skeleton, known = CONFIG.channels, CONFIG.skeleton, targets.channel_mask
     labeled = {"Lsho", "Rsho", "Lelb", "Relb", "Lwri", "neck"}
     assert {name for name, present in zip(skeleton.keypoints, known[channels.keypoints]) if present} == labeled

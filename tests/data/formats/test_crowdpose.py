@@ -14,7 +14,7 @@ from config import UserError
 from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 
 CROWDPOSE = SHARED / "data" / "crowdpose"
 needs_crowdpose = pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="no photographs: there is no folder shared/data/crowdpose beside")
@@ -41,8 +41,8 @@ def test_areas_are_those_of_crowdposes_evaluation(crowded, images, tmp_path):
     nobody = {"id": 10**6, "image_id": content["images"][-1]["id"], "category_id": 1, "keypoints": [0] * 42}
     crowded.write_text(json.dumps({**content, "annotations": [*content["annotations"], nobody]}))
     build_hdf5(crowded, images, tmp_path / "out.h5", load_skeleton("crowdpose"), workers=1)
-    people = PeopleFile(tmp_path / "out.h5", load_skeleton("crowdpose"))
-    assert people.labelled.all()
+    people = TrainingHDF5(tmp_path / "out.h5", load_skeleton("crowdpose"))
+    assert people.labeled.all()
     np.testing.assert_allclose(people.areas, [*(0.53 * boxes[:, 2] * boxes[:, 3]), 0], rtol=1e-6)
 
 
@@ -51,8 +51,8 @@ def test_photographs(tmp_path):
     skeleton = load_skeleton("crowdpose")
     built = build_hdf5(CROWDPOSE / "test_crowdpose.json", CROWDPOSE, tmp_path / "out.h5", skeleton, workers=1)
     assert (built.images, built.people, built.skipped, built.boxed) == (2, 4, [], [])
-    people = PeopleFile(tmp_path / "out.h5", skeleton)
-    assert sorted(people.num_labelled.tolist()) == [0, 7, 12, 14, 14]
+    people = TrainingHDF5(tmp_path / "out.h5", skeleton)
+    assert sorted(people.num_labeled.tolist()) == [0, 7, 12, 14, 14]
     np.testing.assert_allclose(people.areas, 0.53 * people.boxes[:, 2] * people.boxes[:, 3], rtol=1e-6)
     assert people.joints(np.array([0]))[0, skeleton.index("head")].tolist() in ([351, 163, 0], [256, 27, 0])
     with h5py.File(tmp_path / "out.h5") as file:

@@ -13,7 +13,7 @@ from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import FORMATS, AnnotationFormat, load_annotations
 from data.formats.coco import AnnotationFile, image_files
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 
 
 def matches(file: AnnotationFile) -> bool:
@@ -39,7 +39,7 @@ def test_another_format_is_one_file_and_one_entry(tmp_path, monkeypatch):
     (tmp_path / "people.txt").write_text("0.jpg " + " ".join(f"{k / 20} 0.5" for k in range(17)))
     monkeypatch.setattr("data.formats.FORMATS", {"lines": AnnotationFormat(matches, load), **FORMATS})
     assert build_hdf5(tmp_path / "people.txt", images, tmp_path / "out.h5", SKELETON, workers=1).people == 1
-    joints = PeopleFile(tmp_path / "out.h5", SKELETON).joints(np.array([0]))
+    joints = TrainingHDF5(tmp_path / "out.h5", SKELETON).joints(np.array([0]))
     np.testing.assert_allclose(SKELETON.to_dataset(joints)[0], [(10 * k, 80, 1) for k in range(17)], atol=1e-4)
     assert load_annotations(tmp_path / "people.txt", [images]).dataset["format"] == "lines"
     assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).dataset["format"] == "coco"

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mpii_people import mpii_people, official_person, write_list, write_official, write_truth
+from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
 from places import ROOT, SHARED
 
 from config import UserError, load_config
 from config.load import load_skeleton
-from config.skeleton import UNLABELLED, VISIBLE
+from config.skeleton import UNLABELED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
-from data.datasets.simple_baselines import SimpleBaselinesDataset, centre_and_size
+from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size
 from data.formats import load_annotations
-from data.formats.mpii import KEYPOINTS, annotated_truth, load_truth
-from data.people_file import PeopleFile
+from data.formats.mpii import KEYPOINTS, annotated_ground_truth, load_ground_truth
+from data.hdf5 import TrainingHDF5
 
 SKELETON = load_skeleton("mpii")
 MPII = SHARED / "data" / "mpii"
@@ -25,15 +25,15 @@ needs_mpii = pytest.mark.skipif(not MPII.is_dir(), reason="no photographs: there
 
 @pytest.fixture(scope="module")
 def people(images) -> list[dict]:
-    return mpii_people(sorted(path.name for path in images.iterdir())[:3])
+    return mpii_files(sorted(path.name for path in images.iterdir())[:3])
 
 
 def published_crop(person: dict) -> np.ndarray:
-    """Centre x, y and side of what is cut out of the image, step by step as published."""
-    centre, scale = np.array(person["center"]), person["scale"]
-    centre[1] += 15 * scale
+    """Center x, y and side of what is cut out of the image, step by step as published."""
+    center, scale = np.array(person["center"]), person["scale"]
+    center[1] += 15 * scale
     scale *= 1.25
-    return np.array([*(centre - 1), 200 * scale])
+    return np.array([*(center - 1), 200 * scale])
 
 
 def test_the_skeleton_has_mpiis_keypoints():
@@ -51,18 +51,18 @@ def test_the_people_file_of_a_list(people, images, tmp_path):
     """Its images' sizes are those of the files; the first pixel is 0."""
     file, output = write_list(tmp_path / "valid.json", people), tmp_path / "out.h5"
     build_hdf5(file, images, output, SKELETON, workers=1)
-    known = PeopleFile(output, SKELETON)
-    assert (len(known), known.labelled.all(), known.num_labelled.tolist()) == (3, True, [15, 16] * 3)
+    known = TrainingHDF5(output, SKELETON)
+    assert (len(known), known.labeled.all(), known.num_labeled.tolist()) == (3, True, [15, 16] * 3)
     joints = known.joints(np.arange(6))
     np.testing.assert_allclose(joints[1, :, :2], np.array(people[1]["joints"]) - 1, rtol=1e-6)
-    assert joints[0, 15].tolist() == [0, 0, UNLABELLED]
+    assert joints[0, 15].tolist() == [0, 0, UNLABELED]
     assert (joints[0, :15, 2] == VISIBLE).all()
     middle_and_side = np.column_stack([known.boxes[:, :2] + known.boxes[:, 2:] / 2, 1.25 * known.boxes[:, 2]])
     np.testing.assert_allclose(middle_and_side, [published_crop(person) for person in people], rtol=1e-6)
     np.testing.assert_allclose(known.boxes[:, 2], known.boxes[:, 3])
 
 
-def test_a_joint_left_of_the_image_is_not_labelled(people, tmp_path):
+def test_a_joint_left_of_the_image_is_not_labeled(people, tmp_path):
     """Whatever the file says."""
     person = {**people[1], "joints": [[-1, 5], [5, -1], *people[1]["joints"][2:]]}
     (annotation,) = load_annotations(write_list(tmp_path / "a.json", [person])).dataset["annotations"]
@@ -84,9 +84,9 @@ def test_training_can_cut_people_out_as_published(people, images, tmp_path):
     build_hdf5(write_list(tmp_path / "a.json", large), images, tmp_path / "out.h5", SKELETON, workers=1)
     overrides = ["skeleton=mpii", "data.input_size=[256, 256]", "data.clean_boxes=false"]
     config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml", overrides)
-    samples = SimpleBaselinesDataset(PeopleFile(tmp_path / "out.h5", SKELETON), config)
-    centres, sizes = centre_and_size(samples.boxes[samples.chosen], config.data.input_size)
-    np.testing.assert_allclose(np.column_stack([centres, sizes[:, 0]]), [published_crop(person) for person in large], rtol=1e-6)
+    samples = SimpleBaselinesDataset(TrainingHDF5(tmp_path / "out.h5", SKELETON), config)
+    centers, sizes = center_and_crop_size(samples.boxes[samples.chosen], config.data.input_size)
+    np.testing.assert_allclose(np.column_stack([centers, sizes[:, 0]]), [published_crop(person) for person in large], rtol=1e-6)
     np.testing.assert_allclose(sizes[:, 0], sizes[:, 1])
 
 
@@ -94,8 +94,8 @@ def test_training_can_cut_people_out_as_published(people, images, tmp_path):
 def test_photographs(tmp_path):
     built = build_hdf5(MPII / "test_mpii.json", MPII, tmp_path / "out.h5", SKELETON, workers=1)
     assert (built.images, built.people, built.skipped, built.boxed) == (5, 5, [], [])
-    known = PeopleFile(tmp_path / "out.h5", SKELETON)
-    assert known.num_labelled.tolist() == [16, 16, 14, 14, 16]
+    known = TrainingHDF5(tmp_path / "out.h5", SKELETON)
+    assert known.num_labeled.tolist() == [16, 16, 14, 14, 16]
     assert known.joints(np.array([0]))[0, 0].tolist() == [803, 710, VISIBLE]
 
 
@@ -135,13 +135,13 @@ def test_a_list_of_no_people_is_refused(tmp_path, content, said):
 
 @pytest.fixture
 def official(people, tmp_path) -> Path:
-    """Three images for training, in one of them somebody without keypoints and somebody without centre; two of the test set."""
+    """Three images for training, in one of them somebody without keypoints and somebody without center; two of the test set."""
     a, b, c, d, *_ = people
-    unlabelled = {key: value for key, value in official_person(b).items() if key != "annopoints"}
+    unlabeled = {key: value for key, value in official_person(b).items() if key != "annopoints"}
     nowhere = official_person(c, objpos=np.zeros((0, 0)))
     bare = [{"objpos": official_person(p)["objpos"], "scale": p["scale"]} for p in (a, b, c)]
     images = [
-        ("one.jpg", [official_person(a), unlabelled, nowhere, official_person(d)], 1, [1]),
+        ("one.jpg", [official_person(a), unlabeled, nowhere, official_person(d)], 1, [1]),
         ("none.jpg", [], 1, []),
         ("two.jpg", [official_person(c)], 1, [1]),
         ("three.jpg", bare, 0, [1, 3]),
@@ -157,10 +157,10 @@ def test_the_official_files_training_people(official, people):
     assert [annotation["image_id"] for annotation in found] == [1, 1, 2]
     for annotation, person in zip(found, (people[0], people[3], people[2])):
         keypoints = np.reshape(annotation["keypoints"], (16, 3))
-        labelled = np.array(person["joints_vis"]) > 0
-        np.testing.assert_allclose(keypoints[labelled, :2], np.array(person["joints"])[labelled] - 1)
+        labeled = np.array(person["joints_vis"]) > 0
+        np.testing.assert_allclose(keypoints[labeled, :2], np.array(person["joints"])[labeled] - 1)
         # The fifth of each five is hidden; whatever does not say so is visible
-        np.testing.assert_array_equal(keypoints[:, 2], np.where(np.arange(16) % 5 == 4, 1, 2) * labelled)
+        np.testing.assert_array_equal(keypoints[:, 2], np.where(np.arange(16) % 5 == 4, 1, 2) * labeled)
         x, y, width, _ = annotation["bbox"]
         np.testing.assert_allclose([x + width / 2, y + width / 2, 1.25 * width], published_crop(person))
 
@@ -172,17 +172,17 @@ def test_the_official_files_test_people_are_those_who_stand_alone(official):
     assert not any(annotation["num_keypoints"] for annotation in coco.dataset["annotations"])
 
 
-def test_an_official_file_of_one_labelled_image_has_head_boxes(people, tmp_path):
+def test_an_official_file_of_one_labeled_image_has_head_boxes(people, tmp_path):
     """Of several people of whom some stand alone; without a test set they are the held out ones."""
     persons = [official_person(person) for person in people[:3]]
     file = write_official(tmp_path / "one.mat", [("one.jpg", persons, 1, [3, 1])])
     assert len(load_annotations(file).dataset["annotations"]) == 3
     alone = load_annotations(file, split="test").dataset["annotations"]
-    truth = annotated_truth(alone)
+    truth = annotated_ground_truth(alone)
     assert truth.head_boxes[..., 0].tolist() == [[10, 20], [16, 28]]
     np.testing.assert_allclose(truth.joints[..., 0], people[2]["joints"] * (1 - truth.missing[:, :1]) + truth.missing[:, :1])
     assert truth.missing[:, 1].tolist() == [0] * 15 + [1]
-    assert annotated_truth([alone[0], {key: value for key, value in alone[1].items() if key != "head_box"}]) is None
+    assert annotated_ground_truth([alone[0], {key: value for key, value in alone[1].items() if key != "head_box"}]) is None
 
 
 def test_a_mat_file_that_is_not_mpiis_is_refused(people, tmp_path):
@@ -205,8 +205,8 @@ def test_a_mat_file_that_is_not_mpiis_is_refused(people, tmp_path):
 @pytest.mark.parametrize("count", [1, 6])
 def test_the_ground_truth_is_in_the_skeletons_order(people, tmp_path, count):
     """Whatever order the file has."""
-    plain = load_truth(write_truth(tmp_path / "a.mat", people[:count]))
-    other = load_truth(write_truth(tmp_path / "b.mat", people[:count], np.random.default_rng(0).permutation(16).tolist()))
+    plain = load_ground_truth(write_truth(tmp_path / "a.mat", people[:count]))
+    other = load_ground_truth(write_truth(tmp_path / "b.mat", people[:count], np.random.default_rng(0).permutation(16).tolist()))
     np.testing.assert_array_equal(plain.joints.transpose(2, 0, 1), [person["joints"] for person in people[:count]])
     assert (plain.missing.shape, plain.head_boxes.shape, len(plain)) == ((16, count), (2, 2, count), count)
     for name in ("joints", "missing", "head_boxes"):
@@ -226,4 +226,4 @@ def test_the_ground_truth_is_in_the_skeletons_order(people, tmp_path, count):
 def test_ground_truth_that_is_none_is_refused(people, tmp_path, replaced, said):
     file = write_truth(tmp_path / "bad.mat", people, **replaced)
     with pytest.raises(UserError, match=rf"head boxes .*bad\.mat: {said}"):
-        load_truth(file)
+        load_ground_truth(file)

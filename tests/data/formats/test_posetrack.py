@@ -14,7 +14,7 @@ from config.load import load_skeleton
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
 from data.formats.posetrack import KEYPOINTS
-from data.people_file import PeopleFile, unpack_mask
+from data.hdf5 import TrainingHDF5, unpack_mask
 
 POSETRACK = SHARED / "data" / "posetrack18"
 SKELETON = load_skeleton("posetrack18")
@@ -23,7 +23,7 @@ needs_posetrack = pytest.mark.skipif(not POSETRACK.is_dir(), reason="no videos: 
 
 
 def person(number: int, track: int, **more: object) -> dict:
-    """Keypoint k at (10 + k, 20 + 2 k), all labelled but the ears."""
+    """Keypoint k at (10 + k, 20 + 2 k), all labeled but the ears."""
     keypoints = np.array([[10 + k, 20 + 2 * k, 1] for k in range(17)])
     keypoints[EARS] = 0
     return {"id": number, "image_id": 10000010000, "track_id": track, "category_id": 1, "keypoints": keypoints.ravel().tolist(),
@@ -36,11 +36,11 @@ def root(tmp_path):
     folder = tmp_path / "images" / "val" / "000001_test"
     folder.mkdir(parents=True)
     images = []
-    for frame, labelled in ((0, True), (1, False)):
+    for frame, labeled in ((0, True), (1, False)):
         cv2.imwrite(str(folder / f"{frame:06d}.jpg"), np.full((100, 120, 3), 90, np.uint8))
         entry = {"id": 10000010000 + frame, "file_name": f"images/val/000001_test/{frame:06d}.jpg", "vid_id": "000001", "width": 120}
         regions = {"ignore_regions_x": [[60, 110, 110, 60], [1, 2]], "ignore_regions_y": [[40, 40, 90, 90], [1, 2]]}
-        images.append({**entry, "height": 100, "is_labeled": labelled, **regions})
+        images.append({**entry, "height": 100, "is_labeled": labeled, **regions})
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
     content = {"images": images, "annotations": [person(100, 3), person(101, 5)], "categories": [category]}
     (tmp_path / "000001.json").write_text(json.dumps(content))
@@ -53,9 +53,9 @@ def changed(root, change) -> None:
     (root / "000001.json").write_text(json.dumps(content))
 
 
-def people_file(root) -> PeopleFile:
+def people_file(root) -> TrainingHDF5:
     build_hdf5(root / "000001.json", root, root / "out.h5", SKELETON, workers=1)
-    return PeopleFile(root / "out.h5", SKELETON)
+    return TrainingHDF5(root / "out.h5", SKELETON)
 
 
 def test_skeleton_is_posetracks():
@@ -72,8 +72,8 @@ def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(root):
     assert people.tracks.tolist() == [3, 5, -1]
     assert people.crowd.tolist() == [False, False, True]
     joints = people.joints(np.array([0]))[0]
-    assert joints[6].tolist() == [16, 32, 1], "what is labelled is visible"
-    assert people.num_labelled.tolist() == [15, 15, 0]
+    assert joints[6].tolist() == [16, 32, 1], "what is labeled is visible"
+    assert people.num_labeled.tolist() == [15, 15, 0]
     masks = [unpack_mask(bits, 100, 120) == 255 for bits in people.masks(0)]
     everybody, _, crowd = masks
     assert crowd[50:80, 70:100].all() and crowd.sum() == pytest.approx(50 * 50, rel=0.05)
@@ -81,10 +81,10 @@ def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(root):
     assert not people.outlines, "of people there are boxes only"
 
 
-def test_ears_are_not_taken_for_labelled_keypoints(root):
+def test_ears_are_not_taken_for_labeled_keypoints(root):
     """Else a network would learn that nobody has any."""
-    assert people_file(root).labelled[EARS].tolist() == [False, False]
-    assert people_file(root).labelled.sum() == 15
+    assert people_file(root).labeled[EARS].tolist() == [False, False]
+    assert people_file(root).labeled.sum() == 15
 
 
 def test_a_person_without_a_box_gets_posetracks_own(root):
@@ -126,11 +126,11 @@ def test_posetracks_own_files(tmp_path, video, people, regions):
     path = POSETRACK / "annotations" / "val" / f"{video}_mpii_test.json"
     built = build_hdf5(path, POSETRACK, tmp_path / "out.h5", SKELETON, workers=1)
     assert (built.images, built.people, built.skipped, built.boxed) == (1, people, [], [])
-    found = PeopleFile(tmp_path / "out.h5", SKELETON)
+    found = TrainingHDF5(tmp_path / "out.h5", SKELETON)
     assert sorted(found.tracks[~found.crowd].tolist()) == list(range(people))
     assert found.crowd.sum() == regions
     raw = json.loads(path.read_text())
-    assert found.num_labelled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
+    assert found.num_labeled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
     for annotation in raw["annotations"]:  # PoseTrack's boxes are as those made where there is none
         del annotation["bbox"]
     (tmp_path / "without.json").write_text(json.dumps(raw))

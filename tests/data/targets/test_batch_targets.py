@@ -7,14 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from people import CPU, build, drawn_sample, person
+from people import CPU, build, person, rendered_sample
 from places import ROOT
 from torch.nn.parallel import scatter_gather
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from config import load_config
 from data.datasets import build_dataset, collate
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from data.targets import render_batch
 
 RECIPES = ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")
@@ -32,7 +32,7 @@ def dataset(config, tmp_path_factory):
     """Images with one to four people, some unlabeled."""
     folder, crowd = tmp_path_factory.mktemp("batch"), person(20, 20, iscrowd=1)
     build(folder, [person(30, 20), person(70, 40), person(90, 10, visible=3), person(10, 60)], [person(50, 30)], [person(0, 0), crowd])
-    return build_dataset(PeopleFile(folder / "out.h5", config.skeleton), config)
+    return build_dataset(TrainingHDF5(folder / "out.h5", config.skeleton), config)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def batch(dataset) -> NamedTuple:
 def test_a_batch_is_rendered_as_its_samples_alone(config, dataset, batch, device):
     together = render_batch(batch, config, torch.device(device))
     for n in range(len(dataset)):
-        alone = drawn_sample(dataset, config, n, np.random.default_rng(n))[1]
+        alone = rendered_sample(dataset, config, n, np.random.default_rng(n))[1]
         assert together._fields == alone._fields
         for target, single in zip(together, alone):
             assert (target.device.type, target[n].shape, target.dtype) == (device, single.shape, single.dtype)

@@ -52,7 +52,7 @@ def by_definition(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, in
 
 
 def crowd(rng: np.random.Generator, people: int, keypoints: int) -> tuple[np.ndarray, np.ndarray]:
-    """People whose joints lie anywhere, some outside, some not labelled, some on whole pixels; centres near each other, two of a size."""
+    """People whose joints lie anywhere, some outside, some not labeled, some on whole pixels; centers near each other, two of a size."""
     joints = rng.uniform((-6, -6), (SIZE[1] + 6, SIZE[0] + 6), (people, keypoints + 1, 2))
     joints[:, -1] = rng.uniform((8, 6), (18, 16), (people, 2))
     joints[:, ::5] = joints[:, ::5].round()

@@ -9,7 +9,7 @@ from places import ROOT, SHARED
 from standing import people
 
 from config import Config, load_config
-from config.skeleton import UNLABELLED
+from config.skeleton import UNLABELED
 from data.targets import render_targets
 from utils.assignment import assign_people
 
@@ -25,15 +25,15 @@ def crowd(rng: np.random.Generator, config: Config) -> np.ndarray:
     joints = people(config, *zip(x, y * (HEIGHT - heights), heights))
     joints[..., 0] += (joints[..., 0] - x[:, None]) * rng.uniform(-2, 0.5, (PEOPLE, 1))  # broad, narrow, turned round
     joints[..., :2] += rng.normal(0, 0.03, (*joints.shape[:2], 2)) * heights[:, None, None]
-    joints[rng.random(joints.shape[:2]) < 0.1, 2] = UNLABELLED
-    joints[(joints[..., 0] < 0) | (joints[..., 0] > WIDTH - 1), 2] = UNLABELLED
+    joints[rng.random(joints.shape[:2]) < 0.1, 2] = UNLABELED
+    joints[(joints[..., 0] < 0) | (joints[..., 0] > WIDTH - 1), 2] = UNLABELED
     return joints
 
 
 def recalled(found: np.ndarray, joints: np.ndarray) -> int:
     """Labeled keypoints that the best predicted person for each has within 4 input pixels; a predicted person counts once."""
     near = np.hypot(*np.moveaxis(found[None, ..., :2] - joints[:, None, :, :2], -1, 0)) < 4
-    hits = (near & (found[None, ..., 2] > 0) & (joints[..., 2] != UNLABELLED)[:, None]).sum(2)
+    hits = (near & (found[None, ..., 2] > 0) & (joints[..., 2] != UNLABELED)[:, None]).sum(2)
     total = 0
     while hits.size and hits.max() > 0:
         person, match = np.unravel_index(hits.argmax(), hits.shape)
@@ -50,7 +50,7 @@ def damaged(rng: np.random.Generator, joints: np.ndarray, config: Config) -> np.
     size = HEIGHT // config.targets.stride, WIDTH // config.targets.stride
     nobody = np.zeros(size, np.float32)
     missed = joints.copy()
-    missed[rng.random(joints.shape[:2]) < 0.05, 2] = UNLABELLED
+    missed[rng.random(joints.shape[:2]) < 0.05, 2] = UNLABELED
     maps, keypoints = render_targets(joints, nobody, config), config.channels.keypoints
     maps[keypoints] = render_targets(missed, nobody, config)[keypoints]
     strength = cv2.resize(rng.uniform(0.3, 1, (len(maps), 4, 5)).astype(np.float32).transpose(1, 2, 0), size[::-1]).transpose(2, 0, 1)
@@ -58,8 +58,8 @@ def damaged(rng: np.random.Generator, joints: np.ndarray, config: Config) -> np.
     y, x = np.mgrid[: size[0], : size[1]]
     for channel in range(keypoints.start, keypoints.stop):
         if rng.random() < 0.4:
-            centre, height = rng.uniform((0, 0), size), rng.uniform(0.15, 0.5)
-            maps[channel] = np.maximum(maps[channel], height * np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * 2.25**2)))
+            center, height = rng.uniform((0, 0), size), rng.uniform(0.15, 0.5)
+            maps[channel] = np.maximum(maps[channel], height * np.exp(-((y - center[0]) ** 2 + (x - center[1]) ** 2) / (2 * 2.25**2)))
     maps = np.stack([cv2.GaussianBlur(each, (0, 0), 0.7) for each in maps])
     return (maps + rng.normal(0, 0.02, maps.shape)).astype(np.float32)
 
@@ -73,7 +73,7 @@ def recall_and_precision(*overrides: str) -> tuple[float, float]:
         joints = crowd(rng, config)
         found, _ = assign_people(damaged(rng, joints, config), config.skeleton, config.assignment, (HEIGHT, WIDTH), (4.0, 4.0))
         hits += recalled(found, joints)
-        wanted += int((joints[..., 2] != UNLABELLED).sum())
+        wanted += int((joints[..., 2] != UNLABELED).sum())
         given += int((found[..., 2] > 0).sum())
     return hits / wanted, hits / given
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from people import SKELETON, labelled_people
+from people import SKELETON, labeled_people
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -32,7 +32,7 @@ NOSE = KEYPOINTS.names.index("nose")
 
 
 def people(image_id: int = 1) -> ImageResult:
-    """Two people, both found exactly, the first one's left ankle not labelled. No keypoint is near another one."""
+    """Two people, both found exactly, the first one's left ankle not labeled. No keypoint is near another one."""
     places = np.random.default_rng(image_id).permutation(20)[:17]
     one = np.stack([1 + 30 * (places % 5), 1 + 30 * (places // 5), np.full(17, 2)], 1).astype(float)
     joints = np.stack([one, one + [200, 0, 0]])
@@ -90,14 +90,14 @@ def test_each_error_by_its_name():
 
 
 def test_a_keypoint_that_was_not_found_is_missed():
-    """Also where the person stands in the picture's corner, whose coordinates are 0, 0 too."""
+    """Also where the person stands in the image's corner, whose coordinates are 0, 0 too."""
     image = people()
     image.joints[0, WRIST, :2] = 0
     image.poses[0, WRIST] = 0
     assert kinds_of(image)[WRIST] == "miss"
 
 
-def test_what_nobody_labelled_at_the_other_side_is_no_inversion():
+def test_what_nobody_labeled_at_the_other_side_is_no_inversion():
     image = people()
     there = image.joints[0, OTHER_WRIST, :2].copy()
     image.joints[0, OTHER_WRIST] = 0
@@ -213,7 +213,7 @@ def compared(request, annotations, tmp_path_factory):
     path.write_text(json.dumps(content))
     ground_truth, rng, found = GroundTruth(path, None, SKELETON), np.random.default_rng(3), []
     for noise in (request.param, 2 * request.param):
-        for image_id, (keypoints, scores) in labelled_people(annotations, noise).items():
+        for image_id, (keypoints, scores) in labeled_people(annotations, noise).items():
             found += METRIC.to_results(ground_truth, image_id, keypoints, scores)
     for image_id in (1, 1, 2, 3) + 30 * (4,):
         found += METRIC.to_results(ground_truth, image_id, rng.uniform(0, 160, (1, 18, 3)), np.array([0.7]))
@@ -261,8 +261,8 @@ def test_who_is_right_is_who_is_to_be_found():
     matches = match(similarity, np.array([0.5, 0.75, 0.87]), ignored, crowd)
     assert matches.tolist() == [[0, 2, 2, -1], [0, -1, -1, -1], [0, -1, -1, -1]]
     assert match(np.zeros((2, 0)), np.array([0.5]), ignored[:0], crowd[:0]).tolist() == [[-1, -1]]
-    alike = np.array([[0.8, 0.8, 0.6]])  # of two who are as like the last, as pycocotools has it
-    assert match(alike, np.array([0.5]), np.zeros(3, bool), crowd).tolist() == [[1]]
+    batch_key = np.array([[0.8, 0.8, 0.6]])  # of two who are as like the last, as pycocotools has it
+    assert match(batch_key, np.array([0.5]), np.zeros(3, bool), crowd).tolist() == [[1]]
 
 
 def test_nobody_to_find_and_nobody_found(annotations):

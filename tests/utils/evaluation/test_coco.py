@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from people import SKELETON, crowd_file, labelled_people, own_file
+from people import SKELETON, crowd_file, labeled_people, own_file
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -23,7 +23,7 @@ def figures_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     coco = load_annotations(path)
     category, order = keypoint_category(coco, SKELETON, path)
     count = len(coco.cats[category]["keypoints"])
-    found = labelled_people(path, noise=2)
+    found = labeled_people(path, noise=2)
     detections = [d for i, people in found.items() for d in to_results(i, *people, SKELETON, category, order, count)]
     assert all(len(d["keypoints"]) == 3 * count for d in detections)
     truth = comparable(coco, category, order)
@@ -90,7 +90,7 @@ def test_a_text_does_not_make_everybody_a_crowd(annotations, tmp_path):
 
 
 def test_who_has_none_of_the_files_keypoints_is_left_out():
-    """With all of them in the picture's corner they would be a person too many."""
+    """With all of them in the image's corner they would be a person too many."""
     people = np.zeros((3, 18, 3))
     people[0, 0] = people[1, 2] = people[2, 1] = 9  # nose, right shoulder, and a neck, which no file has
     order = np.full(17, -1)
@@ -130,7 +130,7 @@ def test_boxes_are_those_of_people_to_be_found(annotations, tmp_path):
 @pytest.fixture
 def results(annotations) -> list[dict]:
     truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
-    return [result for number, people in labelled_people(annotations, 2).items() for result in metric.to_results(truth, number, *people)]
+    return [result for number, people in labeled_people(annotations, 2).items() for result in metric.to_results(truth, number, *people)]
 
 
 @pytest.mark.parametrize("more", [{"bbox": [0, 0, 9, 9]}, {"bbox": None}, {"segmentation": None}, {"area": "large", "caption": "a man"}])

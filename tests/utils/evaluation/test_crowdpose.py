@@ -28,11 +28,11 @@ def oks(person: dict, found: dict) -> float:
     """Of somebody without keypoints: by how far they are found outside of three boxes' width and height."""
     truth, answer = (np.reshape(one["keypoints"], (14, 3)) for one in (person, found))
     x, y, width, height = person["bbox"]
-    away, labelled = answer[:, :2] - truth[:, :2], truth[:, 2] > 0
-    if not labelled.any():
+    away, labeled = answer[:, :2] - truth[:, :2], truth[:, 2] > 0
+    if not labeled.any():
         low, high = np.array([x - width, y - height]), np.array([x + 2 * width, y + 2 * height])
-        away, labelled = np.maximum(low - answer[:, :2], 0) + np.maximum(answer[:, :2] - high, 0), np.ones(14, bool)
-    return float(np.exp(-(away**2).sum(1) / (8 * SIGMAS**2 * 0.53 * width * height))[labelled].mean())
+        away, labeled = np.maximum(low - answer[:, :2], 0) + np.maximum(answer[:, :2] - high, 0), np.ones(14, bool)
+    return float(np.exp(-(away**2).sum(1) / (8 * SIGMAS**2 * 0.53 * width * height))[labeled].mean())
 
 
 def verdicts(people: list[dict], found: list[dict], threshold: float) -> list[tuple[float, bool]]:

@@ -13,8 +13,8 @@ from places import SHARED
 from config.load import load_skeleton
 from data.formats import FORMATS, AnnotationFormat
 from data.formats.coco import AnnotationFile
+from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for
-from utils.default_network import default_checkpoint
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.metrics import build_metric, report
 from utils.results_log import ResultsLog, predict_images
@@ -30,7 +30,7 @@ class Counting(SimplePoseDecoder):
 
     def __call__(self, images, boxes=None):
         self.calls += 1
-        assert len({self.alike(image.shape[:2]) for image in images}) == 1
+        assert len({self.batch_key(image.shape[:2]) for image in images}) == 1
         return [(np.full((1, 18, 3), int(image[0, 0, :2].view(np.uint16)[0])), np.ones(1)) for image in images]
 
 
@@ -49,7 +49,7 @@ def test_images_of_mixed_sizes_take_few_network_calls(tmp_path):
 
     results, calls = [], []
     for size in (8, 1):
-        decoder = Counting(torch.nn.Identity(), config_for(default_checkpoint()))
+        decoder = Counting(torch.nn.Identity(), config_for(bundled_checkpoint()))
         with ResultsLog(tmp_path / str(size), "this") as log:
             predict_images(
                 log, decoder, inputs, lambda _, keypoints, __: keypoints[0, 0, 0].item(), size, torch.device("cpu"), "t", read=read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mpii_people import NAMES, mpii_people, write_list, write_truth
+from mpii_files import NAMES, mpii_files, write_list, write_truth
 from scipy.io import loadmat
 
 from config import UserError
@@ -24,7 +24,7 @@ PARTS = {"Head": ["head"]} | {
 
 
 def within(predictions, truth: dict, name: str, threshold: float) -> list[bool]:
-    """Of each person whose keypoint of this name is labelled, whether it is near enough."""
+    """Of each person whose keypoint of this name is labeled, whether it is near enough."""
     k, found = NAMES.index(name), []
     for n in range(len(predictions)):
         (x1, y1), (x2, y2) = truth["headboxes_src"][..., n].tolist()
@@ -47,7 +47,7 @@ def plain_pckh(predictions, truth: dict, threshold: float) -> dict[str, float]:
 
 
 def random_case(count: int, seed: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Predictions up to a head's size or two off, heads of many sizes; a fifth of the keypoints not labelled."""
+    """Predictions up to a head's size or two off, heads of many sizes; a fifth of the keypoints not labeled."""
     rng = np.random.default_rng(seed)
     joints, corner, size = rng.uniform(0, 500, (16, 2, count)), rng.uniform(0, 400, (2, count)), rng.uniform(5, 60, (2, count))
     missing = (rng.random((16, count)) < 0.2).astype(float)
@@ -70,7 +70,7 @@ def test_pckh_is_that_of_the_plain_account(threshold):
         assert len(set(figures.values())) > 5
 
 
-def test_only_labelled_keypoints_count_and_pelvis_and_thorax_for_no_mean():
+def test_only_labeled_keypoints_count_and_pelvis_and_thorax_for_no_mean():
     predictions, truth = random_case(5, seed=0)
     figures = measured(predictions, truth)
     lost = predictions.copy()
@@ -81,7 +81,7 @@ def test_only_labelled_keypoints_count_and_pelvis_and_thorax_for_no_mean():
     assert (measured(lost, truth)["Head"] < figures["Head"]) == (not truth["jnt_missing"][9, 0])
 
 
-def test_where_nothing_is_labelled_there_is_no_figure():
+def test_where_nothing_is_labeled_there_is_no_figure():
     predictions, truth = random_case(5, seed=1)
     truth["jnt_missing"][[NAMES.index("lkne"), NAMES.index("lank"), NAMES.index("rank")]] = 1
     figures = measured(predictions, truth)
@@ -112,7 +112,7 @@ def test_the_one_found_in_the_same_place_answers():
 @pytest.fixture
 def people() -> list[dict]:
     """Two of each image; those of the second image are first and last in the file."""
-    a, b = mpii_people(["a.jpg"], seed=3), mpii_people(["b.jpg"], seed=4)
+    a, b = mpii_files(["a.jpg"], seed=3), mpii_files(["b.jpg"], seed=4)
     return [b[0], *a, b[1]]
 
 

@@ -26,9 +26,9 @@ class Video:
     def __init__(self):
         self.counter = MotaCounter(SIGMAS)
 
-    def frame(self, truth: dict[int, float], found: dict[int, float], unlabelled: dict[int, float] | None = None) -> None:
+    def frame(self, truth: dict[int, float], found: dict[int, float], unlabeled: dict[int, float] | None = None) -> None:
         """Where who is, by track and by id."""
-        without = {} if unlabelled is None else unlabelled
+        without = {} if unlabeled is None else unlabeled
         joints = np.concatenate([at(*truth.values()), at(*without.values()) * [1, 1, 0]])
         boxes = np.array([[x, 0, 20, 100] for x in (*truth.values(), *without.values())], float).reshape(-1, 4)
         tracks = np.array([*truth, *without], int)
@@ -79,7 +79,7 @@ def test_somebody_found_twice_is_one_false_positive(video):
 
 
 def test_people_without_keypoints_and_who_is_found_there_do_not_count(video):
-    video.frame({7: 0}, {0: 0, 1: 300, 2: 600}, unlabelled={9: 300})
+    video.frame({7: 0}, {0: 0, 1: 300, 2: 600}, unlabeled={9: 300})
     assert video.counts() == (1, 0, 1, 0)
 
 

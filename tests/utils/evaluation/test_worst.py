@@ -1,4 +1,4 @@
-"""The pictures of the worst images: which they are, and what is marked in them."""
+"""The images of the worst images: which they are, and what is marked in them."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from utils.evaluation.worst import FALSE_POSITIVE, MISSED, draw_errors, remove_w
 KEYPOINTS = AnnotatedKeypoints.of(SKELETON, np.arange(17))
 WRIST, OTHER_WRIST = (KEYPOINTS.names.index(f"{side}_wrist") for side in ("left", "right"))
 IMAGE = np.full((480, 640, 3), 128, np.uint8)
-LEGEND = 26  # pixels below the picture
+LEGEND = 26  # pixels below the image
 
 
 @pytest.fixture
 def scene() -> ImageResult:
-    """Somebody in the middle of the picture who is found exactly."""
+    """Somebody in the middle of the image who is found exactly."""
     joints = np.stack([200 + 50 * (np.arange(17) % 5), 150 + 50 * (np.arange(17) // 5), np.full(17, 2)], 1)[None].astype(float)
     nobody = np.zeros(1, bool)
     return ImageResult(7, joints, np.array([9000.0]), np.array([[180.0, 130, 260, 220]]), nobody, nobody, joints.copy(), np.array([0.5]))
 
 
 def marked(scene: ImageResult) -> set[str]:
-    """Which marks are in the right half's picture."""
+    """Which marks are in the right half's image."""
     found = match_image(scene.best_first(), KEYPOINTS)
-    picture = draw_errors(IMAGE, found, KEYPOINTS, "title")
-    right = picture[:-LEGEND, picture.shape[1] // 2 + 3 :]
+    image = draw_errors(IMAGE, found, KEYPOINTS, "title")
+    right = image[:-LEGEND, image.shape[1] // 2 + 3 :]
     marks = {**COLORS, "missed person": MISSED, "false positive": FALSE_POSITIVE}
-    return {name for name, colour in marks.items() if (right == colour).all(-1).sum() > 30}
+    return {name for name, color in marks.items() if (right == color).all(-1).sum() > 30}
 
 
 def test_who_is_found_exactly_is_not_marked(scene):

@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dekr_scenes import SceneNetwork, bodies, drawn_maps, pair, picture, settings
+from dekr_scenes import SceneNetwork, bodies, drawn_maps, pair, scene_image, settings
 from people import UPPER_BODY
 from torch import Tensor
 
 from config.systems.dekr import DekrConfig
 from utils.inference import PoseEstimator
-from utils.systems import People
+from utils.systems import PosePredictions
 from utils.systems.dekr import DekrDecoder, decode, same_person, suppress
 
 SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
 SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
 
 
-def found_in(config: DekrConfig, people: np.ndarray, size: tuple[int, int], **more) -> People:
-    """Whom the decoder finds where these people are in a picture of this size."""
-    (answer,) = DekrDecoder(SceneNetwork(config, [people], [size], **more), config)([picture(*size)])
+def found_in(config: DekrConfig, people: np.ndarray, size: tuple[int, int], **more) -> PosePredictions:
+    """Whom the decoder finds where these people are in an image of this size."""
+    (answer,) = DekrDecoder(SceneNetwork(config, [people], [size], **more), config)([scene_image(*size)])
     return answer
 
 
@@ -79,9 +79,9 @@ def test_left_is_left_in_the_mirror_image_too():
             heatmap, offset = super().forward(images)
             return torch.cat([heatmap[1:] * 0, heatmap[1:]]), torch.cat([offset[1:].flip(3) * 0, offset[1:]])
 
-    keypoints, _ = DekrDecoder(MirrorsOnly(config, [people], [size]), config)([picture(*size)])[0]
+    keypoints, _ = DekrDecoder(MirrorsOnly(config, [people], [size]), config)([scene_image(*size)])[0]
     assert len(keypoints) == 2
-    ways = people[:, None] - people.mean(1)[:, None, None]  # half of the way is lost with the other picture's answer
+    ways = people[:, None] - people.mean(1)[:, None, None]  # half of the way is lost with the other image's answer
     halved = people.mean(1)[:, None] + ways[:, 0] / 2
     assert_are(keypoints, halved, tolerance=1.5)
 
@@ -94,7 +94,7 @@ def test_a_batch_of_mixed_sizes_is_as_each_picture_alone():
     sizes = [(160, 240), (240, 160), (97, 131), (160, 241), (320, 480), (200, 200)]
     people = [pair(config, size) for size in sizes]
     network = SceneNetwork(config, people, sizes)
-    decoder, pictures = DekrDecoder(network, config), [picture(*size, number) for number, size in enumerate(sizes)]
+    decoder, pictures = DekrDecoder(network, config), [scene_image(*size, number) for number, size in enumerate(sizes)]
     together = decoder(pictures)
     assert sorted(shape for shape in network.seen if min(shape[2:]) == 256) == [
         (2, 3, 256, 256), (2, 3, 256, 448), (2, 3, 384, 256), (6, 3, 256, 384),
@@ -114,7 +114,7 @@ def test_where_nobody_is_nobody_is_found(overrides):
     size = (160, 240)
     people = pair(config, size)
     network = SceneNetwork(config, [people[:0], people], [size, size])
-    nobody, somebody = DekrDecoder(network, config)([picture(*size, 0), picture(*size, 1)])
+    nobody, somebody = DekrDecoder(network, config)([scene_image(*size, 0), scene_image(*size, 1)])
     keypoints, scores = nobody
     assert (keypoints.shape, scores.shape) == ((0, 17, 3), (0,))
     assert (keypoints.dtype, scores.dtype) == (somebody[0].dtype, somebody[1].dtype)
@@ -137,7 +137,7 @@ def test_two_people_near_each_other_stay_two():
 
 
 def test_a_person_found_twice_is_reported_once():
-    """With the more likely of the two poses: another centre lies within the same square, and a centre between two pixels has two."""
+    """With the more likely of the two poses: another center lies within the same square, and a center between two pixels has two."""
     config = settings()
     (person,) = bodies(config, (40, 30, 120, 200))
     scale, heatmap, offset = scene(config, person[None])
@@ -181,7 +181,7 @@ def test_more_people_may_be_asked_for_than_a_map_has_pixels():
 
 
 def test_of_two_poses_the_one_with_the_most_heat_is_kept():
-    """A centre that is stronger, of a pose that lies beside the keypoints, gives way."""
+    """A center that is stronger, of a pose that lies beside the keypoints, gives way."""
     config = settings()
     (person,) = bodies(config, (40, 30, 120, 200))
     scale, heatmap, offset = scene(config, person[None])
@@ -236,7 +236,7 @@ def test_at_most_so_many_people_the_best_ones():
     assert len(found) == 2
 
 
-def test_faint_centres_are_nobody():
+def test_faint_centers_are_nobody():
     people = bodies(settings(), (10, 20, 60, 90), (100, 20, 60, 90))
     for threshold, count in ((0.01, 2), (0.3, 1), (0.95, 0)):
         config = settings(f"inference.centre_threshold={threshold}")
@@ -253,15 +253,15 @@ def test_faint_centres_are_nobody():
     ("size", "apart", "count"),
     [((60, 60), 1, 1), ((200, 200), 2, 2), ((220, 190), 2, 1), ((300, 300), 3, 2), ((310, 300), 3, 1), ((310, 300), 4, 2)],
 )
-def test_centres_are_maxima_of_a_larger_square_in_larger_maps(size, apart, count):
+def test_centers_are_maxima_of_a_larger_square_in_larger_maps(size, apart, count):
     config = settings("inference.nms_keypoints=17")
     heatmap, offset = torch.zeros(18, *size), torch.randn(34, *size, generator=torch.Generator().manual_seed(0)) * 20
     heatmap[-1, 30, 30], heatmap[-1, 30, 30 + apart] = 0.9, 0.8
     assert len(decode([(1.0, heatmap, offset)], (4 * size[0], 4 * size[1]), config)[0]) == count
 
 
-def test_scores_are_the_centres_heat_times_the_keypoints():
-    """Best first, whatever the order of the centres."""
+def test_scores_are_the_centers_heat_times_the_keypoints():
+    """Best first, whatever the order of the centers."""
     config, size = settings("inference.flip=false", "data.input_size=[256, 256]"), (256, 256)
     people = np.round(bodies(config, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96)) / 4) * 4
     strengths = [0.5, 0.9, 0.7]
@@ -302,7 +302,7 @@ def test_an_estimator_finds_them(monkeypatch, precision):
     people = pair(config, size)
     monkeypatch.setattr("utils.checkpoint.build_model", lambda config: SceneNetwork(config, [people], [size]))
     estimator = PoseEstimator(config, device="cpu")
-    keypoints, scores = estimator(picture(*size))
+    keypoints, scores = estimator(scene_image(*size))
     assert_are(keypoints, people, tolerance=0.2)
-    assert np.array_equal(estimator.batch([picture(*size)] * 2, [np.zeros((0, 4))] * 2)[1][0], keypoints)  # boxes are not asked for
+    assert np.array_equal(estimator.batch([scene_image(*size)] * 2, [np.zeros((0, 4))] * 2)[1][0], keypoints)  # boxes are not asked for
     assert len(scores) == 2

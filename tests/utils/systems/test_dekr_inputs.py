@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import SceneNetwork, pair, picture, settings
+from dekr_scenes import SceneNetwork, pair, scene_image, settings
 from torch import Tensor, nn
 
-from utils.systems.dekr import DekrDecoder, answer_with_flip, as_input, input_matrix, input_size, predict_maps
+from utils.systems.dekr import DekrDecoder, as_input, input_matrix, input_size, predict_maps, predict_with_flip
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_mirror_images_answer_is_averaged_in_as_published():
     turned = turned[partner][..., ::-1].copy()
     turned[:, 0] = 12 - turned[:, 0] - 1
     expected_heat = (heat + other_heat[[*partner, 17]][..., ::-1]) / 2
-    found_heat, found_offset = answer_with_flip(network, image.clone(), config)
+    found_heat, found_offset = predict_with_flip(network, image.clone(), config)
     np.testing.assert_allclose(found_heat[0], expected_heat, atol=1e-5)
     np.testing.assert_allclose(pixel - found_offset[0].numpy().reshape(17, 2, 8, 12), (straight + turned) / 2, atol=1e-5)
 
@@ -84,7 +84,7 @@ def test_the_mirror_images_answer_is_averaged_in_as_published():
 def test_without_flip_the_mirror_image_is_not_run():
     config, size = settings("inference.flip=false"), (160, 240)
     network = SceneNetwork(config, [pair(config, size)], [size])
-    DekrDecoder(network, config)([picture(*size)])
+    DekrDecoder(network, config)([scene_image(*size)])
     assert network.seen == [(1, 3, 256, 384)]
 
 
@@ -92,7 +92,7 @@ def test_without_flip_the_mirror_image_is_not_run():
 def test_maps_are_the_networks_without_the_padding(precision):
     """At 0.75 the input is 264 wide, and run with 288; in half precision only where that is asked for."""
     config = settings("inference.scales=[0.75, 1]", "inference.flip=false", "inference.pad_multiple=32", f"inference.precision={precision}")
-    network, image = HalvesNetwork(17), picture(100, 130)
+    network, image = HalvesNetwork(17), scene_image(100, 130)
     maps = predict_maps(network, [image], config)
     assert [(scale, heat.shape, offset.shape) for scale, heat, offset in maps] == [
         (0.75, (1, 18, 48, 66), (1, 34, 48, 66)),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import SceneNetwork, bodies, drawn_maps, picture, settings
+from dekr_scenes import SceneNetwork, bodies, drawn_maps, scene_image, settings
 from torch import Tensor
 from torch.nn import functional as F
 
 from config.load import load_skeleton
 from models.dekr_rescoring import RescoringNet, num_features
 from utils.systems.dekr import DekrDecoder, decode, heat_at
-from utils.systems.dekr_matching import enlarged, gaussian_middle, matched
+from utils.systems.dekr_matching import enlarged, fit_gaussian, matched
 from utils.systems.dekr_rescoring import save_rescoring
 
 COCO17 = load_skeleton("coco17")
@@ -63,7 +63,7 @@ def test_a_bells_middle_is_found(sigma, height):
     border[:5, 0], border[5:10, 0], border[10:15, 1], border[15:, 1] = 0.3, 78.6, 0.4, 58.7
     points = np.concatenate([inner, border, [[0.2, 0.3], [78.8, 58.9]]])
     peaks = torch.from_numpy(points.round().astype(np.int64))[None, None]
-    found = gaussian_middle(bells(points, sigma, height), peaks)
+    found = fit_gaussian(bells(points, sigma, height), peaks)
     assert found.shape == (1, 1, len(points), 2)
     np.testing.assert_allclose(found[0, 0], points, atol=0.1)
 
@@ -89,7 +89,7 @@ def test_of_what_is_no_clean_bell_the_nearest_ones_middle_is_found():
     noise = torch.rand(1, 20, *SIZE, generator=torch.Generator().manual_seed(0)) * 0.05
     heat = torch.maximum(bells(points, 5), bells(points + (9, 4), 5, 0.6)) + noise
     peaks = points.round().astype(np.int64)
-    found = gaussian_middle(heat, torch.from_numpy(peaks)[None, None])[0, 0]
+    found = fit_gaussian(heat, torch.from_numpy(peaks)[None, None])[0, 0]
     expected = [least_squares(of_keypoint, *peak) for of_keypoint, peak in zip(heat[0].double().numpy(), peaks)]
     np.testing.assert_allclose(found, expected, atol=0.03)
     assert np.abs(found.numpy() - points).max() > 0.1  # it is not the bell without the noise
@@ -106,7 +106,7 @@ def test_what_is_no_bell_stays(kind):
         heat = 1 / bells(np.array([[33.0, 22.0]]))
     elif kind == "negative":
         heat -= 1
-    found = gaussian_middle(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
+    found = fit_gaussian(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
     assert found.isfinite().all()
     assert (found - torch.tensor([30, 20])).abs().max() <= 6
     if kind != "plane":
@@ -190,13 +190,13 @@ def test_people_are_ranked_by_the_rescoring_network(tmp_path):
     size, plain = (256, 256), settings()
     people = bodies(plain, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96))
     network = SceneNetwork(plain, [people], [size], strengths=[0.5, 0.9, 0.7])
-    (before, scores), = DekrDecoder(network, plain)([picture(*size)])  # fmt: skip
+    (before, scores), = DekrDecoder(network, plain)([scene_image(*size)])  # fmt: skip
     config = settings(f"inference.rescore={path}")
-    (after, rescored), = DekrDecoder(network, config)([picture(*size)])  # fmt: skip
+    (after, rescored), = DekrDecoder(network, config)([scene_image(*size)])  # fmt: skip
     expected = (1 - 0.9 * before[:, 0, 2]) * scores
     order = np.argsort(-expected)
     assert order.tolist() != [0, 1, 2]
     np.testing.assert_allclose(rescored, expected[order], rtol=1e-4)
     np.testing.assert_allclose(after, before[order], atol=1e-4)
-    nobody = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([picture(*size)])[0]
+    nobody = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([scene_image(*size)])[0]
     assert (nobody[0].shape, nobody[1].shape) == ((0, 17, 3), (0,))

@@ -11,7 +11,7 @@ from people import SKELETON, person, write_coco
 
 from config import UserError
 from config.load import load_skeleton
-from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses, read_poses, write_poses
+from utils.systems.dekr_rescoring.poses import AnnotatedSet, PredictedPoses, read_poses, write_poses
 
 COCO17 = load_skeleton("coco17")
 
@@ -43,7 +43,7 @@ def test_the_best_person_of_the_same_image_counts(tmp_path):
     assert [values.tolist() for values in found.rated(0, np.zeros((0, 17, 3)))] == [[], []]
 
 
-def test_unlabelled_keypoints_do_not_count(tmp_path):
+def test_unlabeled_keypoints_do_not_count(tmp_path):
     some = somebody(50, 50, visible=5)
     pose = pose_of(somebody(50, 50))
     pose[5:, :2] += 70
@@ -75,7 +75,7 @@ def test_other_skeletons_and_files_of_fewer_keypoints(tmp_path):
     assert found.rated(0, np.concatenate([pose, away]))[0].tolist() == [1, 1]
 
 
-def test_annotations_that_cannot_be_learnt_from(tmp_path):
+def test_annotations_that_cannot_be_learned_from(tmp_path):
     with pytest.raises(UserError, match=r"annotations.json: nobody has a keypoint of the skeleton 'coco17'"):
         annotated_set(tmp_path, [{**somebody(0, 0), "keypoints": [0] * 51}])
     with pytest.raises(UserError, match=r"annotations.json: annotation 1: its 'area'"):
@@ -90,10 +90,10 @@ def test_annotations_that_cannot_be_learnt_from(tmp_path):
 
 
 @pytest.fixture
-def poses() -> FoundPoses:
+def poses() -> PredictedPoses:
     rng = np.random.default_rng(0)
     keypoints, scores, oks = (rng.random(shape).astype(np.float32) for shape in ((6, 17, 3), 6, 6))
-    return FoundPoses(COCO17, keypoints, scores, oks, np.array([1, 1, 2, 2, 3, 3]))
+    return PredictedPoses(COCO17, keypoints, scores, oks, np.array([1, 1, 2, 2, 3, 3]))
 
 
 def test_what_was_written_is_read(poses, tmp_path):
@@ -106,8 +106,8 @@ def test_what_was_written_is_read(poses, tmp_path):
         assert all(file[name].dtype != object for name in file.files)
 
 
-def changed(poses: FoundPoses, **arrays: np.ndarray) -> FoundPoses:
-    return FoundPoses(**{**vars(poses), **arrays})
+def changed(poses: PredictedPoses, **arrays: np.ndarray) -> PredictedPoses:
+    return PredictedPoses(**{**vars(poses), **arrays})
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import SKELETON, labelled_people
+from people import SKELETON, labeled_people
 from runs import same
 from tiny_system import ENTRY, TinyConfig, TinyDecoder, TinyInferenceConfig
 
@@ -22,7 +22,7 @@ from models import build_model
 from models.dekr_rescoring import RescoringNet, rescored
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.systems.dekr_rescoring import load_rescoring, save_rescoring
-from utils.systems.dekr_rescoring.poses import FoundPoses, read_poses, write_poses
+from utils.systems.dekr_rescoring.poses import PredictedPoses, read_poses, write_poses
 from utils.systems.dekr_rescoring.train import held_out, train_rescoring
 from utils.systems.simplepose import SimplePoseDecoder
 
@@ -104,7 +104,7 @@ def make(run, trained, annotations, images, tmp_path):
 @pytest.fixture
 def knowing(monkeypatch, annotations) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Has the pose network find the annotated people, in the images one after the other; what it finds."""
-    people = labelled_people(annotations)
+    people = labeled_people(annotations)
     waiting = iter([people[i] for i in sorted(people)])
     monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, boxes=None: [next(waiting) for _ in images])
     return people
@@ -260,8 +260,8 @@ def test_an_earlier_rescoring_is_left_out(make, monkeypatch, tmp_path):
 
 def test_inputs_of_make_that_make_no_sense(make, fails, monkeypatch, annotations, images, copy_of, tmp_path):
     broken = copy_of(images)
-    for picture in broken.iterdir():
-        picture.write_bytes(b"no picture")
+    for image in broken.iterdir():
+        image.write_bytes(b"no image")
     content = json.loads(annotations.read_text())
     content["annotations"] = []
     (tmp_path / "nobody.json").write_text(json.dumps(content))
@@ -290,14 +290,14 @@ def test_inputs_of_make_that_make_no_sense(make, fails, monkeypatch, annotations
 # From the poses to the network
 
 
-def bent_figures(people: int = 1500, seed: int = 0) -> FoundPoses:
+def bent_figures(people: int = 1500, seed: int = 0) -> PredictedPoses:
     """People of one shape, each of them bent by so much, of which the OKS follows; their scores know nothing of it."""
     rng = np.random.default_rng(seed)
     shape, bent = rng.uniform(-100, 100, (17, 2)), rng.uniform(0, 1, people)
     xy = (shape + bent[:, None, None] * rng.normal(0, 40, (people, 17, 2))) * rng.uniform(0.3, 2, (people, 1, 1)) + 300
     keypoints = np.concatenate([xy, rng.uniform(0.2, 1, (people, 17, 1))], 2).astype(np.float32)
     scores, oks = keypoints[..., 2].mean(1), np.exp(-3 * bent**2).astype(np.float32)
-    return FoundPoses(COCO17, keypoints, scores, oks, np.arange(people) // 5)
+    return PredictedPoses(COCO17, keypoints, scores, oks, np.arange(people) // 5)
 
 
 def told_losses(said: str) -> list[tuple[float, float, float]]:

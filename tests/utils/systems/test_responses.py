@@ -20,7 +20,7 @@ KINDS = {"simplepose": ["keypoints", "limbs"], "dekr": ["keypoints", "centers"],
 
 
 class SeesLight(nn.Module):
-    """Answers as a system's network does: in each map how light the picture is there."""
+    """Answers as a system's network does: in each map how light the image is there."""
 
     def __init__(self, system: str):
         super().__init__()

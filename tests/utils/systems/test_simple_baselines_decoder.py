@@ -17,17 +17,17 @@ from config.systems.simple_baselines import SimpleBaselinesConfig
 from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import (
     SimpleBaselinesDecoder,
+    average_flip,
     cut,
     decode,
     person_scores,
-    usable_boxes,
-    with_mirror_averaged,
+    valid_boxes,
 )
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 SIGMA = 2.0
 STRIDE = 4
-NUMBER_STEP = 8  # grey levels of red between one picture and the next
+NUMBER_STEP = 8  # gray levels of red between one picture and the next
 
 
 def settings(*overrides: str) -> SimpleBaselinesConfig:
@@ -141,7 +141,7 @@ def test_other_skeletons(tmp_path, keypoints):
 def test_a_mirrored_answer_is_turned_back_and_moved_a_column():
     config = settings()
     straight, mirrored = torch.rand(2, 17, 32, 24), torch.rand(2, 17, 32, 24)
-    averaged = with_mirror_averaged(torch.cat([straight, mirrored]), config)
+    averaged = average_flip(torch.cat([straight, mirrored]), config)
     for k, partner in enumerate(config.skeleton.flip_keypoints.tolist()):
         back = mirrored[:, partner].flip(2)
         torch.testing.assert_close(averaged[:, k, :, 1:], (straight[:, k, :, 1:] + back[..., :-1]) / 2)
@@ -253,11 +253,11 @@ def test_each_crop_is_of_its_own_picture():
 
 def test_boxes_that_show_nothing_are_left_out():
     boxes = np.array([[10, 10, 20, 20], [300, 10, 20, 20], [10, -30, 20, 30], [10, 10, 0, 20], [10, 10, 20, -1], [-15, -15, 20, 20]])
-    usable = usable_boxes(boxes, (100, 200))
+    usable = valid_boxes(boxes, (100, 200))
     np.testing.assert_array_equal(usable, [[10, 10, 20, 20, 1], [-15, -15, 20, 20, 1]])
-    np.testing.assert_array_equal(usable_boxes(np.column_stack([boxes, np.full(6, 0.5)]), (100, 200))[:, 4], [0.5, 0.5])
-    assert usable_boxes(np.zeros((0, 4)), (100, 200)).shape == (0, 5)
-    assert usable_boxes([], (100, 200)).shape == (0, 5)
+    np.testing.assert_array_equal(valid_boxes(np.column_stack([boxes, np.full(6, 0.5)]), (100, 200))[:, 4], [0.5, 0.5])
+    assert valid_boxes(np.zeros((0, 4)), (100, 200)).shape == (0, 5)
+    assert valid_boxes([], (100, 200)).shape == (0, 5)
 
 
 def test_scores_are_of_the_keypoints_over_the_threshold():
@@ -281,7 +281,7 @@ def test_the_parabola_finds_the_middle_of_a_bell():
 
 
 def test_a_quarter_of_a_pixel_as_published():
-    """Towards the higher neighbour, but not beside the border."""
+    """Towards the higher neighbor, but not beside the border."""
     places = [(10.3, 14.8), (9.7, 15.2), (1.2, 14.8), (10.3, 1.2)]
     found = decode(bells(places), np.array([[12.0, 16.0]]), np.array([[24.0, 32.0]]))
     np.testing.assert_allclose(found[0, :, :2], [(10.25, 14.75), (9.75, 15.25), (1, 15), (10, 1)], atol=1e-5)

@@ -157,7 +157,7 @@ def test_the_same_scale_twice_changes_nothing():
 
 
 def ramp(height: int, width: int, slope: tuple[float, float]) -> np.ndarray:
-    """A picture that brightens evenly, in grey levels per pixel down and across."""
+    """A picture that brightens evenly, in gray levels per pixel down and across."""
     y, x = np.mgrid[:height, :width]
     levels = np.rint(20 + slope[0] * y + slope[1] * x)
     assert levels.min() >= 0 and levels.max() <= 255
@@ -173,9 +173,9 @@ def test_every_scale_puts_the_answer_in_its_place(size, slope, scales):
     maps, (sx, sy) = predict_maps(MeanNetwork(), picture, config)
     y, x = np.mgrid[: maps.shape[1], : maps.shape[2]]
     expected = 20 + slope[0] * ((y + 0.5) * sy - 0.5) + slope[1] * ((x + 0.5) * sx - 0.5)
-    inside = slice(12, -12)  # at the borders, a cell sees the padding and a cubic has no neighbours
+    inside = slice(12, -12)  # at the borders, a cell sees the padding and a cubic has no neighbors
     difference = (maps[0].numpy() * 255 - expected)[inside, inside]
-    # Grey levels are whole numbers, above and below the true one. An answer half a map pixel off would be 0.2 to 0.6 off in the mean.
+    # Gray levels are whole numbers, above and below the true one. An answer half a map pixel off would be 0.2 to 0.6 off in the mean.
     assert abs(difference.mean()) < 0.1
     assert np.abs(difference).max() < 0.6
 
@@ -233,17 +233,17 @@ def test_a_device_finds_the_same_people_in_a_batch():
 @pytest.mark.parametrize("degree", [-35, 10, 90, 180])
 @pytest.mark.parametrize(("height", "width"), [(256, 384), (384, 256)])
 def test_a_rotation_search_turns_the_answer_back_into_its_place(degree, height, width):
-    """On pictures that are not square too, where a centre with its sides swapped would be off."""
-    centre = np.array([width / 2 + 40.3, height / 2 - 30.6])
+    """On pictures that are not square too, where a center with its sides swapped would be off."""
+    center = np.array([width / 2 + 40.3, height / 2 - 30.6])
     y, x = np.mgrid[:height, :width]
-    spot = np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2) / (2 * 9**2))
+    spot = np.exp(-((x - center[0]) ** 2 + (y - center[1]) ** 2) / (2 * 9**2))
     picture = np.repeat(np.rint(255 * spot)[..., None].astype(np.uint8), 3, 2)
     config = settings(f"data.input_size=[{height}, {height}]", f"inference.rotations=[{degree}]", "inference.pad_value=0")
     maps, (sx, sy) = predict_maps(MeanNetwork(), picture, config)
     response = maps[0].clamp(min=0.05).double() - 0.05
     rows, columns = torch.meshgrid(*(torch.arange(n) for n in response.shape), indexing="ij")
     found = [float((response * places).sum() / response.sum()) for places in (columns, rows)]
-    assert [(found[0] + 0.5) * sx - 0.5, (found[1] + 0.5) * sy - 0.5] == pytest.approx(centre.tolist(), abs=0.1)
+    assert [(found[0] + 0.5) * sx - 0.5, (found[1] + 0.5) * sy - 0.5] == pytest.approx(center.tolist(), abs=0.1)
     assert maps.max() == pytest.approx(0.97, abs=0.03)
 
 

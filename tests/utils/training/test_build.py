@@ -101,7 +101,7 @@ def test_the_run_directory_says_what_is_run_and_with_what(trained, tiny, samples
 
 def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
     folder, said = train("run", "--init", trained / "best.pth", *STILL)
-    assert "tensors taken, 0 newly initialised" in said
+    assert "tensors taken, 0 newly initialized" in said
     assert read_checkpoint(folder / "last.pth")["epoch"] == 1
     start, end = weights(trained, "best.pth"), weights(folder)
     assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
@@ -117,7 +117,7 @@ def test_a_backbone_from_a_file(tiny, trained, tmp_path):
     given, loaded = weights(trained, "best.pth"), state.network.state_dict()
     outputs = {name for name in given if ".predictions." in name}
     assert (
-        message == f"{trained / 'best.pth'}: the trunk's {len(given) - len(outputs)} tensors taken, {len(outputs)} others newly initialised"
+        message == f"{trained / 'best.pth'}: the trunk's {len(given) - len(outputs)} tensors taken, {len(outputs)} others newly initialized"
     )
     assert all(torch.equal(given[name], loaded[name]) == (name not in outputs) for name in given if name.endswith("conv.weight"))
     said = build(tiny, tmp_path, backbone, init=trained / "best.pth")[1]

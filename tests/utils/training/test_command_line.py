@@ -45,7 +45,7 @@ def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(run, hdf5, tmp_
 
 def test_a_dry_run_takes_weights_to_start_from(run, fails, tiny, trained, tmp_path):
     ended = run("train.py", "--config", tiny, "--dry-run", "--init", trained / "best.pth")
-    assert (ended.status, "tensors taken, 0 newly initialised" in ended.out) == (0, True)
+    assert (ended.status, "tensors taken, 0 newly initialized" in ended.out) == (0, True)
     assert "not found" in fails("train.py", "--config", tiny, "--dry-run", "--init", tmp_path / "nowhere.pth")
 
 

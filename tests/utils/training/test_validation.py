@@ -13,10 +13,10 @@ from runs import ALONE, Replicas, copied, part_of, random_batch, same
 from torch import Tensor, nn
 
 from config import load_config
-from data.people_file import PeopleFile
+from data.hdf5 import TrainingHDF5
 from utils.distributed import DistributedContext
 from utils.training.data import build_loaders
-from utils.training.step import batch_on
+from utils.training.step import to_device
 from utils.training.trainer import train_one_epoch
 from utils.training.validation import annotated_boxes, validate, validation_metrics
 
@@ -51,7 +51,7 @@ def test_it_changes_nothing_and_uses_the_stored_statistics(new_state):
     assert same(copied(state), before)
     state.network.eval()
     with torch.no_grad():
-        images, targets = batch_on(torch.device("cpu"), batch, state.config)
+        images, targets = to_device(torch.device("cpu"), batch, state.config)
         assert loss == pytest.approx(state.step.loss(state.network(images), **targets._asdict()).item(), rel=1e-5)
 
 
@@ -104,18 +104,18 @@ def test_images_are_of_the_first_batch_and_no_more_than_configured(new_state, co
 
 
 @pytest.fixture(scope="module")
-def seen(hdf5, tiny) -> PeopleFile:
-    return PeopleFile(hdf5, load_config(tiny).skeleton)
+def seen(hdf5, tiny) -> TrainingHDF5:
+    return TrainingHDF5(hdf5, load_config(tiny).skeleton)
 
 
 class Knowing:
-    """Finds whom the people file has, each picture's first person not."""
+    """Finds whom the training HDF5 has, each image's first person not."""
 
-    def __init__(self, people: PeopleFile, spare: int):
+    def __init__(self, people: TrainingHDF5, spare: int):
         self.people, self.spare, self.given = people, spare, []
         self.needs_boxes = True
 
-    def alike(self, image_size):
+    def batch_key(self, image_size):
         return image_size[0] % 2
 
     def __call__(self, images, boxes):
@@ -147,6 +147,6 @@ def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
         file["images/bytes"][start:end] = 0
     decoder = Knowing(seen, 0)
     for _ in range(2):
-        assert validation_metrics(decoder, [PeopleFile(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
+        assert validation_metrics(decoder, [TrainingHDF5(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
     assert len(re.findall(r"warning: image .*damaged.h5.*; left out\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
     assert len(decoder.given) == 2 * (len(seen) - 1)

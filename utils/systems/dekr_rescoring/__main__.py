@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from config import UserError
-from config.errors import at_least, run_script
+from config.errors import check_minimum, run_cli
 from config.files import output_folder
 from utils.checkpoint import config_for
 from utils.results_log import ResultsLog, fingerprint
@@ -39,7 +39,7 @@ def _make(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args(arguments)
-    at_least(1, limit=options.limit, batch_size=options.batch_size)
+    check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     _check_output(options.output)
     config = without_rescoring(config_for(options.checkpoint, options.config, options.overrides))
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
@@ -68,8 +68,8 @@ def _train(arguments: Sequence[str]) -> None:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0, help="of the first weights, the images held out and the batches")
     options = parser.parse_args(arguments)
-    at_least(1, epochs=options.epochs, batch_size=options.batch_size)
-    at_least(0, seed=options.seed)
+    check_minimum(1, epochs=options.epochs, batch_size=options.batch_size)
+    check_minimum(0, seed=options.seed)
     if not options.learning_rate > 0:
         raise UserError(f"--learning-rate {options.learning_rate}: expected a number above 0")
     _check_output(options.output)
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    run_cli(main)

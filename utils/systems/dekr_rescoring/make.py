@@ -13,10 +13,10 @@ from data.images import image_or_error
 from utils.checkpoint import load_network
 from utils.results_log import InputImage, ResultsLog, predict_images
 from utils.systems import Decoder, build_decoder
-from utils.systems.dekr_rescoring.poses import AnnotatedSet, FoundPoses
+from utils.systems.dekr_rescoring.poses import AnnotatedSet, PredictedPoses
 
 
-def find_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch_size: int) -> tuple[FoundPoses, list[UserError]]:
+def find_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch_size: int) -> tuple[PredictedPoses, list[UserError]]:
     """Everybody whom the pose network finds in the images and of whom it can be told how good they are; what is wrong with the images
     that cannot be read. The images that the log has are not looked at again.
     """
@@ -38,7 +38,7 @@ def find_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch
     rows = np.concatenate(list(found.values())).reshape(-1, width)
     images = np.repeat(list(found), [len(values) // width for values in found.values()])
     keypoints = rows[:, :-2].reshape(len(rows), -1, 3)
-    return FoundPoses(annotated.skeleton, keypoints, rows[:, -2], rows[:, -1], images), failures
+    return PredictedPoses(annotated.skeleton, keypoints, rows[:, -2], rows[:, -1], images), failures
 
 
 def _packed(values: np.ndarray) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from config import Skeleton, UserError
-from config.files import existing_file, written_whole
+from config.files import atomic_write, existing_file
 from data.formats import load_annotations
 from data.formats.coco import image_files, keypoint_category, listed_size, naming_file, read_person
 from utils.oks import object_keypoint_similarity
@@ -28,7 +28,7 @@ REMAKE = "make it again: python -m utils.systems.dekr_rescoring make"
 
 
 @dataclass(frozen=True)
-class FoundPoses:
+class PredictedPoses:
     """The content of a file; see above."""
 
     skeleton: Skeleton
@@ -96,14 +96,14 @@ def _people(annotations: Sequence[dict], order: np.ndarray) -> _People:
     return _People(joints, np.array(areas, float), np.array(boxes, float).reshape(-1, 4), ignored)
 
 
-def write_poses(path: Path, poses: FoundPoses) -> None:
+def write_poses(path: Path, poses: PredictedPoses) -> None:
     """Write the file whole or not at all."""
     arrays = {name: getattr(poses, name) for name in ARRAYS}
-    with written_whole(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez(file, skeleton=np.array(poses.skeleton.model_dump_json()), **arrays)
 
 
-def read_poses(path: Path) -> FoundPoses:
+def read_poses(path: Path) -> PredictedPoses:
     """Raises UserError where the file is missing, cut short, of another kind, without poses, or holds what no pose can be."""
     path = existing_file(path, "training data")
     try:
@@ -129,4 +129,4 @@ def read_poses(path: Path) -> FoundPoses:
         raise UserError(f"training data {path}: its 'oks' are not all within 0 and 1; {REMAKE}")
     if len(np.unique(arrays["images"])) < 2:
         raise UserError(f"training data {path}: all its poses are of one image, so that none can be held out; {REMAKE} with more images")
-    return FoundPoses(skeleton, **arrays)
+    return PredictedPoses(skeleton, **arrays)

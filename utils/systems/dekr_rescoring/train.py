@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from config import UserError
 from models.dekr_rescoring import RescoringNet
-from utils.systems.dekr_rescoring.poses import FoundPoses
+from utils.systems.dekr_rescoring.poses import PredictedPoses
 
 HELD_OUT = 0.1  # part of the images whose poses are not trained on
 
@@ -24,7 +24,7 @@ def held_out(images: np.ndarray, seed: int) -> np.ndarray:
 
 
 def train_rescoring(
-    poses: FoundPoses, epochs: int, batch_size: int, learning_rate: float, seed: int, tell: Callable[[str], None] = print
+    poses: PredictedPoses, epochs: int, batch_size: int, learning_rate: float, seed: int, tell: Callable[[str], None] = print
 ) -> RescoringNet:
     """Mean squared error between predicted and true OKS, by Adam; the same seed gives the same network.
 

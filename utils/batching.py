@@ -18,7 +18,7 @@ Made = TypeVar("Made")
 Batch = list[tuple[int, Item]]  # items with their numbers in the stream
 
 
-def batches_alike(items: Iterable[Item], key: Callable[[Item], Hashable], size: int, window: int) -> Iterator[Batch]:
+def batch_by_key(items: Iterable[Item], key: Callable[[Item], Hashable], size: int, window: int) -> Iterator[Batch]:
     """Batches of `size` items of equal keys, as soon as there are so many, or fewer: none waits for more than `window` later ones."""
     waiting: dict[Hashable, Batch] = {}  # the one whose first item is the oldest first
     for number, item in enumerate(items):
@@ -34,14 +34,14 @@ def batches_alike(items: Iterable[Item], key: Callable[[Item], Hashable], size: 
 
 
 def sized_batches(items: Iterable[Item], key: Callable[[Item], Hashable], size: int) -> list[list[Item]]:
-    """Return batches of up to `size` items of equal keys, where all keys are known beforehand: fewer batches than `batches_alike` finds."""
+    """Return batches of up to `size` items of equal keys, where all keys are known beforehand: fewer batches than `batch_by_key` finds."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
-def in_order(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Made]], pool: Executor, workers: int) -> Iterator[Made]:
+def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Made]], pool: Executor, workers: int) -> Iterator[Made]:
     """What `work` makes of each item of a batch, in the items' order; the pool has a batch for each worker and one that waits."""
     running: deque[tuple[list[int], Future]] = deque()
     made: dict[int, Made] = {}
@@ -79,9 +79,9 @@ def predict_stream(
         return decoder(pixels, boxes if decoder.needs_boxes else None)
 
     workers = num_workers(device)
-    batches = batches_alike(images, lambda image: decoder.alike(image[0].shape[:2]), batch_size, WINDOW * batch_size)
+    batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, WINDOW * batch_size)
     with worker_pool(workers, device) as pool:
-        yield from in_order(batches, predict, pool, workers)
+        yield from ordered_map(batches, predict, pool, workers)
 
 
 def num_workers(device: torch.device) -> int:

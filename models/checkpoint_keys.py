@@ -19,7 +19,7 @@ def without_prefix(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class TensorNames:
+class CheckpointKeys:
     """Pure functions on names, beside each network as `NAMES`.
 
     ours: a tensor's name in a checkpoint, ours or of another origin -> its name in our network; None for one that ours has no use for.
@@ -35,7 +35,7 @@ class TensorNames:
     recipe: Callable[[Shapes], str | None] = lambda shapes: None
     trunk: Callable[[str], bool] | None = None
 
-    def is_trunk(self, name: str) -> bool:
+    def is_backbone(self, name: str) -> bool:
         """Whether `model.backbone` fills one of our tensors."""
         return not self.is_output(name) if self.trunk is None else self.trunk(name)
 

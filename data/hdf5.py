@@ -1,4 +1,4 @@
-"""The people file: what was annotated, for every pose system and data set, in one HDF5 file that `data/coco_masks_hdf5.py` builds.
+"""The training HDF5: what was annotated, for every pose system and data set, in one HDF5 file that `data/coco_masks_hdf5.py` builds.
 
 Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. Which
 samples are made of it is each system's own affair (`data/datasets`). What is inside, for N images with a person in them and P people:
@@ -27,20 +27,20 @@ import numpy as np
 
 from config import Skeleton, UserError
 from config.files import existing_file
-from config.load import check_overlap
-from config.skeleton import UNLABELLED
+from config.load import check_keypoint_names
+from config.skeleton import UNLABELED
 from data.images import decode_image
 
 FORMAT_VERSION = 3
 CHUNK = 2**16  # bytes that are read from the disk together, and kept a mebibyte of
 GROWTH = 2**26  # bytes that a file that is written has room for beyond what it holds
-MASKS = ("people", "unlabelled", "crowd")
+MASKS = ("people", "unlabeled", "crowd")
 MASK_LEVEL = 3  # of zlib's compression: a file grows by 0.3%, and packing takes a third of the usual 6's time
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
 
 
-class BrokenImage(UserError):
-    """An image of a people file whose bytes are damaged. number: its place in the file."""
+class CorruptImageError(UserError):
+    """An image of a training HDF5 whose bytes are damaged. number: its place in the file."""
 
     def __init__(self, message: str, number: int):
         super().__init__(message, number)  # both, or it could not go from one process to another
@@ -65,10 +65,10 @@ class ImageRecord:
     crowd: np.ndarray  # (P,) bool
 
 
-class PeopleFileWriter:
+class TrainingHDF5Writer:
     """Appends records to an open HDF5 file; the small arrays are kept and written by `finish`.
 
-    keypoints: names of those that are labelled, in the order of the joints. has_masks: whether records hold masks. outlines: whether
+    keypoints: names of those that are labeled, in the order of the joints. has_masks: whether records hold masks. outlines: whether
     people's masks are outlines, not boxes.
     """
 
@@ -111,8 +111,8 @@ class PeopleFileWriter:
         self.file.attrs["complete"] = True
 
 
-class PeopleFile:
-    """Images and people of a file, in a skeleton's order. `labelled` (K,) bool: the keypoints that its data set labels.
+class TrainingHDF5:
+    """Images and people of a file, in a skeleton's order. `labeled` (K,) bool: the keypoints that its data set labels.
 
     Raises UserError where the file is missing, not whole, of another format version, labels none of the skeleton's keypoints, or
     some of them and others.
@@ -124,7 +124,7 @@ class PeopleFile:
         self._read: tuple[int, list[np.ndarray]] | None = None  # the image that was read last, and its parts
         with self._open() as file:
             names = list(file.attrs["keypoints"])
-            self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labelled ones
+            self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
             self.outlines = bool(file.attrs["outlines"])
             self.image_ids: np.ndarray = file["images/id"][:]
             self._ends: np.ndarray = file["images/ends"][:]
@@ -135,20 +135,20 @@ class PeopleFile:
             self.tracks: np.ndarray = file["people/track"][:]
             self.crowd: np.ndarray = file["people/crowd"][:]
             annotated: np.ndarray = file["people/joints"][:]
-        self.labelled = skeleton.labelled_by(names)
+        self.labeled = skeleton.labeled_by(names)
         if not self.keypoints:
             raise UserError(
                 f"training file {path}: labels {', '.join(names[:3])}, ...; the skeleton {skeleton.name!r} has none of them;"
                 " build it with --skeleton"
             )
-        check_overlap(names, skeleton, f"training file {path}")
+        check_keypoint_names(names, skeleton, f"training file {path}")
         # In the skeleton's own data set's order
         joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
-        joints[..., 2] = UNLABELLED
+        joints[..., 2] = UNLABELED
         places = list(skeleton.dataset)
         for name in self.keypoints:
             joints[:, places.index(name)] = annotated[:, names.index(name)]
-        self.num_labelled: np.ndarray = (joints[..., 2] != UNLABELLED).sum(1)  # (P,) keypoints of each person
+        self.num_labeled: np.ndarray = (joints[..., 2] != UNLABELED).sum(1)  # (P,) keypoints of each person
         self._joints = skeleton.from_dataset(joints)
 
     def __len__(self) -> int:
@@ -183,20 +183,20 @@ class PeopleFile:
             with self._named(number):
                 return tuple(_inflated(mask, height * width) for mask in packed)
         rows = slice(*self.first[number : number + 2])
-        crowd, labelled = self.crowd[rows], self.num_labelled[rows] > 0
-        kinds = (~crowd, ~crowd & ~labelled, crowd)
+        crowd, labeled = self.crowd[rows], self.num_labeled[rows] > 0
+        kinds = (~crowd, ~crowd & ~labeled, crowd)
         return tuple(np.packbits(boxes_mask(self.boxes[rows][kind], height, width)) for kind in kinds)
 
     @contextmanager
     def _named(self, number: int) -> Iterator[str]:
-        """Whatever turns out to be wrong with the bytes of an image is a BrokenImage."""
+        """Whatever turns out to be wrong with the bytes of an image is a CorruptImageError."""
         name = f"{self.image_ids[number]} in {self.path}"
         try:
             yield name
         except UserError as error:
-            raise BrokenImage(str(error), number) from error
+            raise CorruptImageError(str(error), number) from error
         except (OSError, ValueError, zlib.error, cv2.error) as error:
-            raise BrokenImage(f"image {name}: cannot be read, damaged ({error})", number) from error
+            raise CorruptImageError(f"image {name}: cannot be read, damaged ({error})", number) from error
 
     def _parts(self, number: int) -> list[np.ndarray]:
         """An image's file, and its packed masks where there are any: they lie together, and are read at once."""

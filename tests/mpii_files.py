@@ -11,8 +11,8 @@ from scipy.io import savemat
 NAMES = ["rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck", "head", "rwri", "relb", "rsho", "lsho", "lelb", "lwri"]
 
 
-def mpii_people(images: list[str], each: int = 2, seed: int = 0) -> list[dict]:
-    """Entries of a JSON list, some people of each image in small boxes side by side; their first left wrists are not labelled."""
+def mpii_files(images: list[str], each: int = 2, seed: int = 0) -> list[dict]:
+    """Entries of a JSON list, some people of each image in small boxes side by side; their first left wrists are not labeled."""
     rng, people = np.random.default_rng(seed), []
     for image in images:
         for number in range(each):

@@ -13,8 +13,8 @@ from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
+from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for
-from utils.default_network import default_checkpoint
 from utils.inference import PoseEstimator
 from utils.safetensors_file import write_safetensors
 
@@ -33,7 +33,7 @@ def default(tmp_path_factory, tmp_path, monkeypatch) -> Path:
     path, config = tmp_path_factory.mktemp("package") / "network.safetensors", parse_config(VALUES, "tiny")
     about = {"config": config.model_dump(mode="json"), "name": "simplepose_tiny", "version": VERSION}
     write_safetensors(path, build_model(config).state_dict(), about, half=True)
-    monkeypatch.setattr("utils.default_network.DEFAULT", path)
+    monkeypatch.setattr("utils.bundled_model.DEFAULT", path)
     monkeypatch.chdir(tmp_path)
     return path
 
@@ -41,11 +41,11 @@ def default(tmp_path_factory, tmp_path, monkeypatch) -> Path:
 def test_the_demo(run, images, tmp_path, monkeypatch):
     configs, real = [], PoseEstimator.stream
     monkeypatch.setattr(PoseEstimator, "stream", lambda self, *given: configs.append(self.config) or real(self, *given))
-    picture = min(images.iterdir())
-    ended = run("demo_image.py", "--input", picture, "inference.flip=false", "assignment.max_peaks=3")
+    image = min(images.iterdir())
+    ended = run("demo_image.py", "--input", image, "inference.flip=false", "assignment.max_peaks=3")
     assert ended.status == 0, ended.err
     assert ended.out.count(SAID) == 1
-    assert (tmp_path / "runs" / "demo" / picture.name).is_file()
+    assert (tmp_path / "runs" / "demo" / image.name).is_file()
     assert (configs[0].model.channels, configs[0].inference.flip, configs[0].assignment.max_peaks) == (16, False, 3)
 
 
@@ -72,14 +72,14 @@ def test_a_named_checkpoint_brings_its_own_configuration(trained, capsys):
 
 
 def test_a_configuration_alone_gives_drawn_weights_as_ever(tiny, capsys):
-    config = config_for(default_checkpoint())
+    config = config_for(bundled_checkpoint())
     one, other = (PoseEstimator(config).network.front.stem.conv.weight.detach().numpy() for _ in range(2))
     assert capsys.readouterr().out == ""
     assert not np.array_equal(one, other)
 
 
 def test_a_configuration_without_its_checkpoint_is_refused(fails, annotations, images, tiny):
-    """What a run has learnt is used only when it is named."""
+    """What a run has learned is used only when it is named."""
     for script in (("demo_image.py", "--input", images), ("evaluate.py", "--annotations", annotations, "--images", images)):
         said = fails(*script, "--config", tiny)
         assert "Name its weights, such as --checkpoint runs/tiny/best.pth" in said

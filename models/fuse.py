@@ -11,7 +11,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NORM_OF = re.compile(r"bn(\d*)")  # a block's bn, bn1, ... comes right after its conv, conv1, ...
 
 
-def fold_norms(network: nn.Module) -> None:
+def fuse_conv_bn(network: nn.Module) -> None:
     """Fold, in place, what belongs together by its position in a Sequential or by its name in a block; its answer stays as it was.
 
     For a network that is not in training, and will not be.

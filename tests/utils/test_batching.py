@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from utils.streaming import batches_alike, in_order, predict_stream, sized_batches
+from utils.batching import batch_by_key, ordered_map, predict_stream, sized_batches
 
 
 def numbered(size: int, window: int, kinds: str) -> list[list[tuple[int, str]]]:
-    return list(batches_alike(kinds, str.lower, size, window))
+    return list(batch_by_key(kinds, str.lower, size, window))
 
 
 def test_items_of_a_kind_go_together():
@@ -38,7 +38,7 @@ def test_nothing_waits_for_more_than_the_window():
             yield kind
 
     given = 0
-    for batch in batches_alike(items(), str, 4, 10):
+    for batch in batch_by_key(items(), str, 4, 10):
         given += len(batch)
         assert taken - given <= 10
         assert taken - 1 - batch[0][0] <= 10
@@ -52,9 +52,9 @@ def test_results_come_in_the_items_order(workers):
         return [item * 10 for item in items]
 
     with ThreadPoolExecutor(workers) as pool:
-        batches = batches_alike(range(200), lambda item: item % 3, 4, 16)
-        assert list(in_order(batches, work, pool, workers)) == [item * 10 for item in range(200)]
-        assert list(in_order([], work, pool, workers)) == []
+        batches = batch_by_key(range(200), lambda item: item % 3, 4, 16)
+        assert list(ordered_map(batches, work, pool, workers)) == [item * 10 for item in range(200)]
+        assert list(ordered_map([], work, pool, workers)) == []
 
 
 def test_no_more_is_read_than_the_workers_need():
@@ -67,7 +67,7 @@ def test_no_more_is_read_than_the_workers_need():
             yield taken
 
     with ThreadPoolExecutor(2) as pool:
-        results = in_order(batches_alike(items(), lambda item: 0, 3, 12), lambda items: items, pool, 2)
+        results = ordered_map(batch_by_key(items(), lambda item: 0, 3, 12), lambda items: items, pool, 2)
         for number in range(1, 50):
             assert next(results) == number
             assert taken - number <= 3 * (2 + 2)
@@ -83,7 +83,7 @@ def test_workers_work_side_by_side():
         return [begun[1 - items[0]].wait(10)]
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(in_order([[(0, 0)], [(1, 1)]], work, pool, 2)) == [True, True]
+        assert list(ordered_map([[(0, 0)], [(1, 1)]], work, pool, 2)) == [True, True]
 
 
 def test_what_a_worker_raises_arrives():
@@ -93,7 +93,7 @@ def test_what_a_worker_raises_arrives():
         return items
 
     with ThreadPoolExecutor(2) as pool:
-        results = in_order(batches_alike(range(9), lambda item: 0, 1, 4), work, pool, 2)
+        results = ordered_map(batch_by_key(range(9), lambda item: 0, 1, 4), work, pool, 2)
         with pytest.raises(ValueError, match="five"):
             list(results)
 
@@ -109,7 +109,7 @@ class Brightness:
     def __init__(self):
         self.batches = []
 
-    def alike(self, image_size):
+    def batch_key(self, image_size):
         return image_size
 
     def __call__(self, images, boxes):

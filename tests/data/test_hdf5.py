@@ -1,4 +1,4 @@
-"""The people file itself: what it packs comes back, and what is not a whole one is refused."""
+"""The training HDF5 itself: what it packs comes back, and what is not a whole one is refused."""
 
 import pickle
 
@@ -8,11 +8,11 @@ import pytest
 from people import build, damage, person, read_back
 
 from config import UserError
-from data.people_file import BrokenImage, _inflated, pack_mask, unpack_mask
+from data.hdf5 import CorruptImageError, _inflated, pack_mask, unpack_mask
 
 
 def test_what_is_wrong_with_an_image_can_be_told_by_another_process():
-    error = pickle.loads(pickle.dumps(BrokenImage("image 7: damaged", 7)))
+    error = pickle.loads(pickle.dumps(CorruptImageError("image 7: damaged", 7)))
     assert (str(error), error.number) == ("image 7: damaged", 7)
 
 
@@ -52,6 +52,8 @@ def test_a_mask_of_another_size_is_a_broken_image(tmp_path):
     damage(tmp_path / "out.h5", 1, 1, lambda _: pack_mask(np.ones((8, 8), bool)))
     people = read_back(tmp_path)
     people.masks(0)
-    with pytest.raises(BrokenImage, match=r"image 1 in .*out\.h5: cannot be read, damaged \(a mask of 8 bytes, expected 4000\)") as error:
+    with pytest.raises(
+        CorruptImageError, match=r"image 1 in .*out\.h5: cannot be read, damaged \(a mask of 8 bytes, expected 4000\)"
+    ) as error:
         people.masks(1)
     assert error.value.number == 1

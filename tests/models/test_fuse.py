@@ -12,7 +12,7 @@ from torch import nn
 from config import load_config
 from config.load import load_skeleton
 from models import build_model
-from models.folding import fold_norms
+from models.fuse import fuse_conv_bn
 
 SMALL = {
     "simplepose_coco_512": ["model.stages=2", "model.channels=16", "model.channels_increase=8"],
@@ -51,7 +51,7 @@ def test_the_answer_stays_as_it_was(recipe):
         network = lively(build_model(load_config(ROOT / "config" / f"{recipe}.yaml", SMALL[recipe])))
     images = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(1))
     before, there = answer(network, images), norms(network)
-    fold_norms(network)
+    fuse_conv_bn(network)
     for found, expected in zip(answer(network, images), before, strict=True):
         assert expected.std() > 1e-3
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
@@ -75,6 +75,6 @@ class NormsFirst(nn.Module):
 def test_what_does_not_come_right_after_a_convolution_stays():
     network, images = lively(NormsFirst()), torch.rand(1, 3, 8, 8)
     before = answer(network, images)
-    fold_norms(network)
+    fuse_conv_bn(network)
     assert torch.equal(answer(network, images)[0], before[0])
     assert norms(network) == 2
