@@ -3,17 +3,17 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 # make quickstart CONFIG=config/dekr_quickstart.yaml trains another system on the same images. A top-down system needs person boxes for its
-# demo: DETECTOR=runs/quickstart/best.pth takes those of another checkpoint.
+# demo: DETECTOR=runs/quickstart/best.pth predicts them with another checkpoint.
 CONFIG ?= config/quickstart.yaml
 DETECTOR ?=
 RUN := runs/$(basename $(notdir $(CONFIG)))
 SYNTHETIC := runs/quickstart/data
-# A folder of photographs, in which the network that comes with the project finds people before any training.
+# Folder of images for the bundled network's demo before training.
 PHOTOS ?= $(wildcard ../shared/data/media)
 
 .PHONY: setup quickstart quickstart-photos quickstart-train benchmarks test lint
 
-# Made anew only when the requirements change.
+# Rebuilt only when the requirements change.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
 
 $(READY):
@@ -29,12 +29,12 @@ quickstart: quickstart-photos
 
 quickstart-photos: setup
 ifeq ($(PHOTOS),)
-	@echo "to see people found in photographs first: make quickstart PHOTOS=folder"
+	@echo "no images for the bundled network's demo; add PHOTOS=folder to see its poses on yours"
 else
 	$(BIN)/python demo_image.py --input "$(PHOTOS)" --output runs/quickstart/photos --sheet runs/quickstart/photos.png
 endif
 
-# A run that was interrupted goes on where it was; `rm -r runs/quickstart` starts anew.
+# Resumes an interrupted run; `rm -r runs/quickstart` restarts it.
 quickstart-train: setup $(SYNTHETIC)/train.h5 $(SYNTHETIC)/val.h5
 	$(BIN)/python train.py --config $(CONFIG) --output $(RUN) --resume auto
 	$(BIN)/python evaluate.py --config $(CONFIG) --checkpoint $(RUN)/best.pth --output $(RUN) \
@@ -48,7 +48,7 @@ $(SYNTHETIC)/train/annotations.json: | setup
 $(SYNTHETIC)/val/annotations.json: | setup
 	$(BIN)/python data/synthetic.py --output $(@D) --count 100 --seed 2
 
-# Built anew when the format of the file changes.
+# Rebuilt when the file format changes.
 $(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/hdf5.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
