@@ -1,6 +1,6 @@
 """Fixes of annotation files in COCO's format as other tools write them, before they are indexed.
 
-What can only mean one thing is fixed or left out, and counted. The rest stays, and is refused where it is read.
+A defect with only one meaning is fixed, or its entry omitted, and counted. The rest stays, and is refused where it is read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "": 0}
 
 @dataclass
 class AnnotationFixes:
-    """What was fixed or left out: the places of each problem. strict: the first is an error."""
+    """The entries that were fixed or omitted, by problem. strict: the first one is an error."""
 
     strict: bool = False
     found: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, problem: str, place: str) -> None:
-        """Count one. Raise UserError where nothing may be fixed."""
+        """Count one fix. Raise UserError if `strict`."""
         if self.strict:
             raise UserError(f"{place}: {problem} (--strict; nothing was written)")
         self.found.setdefault(problem, []).append(place)
@@ -37,7 +37,7 @@ class AnnotationFixes:
     def report(self) -> None:
         """Print the lines on stderr, if there are any."""
         if self.found:
-            print("fixed or left out in the annotations:", *self.lines(), sep="\n  ", file=sys.stderr)
+            print("fixed or omitted in the annotations:", *self.lines(), sep="\n  ", file=sys.stderr)
 
 
 def fix_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) -> Any:
@@ -45,11 +45,11 @@ def fix_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) -> A
     if not isinstance(content, dict) or not all(isinstance(content.get(kind), list) for kind in ("images", "annotations")):
         return content
     images = list(_fixed(content["images"], f"annotation file {path}: image", _fix_image, ("id", "file_name"), fixes))
-    known = {image["id"] for image in images if isinstance(image, dict) and type(image.get("id")) is int}
+    listed = {image["id"] for image in images if isinstance(image, dict) and type(image.get("id")) is int}
     people = []
     for person in _fixed(content["annotations"], f"annotation file {path}: annotation", _fix_person, (), fixes):
-        if isinstance(person, dict) and type(person.get("image_id")) is int and person["image_id"] not in known:
-            fixes.add("left out: its image is not listed", f"annotation file {path}: annotation {person.get('id')}")
+        if isinstance(person, dict) and type(person.get("image_id")) is int and person["image_id"] not in listed:
+            fixes.add("omitted: its image is not listed", f"annotation file {path}: annotation {person.get('id')}")
         else:
             people.append(person)
     return {**content, "images": images, "annotations": people}
@@ -71,7 +71,7 @@ def _fixed(
             if type(entry.get("id")) is int:
                 earlier = first.setdefault(entry["id"], entry)
                 if earlier is not entry and all(entry.get(key) == earlier.get(key) for key in identity or {**entry, **earlier}):
-                    fixes.add("left out: listed a second time", where)
+                    fixes.add("omitted: listed a second time", where)
                     continue
         yield entry
 
@@ -81,7 +81,7 @@ def _fix_image(image: dict) -> Iterator[str]:
     for key in ("width", "height"):
         size = _parsed(image.get(key))
         if key in image and (not _is_number(size) or size <= 0):
-            yield f"its {key!r} makes no sense: the image's own is taken"
+            yield f"its {key!r} makes no sense: the image's own size is used"
             del image[key]
         elif size is not image.get(key):
             yield f"its {key!r} is written as text"
@@ -99,14 +99,14 @@ def _fix_person(person: dict) -> Iterator[str]:
     if isinstance(box, list) and len(box) == 4:
         if not all(map(_is_number, box)):
             if not keypoints or (isinstance(keypoints, list) and not any(keypoints[2::3])):
-                yield "its 'bbox' holds what is no number, and it has no keypoints: taken for none"
+                yield "its 'bbox' holds what is no number, and it has no keypoints: the box is dropped"
                 person["bbox"] = None
         elif min(box[2:]) < 0:
-            yield "its 'bbox' has a side below 0: turned round"
+            yield "its 'bbox' has a side below 0: the corners are swapped"
             x, y, width, height = box
             person["bbox"] = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
     if _is_number(person.get("area")) and person["area"] < 0:
-        yield "its 'area' is below 0: the box's is taken"
+        yield "its 'area' is below 0: the box's area is used"
         person["area"] = None
     crowd, outline = person.get("iscrowd"), person.get("segmentation")
     if isinstance(crowd, str) and crowd.strip().lower() in FLAGS:

@@ -75,15 +75,6 @@ def test_keypoints_are_found_by_name_in_another_order(tmp_path):
     assert joints.tolist() == [[10 + k, 10 + k, min(k, 1)] for k in range(17)], "the nose is occluded, the others visible"
 
 
-def test_the_category_with_most_of_the_keypoints_is_taken(tmp_path):
-    annotations, images = write_coco(tmp_path, [person(10, 10, category_id=5)])
-    content = json.loads(annotations.read_text())
-    content["categories"] = [{"id": 4, "name": "dog", "keypoints": ["nose", "tail"]}, {**content["categories"][0], "id": 5}]
-    annotations.write_text(json.dumps(content))
-    assert build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1).people == 1
-    assert read_back(tmp_path).keypoints == NAMES
-
-
 # Masks
 
 
@@ -160,16 +151,6 @@ def test_several_annotation_files_with_their_images(two, tmp_path, capsys):
     people = read_back(tmp_path)
     assert people.image_ids.tolist() == [0, 1, 10, 11]
     assert people.boxes[:, 0].tolist() == [10, 20, 30, 80, 40]
-
-
-def test_ids_that_do_not_meet_stay(two, tmp_path):
-    (a, images), (b, _) = two
-    content = json.loads(b.read_text())
-    content["images"] = [{**image, "id": image["id"] + 5} for image in content["images"]]
-    content["annotations"] = [{**one, "image_id": one["image_id"] + 5} for one in content["annotations"]]
-    b.write_text(json.dumps(content))
-    build_hdf5([a, b], images, tmp_path / "out.h5", SKELETON, workers=1)  # one folder for both
-    assert read_back(tmp_path).image_ids.tolist() == [0, 1, 5, 6]
 
 
 def test_several_files_that_do_not_fit(two, tmp_path):

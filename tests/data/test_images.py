@@ -142,11 +142,6 @@ def test_what_is_no_regular_file(tmp_path):
         assert said[name] in str(error)
 
 
-def test_real_photographs(shared):
-    for path in sorted((shared / "data" / "media").glob("*.jpg"))[:5]:
-        np.testing.assert_array_equal(read_image(path), cv2.imread(str(path)))
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_whatever_bytes_come_is_an_image_or_a_usererror():
     """Random flips of the files of every kind: a damaged one can raise anything within a decoder."""

@@ -120,12 +120,6 @@ def test_photometric_augmentation_changes_the_image_alone(tmp_path):
     assert sample_augmentation(np.random.default_rng(0), settings).photometric.gray
 
 
-def test_the_seed_decides_the_sample(tmp_path):
-    found = dataset(tmp_path, [person(100, 60, side=90)])
-    one, same, other = (found.get(0, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert all(map(torch.equal, one, same)) and not torch.equal(one.image, other.image)
-
-
 def test_augmentations_keep_to_their_limits():
     settings, rng = load_config(RECIPE, ["augmentation.flip_probability=0.3"]).augmentation, np.random.default_rng(0)
     sampled = [sample_augmentation(rng, settings) for _ in range(3000)]

@@ -14,7 +14,7 @@ from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE, ["data.input_size=[128, 128]"])
-BEYOND_PAPER = ("wide_scale", "joint_center", "occlusion", "gray")
+BEYOND_PAPER = ("wide_scale", "joint_centre", "occlusion", "grey")
 
 
 def dataset(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseDataset:
@@ -79,25 +79,6 @@ def test_targets_are_those_of_the_crop(tmp_path):
     joints = np.concatenate([sample.keypoints, np.where(sample.labeled, 1, 2)[..., None]], 2)
     assert np.array_equal(targets.heatmaps, render_targets(joints, sample.mask_all.numpy().astype(np.float32) / 255, CONFIG))
     assert torch.equal(targets.mask_miss[0], sample.mask_miss / 255) and targets.channel_mask.all()
-
-
-def augmented(tmp_path, *overrides: str) -> np.ndarray:
-    """Return the image (64, 64, 3) of a sample in which only the overrides are left to chance."""
-    still = ["rotation=0", "scale_probability=0", "shift=0", "flip_probability=0", "hsv_probability=0"]
-    settings = [f"augmentation.{setting}" for setting in (*still, *overrides)]
-    found = dataset(tmp_path, load_config(RECIPE, ["data.input_size=[64, 64]", *settings]))
-    return found.get(0, np.random.default_rng(3)).image.numpy().astype(int)
-
-
-def test_each_augmentation_changes_the_image(tmp_path):
-    build(tmp_path, [person(40, 40, 100)])
-    plain = augmented(tmp_path)
-    for settings in (["rotation=40"], ["shift=9"], ["flip_probability=1"], ["scale=[1.3, 1.3]", "scale_probability=1"]):
-        assert np.abs(augmented(tmp_path, *settings) - plain).max() > 12, settings
-    for key in BEYOND_PAPER:
-        assert np.abs(augmented(tmp_path, f"{key}_probability=1") - plain).max() > 4, key
-    brighter = augmented(tmp_path, "hsv_probability=1", "hue=[0, 0]", "saturation=[0, 0]", "value=[40, 40]")
-    assert np.mean(brighter.max(2) - plain.max(2)) == pytest.approx(40, rel=0.3)  # HSV's value is the largest of the three
 
 
 def test_augmentations_keep_to_their_limits():

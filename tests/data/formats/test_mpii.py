@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
-from places import ROOT, SHARED
+from places import SHARED
 
-from config import UserError, load_config
+from config import UserError
 from config.load import load_skeleton
 from config.skeleton import UNLABELED, VISIBLE
 from data.coco_masks_hdf5 import build_hdf5
-from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size
 from data.formats import load_annotations
-from data.formats.mpii import KEYPOINTS, annotated_ground_truth, load_ground_truth
+from data.formats.mpii import annotated_ground_truth, load_ground_truth
 from data.hdf5 import TrainingHDF5
 
 SKELETON = load_skeleton("mpii")
@@ -34,17 +33,6 @@ def published_crop(person: dict) -> np.ndarray:
     center[1] += 15 * scale
     scale *= 1.25
     return np.array([*(center - 1), 200 * scale])
-
-
-def test_the_skeleton_has_mpiis_keypoints():
-    assert tuple(SKELETON.dataset) == KEYPOINTS
-    assert [SKELETON.flip_keypoints[SKELETON.index(name)] for name in ("r_ankle", "pelvis", "l_wrist")] == [5, 6, 10]
-    # A tree: every keypoint can be reached from the first, with no limb to spare
-    reached = {"pelvis"}
-    for limb in SKELETON.limbs:
-        assert len(reached & set(limb)) == 1
-        reached |= set(limb)
-    assert reached == set(SKELETON.keypoints)
 
 
 def test_the_people_file_of_a_list(people, images, tmp_path):
@@ -76,18 +64,6 @@ def test_people_of_the_test_set_have_no_joints(people, tmp_path):
     assert coco.dataset["format"] == "mpii"
     assert [annotation["num_keypoints"] for annotation in coco.dataset["annotations"]] == [0] * 6
     assert [annotation["image_id"] for annotation in coco.dataset["annotations"]] == [1, 1, 2, 2, 3, 3]
-
-
-def test_training_can_cut_people_out_as_published(people, images, tmp_path):
-    """Also where the square leaves the image."""
-    large = [{**person, "scale": scale} for person, scale in zip(people, (0.1, 0.5, 1, 2, 0.2, 4))]
-    build_hdf5(write_list(tmp_path / "a.json", large), images, tmp_path / "out.h5", SKELETON, workers=1)
-    overrides = ["skeleton=mpii", "data.input_size=[256, 256]", "data.clean_boxes=false"]
-    config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml", overrides)
-    samples = SimpleBaselinesDataset(TrainingHDF5(tmp_path / "out.h5", SKELETON), config)
-    centers, sizes = center_and_crop_size(samples.boxes[samples.chosen], config.data.input_size)
-    np.testing.assert_allclose(np.column_stack([centers, sizes[:, 0]]), [published_crop(person) for person in large], rtol=1e-6)
-    np.testing.assert_allclose(sizes[:, 0], sizes[:, 1])
 
 
 @needs_mpii

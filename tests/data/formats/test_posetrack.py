@@ -58,14 +58,6 @@ def people_file(root) -> TrainingHDF5:
     return TrainingHDF5(root / "out.h5", SKELETON)
 
 
-def test_skeleton_is_posetracks():
-    assert SKELETON.keypoints == tuple(SKELETON.dataset) == KEYPOINTS
-    coco = load_skeleton("coco17")
-    assert all(SKELETON.sigmas[name] == coco.sigmas[name] for name in set(KEYPOINTS) & set(coco.keypoints))
-    assert SKELETON.keypoints[SKELETON.flip_keypoints[5]] == "right_shoulder"
-    assert SKELETON.flip_keypoints[:3].tolist() == [0, 1, 2]
-
-
 def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(root):
     people = people_file(root)
     assert people.image_ids.tolist() == [10000010000], "nobody annotated the second frame: not even its regions count"
@@ -92,11 +84,6 @@ def test_a_person_without_a_box_gets_posetracks_own(root):
     annotations = load_annotations(root / "000001.json").dataset["annotations"]
     assert annotations[0]["bbox"] == pytest.approx([10 - 0.15 * 16, 20 - 0.15 * 32, 1.3 * 16, 1.3 * 32])
     assert annotations[1]["bbox"] == [5, 10, 30, 60]
-
-
-def test_ids_of_regions_are_free(root):
-    ids = [annotation["id"] for annotation in load_annotations(root / "000001.json").dataset["annotations"]]
-    assert len(set(ids)) == len(ids) == 3
 
 
 def test_ignore_regions_are_crowds_of_the_category_of_people(root):

@@ -9,8 +9,6 @@ import pytest
 import torch
 from people import CPU, build, person, rendered_sample
 from places import ROOT
-from torch.nn.parallel import scatter_gather
-from torch.utils.data._utils.pin_memory import pin_memory
 
 from config import load_config
 from data.datasets import build_dataset, collate
@@ -69,15 +67,3 @@ def test_a_batch_without_people_has_empty_finite_targets(config, batch):
     targets = render_batch(batch._replace(**none), config, CPU)
     assert all(target.isfinite().all() for target in targets)
     assert not (targets[0][:, config.channels.keypoints] if hasattr(config, "channels") else targets[0]).any()
-
-
-def test_parallel_training_keeps_the_fields(config, batch, monkeypatch):
-    """DataParallel scatters, and DataLoader pins, by field, as both do for named tuples."""
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor, *_: tensor.clone())
-    pinned = pin_memory(batch)
-    assert type(pinned) is type(batch) and all(map(torch.equal, pinned, batch))
-    monkeypatch.setattr(scatter_gather.Scatter, "apply", lambda devices, _, dim, tensor: tensor.chunk(len(devices), dim))
-    targets = render_batch(batch, config, CPU)
-    first, second = scatter_gather.scatter(targets, [0, 1])
-    assert type(first) is type(second) is type(targets)
-    assert all(torch.equal(torch.cat(halves), whole) for *halves, whole in zip(first, second, targets))
