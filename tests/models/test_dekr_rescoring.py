@@ -51,18 +51,6 @@ def test_tensors_have_the_published_names(name, skeleton):
     }  # fmt: skip
 
 
-def test_features_by_hand():
-    """Limbs 9 and 11 of COCO's skeleton, shoulders to hips, are 30 and 50 pixels long."""
-    skeleton = load_skeleton("coco17")
-    pose = torch.zeros(1, 17, 3)
-    for keypoint, (x, y) in {"left_hip": (0, 30), "right_hip": (30, 40), "left_knee": (0, 110)}.items():
-        pose[0, skeleton.index(keypoint)] = torch.tensor([x, y, 0.5])
-    found, limb = features(pose, torch.from_numpy(skeleton.limb_ends))[0], skeleton.limbs.index(("left_hip", "left_knee"))
-    assert found[2 * limb : 2 * limb + 2].tolist() == [0, -2]
-    assert found[2 * 19 + limb] == 2
-    assert found[3 * 19 :].tolist() == pose[0, :, 2].tolist()
-
-
 def test_with_few_limbs_the_size_is_their_mean_length():
     pose = torch.tensor([[[0, 0, 1], [30, 40, 1], [30, 190, 1]]])
     assert features(pose.float(), torch.tensor([[1, 0], [2, 1]]))[0].tolist() == pytest.approx([0.3, 0.4, 0, 1.5, 0.5, 1.5, 1, 1, 1])

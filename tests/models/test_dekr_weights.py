@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from dekr_networks import RECIPES, SMALL, build, equal, lively, published_weights, saved
+from dekr_networks import RECIPES, build, equal, lively, published_weights, saved
 from safetensors.torch import save_file
 from timm.models.hrnet import HighResolutionNet
 
@@ -17,7 +17,7 @@ from utils.checkpoint import init_weights, load_backbone, load_weights
 # Names and files
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["w32_coco", "w48_crowdpose"])
 def test_names_come_back_and_our_own_stay(recipe):
     network = build(recipe=recipe)
     for name in network.state_dict():
@@ -26,7 +26,7 @@ def test_names_come_back_and_our_own_stay(recipe):
     assert {name.partition("[")[0] for name in ours} == set(network.state_dict())
 
 
-@pytest.mark.parametrize("form", ["plain", "module.", "state_dict"])
+@pytest.mark.parametrize("form", ["plain", "state_dict"])
 def test_a_published_file_loads_whole(tmp_path, form):
     given, network = lively(), lively(seed=1)
     weights = published_weights(given)
@@ -36,11 +36,10 @@ def test_a_published_file_loads_whole(tmp_path, form):
     assert equal(network, given)
 
 
-@pytest.mark.parametrize("branch", [0, 4, 16])
-def test_a_published_file_without_a_branch_is_refused(tmp_path, branch):
+def test_a_published_file_without_a_branch_is_refused(tmp_path):
     network = lively(seed=1)
     weights = published_weights(lively())
-    for name in [name for name in weights if name.startswith((f"offset_feature_layers.{branch}.", f"offset_final_layer.{branch}."))]:
+    for name in [name for name in weights if name.startswith(("offset_feature_layers.4.", "offset_final_layer.4."))]:
         del weights[name]
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with pytest.raises(UserError) as error:
@@ -73,20 +72,6 @@ def test_another_skeleton_takes_the_trunk_and_draws_what_depends_on_it(tmp_path)
     assert init_weights(lively(seed=1), path)[1] == []
 
 
-def test_a_start_without_the_heatmaps_features_is_refused(tmp_path):
-    """Only what depends on the skeleton is drawn anew."""
-    weights = {name: tensor for name, tensor in published_weights(lively()).items() if not name.startswith("transition_heatmap.")}
-    with pytest.raises(UserError, match=r"half\.pth: does not fit the configured network: 6 tensors missing \(heat_in\.0\.weight"):
-        init_weights(build(recipe="w32_crowdpose"), saved(tmp_path / "half.pth", weights))
-
-
-def test_a_network_of_another_width_is_no_start(tmp_path):
-    path = saved(tmp_path / "wide.pth", published_weights(build("model.width=8")))
-    network = build(recipe="w32_crowdpose")
-    with pytest.raises(UserError, match=r"wide\.pth: does not fit the configured network: .* tensors of another shape \(trunk\."):
-        init_weights(network, path)
-
-
 # The trunk from ImageNet
 
 
@@ -116,14 +101,13 @@ def assert_has_trunk_of(network: DEKR, given: HighResolutionNet) -> None:
             torch.testing.assert_close(answer, expected)
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_a_classifiers_file_fills_the_trunk(tmp_path, prefix):
+def test_a_classifiers_file_fills_the_trunk(tmp_path):
     given, network = classifier(), lively()
     weights = given.state_dict()
     heads = {name.split(".")[0] for name in weights} - {name.split(".")[0] for name in network.trunk.state_dict()}
     assert heads == {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
     drawn = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    path = saved(tmp_path / "hrnet.pth", {f"{prefix}{name}": tensor for name, tensor in weights.items()})
+    path = saved(tmp_path / "hrnet.pth", {f"module.{name}": tensor for name, tensor in weights.items()})
     taken, fresh = load_backbone(network, path)
     assert set(taken) == {name for name in drawn if name.startswith("trunk.")}
     assert set(fresh) == set(drawn) - set(taken)
@@ -175,32 +159,15 @@ def test_weights_that_can_be_downloaded(monkeypatch, tmp_path, cached):
     assert cached == (asked == []) and (cached or asked[1:] == [where])
 
 
-@pytest.fixture
-def offline(monkeypatch):
-    """A function that has the hub answer with an error, and any further question fail the test."""
+@pytest.mark.parametrize("error", [ConnectionError("no route to host\nsecond line"), TimeoutError()])
+def test_a_failed_download_is_one_line_without_retries(monkeypatch, error):
+    def fail(url: str) -> None:
+        raise error
 
-    def start(error: Exception) -> None:
-        def fail(*_: object, **__: object) -> None:
-            raise error
-
-        monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *where: None)
-        monkeypatch.setattr(hub, "get_hf_file_metadata", fail)
-        monkeypatch.setattr(hub, "hf_hub_download", lambda *where: pytest.fail("asked again without a connection"))
-
-    return start
-
-
-@pytest.mark.parametrize("error", [ConnectionError("no route to host\nsecond line"), TimeoutError(), OSError(" \n")])
-def test_no_connection_is_one_line(fails, offline, hdf5, tmp_path, error):
-    offline(error)
-    data = (f"data.train={hdf5}", f"data.val={hdf5}", *SMALL, "model.backbone=timm")
-    said = fails("train.py", "--config", RECIPES["w32_coco"], "--output", tmp_path / "run", *data)
-    assert "model.backbone timm: timm/hrnet_w4.ms_in1k cannot be downloaded (" in said
-    assert "name a file of ImageNet weights" in said
-    assert (str(error).strip() or type(error).__name__).splitlines()[0] in said
-
-
-def test_simplepose_has_nothing_to_be_downloaded(fails, offline, tiny, tmp_path):
-    offline(AssertionError("asked"))
-    said = fails("train.py", "--config", tiny, "--output", tmp_path / "run", "model.backbone=timm")
-    assert "model.backbone: there are no weights to be downloaded for IMHN; name a file" in said
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *where: None)
+    monkeypatch.setattr(hub, "get_hf_file_metadata", fail)
+    monkeypatch.setattr(hub, "hf_hub_download", lambda *where: pytest.fail("retried without a connection"))
+    with pytest.raises(UserError) as caught:
+        load_backbone(build(), "timm")
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    assert str(caught.value).startswith(f"model.backbone timm: timm/hrnet_w4.ms_in1k cannot be downloaded ({reason}); ")

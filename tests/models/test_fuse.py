@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from dekr_networks import SMALL as SMALL_DEKR
+from lively import make_lively
 from places import ROOT
 from tiny_system import TinyConfig, TinyNetwork
 from torch import nn
@@ -26,21 +27,15 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
+def lively(network: nn.Module) -> nn.Module:
+    make_lively(network.eval().state_dict(), seed=0)
+    return network
+
+
 def answer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     with torch.inference_mode():
         found = network.predict(images)
     return found if isinstance(found, tuple) else (found,)
-
-
-def lively(network: nn.Module) -> nn.Module:
-    """Numbers that batch norms make something of."""
-    generator = torch.Generator().manual_seed(0)
-    for name, tensor in network.eval().state_dict().items():
-        if tensor.ndim == 1:
-            tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if name.endswith(("var", "weight")) else -0.5))
-        elif tensor.ndim:
-            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
-    return network
 
 
 @pytest.mark.parametrize("recipe", [*SMALL, "tiny"])

@@ -65,11 +65,6 @@ def test_a_name_that_timm_does_not_know(config, name, said):
         build_model(config(name))
 
 
-def test_inputs_must_fit_the_last_features(config):
-    with pytest.raises(UserError, match="data.input_size: 64 x 80 must be multiples of 32 for model.name timm"):
-        config("lcnet_050", "data.input_size=[64, 80]")
-
-
 def test_a_backbone_without_weights_is_one_line(config):
     with pytest.raises(UserError, match="timm has no weights of lcnet_035"):
         load_backbone(build_model(config("lcnet_035")), "timm")

@@ -15,9 +15,6 @@ from utils.inference import PoseEstimator
 from utils.systems import PosePredictions
 from utils.systems.dekr import DekrDecoder, decode, same_person, suppress
 
-SIZES = {"landscape": (160, 240), "portrait": (251, 160), "square": (200, 200), "tiny": (9, 13), "odd": (97, 131), "large": (600, 811)}
-SEARCHES = {"one": "[1]", "three": "[0.5, 1, 2]", "awkward": "[0.75, 1]"}
-
 
 def found_in(config: DekrConfig, people: np.ndarray, size: tuple[int, int], **more) -> PosePredictions:
     """Whom the decoder finds where these people are in an image of this size."""
@@ -36,9 +33,16 @@ def assert_are(found: np.ndarray, people: np.ndarray, tolerance: float) -> None:
 # Known people in their places
 
 
-@pytest.mark.parametrize("flip", [True, False], ids=["flip", "no flip"])
-@pytest.mark.parametrize("scales", SEARCHES.values(), ids=SEARCHES)
-@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize(
+    ("size", "scales", "flip"),
+    [
+        ((160, 240), "[1]", True),
+        ((251, 160), "[0.75, 1]", True),
+        ((9, 13), "[0.5, 1, 2]", True),
+        ((97, 131), "[0.5, 1, 2]", False),
+        ((600, 811), "[1]", False),
+    ],
+)
 def test_known_people_are_found(size, scales, flip):
     config = settings(f"inference.scales={scales}", f"inference.flip={str(flip).lower()}")
     people = pair(config, size)
@@ -48,42 +52,12 @@ def test_known_people_are_found(size, scales, flip):
     assert scores == pytest.approx(keypoints[..., 2].mean(1))
 
 
-@pytest.mark.parametrize("size", [(160, 240), (97, 131)])
-def test_the_mirror_image_makes_up_for_a_network_that_sees_cells_by_their_middles(size):
-    """As one does that was trained on as many mirrored pictures as others; one picture alone would put people 1.5 pixels off."""
-    config = settings("data.input_size=[256, 256]")
-    people = pair(config, size)
-    input_pixel = min(size) / 256
-    keypoints, _ = found_in(config, people, size, middle=1.5)
-    assert_are(keypoints, people - (0, 1.5 * input_pixel), tolerance=0.2)
-    alone, _ = found_in(settings("inference.flip=false"), people, size, middle=1.5)
-    assert_are(alone, people - 1.5 * input_pixel, tolerance=0.2)
-
-
-@pytest.mark.parametrize("keypoints", [14, 3])
-def test_other_skeletons(tmp_path, keypoints):
+def test_other_skeletons(tmp_path):
     (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
-    config = settings(f"skeleton={'crowdpose' if keypoints == 14 else tmp_path / 'upper_body.yaml'}", "inference.scales=[1, 2]")
+    config = settings(f"skeleton={tmp_path / 'upper_body.yaml'}", "inference.scales=[1, 2]")
     people = pair(config, (160, 240))
-    assert people.shape == (2, keypoints, 2)
+    assert people.shape == (2, 3, 2)
     assert_are(found_in(config, people, (160, 240))[0], people, tolerance=0.2)
-
-
-def test_left_is_left_in_the_mirror_image_too():
-    """A network that sees nothing but mirror images: everybody's left and right keypoints have their own heat."""
-    config, size = settings(), (160, 240)
-    people = pair(config, size)
-
-    class MirrorsOnly(SceneNetwork):
-        def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-            heatmap, offset = super().forward(images)
-            return torch.cat([heatmap[1:] * 0, heatmap[1:]]), torch.cat([offset[1:].flip(3) * 0, offset[1:]])
-
-    keypoints, _ = DekrDecoder(MirrorsOnly(config, [people], [size]), config)([scene_image(*size)])[0]
-    assert len(keypoints) == 2
-    ways = people[:, None] - people.mean(1)[:, None, None]  # half of the way is lost with the other image's answer
-    halved = people.mean(1)[:, None] + ways[:, 0] / 2
-    assert_are(keypoints, halved, tolerance=1.5)
 
 
 # Batches
@@ -129,13 +103,6 @@ def scene(config: DekrConfig, points: np.ndarray, **more) -> tuple[float, Tensor
     return (1.0, *drawn_maps(points / 4, (64, 64), config, **more))
 
 
-def test_two_people_near_each_other_stay_two():
-    config = settings()
-    people = bodies(config, (40, 30, 120, 200), (64, 30, 120, 200))
-    keypoints, _ = decode([scene(config, people)], (256, 256), config)
-    assert_are(keypoints, people, tolerance=0.01)
-
-
 def test_a_person_found_twice_is_reported_once():
     """With the more likely of the two poses: another center lies within the same square, and a center between two pixels has two."""
     config = settings()
@@ -178,19 +145,6 @@ def test_more_people_may_be_asked_for_than_a_map_has_pixels():
     config = settings("data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true")
     people = bodies(config, (4, 2, 20, 28))
     assert_are(decode([(1.0, *drawn_maps(people / 4, (8, 8), config))], (32, 32), config)[0], people, tolerance=6)
-
-
-def test_of_two_poses_the_one_with_the_most_heat_is_kept():
-    """A center that is stronger, of a pose that lies beside the keypoints, gives way."""
-    config = settings()
-    (person,) = bodies(config, (40, 30, 120, 200))
-    scale, heatmap, offset = scene(config, person[None])
-    y, x = np.unravel_index(heatmap[-1].argmax(), (64, 64))
-    heatmap[-1, y + 3, x - 3] = 2
-    offset[:, y + 3, x - 3] += 1.5  # map pixels: within 0.05 of the diagonal, 233 pixels
-    keypoints, scores = decode([(scale, heatmap, offset)], (256, 256), config)
-    assert_are(keypoints, person[None], tolerance=0.01)
-    assert scores[0] == pytest.approx(0.95, abs=0.06)
 
 
 @pytest.mark.parametrize(("keypoints", "same"), [(8, False), (9, True)])
@@ -251,7 +205,7 @@ def test_faint_centers_are_nobody():
 
 @pytest.mark.parametrize(
     ("size", "apart", "count"),
-    [((60, 60), 1, 1), ((200, 200), 2, 2), ((220, 190), 2, 1), ((300, 300), 3, 2), ((310, 300), 3, 1), ((310, 300), 4, 2)],
+    [((200, 200), 1, 1), ((200, 200), 2, 2), ((220, 190), 2, 1), ((300, 300), 3, 2), ((310, 300), 3, 1), ((310, 300), 4, 2)],
 )
 def test_centers_are_maxima_of_a_larger_square_in_larger_maps(size, apart, count):
     config = settings("inference.nms_keypoints=17")
@@ -296,9 +250,8 @@ def test_other_scales_are_brought_to_a_part_of_the_first_ones_best():
 # Everything together
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_estimator_finds_them(monkeypatch, precision):
-    config, size = settings(f"inference.precision={precision}", "inference.scales=[0.5, 1]"), (160, 240)
+def test_an_estimator_finds_them(monkeypatch):
+    config, size = settings("inference.scales=[0.5, 1]"), (160, 240)
     people = pair(config, size)
     monkeypatch.setattr("utils.checkpoint.build_model", lambda config: SceneNetwork(config, [people], [size]))
     estimator = PoseEstimator(config, device="cpu")

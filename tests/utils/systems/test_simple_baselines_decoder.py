@@ -18,7 +18,6 @@ from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import (
     SimpleBaselinesDecoder,
     average_flip,
-    cut,
     decode,
     person_scores,
     valid_boxes,
@@ -100,10 +99,10 @@ BOXES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [(240, 200), (237, 199)])
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
-def test_known_people_are_found(box, size):
+def test_known_people_are_found(box):
     """With the mirror image an eighth of a map's pixel to the right: half of what its column is moved too far."""
+    size = (237, 199)
     points = points_in(*box)
     for flip, moved in ((False, 0), (True, 1 / 8)):
         config = settings(f"inference.flip={str(flip).lower()}")
@@ -116,25 +115,13 @@ def test_known_people_are_found(box, size):
         assert scores[0] == pytest.approx(keypoints[0, :, 2].mean(), rel=1e-5)
 
 
-def test_a_quarter_of_a_pixel_is_asked_for_by_configuration():
-    box, size, config = (40, 30, 60, 100), (240, 200), settings("inference.flip=false", "inference.subpixel=quarter")
-    points = points_in(*box)
-    ((keypoints, _),) = SimpleBaselinesDecoder(KnowingNetwork(config, alone(points, size)), config)([picture(*size)], [np.array([box])])
-    away = (keypoints[0, :, :2] - points) / map_pixel(box)
-    assert 0.1 < np.abs(away).max() < 0.3  # it knows quarters only
-    corner = np.array([70, 80]) - np.array([96, 128]) / 8 * map_pixel(box)
-    quarters = (keypoints[0, :, :2] - corner) / map_pixel(box) % 1
-    assert np.minimum(np.abs(quarters - 0.25), np.abs(quarters - 0.75)).max() < 1e-3
-
-
-@pytest.mark.parametrize("keypoints", [16, 3])
-def test_other_skeletons(tmp_path, keypoints):
+def test_other_skeletons(tmp_path):
     (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
-    config = settings(f"skeleton={'mpii' if keypoints == 16 else tmp_path / 'upper_body.yaml'}")
+    config = settings(f"skeleton={tmp_path / 'upper_body.yaml'}")
     box, size = (40, 30, 60, 100), (240, 200)
-    points = points_in(*box, keypoints)
+    points = points_in(*box, 3)
     ((found, _),) = SimpleBaselinesDecoder(KnowingNetwork(config, alone(points, size)), config)([picture(*size)], [np.array([box])])
-    assert found.shape == (1, keypoints, 3)
+    assert found.shape == (1, 3, 3)
     np.testing.assert_allclose(found[0, :, :2], points + (map_pixel(box) / 8, 0), atol=0.1)
 
 
@@ -146,15 +133,6 @@ def test_a_mirrored_answer_is_turned_back_and_moved_a_column():
         back = mirrored[:, partner].flip(2)
         torch.testing.assert_close(averaged[:, k, :, 1:], (straight[:, k, :, 1:] + back[..., :-1]) / 2)
         torch.testing.assert_close(averaged[:, k, :, 0], (straight[:, k, :, 0] + back[..., 0]) / 2)
-
-
-def test_with_flip_the_mirror_images_are_run_too():
-    points, size = points_in(40, 30, 60, 100), (240, 200)
-    for flip, batches in (("true", [2]), ("false", [1])):
-        config = settings(f"inference.flip={flip}")
-        network = KnowingNetwork(config, alone(points, size))
-        SimpleBaselinesDecoder(network, config)([picture(*size)], [np.array([[40, 30, 60, 100]])])
-        assert network.batches == batches
 
 
 def test_many_boxes_of_many_pictures_are_as_one_by_one():
@@ -199,15 +177,6 @@ def test_precision_is_the_networks(precision, mixed):
     assert network.mixed == [mixed]
 
 
-def test_of_several_boxes_of_one_person_the_best_is_kept():
-    config, size = settings("inference.flip=false"), (240, 200)
-    decoder = SimpleBaselinesDecoder(KnowingNetwork(config, alone(points_in(40, 30, 60, 100), size)), config)
-    boxes = np.array([[40, 30, 60, 100, 0.5], [38, 29, 63, 101, 0.9], [41, 31, 58, 99, 0.7]])
-    ((keypoints, scores),) = decoder([picture(*size)], [boxes])
-    assert len(keypoints) == 1
-    assert scores[0] == pytest.approx(0.9 * keypoints[0, :, 2].mean(), rel=1e-4)
-
-
 def test_who_is_alike_is_said_by_configuration():
     """Two people near each other: by the OKS of their keypoints with the mean of the enlarged boxes' areas."""
     size, boxes = (240, 200), np.array([[40, 30, 60, 100, 0.9], [47, 34, 66, 110, 0.5]])
@@ -236,21 +205,6 @@ def test_keypoints_without_response_are_missing_and_faint_ones_do_not_count():
         assert scores[0] == pytest.approx(0.8 * keypoints[counted, 2].mean(), rel=1e-5)
 
 
-def test_what_has_no_response_is_missing_and_scores_nothing():
-    config, size = settings("inference.flip=false"), (240, 200)
-    decoder = SimpleBaselinesDecoder(KnowingNetwork(config, alone(points_in(40, 30, 60, 100), size), strength=-1.0), config)
-    ((keypoints, scores),) = decoder([picture(*size)], [np.array([[40, 30, 60, 100]])])
-    assert not keypoints.any() and scores.tolist() == [0]
-
-
-def test_each_crop_is_of_its_own_picture():
-    pictures = [np.full((50 + n, 60, 3), 10 * n, np.uint8) for n in range(4)]
-    image_of = np.array([2, 0, 3, 3])
-    crops = cut(pictures, image_of, np.full((4, 2), 25.0), np.full((4, 2), 20.0), (32, 24))
-    assert crops.shape == (4, 32, 24, 3)
-    assert (crops == 10 * image_of[:, None, None, None]).all()
-
-
 def test_boxes_that_show_nothing_are_left_out():
     boxes = np.array([[10, 10, 20, 20], [300, 10, 20, 20], [10, -30, 20, 30], [10, 10, 0, 20], [10, 10, 20, -1], [-15, -15, 20, 20]])
     usable = valid_boxes(boxes, (100, 200))
@@ -274,21 +228,8 @@ def bells(places: Sequence[tuple[float, float]], height: int = 32, width: int = 
     return torch.from_numpy(np.exp(-squared / (2 * SIGMA**2))).float()[None]
 
 
-def test_the_parabola_finds_the_middle_of_a_bell():
-    places = [(10.3, 14.8), (5.5, 20.49), (1.2, 2.0), (22.4, 29.6), (12, 12)]
-    found = decode(bells(places), np.array([[12.0, 16.0]]), np.array([[24.0, 32.0]]), "parabola")
-    np.testing.assert_allclose(found[0, :, :2], places, atol=1e-3)
-
-
-def test_a_quarter_of_a_pixel_as_published():
-    """Towards the higher neighbor, but not beside the border."""
-    places = [(10.3, 14.8), (9.7, 15.2), (1.2, 14.8), (10.3, 1.2)]
-    found = decode(bells(places), np.array([[12.0, 16.0]]), np.array([[24.0, 32.0]]))
-    np.testing.assert_allclose(found[0, :, :2], [(10.25, 14.75), (9.75, 15.25), (1, 15), (10, 1)], atol=1e-5)
-
-
 @pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
-@pytest.mark.parametrize("size", [(64, 48), (8, 8), (96, 72), (64, 64), (7, 5), (10, 12), (1, 1)])
+@pytest.mark.parametrize("size", [(64, 48), (7, 5), (10, 12), (1, 1)])
 def test_the_highest_pixel_is_found_in_maps_of_any_size(size, subpixel):
     """The first of several that are as high, and where nothing is above 0 too."""
     g, (height, width) = torch.Generator().manual_seed(0), size
@@ -336,10 +277,9 @@ def test_only_the_width_of_the_crop_decides_the_scale():
     np.testing.assert_allclose(found[0, 0, :2], [100 + 2 * (6 - 12), 50 + 2 * (8 - 16)])
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_an_estimator_finds_them(monkeypatch, precision):
+def test_an_estimator_finds_them(monkeypatch):
     """With and without scores of boxes; one that shows nobody of the picture is left out."""
-    config, size = settings(f"inference.precision={precision}"), (237, 199)
+    config, size = settings(), (237, 199)
     people = np.stack([points_in(10, 20, 60, 100), points_in(110, 70, 70, 120, seed=1)])
     monkeypatch.setattr("utils.checkpoint.build_model", lambda config: KnowingNetwork(config, (people, size)))
     estimator, boxes = PoseEstimator(config, device="cpu"), np.array([[110, 70, 70, 120], [199, 10, 20, 20], [10, 20, 60, 100]])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fixed_networks import FLIP, STRIDE, EvenHandedNetwork, FixedNetwork, MeanNetwork, mirrored, photograph, settings
+from standing import STANDING
 from torch import Tensor, nn
 
 from config import Config
@@ -47,33 +48,10 @@ def test_maps_are_the_mean_of_the_picture_and_its_mirror_image():
     assert not torch.allclose(maps, by_hand(network, picture), atol=1e-2)
 
 
-def test_without_flip_the_mirror_image_is_not_run():
-    network, picture = FixedNetwork(), photograph(512, 384)
-    maps, _ = predict_maps(network, picture, settings("inference.flip=false"))
-    torch.testing.assert_close(maps, by_hand(network, picture), rtol=0, atol=1e-6)
-    assert network.seen[0] == (1, 3, 512, 384)
-
-
-def test_for_an_even_handed_network_flip_changes_nothing():
-    picture = photograph(512, 500)
-    with_flip, _ = predict_maps(EvenHandedNetwork(), picture, settings())
-    without, _ = predict_maps(EvenHandedNetwork(), picture, settings("inference.flip=false"))
-    torch.testing.assert_close(with_flip, without, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("width", [384, 500, 516])
-def test_a_picture_mirrored_by_hand_gives_mirrored_maps(width):
-    """Widths of whole cells, with and without padding: exact, and for any network, since both are run anyway."""
-    network, picture = FixedNetwork(), photograph(512, width)
-    maps, _ = predict_maps(network, picture, settings())
-    of_mirror, _ = predict_maps(network, np.ascontiguousarray(picture[:, ::-1]), settings())
-    torch.testing.assert_close(of_mirror, mirrored(maps), rtol=0, atol=1e-6)
-
-
 # Padding and size
 
 
-@pytest.mark.parametrize(("height", "width"), [(512, 500), (512, 509), (512, 64), (512, 65)])
+@pytest.mark.parametrize(("height", "width"), [(512, 500), (512, 65)])
 def test_the_padded_strip_changes_nothing(height, width):
     network, picture = FixedNetwork(), photograph(height, width)
     maps, _ = predict_maps(network, picture, settings())
@@ -96,12 +74,9 @@ def test_pictures_are_padded_to_whole_multiples():
     ("height", "width", "scale", "expected"),
     [
         (480, 640, 1, (512, 683)),
-        (480, 640, 0.5, (256, 341)),
-        (640, 427, 2, (1024, 683)),
         (427, 640, 3, (1536, 2302)),
         (100, 1000, 1, (380, 3800)),  # not over 2600 x 3800
         (480, 640, 10, (2600, 3467)),
-        (1, 1, 1, (512, 512)),
         (1, 6000, 1, (1, 3800)),
         (6000, 1, 1, (512, 1)),
     ],
@@ -110,7 +85,7 @@ def test_pictures_are_resized_to_the_input_height(height, width, scale, expected
     assert resized_size(height, width, scale, settings()) == expected
 
 
-SIZES = [(1, 1), (1, 2), (3, 1), (2, 2), (1, 6000), (6000, 1), (31, 33), (480, 640), (641, 427), (4000, 6000)]
+SIZES = [(1, 1), (3, 1), (1, 6000), (6000, 1), (641, 427)]
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES, ids=lambda side: str(side))
@@ -126,7 +101,7 @@ def test_any_size_works(height, width):
     assert height <= maps.shape[1] * sy < height + sy + 1e-6
 
 
-@pytest.mark.parametrize(("height", "width"), SIZES[:-1], ids=lambda side: str(side))
+@pytest.mark.parametrize(("height", "width"), SIZES[:3], ids=lambda side: str(side))
 def test_any_size_works_with_scales_rotations_and_people(height, width):
     config = settings("inference.scales=[0.5, 1, 1.5]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]")
     # Noise would be thousands of candidates; smooth pictures are what assignment is for.
@@ -139,7 +114,7 @@ def test_any_size_works_with_scales_rotations_and_people(height, width):
 # Scales
 
 
-@pytest.mark.parametrize("size", [(512, 500), (480, 640), (333, 217)])
+@pytest.mark.parametrize("size", [(512, 500), (333, 217)])
 def test_a_scale_search_over_one_equals_a_single_run(size):
     network, picture = FixedNetwork(), photograph(*size)
     height, width = resized_size(*size, 1, settings())
@@ -147,13 +122,6 @@ def test_a_scale_search_over_one_equals_a_single_run(size):
     search, map_to_image = predict_maps(network, picture, settings("inference.scales=[1]", "inference.flip=false"))
     torch.testing.assert_close(search, by_hand(network, resized), rtol=0, atol=1e-6)
     assert map_to_image == (STRIDE * size[1] / width, STRIDE * size[0] / height)
-
-
-def test_the_same_scale_twice_changes_nothing():
-    network, picture = FixedNetwork(), photograph(480, 640)
-    once, _ = predict_maps(network, picture, settings())
-    twice, _ = predict_maps(network, picture, settings("inference.scales=[1, 1]", "inference.rotations=[0, 360]"))
-    torch.testing.assert_close(twice, once, rtol=0, atol=1e-6)
 
 
 def ramp(height: int, width: int, slope: tuple[float, float]) -> np.ndarray:
@@ -164,8 +132,10 @@ def ramp(height: int, width: int, slope: tuple[float, float]) -> np.ndarray:
     return np.repeat(levels[..., None].astype(np.uint8), 3, 2)
 
 
-@pytest.mark.parametrize("scales", [[1], [0.5, 1], [2, 1, 0.5], [0.75, 1.25], [3]])
-@pytest.mark.parametrize(("size", "slope"), [((301, 403), (0.2, 0.35)), ((403, 301), (0.35, 0.2)), ((301, 403), (-0.06, 0.5))])
+@pytest.mark.parametrize(
+    ("size", "slope", "scales"),
+    [((301, 403), (0.2, 0.35), [2, 1, 0.5]), ((403, 301), (0.35, 0.2), [0.75, 1.25]), ((301, 403), (-0.06, 0.5), [3])],
+)
 def test_every_scale_puts_the_answer_in_its_place(size, slope, scales):
     """An evenly brightening picture does so at every scale: each map pixel must hold the brightness where it lies in the image."""
     picture = ramp(*size, slope)
@@ -230,7 +200,7 @@ def test_a_device_finds_the_same_people_in_a_batch():
 # Rotation
 
 
-@pytest.mark.parametrize("degree", [-35, 10, 90, 180])
+@pytest.mark.parametrize("degree", [-35, 90])
 @pytest.mark.parametrize(("height", "width"), [(256, 384), (384, 256)])
 def test_a_rotation_search_turns_the_answer_back_into_its_place(degree, height, width):
     """On pictures that are not square too, where a center with its sides swapped would be off."""
@@ -247,35 +217,7 @@ def test_a_rotation_search_turns_the_answer_back_into_its_place(degree, height, 
     assert maps.max() == pytest.approx(0.97, abs=0.03)
 
 
-def test_the_answer_is_the_mean_over_rotations():
-    picture, network = photograph(256, 384), MeanNetwork()
-    single = [predict_maps(network, picture, settings(f"inference.rotations=[{degree}]"))[0] for degree in (0, 30, -30)]
-    together, _ = predict_maps(network, picture, settings("inference.rotations=[0, 30, -30]"))
-    torch.testing.assert_close(together, sum(single) / 3, rtol=0, atol=1e-6)
-
-
 # People
-
-STANDING = {
-    "nose": (0, 0),
-    "neck": (0, 12),
-    "Reye": (-3, -3),
-    "Leye": (3, -3),
-    "Rear": (-7, -1),
-    "Lear": (7, -1),
-    "Rsho": (-13, 13),
-    "Relb": (-20, 33),
-    "Rwri": (-24, 50),
-    "Lsho": (13, 13),
-    "Lelb": (22, 30),
-    "Lwri": (35, 20),
-    "Rhip": (-9, 50),
-    "Rkne": (-11, 75),
-    "Rank": (-12, 98),
-    "Lhip": (9, 50),
-    "Lkne": (14, 73),
-    "Lank": (13, 97),
-}
 
 
 class SceneNetwork(nn.Module):
@@ -318,13 +260,13 @@ def marked(picture: np.ndarray) -> np.ndarray:
     return picture
 
 
-@pytest.mark.parametrize(("size", "tolerance"), [((256, 384), 0.01), ((256, 300), 0.01), ((200, 283), 1.0), ((311, 407), 1.5)])
+@pytest.mark.parametrize(("size", "tolerance"), [((256, 300), 0.01), ((311, 407), 1.5)])
 def test_a_picture_mirrored_by_hand_gives_mirrored_people(size, tolerance):
     """Exact where the image is a whole number of cells wide; else the two pictures are sampled at other places, a part of a cell apart."""
     config = settings("data.input_size=[256, 256]")
     skeleton, (height, width) = config.skeleton, size
-    body = np.array([STANDING[name] for name in skeleton.keypoints], float) * height / 256
-    people = np.stack([body * 1.3 + (width * 0.3, height * 0.25), body + (width * 0.7, height * 0.4)])
+    body = np.array([STANDING[name] for name in skeleton.keypoints], float) * height * 0.4
+    people = np.stack([body * 1.3 + (width * 0.3, height * 0.2), body + (width * 0.7, height * 0.35)])
     in_mirror = people[:, skeleton.flip_keypoints] * (-1, 1) + (width - 1, 0)
 
     run_height, run_width = resized_size(height, width, 1, config)
