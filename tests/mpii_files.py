@@ -12,7 +12,7 @@ NAMES = ["rank", "rkne", "rhip", "lhip", "lkne", "lank", "pelv", "thor", "neck",
 
 
 def mpii_files(images: list[str], each: int = 2, seed: int = 0) -> list[dict]:
-    """Entries of a JSON list, some people of each image in small boxes side by side; their first left wrists are not labeled."""
+    """Return entries of a JSON list: `each` people an image in small boxes side by side; the first one's left wrist is not labeled."""
     rng, people = np.random.default_rng(seed), []
     for image in images:
         for number in range(each):
@@ -31,7 +31,7 @@ def write_list(path: Path, people: list[dict]) -> Path:
 
 
 def truth_of(people: list[dict]) -> dict[str, np.ndarray]:
-    """MPII's arrays of these people; everybody's head is a box of 6 x 8, and so 6 pixels large."""
+    """Return MPII's arrays of these people; each head is a box of 6 x 8 pixels, so its size is 6."""
     joints = np.array([person["joints"] for person in people]).transpose(1, 2, 0)
     boxes = np.array([[joints[9] - 1], [joints[9] + [[5], [7]]]])[:, 0]
     missing = 1.0 - np.array([person["joints_vis"] for person in people]).T
@@ -66,24 +66,24 @@ def structs(entries: list[dict]) -> np.ndarray:
 
 
 def official_person(person: dict, **replaced: object) -> dict:
-    """An annorect entry with a head box; the visible joints are said to be seen in the several ways that the file has."""
-    said = [1, "1", "", np.zeros((0, 0)), 0]
+    """Return an annorect entry with a head box; `is_visible` of the joints takes the forms that the file has, every fifth is 0."""
+    is_visible = [1, "1", "", np.zeros((0, 0)), 0]
     points = [
-        {"x": x, "y": y, "id": k, "is_visible": said[k % 5]}
+        {"x": x, "y": y, "id": k, "is_visible": is_visible[k % 5]}
         for k, ((x, y), visible) in enumerate(zip(person["joints"], person["joints_vis"]))
         if visible
     ]
     head = dict(zip(("x1", "y1", "x2", "y2"), [10.0, 20.0, 16.0, 28.0]))
-    place = {"objpos": dict(zip("xy", person["center"])), "scale": person["scale"]}
-    return {**head, **place, "annopoints": {"point": structs(points[::-1])}, **replaced}
+    center = {"objpos": dict(zip("xy", person["center"])), "scale": person["scale"]}
+    return {**head, **center, "annopoints": {"point": structs(points[::-1])}, **replaced}
 
 
 def write_official(path: Path, images: list[tuple[str, list[dict], int, list[int]]]) -> Path:
-    """Of each image its name, annorect entries, whether it is for training, and who stands alone, from 1."""
+    """Write the official file. images: name, annorect entries, 1 for training, and numbers of the separated people, from 1."""
     annolist = [
         {"image": {"name": name}, "annorect": structs(entries) if entries else np.zeros((0, 0)), "vidx": 1} for name, entries, *_ in images
     ]
-    training, alone = [image[2] for image in images], cells([np.array(image[3]) for image in images])
-    release = {"annolist": structs(annolist), "img_train": np.array(training), "single_person": alone, "version": "12"}
+    training, separated = [image[2] for image in images], cells([np.array(image[3]) for image in images])
+    release = {"annolist": structs(annolist), "img_train": np.array(training), "single_person": separated, "version": "12"}
     savemat(path, {"RELEASE": release})
     return path

@@ -338,7 +338,7 @@ def test_people_are_looked_for_in_annotated_boxes_or_a_detectors(evaluate, top_d
     assert [result["image_id"] for result in read(tmp_path / "out" / "detections.json")] == expected
     ended = evaluate(config=None, checkpoint=top_down, annotations=image_list(annotations, tmp_path / "info.json"), boxes=detected)
     assert ended.status == 0, ended.err
-    assert "found.json: 1 of 13 boxes were left out: of images that the annotation file does not list" in ended.err
+    assert "found.json: 1 of 13 boxes were skipped: of images that the annotation file does not list" in ended.err
     results = read(tmp_path / "out" / "detections.json")
     assert [result["image_id"] for result in results] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert results[0]["score"] * 0.4 == pytest.approx(results[1]["score"] * 0.9)

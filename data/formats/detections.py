@@ -1,4 +1,4 @@
-"""Files of people found by a detector, in COCO's format for results: a list of {image_id, category_id, bbox, score}."""
+"""Person detections in COCO's results format: a list of {image_id, category_id, bbox, score}."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 def load_detections(path: str | Path, images: Mapping[int, dict], category: int = 1, least_score: float = 0.0) -> dict[int, np.ndarray]:
-    """Each image's people (B, 5) x, y, width, height in pixels, and a score above `least_score`; images without any are left out.
+    """Return each image's boxes (B, 5) x, y, width, height in pixels, and a score above `least_score`; only images with such boxes.
 
-    images: id -> an annotation file's entry. Boxes that make no sense are left out, and counted on stderr, one line a kind. Raises
-    UserError where the file is not of the format, or none of its boxes makes sense.
+    images: id -> an annotation file's entry. Unusable boxes are skipped, and counted on stderr, one line a reason. Raise UserError if
+    the file is not of the format, or no box is usable.
     """
-    entries = _entries(path)
-    found, faults = defaultdict(list), Counter()
+    entries = _read_entries(path)
+    boxes, skipped = defaultdict(list), Counter()
     for entry in entries:
-        fault = _fault(entry, images, category)
-        if fault is not None:
-            faults[fault] += 1
+        reason = _skip_reason(entry, images, category)
+        if reason is not None:
+            skipped[reason] += 1
         elif entry["score"] > least_score:
-            found[entry["image_id"]].append([*entry["bbox"], entry["score"]])
-    if entries and faults.total() == len(entries):
-        raise UserError(f"boxes file {path}: no box can be used: {', '.join(f'{count} {fault}' for fault, count in faults.items())}")
-    for fault, count in faults.items():
-        print(f"boxes file {path}: {count} of {len(entries)} boxes were left out: {fault}", file=sys.stderr)
-    return {image_id: np.array(boxes, float) for image_id, boxes in found.items()}
+            boxes[entry["image_id"]].append([*entry["bbox"], entry["score"]])
+    if entries and skipped.total() == len(entries):
+        raise UserError(f"boxes file {path}: no box can be used: {', '.join(f'{count} {reason}' for reason, count in skipped.items())}")
+    for reason, count in skipped.items():
+        print(f"boxes file {path}: {count} of {len(entries)} boxes were skipped: {reason}", file=sys.stderr)
+    return {image_id: np.array(rows, float) for image_id, rows in boxes.items()}
 
 
-def _entries(path: str | Path) -> list[dict]:
-    """The file's content. Raises UserError where it is not a list of boxes."""
+def _read_entries(path: str | Path) -> list[dict]:
+    """Return the file's content. Raise UserError if it is not a list of boxes."""
     entries = read_json(path, "boxes file")
     expected = f"expected a list of {{{', '.join(KEYS)}}}"
     if not isinstance(entries, list):
@@ -50,11 +50,11 @@ def _entries(path: str | Path) -> list[dict]:
     return entries
 
 
-def _fault(entry: dict, images: Mapping[int, dict], category: int) -> str | None:
-    """Why a box cannot be used, if so."""
+def _skip_reason(entry: dict, images: Mapping[int, dict], category: int) -> str | None:
+    """Return why a box is unusable; None if it is usable."""
     box, image_id = entry["bbox"], entry["image_id"]
     if entry["category_id"] != category:
-        return f"of another category than people, who are {category}"
+        return f"of another category than people ({category})"
     if type(image_id) is not int or image_id not in images:
         return "of images that the annotation file does not list"
     if not isinstance(box, list) or len(box) != 4:
@@ -66,7 +66,7 @@ def _fault(entry: dict, images: Mapping[int, dict], category: int) -> str | None
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return "without width or height"
-    # Files of one's own often do not say how large an image is
+    # Annotation files may omit the image's size
     right, bottom = (side if _is_finite(side) else math.inf for side in map(images[image_id].get, ("width", "height")))
     if x + width <= 0 or y + height <= 0 or x >= right or y >= bottom:
         return "outside of their image"

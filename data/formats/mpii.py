@@ -2,8 +2,8 @@
 ground truth of PCKh (`gt_valid.mat`).
 
 The first pixel is 1 in these files, as in Matlab, and 0 here. They have no boxes, but a person's center x, y and scale (200 pixels are 1).
-The published crop is a square around x - 1, y - 1 + 15 scale with sides of 200 * 1.25 * scale. With boxes, what is cut out is 1.25 times
-the box, extended to the input's shape. So a person's box is the square around x - 1, y - 1 + 15 scale with sides of 200 scale.
+The published crop is a square around x - 1, y - 1 + 15 scale with sides of 200 * 1.25 * scale. Simple
+Baselines crops 1.25 times a box. So a person's box is the square around x - 1, y - 1 + 15 scale with sides of 200 scale.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ PCKH_KEYPOINTS = (  # the same in the ground truth of PCKh
     *("rwri", "relb", "rsho", "lsho", "lelb", "lwri"),
 )
 COUNT = len(KEYPOINTS)
-SIDE, DOWN = 200, 15  # of a person's box, pixels per scale: how wide it is, and how far its middle lies below the center
+BOX_SIDE, BOX_SHIFT = 200, 15  # pixels per scale: side of a person's box, and how far its middle is below the center
 
 
 @dataclass(frozen=True)
 class MpiiPerson:
-    """A person as the files have it; the first pixel is 1."""
+    """A person in the files' coordinates: the first pixel is 1."""
 
     image: str
     center: np.ndarray  # (2,) x, y
@@ -44,15 +44,15 @@ class MpiiPerson:
 
     @property
     def box(self) -> list[float]:
-        """x, y, width, height; the first pixel is 0."""
-        side = SIDE * self.scale
-        middle = self.center - 1 + (0, DOWN * self.scale)
+        """Return x, y, width, height; the first pixel is 0."""
+        side = BOX_SIDE * self.scale
+        middle = self.center - 1 + (0, BOX_SHIFT * self.scale)
         return [*(middle - side / 2).tolist(), side, side]
 
 
 @dataclass(frozen=True)
 class PckhTruth:
-    """What PCKh compares N people with, as MPII's arrays are; the first pixel is 1."""
+    """The ground truth of PCKh for N people, in the layout of MPII's arrays; the first pixel is 1."""
 
     joints: np.ndarray  # (16, 2, N)
     missing: np.ndarray  # (16, N) 1 where not labeled, else 0
@@ -62,17 +62,17 @@ class PckhTruth:
         return self.missing.shape[1]
 
     def of(self, rows: np.ndarray) -> PckhTruth:
-        """That of some people only."""
+        """Return the ground truth of some people."""
         return PckhTruth(self.joints[..., rows], self.missing[:, rows], self.head_boxes[..., rows])
 
 
 def matches(file: AnnotationFile) -> bool:
-    """Whether a file is the official Matlab file or a list of people."""
+    """Return whether a file is the official Matlab file or a list of people."""
     return file.path.suffix == ".mat" or isinstance(file.content, list)
 
 
 def load(file: AnnotationFile) -> dict[str, Any]:
-    """Return the content as COCO's, without the images' sizes; the annotations are numbered as the people come, from 1."""
+    """Return the content in COCO's format, without image sizes; annotation ids count from 1 in the file's order."""
     people = _matlab_people(file) if file.path.suffix == ".mat" else _listed_people(file)
     ids: dict[str, int] = {}
     annotations = []
@@ -119,8 +119,8 @@ def _listed_people(file: AnnotationFile) -> Iterator[MpiiPerson]:
 def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
     """Return the official file's people with center and scale: of the training set, those with keypoints.
 
-    Of the test set, those who stand alone (`single_person`); where the file has none of it, those of the training set who stand alone.
-    Raise UserError where the file is not MPII's.
+    Of the test set, the separated people (`single_person`); if the file has no test set, those of the training set. Raise UserError if
+    the file is not MPII's.
     """
     path = file.path
     release = _read_mat(path, "annotation file", squeeze_me=True, struct_as_record=False).get("RELEASE")
@@ -128,44 +128,44 @@ def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
     if lacking:
         raise UserError(f"annotation file {path}: not MPII's, it has no RELEASE.{lacking[0]}")
     images, training = np.atleast_1d(release.annolist), np.atleast_1d(release.img_train)
-    alone = [release.single_person] if len(images) == 1 else release.single_person
-    if not len(images) == len(training) == len(alone):
+    separated = [release.single_person] if len(images) == 1 else release.single_person
+    if not len(images) == len(training) == len(separated):
         raise UserError(f"annotation file {path}: not MPII's, RELEASE has {len(images)} images, but another number in single_person")
     try:
         if file.split == "train":
             return [p for image, trained in zip(images, training) if trained for p in _people(image) if p.joints[:, 2].any()]
-        singles = [(trained, p) for image, trained, n in zip(images, training, alone) for p in _people(image, np.ravel(n))]
+        singles = [(trained, p) for image, trained, n in zip(images, training, separated) for p in _people(image, np.ravel(n))]
     except (AttributeError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"annotation file {path}: an entry of RELEASE.annolist is not as MPII's are ({error})") from error
     return [p for trained, p in singles if not trained] or [p for _, p in singles if p.joints[:, 2].any()]
 
 
 def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[MpiiPerson]:
-    """An annolist entry's people with center and scale. numbers: of those who are wanted, from 1; None: everybody."""
-    everybody = np.atleast_1d(image.annorect)
-    for entry in everybody if numbers is None else everybody[numbers.astype(int) - 1]:
-        place = _fields(getattr(entry, "objpos", None), "x", "y")
+    """Yield an annolist entry's people with center and scale. numbers: which people, counted from 1; None: all."""
+    entries = np.atleast_1d(image.annorect)
+    for entry in entries if numbers is None else entries[numbers.astype(int) - 1]:
+        center = _fields(getattr(entry, "objpos", None), "x", "y")
         scale = _fields(entry, "scale")
-        if place is not None and scale is not None:
+        if center is not None and scale is not None:
             head = _fields(entry, "x1", "y1", "x2", "y2")
-            yield MpiiPerson(str(image.image.name), place, scale[0], _joints(entry), None if head is None else head.reshape(2, 2))
+            yield MpiiPerson(str(image.image.name), center, scale[0], _joints(entry), None if head is None else head.reshape(2, 2))
 
 
 def _joints(entry: Any) -> np.ndarray:
-    """(16, 3) x, y, v of an annorect entry. A point that does not say whether it is seen is."""
+    """Return (16, 3) x, y, v of an annorect entry. A point without `is_visible` is visible."""
     joints = np.zeros((COUNT, 3))
     for point in np.ravel(getattr(getattr(entry, "annopoints", None), "point", ())):
-        number, *place = _fields(point, "id", "x", "y")
+        number, *position = _fields(point, "id", "x", "y")
         if not 0 <= number < COUNT:
             raise ValueError(f"a point has the id {number:g}")
         visible = _fields(point, "is_visible")
-        joints[int(number)] = *place, 2 if visible is None or visible[0] else 1
+        joints[int(number)] = *position, 2 if visible is None or visible[0] else 1
     joints[(joints[:, :2] < 0).any(1)] = 0
     return joints
 
 
 def _fields(struct: Any, *names: str) -> np.ndarray | None:
-    """The numbers in these fields; None where one is empty or not there. Raises ValueError where one is not a finite number."""
+    """Return the numbers in these fields; None if one is empty or missing. Raise ValueError if one is not a finite number."""
     values = [np.ravel(getattr(struct, name, ())) for name in names]
     if any(value.size == 0 or value[0] == "" for value in values):
         return None
@@ -176,7 +176,7 @@ def _fields(struct: Any, *names: str) -> np.ndarray | None:
 
 
 def load_ground_truth(path: str | Path) -> PckhTruth:
-    """The ground truth of PCKh from a file such as `gt_valid.mat`. Raises UserError where it is none."""
+    """Return the ground truth of PCKh from a file such as `gt_valid.mat`. Raise UserError for any other file."""
     content, arrays = _read_mat(path, "head boxes"), {}
     for name in ("jnt_missing", "pos_gt_src", "headboxes_src", "dataset_joints"):
         if name not in content:
@@ -194,12 +194,12 @@ def load_ground_truth(path: str | Path) -> PckhTruth:
         arrays[name] = values.reshape(shape).astype(float)  # Matlab drops a last axis of one person
     missing, joints, boxes = arrays["jnt_missing"][order], arrays["pos_gt_src"][order], arrays["headboxes_src"]
     if not (np.isfinite(boxes).all() and np.isfinite(missing).all() and np.isfinite(joints).all(1)[missing == 0].all()):
-        raise UserError(f"head boxes {path}: holds what is not a finite number")
+        raise UserError(f"head boxes {path}: contains a number that is not finite")
     return PckhTruth(joints, missing, boxes)
 
 
 def annotated_ground_truth(annotations: list[dict]) -> PckhTruth | None:
-    """The same from `as_coco`'s annotations; None where somebody has no head box: only the official .mat file has them."""
+    """Return the same from `load`'s annotations; None if a person has no head box: only the official .mat file has them."""
     if not annotations or not all("head_box" in annotation for annotation in annotations):
         return None
     joints = np.array([annotation["keypoints"] for annotation in annotations]).reshape(-1, COUNT, 3)
@@ -213,5 +213,5 @@ def _read_mat(path: str | Path, what: str, **options: bool) -> dict[str, Any]:
     path = existing_file(path, what)
     try:
         return loadmat(path, appendmat=False, **options)
-    except Exception as error:  # scipy has no kinds of its own
+    except Exception as error:  # scipy has no error classes of its own
         raise UserError(f"{what} {path}: not a Matlab file that can be read ({error})") from error

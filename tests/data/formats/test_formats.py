@@ -21,7 +21,7 @@ def matches(file: AnnotationFile) -> bool:
 
 
 def load(file: AnnotationFile) -> dict:
-    """A line a person: file name, then x, y of each keypoint as parts of the image, whose size is that of the file."""
+    """Read one person a line: file name, then x, y of each keypoint in fractions of the image's size."""
     images, people = [], []
     for number, line in enumerate(file.path.read_text().splitlines(), start=1):
         name, *values = line.split()
@@ -45,16 +45,13 @@ def test_another_format_is_one_file_and_one_entry(tmp_path, monkeypatch):
     assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).dataset["format"] == "coco"
 
 
-@pytest.mark.parametrize("text", ["keypoints?", '{"images": [{"id": 1,', ""])
-def test_what_is_not_json_is_refused(tmp_path, text):
-    (tmp_path / "cut.json").write_text(text)
+def test_truncated_json_is_refused(tmp_path):
+    (tmp_path / "cut.json").write_text('{"images": [{"id": 1,')
     with pytest.raises(UserError, match=r"cut\.json: not valid JSON"):
         load_annotations(tmp_path / "cut.json")
 
 
-@pytest.mark.parametrize(
-    "content", [3, {"people": []}, {"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}, {"images": [{"id": 1}]}]
-)
+@pytest.mark.parametrize("content", [3, {"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}, {"images": [{"id": 1}]}])
 def test_json_of_no_format_is_refused(tmp_path, content):
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"other\.json: not in COCO's format"):

@@ -19,11 +19,10 @@ from data.hdf5 import TrainingHDF5, unpack_mask
 POSETRACK = SHARED / "data" / "posetrack18"
 SKELETON = load_skeleton("posetrack18")
 EARS = [KEYPOINTS.index("left_ear"), KEYPOINTS.index("right_ear")]
-needs_posetrack = pytest.mark.skipif(not POSETRACK.is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
 
 
 def person(number: int, track: int, **more: object) -> dict:
-    """Keypoint k at (10 + k, 20 + 2 k), all labeled but the ears."""
+    """Return an annotation with keypoint k at (10 + k, 20 + 2 k), all labeled except the ears."""
     keypoints = np.array([[10 + k, 20 + 2 * k, 1] for k in range(17)])
     keypoints[EARS] = 0
     return {"id": number, "image_id": 10000010000, "track_id": track, "category_id": 1, "keypoints": keypoints.ravel().tolist(),
@@ -32,7 +31,7 @@ def person(number: int, track: int, **more: object) -> dict:
 
 @pytest.fixture
 def root(tmp_path):
-    """A data set of one video with two frames, the second of which nobody annotated; returns its root."""
+    """Write a data set of one video with two frames, the second one not annotated; return its root."""
     folder = tmp_path / "images" / "val" / "000001_test"
     folder.mkdir(parents=True)
     images = []
@@ -47,78 +46,71 @@ def root(tmp_path):
     return tmp_path
 
 
-def changed(root, change) -> None:
+def change_file(root, change) -> None:
     content = json.loads((root / "000001.json").read_text())
     change(content)
     (root / "000001.json").write_text(json.dumps(content))
 
 
-def people_file(root) -> TrainingHDF5:
+def build(root) -> TrainingHDF5:
     build_hdf5(root / "000001.json", root, root / "out.h5", SKELETON, workers=1)
     return TrainingHDF5(root / "out.h5", SKELETON)
 
 
-def test_the_people_file_has_tracks_visible_keypoints_and_ignore_regions(root):
-    people = people_file(root)
-    assert people.image_ids.tolist() == [10000010000], "nobody annotated the second frame: not even its regions count"
+def test_the_training_hdf5_has_tracks_visible_keypoints_and_ignore_regions(root):
+    people = build(root)
+    assert people.image_ids.tolist() == [10000010000], "the second frame is not annotated, so its regions do not count"
     assert people.tracks.tolist() == [3, 5, -1]
     assert people.crowd.tolist() == [False, False, True]
     joints = people.joints(np.array([0]))[0]
-    assert joints[6].tolist() == [16, 32, 1], "what is labeled is visible"
+    assert joints[6].tolist() == [16, 32, 1], "labeled keypoints are visible"
     assert people.num_labeled.tolist() == [15, 15, 0]
     masks = [unpack_mask(bits, 100, 120) == 255 for bits in people.masks(0)]
-    everybody, _, crowd = masks
+    all_people, _, crowd = masks
     assert crowd[50:80, 70:100].all() and crowd.sum() == pytest.approx(50 * 50, rel=0.05)
-    assert everybody[30, 20] and not everybody[50, 80]
-    assert not people.outlines, "of people there are boxes only"
-
-
-def test_ears_are_not_taken_for_labeled_keypoints(root):
-    """Else a network would learn that nobody has any."""
-    assert people_file(root).labeled[EARS].tolist() == [False, False]
-    assert people_file(root).labeled.sum() == 15
+    assert all_people[30, 20] and not all_people[50, 80]
+    assert not people.outlines, "people have boxes only"
+    assert np.flatnonzero(~people.labeled).tolist() == EARS, "a network must not learn that people have no ears"
 
 
 def test_a_person_without_a_box_gets_posetracks_own(root):
-    changed(root, lambda content: content["annotations"][0].pop("bbox"))
+    change_file(root, lambda content: content["annotations"][0].pop("bbox"))
     annotations = load_annotations(root / "000001.json").dataset["annotations"]
     assert annotations[0]["bbox"] == pytest.approx([10 - 0.15 * 16, 20 - 0.15 * 32, 1.3 * 16, 1.3 * 32])
     assert annotations[1]["bbox"] == [5, 10, 30, 60]
 
 
 def test_ignore_regions_are_crowds_of_the_category_of_people(root):
-    """Not of the first one; else they would be nobody's."""
-    changed(root, lambda content: content["categories"].insert(0, {"id": 7, "name": "ball"}))
+    change_file(root, lambda content: content["categories"].insert(0, {"id": 7, "name": "ball"}))
     regions = [annotation for annotation in load_annotations(root / "000001.json").dataset["annotations"] if annotation["iscrowd"]]
     assert [region["category_id"] for region in regions] == [1]
-    assert people_file(root).crowd.tolist() == [False, False, True]
+    assert build(root).crowd.tolist() == [False, False, True]
 
 
-@pytest.mark.parametrize("down", [[[40, 40, 90]], [], [["a", "b", "c", "d"], [1, 2]], 7])
-def test_regions_must_make_sense(root, down):
-    changed(root, lambda content: content["images"][0].update(ignore_regions_y=down))
+@pytest.mark.parametrize("ys", [[[40, 40, 90]], [["a", "b", "c", "d"], [1, 2]], 7])
+def test_region_coordinates_must_be_pairs_of_lists(root, ys):
+    change_file(root, lambda content: content["images"][0].update(ignore_regions_y=ys))
     with pytest.raises(UserError, match=r"image 10000010000 \(images/val/000001_test/000000\.jpg\): 'ignore_regions_x' and"):
         load_annotations(root / "000001.json")
 
 
-def test_keypoints_of_another_number_are_told(root):
-    changed(root, lambda content: content["annotations"][1].update(keypoints=[1, 2, 1] * 15))
+def test_another_number_of_keypoints_is_refused(root):
+    change_file(root, lambda content: content["annotations"][1].update(keypoints=[1, 2, 1] * 15))
     with pytest.raises(UserError, match=r"000001\.json: annotation 101: its 'keypoints' is .* of 17 keypoints"):
         load_annotations(root / "000001.json")
 
 
-@needs_posetrack
-@pytest.mark.parametrize(("video", "people", "regions"), [("003418", 1, 9), ("009473", 2, 2), ("012834", 11, 4)])
-def test_posetracks_own_files(tmp_path, video, people, regions):
-    path = POSETRACK / "annotations" / "val" / f"{video}_mpii_test.json"
+@pytest.mark.skipif(not POSETRACK.is_dir(), reason="no videos: there is no folder shared/data/posetrack18")
+def test_a_real_file_has_these_people_regions_and_boxes(tmp_path):
+    path = POSETRACK / "annotations" / "val" / "012834_mpii_test.json"
     built = build_hdf5(path, POSETRACK, tmp_path / "out.h5", SKELETON, workers=1)
-    assert (built.images, built.people, built.skipped, built.boxed) == (1, people, [], [])
-    found = TrainingHDF5(tmp_path / "out.h5", SKELETON)
-    assert sorted(found.tracks[~found.crowd].tolist()) == list(range(people))
-    assert found.crowd.sum() == regions
+    assert (built.images, built.people, built.skipped, built.boxed) == (1, 11, [], [])
+    people = TrainingHDF5(tmp_path / "out.h5", SKELETON)
+    assert sorted(people.tracks[~people.crowd].tolist()) == list(range(11))
+    assert people.crowd.sum() == 4
     raw = json.loads(path.read_text())
-    assert found.num_labeled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
-    for annotation in raw["annotations"]:  # PoseTrack's boxes are as those made where there is none
+    assert people.num_labeled.sum() == sum(sum(v > 0 for v in a["keypoints"][2::3]) for a in raw["annotations"])
+    for annotation in raw["annotations"]:  # the boxes made here are near PoseTrack's own
         del annotation["bbox"]
     (tmp_path / "without.json").write_text(json.dumps(raw))
     without = load_annotations(tmp_path / "without.json")

@@ -11,8 +11,8 @@ from config import UserError
 from data.formats.segmentation import rle_to_mask, segmentation_to_rle
 
 
-def test_masks_are_those_of_all_segmentations_together():
-    """Polygons and runs, listed or packed as COCO does, of which some are empty."""
+def test_a_mask_covers_all_segmentations():
+    """Polygons and RLEs, uncompressed and compressed, some of them with empty runs."""
     rng = np.random.default_rng(0)
     polygons = [[rng.uniform(-20, 220, 16).tolist() for _ in range(3)] for _ in range(6)]
     columns = [[0, 0, 0, 9 * 160, 0, 0, 191 * 160], [5 * 160, 4 * 160, 0, 0, 191 * 160]]
@@ -30,7 +30,7 @@ def test_masks_are_those_of_all_segmentations_together():
 
 
 def test_segmentations_of_any_numbers_end_in_a_mask_or_an_error():
-    """pycocotools alone crashes at some of them."""
+    """pycocotools alone crashes on some of them."""
     rng = random.Random(0)
     odd = [0, 1, -1, 4, 7, 1e9, -1e300, float("nan"), float("inf"), 2**31, 2**63, "1", None, [], {}, True]
 
