@@ -47,7 +47,7 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     """
     path = existing_file(path, "checkpoint")
     if path.suffix.lower() in EXPORTED:
-        raise UserError(f"checkpoint {path}: an exported network's weights cannot be taken; name the checkpoint that it was made from")
+        raise UserError(f"checkpoint {path}: weights of an exported network cannot be loaded; name its checkpoint")
     if is_safetensors(path):
         return read_safetensors(path)
     try:

@@ -1,35 +1,37 @@
-"""Without a checkpoint, demo, evaluation and PoseEstimator take the network that comes with the project, and say which one that is."""
+"""The bundled model: used and announced where no checkpoint is named; and the bundled file itself."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from places import ROOT
+from safetensors import safe_open
 
-from config import UserError
+from config import UserError, load_config
 from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
 from utils.bundled_model import bundled_checkpoint
-from utils.checkpoint import config_for
+from utils.checkpoint import config_for, load_network
 from utils.inference import PoseEstimator
 from utils.safetensors_file import write_safetensors
 
 VALUES = {
-    "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 2},
+    "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 1},
     "data": {"input_size": [64, 64]},
-    "loss": {"scale_weights": [1, 1, 1]},
+    "loss": {"scale_weights": [1, 1]},
     "inference": {"pad_multiple": 16},
 }
-SAID = f"network: simplepose_tiny {VERSION}, which comes with the project; no other checkpoint is named\n"
+LARGEST = 7e6  # bytes: two for each weight, and the metadata
 
 
-@pytest.fixture(autouse=True)
-def default(tmp_path_factory, tmp_path, monkeypatch) -> Path:
-    """A tiny network in the real one's place, and a folder far from the project to work in."""
+@pytest.fixture
+def tiny_bundled(tmp_path_factory, tmp_path, monkeypatch) -> Path:
+    """Replace the bundled model by a tiny network, and work in a folder outside the project."""
     path, config = tmp_path_factory.mktemp("package") / "network.safetensors", parse_config(VALUES, "tiny")
     about = {"config": config.model_dump(mode="json"), "name": "simplepose_tiny", "version": VERSION}
     write_safetensors(path, build_model(config).state_dict(), about, half=True)
@@ -38,70 +40,65 @@ def default(tmp_path_factory, tmp_path, monkeypatch) -> Path:
     return path
 
 
-def test_the_demo(run, images, tmp_path, monkeypatch):
-    configs, real = [], PoseEstimator.stream
-    monkeypatch.setattr(PoseEstimator, "stream", lambda self, *given: configs.append(self.config) or real(self, *given))
+def test_scripts_use_and_announce_it(run, annotations, images, tiny_bundled, tmp_path):
     image = min(images.iterdir())
-    ended = run("demo_image.py", "--input", image, "inference.flip=false", "assignment.max_peaks=3")
-    assert ended.status == 0, ended.err
-    assert ended.out.count(SAID) == 1
-    assert (tmp_path / "runs" / "demo" / image.name).is_file()
-    assert (configs[0].model.channels, configs[0].inference.flip, configs[0].assignment.max_peaks) == (16, False, 3)
+    for script, options, written in (
+        ("demo_image.py", ("--input", image, "inference.flip=false"), f"demo/{image.name}"),
+        ("evaluate.py", ("--annotations", annotations, "--images", images, "--limit", 1), "evaluation/detections.json"),
+    ):
+        ended = run(script, *options)
+        assert ended.status == 0, ended.err
+        assert ended.out.count(f"simplepose_tiny {VERSION}") == 1
+        assert (tmp_path / "runs" / written).is_file()
+    assert list(tiny_bundled.parent.iterdir()) == [tiny_bundled]  # nothing is written beside the model
 
 
-def test_the_evaluation(run, annotations, images, default, tmp_path):
-    ended = run("evaluate.py", "--annotations", annotations, "--images", images, "--limit", 2, "--no-flip")
-    assert ended.status == 0, ended.err
-    assert ended.out.count(SAID) == 1
-    assert json.loads((tmp_path / "runs" / "evaluation" / "detections.json").read_text()) == []
-    assert list(default.parent.iterdir()) == [default]  # nothing beside the network
-
-
-def test_python(images, default, capsys):
-    estimator = PoseEstimator()
-    assert capsys.readouterr() == (SAID, "")
-    assert estimator.config == config_for(default)
-    keypoints, scores = estimator(read_image(min(images.iterdir())))
-    assert (keypoints.shape, len(scores)) == ((0, 18, 3), 0)
-
-
-def test_a_named_checkpoint_brings_its_own_configuration(trained, capsys):
-    estimator = PoseEstimator(checkpoint=trained / "best.pth")
+def test_python_uses_and_announces_it_unless_another_is_named(tiny_bundled, trained, capsys):
+    assert PoseEstimator().config == config_for(tiny_bundled)
+    out, err = capsys.readouterr()
+    assert (f"simplepose_tiny {VERSION}" in out, out.count("\n"), err) == (True, 1, "")
+    assert PoseEstimator(checkpoint=trained / "best.pth").config == config_for(trained / "best.pth")
+    one, other = (PoseEstimator(config_for(tiny_bundled)).network.front.stem.conv.weight.detach().numpy() for _ in range(2))
+    assert not np.array_equal(one, other), "a configuration alone gives random weights"
     assert capsys.readouterr().out == ""
-    assert estimator.config == config_for(trained / "best.pth")
-
-
-def test_a_configuration_alone_gives_drawn_weights_as_ever(tiny, capsys):
-    config = config_for(bundled_checkpoint())
-    one, other = (PoseEstimator(config).network.front.stem.conv.weight.detach().numpy() for _ in range(2))
-    assert capsys.readouterr().out == ""
-    assert not np.array_equal(one, other)
 
 
 def test_a_configuration_without_its_checkpoint_is_refused(fails, annotations, images, tiny):
-    """What a run has learned is used only when it is named."""
     for script in (("demo_image.py", "--input", images), ("evaluate.py", "--annotations", annotations, "--images", images)):
-        said = fails(*script, "--config", tiny)
-        assert "Name its weights, such as --checkpoint runs/tiny/best.pth" in said
+        assert "--checkpoint runs/tiny/best.pth" in fails(*script, "--config", tiny)
 
 
-def test_keys_that_make_another_network_are_refused(fails, images):
-    assert "does not fit the configured network" in fails("demo_image.py", "--input", images, "model.depth=1", "loss.scale_weights=[1, 1]")
+def test_overrides_that_need_another_network_are_refused(fails, images, tiny_bundled):
+    assert "does not fit the configured network" in fails("demo_image.py", "--input", images, "model.channels=32")
 
 
-@pytest.mark.parametrize("left", ["nothing", "half"])
-def test_a_package_without_the_network(fails, annotations, images, default, left):
-    if left == "nothing":
-        default.unlink()
+@pytest.mark.parametrize(("length", "message"), [(None, "not found; name another checkpoint"), (5000, "cut short")])
+def test_a_missing_or_damaged_file_is_named(fails, images, tiny_bundled, length, message):
+    if length is None:
+        tiny_bundled.unlink()
     else:
-        default.write_bytes(default.read_bytes()[:5000])
-    words = {"nothing": "not found; name another checkpoint", "half": "cut short"}[left]
-    messages = [
-        fails("demo_image.py", "--input", images),
-        fails("evaluate.py", "--annotations", annotations, "--images", images),
-    ]
+        tiny_bundled.write_bytes(tiny_bundled.read_bytes()[:length])
     with pytest.raises(UserError) as error:
         PoseEstimator()
-    for message in (*messages, str(error.value)):
-        assert words in message
-        assert str(default) in message
+    for text in (fails("demo_image.py", "--input", images), str(error.value)):
+        assert message in text and str(tiny_bundled) in text
+
+
+# The bundled file
+
+
+def test_it_is_the_compact_recipe_in_float16():
+    path = bundled_checkpoint()
+    assert path.stat().st_size < LARGEST
+    config, recipe = config_for(path), load_config(ROOT / "config" / "simplepose_small.yaml")
+    assert (config.system, config.model, config.skeleton) == (recipe.system, recipe.model, recipe.skeleton)
+    assert not any(file.is_absolute() for file in (*config.data.train_files, *config.data.val_files)), "paths of the training machine"
+    with safe_open(path, framework="pt") as file:
+        assert file.get_tensor("front.stem.conv.weight").dtype == torch.float16
+    assert all(torch.isfinite(tensor).all() for tensor in load_network(config, path, "cpu").state_dict().values())
+
+
+def test_it_predicts_people_in_photographs(shared):
+    estimator, photographs = PoseEstimator(device="cpu"), sorted((shared / "data" / "media").glob("*.jpg"))[:4]
+    scores = [estimator(read_image(path))[1] for path in photographs]
+    assert sum(len(of_image) > 0 and of_image.max() > 0.2 for of_image in scores) >= 0.75 * len(photographs) > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,17 @@ from lively import make_lively
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from config import Config, UserError
+from config import Config, UserError, load_config
 from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
-from utils.checkpoint import config_for, init_weights, load_weights, read_checkpoint, save_checkpoint
+from utils.checkpoint import config_for, init_weights, load_network, read_checkpoint, save_checkpoint
+from utils.export import check_output, export
 from utils.inference import PoseEstimator
 
-EXPORT = "utils/export.py"
 VALUES = {
-    "model": {"stages": 2, "channels": 16, "channels_increase": 0, "depth": 1},
+    "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 1},
     "data": {"input_size": [64, 64]},
     "loss": {"scale_weights": [1, 1]},
     "inference": {"pad_multiple": 8},
@@ -37,7 +37,7 @@ def config() -> Config:
 
 @pytest.fixture(scope="module")
 def checkpoint(config, tmp_path_factory) -> Path:
-    """Of a network in which everything matters, and one variance is too large for float16."""
+    """Write a network in which every weight matters, and one variance is too large for float16."""
     path, weights = tmp_path_factory.mktemp("lively") / "model.pth", build_model(config).state_dict()
     make_lively(weights, seed=1)
     weights["stages.0.features.1.conv1.bn.running_var"][0] = 1e6
@@ -45,114 +45,92 @@ def checkpoint(config, tmp_path_factory) -> Path:
     return path
 
 
-@pytest.fixture
-def exported(run, checkpoint, tmp_path):
-    """Writes the checkpoint's network to a file below tmp_path, as the command does."""
-
-    def write(name: str, *more: object) -> Path:
-        ended = run(EXPORT, "--checkpoint", checkpoint, "--output", tmp_path / name, *more)
-        assert ended.status == 0, ended.err
-        return tmp_path / name
-
-    return write
+@pytest.fixture(scope="module")
+def exported(config, checkpoint, tmp_path_factory) -> Callable[[bool], Path]:
+    """Return a function half -> path of the exported network."""
+    folder = tmp_path_factory.mktemp("exported")
+    for half in (False, True):
+        export(config, checkpoint, folder / f"half_{half}" / "mine.safetensors", half)
+    return lambda half: folder / f"half_{half}" / "mine.safetensors"
 
 
-def test_everything_comes_back(exported, checkpoint, config):
-    path, weights = exported("mine.safetensors"), read_checkpoint(checkpoint)["weights"]
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_and_configuration_come_back_as_float32(exported, checkpoint, config, images, half):
+    path, weights = exported(half), read_checkpoint(checkpoint)["weights"]
     content = read_checkpoint(path)
-    assert (content["name"], content["version"]) == ("mine", VERSION)
-    assert config_for(path) == config
+    assert (content["name"], content["version"], config_for(path)) == ("mine", VERSION, config)
     assert config_for(path, overrides=["inference.flip=false"]).inference.flip is False
     assert content["weights"].keys() == weights.keys()
-    assert all(torch.equal(content["weights"][name], weights[name]) for name in weights)
-
-
-def test_half_of_the_bytes_are_read_as_float32(exported, checkpoint):
-    path, weights = exported("mine.safetensors", "--half"), read_checkpoint(checkpoint)["weights"]
-    assert path.stat().st_size < 0.7 * exported("whole.safetensors").stat().st_size
-    with safe_open(path, framework="pt") as file:
-        assert file.get_tensor("front.stem.conv.weight").dtype == torch.float16
-    for name, tensor in read_checkpoint(path)["weights"].items():
+    for name, tensor in content["weights"].items():
         assert tensor.dtype == weights[name].dtype
-        assert torch.equal(tensor, weights[name].half().float() if tensor.ndim > 1 else weights[name])
-
-
-def test_the_same_network_is_the_same_bytes(exported):
-    first, second = (exported(f"{folder}/mine.safetensors", "--half").read_bytes() for folder in "ab")
-    assert first == second
-    with safe_open(exported("mine.safetensors"), framework="pt") as file:
-        assert list(file.metadata()) == ["simplepose"]  # of several entries each process would draw the order anew
-
-
-def test_the_same_people_are_found(exported, checkpoint, images):
+        assert torch.equal(tensor, weights[name].half().float() if half and tensor.ndim > 1 else weights[name])
+    network = build_model(config)
+    assert init_weights(network, path)[1] == []
+    assert torch.equal(network.front.stem.conv.weight, content["weights"]["front.stem.conv.weight"])
     image = read_image(min(images.iterdir()))
-    keypoints, scores = PoseEstimator(config_for(checkpoint), checkpoint, "cpu")(image)
-    for path, distance in ((exported("whole.safetensors"), 1e-9), (exported("half.safetensors", "--half"), 0.5)):
-        its_keypoints, its_scores = PoseEstimator(config_for(path), path, "cpu")(image)
-        assert len(scores) == len(its_scores) > 0
-        assert np.median(np.abs(keypoints - its_keypoints)) <= distance
+    (keypoints, scores), (expected, expected_scores) = (PoseEstimator(checkpoint=file, device="cpu")(image) for file in (path, checkpoint))
+    assert len(scores) == len(expected_scores) > 0
+    assert np.median(np.abs(keypoints - expected)) <= (0.5 if half else 1e-9)
 
 
-def test_scripts_take_it(run, exported, tiny, trained, annotations, images, tmp_path):
-    path, image = exported("mine.safetensors", "--half"), min(images.iterdir())
-    ended = run("demo_image.py", "--checkpoint", path, "--input", image, "--output", tmp_path / "demo")
-    assert ended.status == 0, ended.err
-    assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
-    where = ("--annotations", annotations, "--images", images, "--output", tmp_path / "out", "--limit", 2)
-    ended = run("evaluate.py", "--checkpoint", path, *where)
-    assert ended.status == 0, ended.err
+def test_the_same_network_gives_the_same_bytes_and_half_of_them_as_float16(exported, config, checkpoint, tmp_path):
+    export(config, checkpoint, tmp_path / "mine.safetensors", half=True)
+    assert (tmp_path / "mine.safetensors").read_bytes() == exported(True).read_bytes()
+    assert exported(True).stat().st_size < 0.8 * exported(False).stat().st_size
+    with safe_open(exported(True), framework="pt") as file:
+        assert file.get_tensor("front.stem.conv.weight").dtype == torch.float16
+        assert list(file.metadata()) == ["simplepose"]  # the order of several entries would vary between processes
 
 
-def test_fine_tuning_starts_from_it(exported, config, checkpoint):
-    network, weights = build_model(config), read_checkpoint(checkpoint)["weights"]
-    taken, fresh = init_weights(network, exported("mine.safetensors"))
-    assert (len(taken), fresh) == (len(weights), [])
-    assert torch.equal(network.state_dict()["front.stem.conv.weight"], weights["front.stem.conv.weight"])
+# Errors
 
 
-# What is refused
+def test_a_damaged_file_is_an_error_of_one_line(exported, tmp_path):
+    whole, bad = exported(False).read_bytes(), tmp_path / "bad.safetensors"
 
+    def refused() -> str:
+        with pytest.raises(UserError) as error:
+            config_for(bad)
+        assert "\n" not in str(error.value)
+        return str(error.value)
 
-def test_a_file_cut_short_or_of_another_kind(fails, exported, images, tmp_path):
-    whole = exported("mine.safetensors").read_bytes()
-    bad = tmp_path / "bad.safetensors"
-    bad.touch()
-    usual = ("--input", images, "--output", tmp_path / "demo", "--checkpoint", bad)
+    assert "bad.safetensors: not found" in refused()
     for content in (b"", whole[:5], whole[:500], whole[: len(whole) // 2], whole[:-1], whole + b"\0", b"no tensors " * 9, b"\xff" * 99):
         bad.write_bytes(content)
-        assert "bad.safetensors: cannot be read, cut short, damaged" in fails("demo_image.py", *usual)
+        assert "bad.safetensors: cannot be read, cut short, damaged" in refused()
     save_file({"a": torch.zeros(1)}, bad, {"simplepose": "[1"})
-    assert "bad.safetensors: cannot be read" in fails("demo_image.py", *usual)
+    assert "bad.safetensors: cannot be read" in refused()
     save_file({"a": torch.zeros(1)}, bad, {"simplepose": "[1]"})
-    assert "bad.safetensors: what it says of itself is a list" in fails("demo_image.py", *usual)
-    bad.unlink()
-    assert "bad.safetensors: not found" in fails("demo_image.py", *usual)
+    assert "a list, not a dictionary" in refused()
 
 
-def test_a_file_of_another_network(fails, exported, images, tmp_path):
-    usual = ("--input", images, "--output", tmp_path / "demo", "--checkpoint")
+def test_a_file_of_another_network_is_refused(config, exported, tmp_path):
     foreign = tmp_path / "foreign.safetensors"
     save_file({"some.weight": torch.zeros(3)}, foreign, {"format": "pt"})
-    assert "foreign.safetensors: holds no configuration" in fails("demo_image.py", *usual, foreign)
-    path = exported("mine.safetensors")
-    assert "does not fit the configured network: " in fails("demo_image.py", *usual, path, "model.stages=1")
+    with pytest.raises(UserError, match=r"foreign\.safetensors: holds no configuration"):
+        config_for(foreign)
     with pytest.raises(UserError, match=r"foreign.*does not fit the configured network: \d+ tensors missing"):
-        load_weights(build_model(config_for(path)), foreign)
+        load_network(config, foreign, "cpu")
+    with pytest.raises(UserError, match="does not fit the configured network"):
+        load_network(config_for(exported(False), overrides=["model.channels=32"]), exported(False), "cpu")
 
 
-def test_a_training_does_not_go_on_from_it(fails, run, trained, tiny, tmp_path):
+def test_training_does_not_resume_from_it(fails, tiny, tmp_path):
     path = tmp_path / "mine.safetensors"
-    assert run(EXPORT, "--checkpoint", trained / "best.pth", "--output", path).status == 0
-    said = fails("train.py", "--config", tiny, "--output", tmp_path / "out", "--resume", path)
-    assert "start from it with --init" in said
+    export(load_config(tiny), None, path)
+    assert "start from it with --init" in fails("train.py", "--config", tiny, "--output", tmp_path / "out", "--resume", path)
 
 
-def test_nothing_is_written_where_float16_says_something_else(fails, checkpoint, tmp_path):
-    for name in ("front.stem.conv.weight", "stages.0.predictions.1.weight"):  # of a coarse scale, too, which only training needs
-        content = read_checkpoint(checkpoint)
-        content["weights"][name] = content["weights"][name] + 1e5
-        save_checkpoint(tmp_path / "large.pth", **content)
-        said = fails(EXPORT, "--checkpoint", tmp_path / "large.pth", "--output", tmp_path / "large.safetensors", "--half")
-        assert "nothing was written" in said and name in said
-        assert not (tmp_path / "large.safetensors").exists()
-    assert "--half: not for .onnx" in fails(EXPORT, "--checkpoint", checkpoint, "--output", tmp_path / "model.onnx", "--half")
+@pytest.mark.parametrize("name", ["front.stem.conv.weight", "stages.0.predictions.1.weight"])  # also a coarse scale, for training only
+def test_weights_too_large_for_float16_are_not_written(config, checkpoint, tmp_path, name):
+    content = read_checkpoint(checkpoint)
+    content["weights"][name] = content["weights"][name] + 1e5
+    save_checkpoint(tmp_path / "large.pth", **content)
+    with pytest.raises(UserError, match=f"nothing was written: {name}"):
+        export(config, tmp_path / "large.pth", tmp_path / "large.safetensors", half=True)
+    assert not (tmp_path / "large.safetensors").exists()
+
+
+def test_only_safetensors_hold_float16():
+    with pytest.raises(UserError, match=r"--half: not for \.onnx"):
+        check_output(Path("model.onnx"), half=True)
