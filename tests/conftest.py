@@ -1,10 +1,10 @@
-"""What several test files share: a few drawn people, a network small enough for seconds, and the scripts as a user starts them."""
+"""Fixtures of several test files: a few synthetic images, a network that trains in seconds, and the scripts as a user starts them."""
 
 from __future__ import annotations
 
 import os
 
-# One thread for every process, those that tests start too: else two suites side by side would starve each other
+# One thread for every process, also for those that tests start: two suites side by side would starve each other
 os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"))
 
 import runpy
@@ -31,11 +31,11 @@ from utils.training.trainer import train
 
 torch.set_num_threads(1)
 cv2.setNumThreads(1)
-# Where the tests run in the background of a shell, Ctrl-C would be ignored by whatever they start
+# In the background of a shell, the processes that tests start would ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IMAGES, SIZE = 8, (128, 160)
-LONGEST = 120  # seconds that a script may take
+MAX_SECONDS = 120  # of a script
 
 TINY = """
 skeleton: coco
@@ -49,11 +49,11 @@ inference: {{pad_multiple: 16}}
 
 
 def _hangs(*_: object) -> None:
-    raise AssertionError(f"the script still runs after {LONGEST} seconds")
+    raise AssertionError(f"the script still runs after {MAX_SECONDS} seconds")
 
 
 class Ended(NamedTuple):
-    """How a script ended, and what it said."""
+    """The exit status and the output of a script."""
 
     status: int
     out: str
@@ -62,7 +62,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder with real photographs, which only some machines have."""
+    """The folder shared/ with real photographs. Skips the test where it is missing."""
     if not (SHARED / "data" / "coco_mini").is_dir():
         pytest.skip("no real photographs: there is no folder shared/data/coco_mini beside the project")
     return SHARED
@@ -70,8 +70,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def annotations(tmp_path_factory) -> Path:
-    """The annotation file of a few drawn images; they are in images/ beside it. There are blanks in the path on purpose."""
-    return write_synthetic(tmp_path_factory.mktemp("drawn") / "some people", IMAGES, seed=9, size=SIZE)
+    """The annotation file of a few synthetic images, which are in images/ beside it. The path has blanks on purpose."""
+    return write_synthetic(tmp_path_factory.mktemp("synthetic") / "some people", IMAGES, seed=9, size=SIZE)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def images(annotations) -> Path:
 
 @pytest.fixture(scope="session")
 def hdf5(annotations, images) -> Path:
-    """The training file of the drawn images."""
+    """The training HDF5 of the synthetic images."""
     path = annotations.parent / "people.h5"
     build_hdf5(annotations, images, path, load_skeleton("coco"), workers=1)
     return path
@@ -89,7 +89,7 @@ def hdf5(annotations, images) -> Path:
 
 @pytest.fixture(scope="session")
 def samples(hdf5) -> int:
-    """How many samples the training file holds."""
+    """The number of samples of the training HDF5."""
     config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
     return len(SimplePoseDataset(TrainingHDF5(hdf5, config.skeleton), config))
 
@@ -104,7 +104,7 @@ def tiny(hdf5) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(tiny) -> Path:
-    """The folder of a run of two epochs with the tiny configuration. Not to be written to: see `copy_of`."""
+    """The run directory of two epochs with the tiny configuration. Tests write to a copy: see `copy_of`."""
     folder = tiny.parent / "trained"
     train(load_config(tiny), folder, DistributedContext("none", torch.device("cpu")))
     return folder
@@ -112,7 +112,7 @@ def trained(tiny) -> Path:
 
 @pytest.fixture
 def copy_of(tmp_path) -> Callable[[Path], Path]:
-    """A function that copies a folder below tmp_path, to be changed there."""
+    """A function that copies a folder below tmp_path."""
     return lambda folder: Path(shutil.copytree(folder, tmp_path / folder.name))
 
 
@@ -126,8 +126,8 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and so does an interrupt
         terminate = signal.getsignal(signal.SIGTERM)  # demo_image.py changes it
         signal.signal(signal.SIGALRM, _hangs)
-        signal.alarm(LONGEST)
-        capsys.readouterr()  # what fixtures wrote is not the script's
+        signal.alarm(MAX_SECONDS)
+        capsys.readouterr()  # drop what fixtures wrote
         status = 0
         try:
             runpy.run_path(str(ROOT / script), run_name="__main__")

@@ -1,17 +1,23 @@
-"""What imports and constructors leave alone, and what the first image does not wait for."""
+"""One fresh process: imports and constructors change nothing global, the demo starts fast, and a script's error is its last word."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from places import ROOT
 
 SLOW = ("torchvision", "timm", "scipy", "h5py", "tensorboard", "onnxruntime", "matplotlib", "torch._dynamo")  # 0.3 to 2 s each
 CODE = """
-import cv2, gc, importlib, json, logging, multiprocessing, numpy, os, pathlib, PIL.Image, pydantic, signal, sys, torch, tqdm, warnings, yaml
+import sys
+sys.path[0] = root = sys.argv[1]
+import utils.assignment
+result = {"torch": "torch" in sys.modules}
+import cv2, gc, importlib, json, logging, multiprocessing, numpy, os, pathlib, PIL.Image
+import pydantic, runpy, signal, torch, tqdm, warnings, yaml
 
 def state():
     return {
@@ -33,39 +39,53 @@ def changes(before):
 
 before = state()
 import demo_image
-found = {"modules": sorted(sys.modules), "demo": changes(before)}
+result |= {"modules": sorted(sys.modules), "demo": changes(before)}
 
-import h5py, matplotlib.figure, onnxruntime, pycocotools.coco, safetensors, scipy.optimize, scipy.io, timm, torch._dynamo, torchvision
-from torch.utils import tensorboard
+import h5py, pycocotools.coco, scipy.optimize, scipy.io, timm, torchvision
 before = state()
 for folder in ("config", "data", "models", "losses", "utils"):
-    for path in sorted(pathlib.Path(folder).rglob("*.py")):
-        importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+    for path in sorted(pathlib.Path(root, folder).rglob("*.py")):
+        importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
 from config import load_config
 from data.datasets import MixedDataset
 from utils.inference import PoseEstimator
 for name in ("quickstart", "dekr_quickstart"):
-    config = load_config(f"config/{name}.yaml")
-    MixedDataset([pathlib.Path(sys.argv[1])], config, augment=True)[0, 0]
+    config = load_config(pathlib.Path(root, f"config/{name}.yaml"))
+    MixedDataset([pathlib.Path(sys.argv[2])], config, augment=True)[0, 0]
     PoseEstimator(config, device="cpu")
-found["all"] = changes(before)
-print(json.dumps(found))
+result["all"] = changes(before)
+print(json.dumps(result))
+sys.argv = ["train.py", "--config", f"{root}/config/quickstart.yaml", "--resume", "auto"]
+runpy.run_path(f"{root}/train.py", run_name="__main__")
 """
 
 
 @pytest.fixture(scope="module")
-def found(hdf5) -> dict:
-    """A process of its own: here other tests have imported everything."""
-    done = subprocess.run([sys.executable, "-c", CODE, hdf5], cwd=ROOT, capture_output=True, text=True)
-    assert not done.returncode, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+def process(hdf5, tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
+    """The ended process, which ran in an empty folder, and the folder."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    return subprocess.run([sys.executable, "-c", CODE, ROOT, hdf5], cwd=folder, capture_output=True, text=True), folder
 
 
-def test_the_demo_imports_what_simplepose_needs(found):
-    assert "demo_image" in found["modules"]
-    assert not set(found["modules"]) & set(SLOW)
+@pytest.fixture(scope="module")
+def result(process) -> dict:
+    assert process[0].stdout, process[0].stderr
+    return json.loads(process[0].stdout)
+
+
+def test_assignment_and_demo_import_nothing_slow_that_they_do_not_need(result):
+    assert not result["torch"]
+    assert "demo_image" in result["modules"]
+    assert not set(result["modules"]) & set(SLOW)
 
 
 @pytest.mark.parametrize("part", ["demo", "all"])
-def test_importing_and_constructing_change_nothing_global(found, part):
-    assert not found[part], "\n".join(found[part])
+def test_importing_and_constructing_change_nothing_global(result, part):
+    assert not result[part], "\n".join(result[part])
+
+
+def test_a_script_from_another_folder_ends_with_one_line_and_status_2(process):
+    ended, folder = process
+    assert ended.returncode == 2
+    assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
+    assert list(folder.iterdir()) == []

@@ -1,14 +1,13 @@
-"""Imports go down, never up and never around."""
+"""Imports go down the layers, and never in circles."""
 
 from __future__ import annotations
 
 import ast
 from pathlib import Path
 
-import pytest
 from places import ROOT
 
-FLOORS = [
+LAYERS = [
     {"config"},
     {"data", "models", "losses"},
     {"utils.device", "utils.oks", "utils.batching", "utils.onnx_network", "utils.safetensors_file"},
@@ -35,49 +34,49 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def room(module: str) -> tuple[int, str] | None:
-    """The floor of a module, and its part of the floor; None for what is not of the project, or nothing but a folder."""
-    for floor, rooms in enumerate(FLOORS):
-        for name in rooms:
+def layer_of(module: str) -> tuple[int, str] | None:
+    """Return the number of a module's layer and its part of the layer; None outside of the project, and for a mere folder."""
+    for number, names in enumerate(LAYERS):
+        for name in names:
             if module == name or module.startswith(f"{name}."):
-                return floor, name
+                return number, name
     return None
 
 
 def imports(path: Path) -> set[str]:
-    """Everywhere in a file, also where they are for types only."""
-    found = set()
+    """Return the names imported anywhere in a file, also for types only."""
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import"
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_imports_go_down(path):
-    here = room(module_of(path))
-    if here is None:
-        assert module_of(path) in ("setup", "utils"), "a new room: say on which floor it is"
-        return
-    for other in filter(None, map(room, imports(path))):
-        assert other[0] < here[0] or other[1] == here[1], f"{here[1]} imports {other[1]}"
+IMPORTS = {module_of(path): imports(path) for path in FILES}
+
+
+def test_imports_go_down():
+    for module, names in IMPORTS.items():
+        layer = layer_of(module)
+        assert layer or module in ("setup", "utils"), f"{module}: a new part; add it to its layer in LAYERS"
+        for other in filter(None, map(layer_of, names)) if layer else ():
+            assert other[0] < layer[0] or other[1] == layer[1], f"{module} imports {other[1]}"
 
 
 def test_no_circles():
-    """Not inside a room either."""
-    names = {module_of(path): imports(path) for path in FILES}
+    """Not inside a part of a layer either."""
     done: set[str] = set()
 
-    def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " -> ".join([*way, module])
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
         if module not in done:
-            for other in names[module] & names.keys():
+            for other in IMPORTS[module] & IMPORTS.keys():
                 if not module.startswith(f"{other}."):  # a package's own parts may be named before it
-                    visit(other, (*way, module))
+                    visit(other, (*path, module))
             done.add(module)
 
-    for module in names:
+    for module in IMPORTS:
         visit(module, ())
