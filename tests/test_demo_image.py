@@ -1,4 +1,4 @@
-"""demo_image.py as a user runs it: its options, its detectors, and errors that come early."""
+"""demo_image.py as a user runs it: options, detectors, and errors before the network is loaded."""
 
 from __future__ import annotations
 
@@ -48,13 +48,8 @@ def test_options_of_a_folder_taken_as_frames(demo, trained, images, tmp_path, mo
     more = ("--posetrack", tmp_path / "answer.json", "--sheet", tmp_path / "new" / "sheet.png", "--batch-size", 3, "inference.flip=false")
     output = demo(trained / "best.pth", folder, "--limit", 2, "--format", "json", "--format", "csv", *more)
     assert estimators == [(16, False, 3)], "the checkpoint's own configuration, and overrides"
-    assert sorted(path.name for path in output.iterdir()) == [
-        "000001.jpg",
-        "000001.jpg.json",
-        "000002.jpg",
-        "000002.jpg.json",
-        "people.csv",
-    ]
+    own = [f"{number}.jpg{ending}" for number in ("000001", "000002") for ending in ("", ".json")]
+    assert sorted(path.name for path in output.iterdir()) == [*own, "people.csv"]
     assert [[person["id"] for person in read(output / f"00000{n}.jpg.json")["people"]] for n in (1, 2)] == [[0, 1]] * 2
     answer = read(tmp_path / "answer.json")
     assert answer["images"][1] == {"file_name": "images/000012_walk/000002.jpg", "id": 10000120002, "frame_id": 10000120002}
@@ -76,12 +71,9 @@ def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_pa
         monkeypatch.delenv(variable, raising=False)
     usual = ("demo_image.py", "--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo")
     assert "--show: no window can be opened, there is no screen" in fails(*usual, "--show")
-    for name in ("people", "people.txt"):
-        assert f"{name}: cannot be written as" in fails(*usual, "--sheet", tmp_path / name)
+    assert "people.txt: cannot be written as" in fails(*usual, "--sheet", tmp_path / "people.txt")
     assert "would be overwritten" in fails(*usual, "--output", images)
     assert "--min-score nan: expected at least 0" in fails(*usual, "--min-score", "nan")
-    assert "--detector-score -1.0: expected at least 0" in fails(*usual, "--detector-score", "-1")
-    assert "--batch-size 0: expected at least 1" in fails(*usual, "--batch-size", "0")
 
 
 # Detectors

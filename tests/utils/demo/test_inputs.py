@@ -1,4 +1,4 @@
-"""What --input names."""
+"""Sources: what --input names, and the frames they yield."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def names(text: object, limit: int | None = None) -> list[str]:
-    (source,) = find_sources(str(text), OUTPUT, limit)
-    assert isinstance(source, ImageFiles)
-    return source.names
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("a", ["1.png", "2.jpg", "round [1].jpg"]),  # in order, without hidden files
+        ("a/notes.txt", ["notes.txt"]),  # a file that is named is read whatever its suffix
+        ("a/round [1].jpg", ["round [1].jpg"]),  # a file's own name is no pattern
+        ("still.gif", ["still.gif"]),
+        ("a/*.jpg", ["2.jpg", "round [1].jpg"]),
+        ("*/?.jpg", ["a/2.jpg", "b/1.jpg"]),  # outputs of equal names would overwrite each other
+        ("**/1.*", ["a/1.png", "b/1.jpg"]),
+    ],
+)
+def test_files_folders_and_patterns_of_images(folder, path, expected):
+    for limit in (None, 1):
+        (source,) = find_sources(str(folder / path), OUTPUT, limit)
+        assert isinstance(source, ImageFiles)
+        assert source.names == expected[:limit]
 
 
-def test_files_and_folders_of_images(folder):
-    assert names(folder / "a") == ["1.png", "2.jpg", "round [1].jpg"], "in order, without hidden ones"
-    assert names(folder / "a", 1) == ["1.png"]
-    assert names(folder / "a" / "notes.txt") == ["notes.txt"], "a file that is named is read whatever its suffix"
-    assert names(folder / "a" / "round [1].jpg") == ["round [1].jpg"], "a file's own name is no pattern"
-    assert names(folder / "still.gif") == ["still.gif"]
-    (folder / "a").rename(folder / "a.mp4")
-    assert names(folder / "a.mp4", 1) == ["1.png"], "a folder may be named like a video"
-
-
-def test_patterns(folder):
-    assert names(folder / "a" / "*.jpg") == ["2.jpg", "round [1].jpg"]
-    assert names(folder / "*" / "?.jpg") == ["a/2.jpg", "b/1.jpg"], "outputs of equal names would overwrite each other"
-    assert names(folder / "**" / "1.*") == ["a/1.png", "b/1.jpg"]
+def test_a_pattern_of_images_and_videos_gives_unique_stems(folder):
     images, clip = find_sources(str(folder / "*.*"), OUTPUT)
     assert images.names == ["moves.gif", "moves.png", "moves.webp", "still.gif"]
     assert (clip.label, clip.count) == ("clip.avi", 5)
