@@ -159,7 +159,7 @@ def _init_worker(_: int) -> None:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     sys.excepthook = _except_lost_trainer
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # not 1: for that OpenCV waits for its threads, which exist in the trainer and not in this fork of it
     set_malloc_thresholds()
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from runs import ALONE
+from runs import ALONE, in_a_child
 from torch.utils.data import Dataset
 
 from config import load_config
@@ -70,15 +72,6 @@ def test_the_files_are_mixed():
     assert 200 < (order[:500] < 500).sum() < 300
 
 
-def test_workers_say_nothing_about_a_trainer_that_is_gone(capsys):
-    """Any other error is printed."""
-    for error in (EOFError(), ConnectionResetError(), BrokenPipeError()):
-        data._except_lost_trainer(type(error), error, None)
-    assert capsys.readouterr().err == ""
-    data._except_lost_trainer(ValueError, ValueError("a real fault"), None)
-    assert "a real fault" in capsys.readouterr().err
-
-
 # Slow disks
 
 
@@ -108,33 +101,54 @@ def test_the_configured_block_is_taken(tiny):
     assert sorted(seen[0]) == sorted(seen[1]) and seen[0] != seen[1]
 
 
-# Processes
+# Workers
 
 
-class Asked(NamedTuple):
+class Row(NamedTuple):
     row: torch.Tensor  # epoch, number, process
     per_person = ()
 
 
-class Who(Dataset):
-    """Says which item was asked of which process."""
+class WorkerIds(Dataset):
+    """Each sample is its own item and the process that reads it."""
 
-    def __getitem__(self, item: tuple[int, int]) -> Asked:
-        return Asked(torch.tensor([*item, os.getpid()]))
+    def __getitem__(self, item: tuple[int, int]) -> Row:
+        return Row(torch.tensor([*item, os.getpid()]))
 
 
-def test_processes_stay_for_the_next_epoch_and_know_which_it_is(tiny):
-    config = load_config(tiny, ("data.workers=2",))
-    batches = EpochBatchSampler([8], None, 2, ALONE, seed=0)
-    stays, leaves = (build_loader(Who(), batches, config, ALONE, stays) for stays in (True, False))
-    for loader_of, same in ((stays, True), (leaves, False)):
-        asked = []
-        for epoch in (4, 5):
-            loader_of.batch_sampler.set_epoch(epoch)
-            asked.append(torch.cat([rows for (rows,) in loader_of]))
-        for epoch, rows in zip((4, 5), asked):
-            assert set(rows[:, 0].tolist()) == {epoch}
-            assert sorted(rows[:, 1].tolist()) == list(range(8))
-        first, second = (set(rows[:, 2].tolist()) for rows in asked)
-        assert len(first) == len(second) == 2
-        assert (first == second) == same
+@pytest.mark.parametrize("persistent", [True, False])
+def test_persistent_workers_read_the_next_epoch_too(tiny, persistent):
+    sampler, epochs = EpochBatchSampler([8], None, 2, ALONE, seed=0), []
+    loader = build_loader(WorkerIds(), sampler, load_config(tiny, ("data.workers=2",)), ALONE, persistent)
+    for epoch in (4, 5):
+        sampler.set_epoch(epoch)
+        rows = torch.cat([rows for (rows,) in loader])
+        assert set(rows[:, 0].tolist()) == {epoch} and sorted(rows[:, 1].tolist()) == list(range(8))
+        epochs.append(set(rows[:, 2].tolist()))
+    assert len(epochs[0]) == len(epochs[1]) == 2 and (epochs[0] == epochs[1]) == persistent
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="workers are forked on Linux only")
+def test_a_forked_worker_does_not_wait_for_the_trainers_opencv_threads():
+    image, shift = np.zeros((900, 900, 3), np.uint8), np.float32([[1, 0, 3], [0, 1, 5]])
+
+    def worker() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        data._init_worker(0)
+        cv2.warpAffine(image, shift, (900, 900))
+
+    def trainer() -> None:
+        cv2.setNumThreads(4)
+        cv2.warpAffine(image, shift, (900, 900))  # starts the threads
+        assert os.waitpid(in_a_child(worker), 0)[1] == 0
+
+    assert os.waitpid(in_a_child(trainer), 0)[1] == 0
+
+
+def test_workers_print_errors_except_that_the_trainer_is_gone(capsys):
+    for error in (EOFError(), ConnectionResetError(), BrokenPipeError()):
+        data._except_lost_trainer(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    data._except_lost_trainer(ValueError, ValueError("an error"), None)
+    assert "an error" in capsys.readouterr().err
