@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import torch
-from lively import make_lively
 from places import ROOT
+from random_weights import randomize_weights
 from torch import Tensor, nn
 
 from config import load_config
@@ -42,7 +42,7 @@ def lively(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
     """A network in which everything matters, and whose taps reach a few pixels far."""
     network = build(*overrides, recipe=recipe)
     weights = network.state_dict()
-    make_lively(weights, seed)
+    randomize_weights(weights, seed)
     for name, tensor in weights.items():
         if name.endswith("tracked"):
             tensor.fill_(seed + 7)

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from holding import held_elsewhere
+from locks import locked_elsewhere
 
 from config import UserError
 from config.files import atomic_write, file_lock, output_folder, write_json, write_text
@@ -19,7 +19,7 @@ def test_only_one_process_writes(tmp_path, name):
     if name == "folder":
         path.mkdir()
     refused = pytest.raises(UserError, match=rf"{path}: another process is writing to it; .* --output")
-    with held_elsewhere(path), refused, file_lock(path):
+    with locked_elsewhere(path), refused, file_lock(path):
         pass
     with file_lock(path):  # the kernel releases the lock of a killed process
         pass

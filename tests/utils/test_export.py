@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lively import make_lively
+from random_weights import randomize_weights
 from tiny_system import ENTRY, TinyNetwork
 
 from config import Config, UserError
@@ -68,7 +68,7 @@ def lively(registered, tmp_path_factory):
         if (system, name) not in made:
             config = config_of(system)
             weights = build_model(config).state_dict()
-            make_lively(weights, seed=1)
+            randomize_weights(weights, seed=1)
             path = folder / system / "model.pth"
             path.parent.mkdir(exist_ok=True)
             save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from holding import held_elsewhere
+from locks import locked_elsewhere
 from places import ROOT
 
 from config import UserError, load_config
@@ -87,7 +87,7 @@ def test_a_log_without_results_leaves_no_file(tmp_path):
 
 
 def test_two_runs_do_not_write_to_one_log(path):
-    with held_elsewhere(path), pytest.raises(UserError, match="another process is writing to it"):
+    with locked_elsewhere(path), pytest.raises(UserError, match="another process is writing to it"):
         ResultsLog(path, "that")
     assert completed(path) == [5, 6, 7]
 

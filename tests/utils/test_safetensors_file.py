@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lively import make_lively
+from random_weights import randomize_weights
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -39,7 +39,7 @@ def config() -> Config:
 def checkpoint(config, tmp_path_factory) -> Path:
     """Write a network in which every weight matters, and one variance is too large for float16."""
     path, weights = tmp_path_factory.mktemp("lively") / "model.pth", build_model(config).state_dict()
-    make_lively(weights, seed=1)
+    randomize_weights(weights, seed=1)
     weights["stages.0.features.1.conv1.bn.running_var"][0] = 1e6
     save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))
     return path

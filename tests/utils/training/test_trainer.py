@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from holding import held_elsewhere
+from locks import locked_elsewhere
 from runs import (
     ALONE,
     OFTEN,
@@ -290,7 +290,7 @@ def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):
 
 
 def test_two_runs_do_not_share_a_folder(tiny, tmp_path):
-    with held_elsewhere(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
+    with locked_elsewhere(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
         trainer.train(load_config(tiny), tmp_path, ALONE)
     assert not (tmp_path / "config.yaml").exists()
 

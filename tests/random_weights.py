@@ -1,4 +1,4 @@
-"""Weights with which everything in a network matters: fresh ones are so small that much of it could be missing unseen."""
+"""Random weights of a scale at which every layer changes the output; initial ones are so small that a missing layer goes unnoticed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 
-def make_lively(weights: dict[str, Tensor], seed: int) -> None:
-    """Draw all weights and statistics anew, in place, such that answers neither vanish nor grow with depth. Counters stay."""
+def randomize_weights(weights: dict[str, Tensor], seed: int) -> None:
+    """Sample all weights and statistics anew, in place, such that outputs neither vanish nor grow with depth. Counters stay."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in weights.items():
         if tensor.ndim == 1:

@@ -1,4 +1,4 @@
-"""Another process that writes to a file or folder."""
+"""Another process that holds the lock of a file or folder."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ HOLD = "import sys, pathlib; from config.files import file_lock\nwith file_lock(
 
 
 @contextmanager
-def held_elsewhere(path: Path) -> Iterator[None]:
-    """The path has its sole writer meanwhile, which is killed at the end."""
+def locked_elsewhere(path: Path) -> Iterator[None]:
+    """Have another process hold the path's lock. It is killed at the end."""
     with subprocess.Popen([sys.executable, "-c", HOLD, path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         yield
