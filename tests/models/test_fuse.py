@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from dekr_networks import SMALL as SMALL_DEKR
-from lively import make_lively
 from places import ROOT
+from random_weights import randomize_weights
 from tiny_system import TinyConfig, TinyNetwork
 from torch import nn
 
@@ -28,7 +28,7 @@ def norms(network: nn.Module) -> int:
 
 
 def lively(network: nn.Module) -> nn.Module:
-    make_lively(network.eval().state_dict(), seed=0)
+    randomize_weights(network.eval().state_dict(), seed=0)
     return network
 
 
