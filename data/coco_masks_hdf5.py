@@ -2,7 +2,7 @@
 
     python data/coco_masks_hdf5.py --annotations A.json [B.json ...] --images DIR|ZIP [...] --output F.h5
 
-What is inside: data/hdf5.py.
+data/hdf5.py describes the file.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from data.hdf5 import MASKS, ImageRecord, TrainingHDF5Writer, boxes_mask, pack_m
 from data.image_source import ImageEntry, ImageSource
 from data.images import check_image
 
-SHOWN = 10  # complaints of one kind that are printed
-AHEAD = 4  # images that each worker has ready
+SHOWN = 10  # problems of one kind that are printed
+AHEAD = 4  # images that each worker prefetches
 TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
 
 
 @dataclass
 class BuildReport:
-    """What became of the annotations. skipped: why, for each image; boxed: why, for each person masked by the box."""
+    """The result of a build. skipped: the reason, for each skipped image; boxed: the reason, for each person masked by the box."""
 
     fixes: AnnotationFixes
     images: int = 0
@@ -71,9 +71,9 @@ class ImageTask:
 
 @dataclass(frozen=True)
 class ImageRecords(Dataset):
-    """The record of each task, as far as the image can be used, and what is wrong with it or its people's segmentations.
+    """The record of each task, None if the image is unusable, and the problems of the image or its people's segmentations.
 
-    masks: whether there are any; box_masks: of people without segmentation too.
+    masks: records hold masks; box_masks: people without segmentation are masked by their boxes.
     """
 
     masks: bool
@@ -110,7 +110,7 @@ class ImageRecords(Dataset):
 def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the packed masks of all people, of people without keypoints and of crowd regions, and which segmentations are undecodable.
 
-    Where there is no segmentation, or none that can be decoded, the box is the best that is known; without box_masks, there is no mask.
+    The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
     """
     runs: dict[str, list[dict]] = {name: [] for name in MASKS}
     problems = []
@@ -138,10 +138,11 @@ def build_hdf5(
     strict: bool = False,
     box_masks: bool = True,
 ) -> BuildReport:
-    """Write the file whole or not at all.
+    """Write the training HDF5, whole or not at all.
 
-    annotations: one file or more; images: a folder or zip file of each, or some for all. strict: the first missing or undecodable image,
-    undecodable segmentation, or entry to be fixed is an error. box_masks: people without segmentation are masked by their boxes.
+    annotations: one file or more; images: folders or zip files, one of each annotation file or some for all. strict: the first missing or
+    undecodable image, undecodable segmentation, or entry to be fixed is an error. box_masks: mask people without segmentation by their
+    boxes.
     """
     files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
     if len(files) > 1 and len(containers) not in (1, len(files)):
@@ -149,11 +150,11 @@ def build_hdf5(
     report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
         source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
-        found, names = image_tasks(file, source, skeleton, report.fixes, used_ids)
+        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids)
         if keypoints not in (None, names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
-        tasks += found
+        tasks += file_tasks
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(person.get("iscrowd")) for task in tasks for person in task.people if has_segmentation(person)]
@@ -179,7 +180,7 @@ def build_hdf5(
 
 
 def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> Iterator[tuple[ImageRecord | None, list[str]]]:
-    """Yield the records of the tasks, in order, made by so many processes; each task is sent to them in the place of an index."""
+    """Yield the records of the tasks in order, made by `workers` processes. The sampler sends them tasks instead of indices."""
     count = workers if workers > 1 else 0
     loader = DataLoader(
         records,
@@ -191,7 +192,7 @@ def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> It
         worker_init_fn=start_worker,
     )
     interrupts: list[int] = []
-    # Ctrl-C reaches every process of the terminal, and only the first should answer: workers inherit this handler
+    # Ctrl-C reaches every process of the terminal, but only the first one should answer: workers inherit this handler
     handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
     try:
         results = iter(loader)
@@ -208,12 +209,12 @@ def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> It
 
 
 def identity(record: tuple[ImageRecord | None, list[str]]) -> tuple[ImageRecord | None, list[str]]:
-    """Return a record as it is; PyTorch would make tensors of its arrays."""
+    """Return a record unchanged; PyTorch's default would convert its arrays to tensors."""
     return record
 
 
 def start_worker(_: int) -> None:
-    """Leave Ctrl-C to the first process; one thread each, since there are several."""
+    """Leave Ctrl-C to the first process, and use one OpenCV thread in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 
@@ -221,13 +222,13 @@ def start_worker(_: int) -> None:
 def image_tasks(
     path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int]
 ) -> tuple[list[ImageTask], list[str]]:
-    """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError where one makes no sense.
+    """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError for an invalid entry.
 
-    used_ids: the image ids of the files before, above which these are raised where they would meet; they are added.
+    used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
     coco = load_annotations(path, source.containers, fixes=fixes)
     category, order = keypoint_category(coco, skeleton, path)
-    found, keypoints = [], 0
+    entries, keypoints = [], 0
     for _, image in sorted(coco.imgs.items()):
         people = coco.loadAnns(coco.getAnnIds(image["id"], catIds=[category]))
         if people:
@@ -237,51 +238,53 @@ def image_tasks(
             crowd = np.array([bool(person.get("iscrowd")) for person in people])
             keypoints += int((joints[~crowd, :, 2] > 0).sum())
             joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
-            found.append((image, people, joints, boxes, areas, crowd))
-    if not found:
-        raise UserError(f"annotation file {path}: no image has a person in it, who would be of category {category}")
+            entries.append((image, people, joints, boxes, areas, crowd))
+    if not entries:
+        raise UserError(f"annotation file {path}: no image has a person (category {category})")
     if not keypoints:
-        raise UserError(f"annotation file {path}: nobody in it has a keypoint of the skeleton {skeleton.name!r}")
-    entries = source.find([image["file_name"] for image, *_ in found])
-    for (image, *_), entry in zip(found, entries):
-        if entry.renamed:
+        raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
+    files = source.find([image["file_name"] for image, *_ in entries])
+    for (image, *_), file in zip(entries, files):
+        if file.renamed:
             fixes.add("found under another path", f"annotation file {path}: image {image['id']} ({image['file_name']})")
-    if all(entry.size < 0 for entry in entries):
-        raise UserError(f"image folder {source}: has none of the images of {path}, such as {found[0][0]['file_name']}")
-    lift = 0
+    if all(file.size < 0 for file in files):
+        raise UserError(f"image folder {source}: has none of the images of {path}, such as {entries[0][0]['file_name']}")
+    offset = 0
     if not used_ids.isdisjoint(coco.imgs):
-        lift = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
-        print(f"annotation file {path}: its image ids are raised by {lift}, to be others than those before", file=sys.stderr)
-    used_ids.update(image_id + lift for image_id in coco.imgs)
+        offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
+        print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
+    used_ids.update(image_id + offset for image_id in coco.imgs)
     tasks = []
-    for (image, people, *arrays), entry in zip(found, entries):
-        tasks.append(ImageTask(path, {**image, "id": image["id"] + lift}, people, entry, *arrays))
+    for (image, people, *arrays), file in zip(entries, files):
+        tasks.append(ImageTask(path, {**image, "id": image["id"] + offset}, people, file, *arrays))
     return tasks, [name for name, index in zip(skeleton.dataset, order) if index >= 0]
 
 
 def _check_space(needed: int, output: Path) -> None:
-    """Raise UserError where so many bytes are not left: HDF5 can crash the process where it cannot write."""
+    """Raise UserError if the disk has fewer bytes left: HDF5 can crash the process if it cannot write."""
     free = shutil.disk_usage(output_folder(output.parent)).free
     if free < needed:
         raise UserError(f"training file {output}: needs about {needed / 2**20:.0f} MiB, the disk has {free / 2**20:.0f} MiB left")
 
 
-def _print_some(complaints: list[str], what: str) -> None:
-    if complaints:
-        more = [f"... and {len(complaints) - SHOWN} more"] if len(complaints) > SHOWN else []
-        print(f"{len(complaints)} {what}:", *complaints[:SHOWN], *more, sep="\n  ", file=sys.stderr)
+def _print_some(problems: list[str], what: str) -> None:
+    if problems:
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        print(f"{len(problems)} {what}:", *problems[:SHOWN], *more, sep="\n  ", file=sys.stderr)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     formats = "person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format"
     parser.add_argument("--annotations", type=Path, nargs="+", required=True, help=formats)
-    parser.add_argument("--images", type=Path, nargs="+", required=True, help="folder or zip file of the images, of each file or for all")
+    parser.add_argument(
+        "--images", type=Path, nargs="+", required=True, help="folders or zip files: one for each annotation file, or some for all"
+    )
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
-    parser.add_argument("--strict", action="store_true", help="stop at the first image, outline or entry that is not as it should be")
-    parser.add_argument("--no-box-masks", action="store_true", help="people without outlines are not masked, instead of by their boxes")
+    parser.add_argument("--strict", action="store_true", help="stop at the first unusable image, segmentation or entry")
+    parser.add_argument("--no-box-masks", action="store_true", help="do not mask people without segmentation by their boxes")
     options = parser.parse_args()
     skeleton = load_skeleton(options.skeleton)
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
