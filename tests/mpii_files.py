@@ -39,7 +39,7 @@ def truth_of(people: list[dict]) -> dict[str, np.ndarray]:
 
 
 def write_truth(path: Path, people: list[dict], order: list[int] | None = None, **replaced: object) -> Path:
-    """A file such as gt_valid.mat. order: of its keypoints."""
+    """Write a file such as gt_valid.mat. order: of its keypoints."""
     order = order or list(range(16))
     arrays = truth_of(people)
     arrays |= {name: arrays[name][order] for name in ("jnt_missing", "pos_gt_src")}
@@ -50,14 +50,14 @@ def write_truth(path: Path, people: list[dict], order: list[int] | None = None, 
 
 
 def cells(values: list) -> np.ndarray:
-    """A column of Matlab's cells."""
+    """Return a column of Matlab's cells."""
     column = np.empty((len(values), 1), object)
     column[:, 0] = values
     return column
 
 
 def structs(entries: list[dict]) -> np.ndarray:
-    """A row of Matlab's structs, which all have the same fields; empty where an entry has no such one."""
+    """Return a row of Matlab's structs. All have the same fields, empty where an entry lacks one."""
     names = list(dict.fromkeys(name for entry in entries for name in entry))
     row = np.empty((1, len(entries)), [(name, object) for name in names])
     for number, entry in enumerate(entries):

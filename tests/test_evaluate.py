@@ -1,9 +1,10 @@
-"""evaluate.py: what it writes and says for each data set, how it continues after an interrupt, and what it refuses."""
+"""evaluate.py: what it writes for each data set, how it continues after an interrupt, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,9 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
-from people import SKELETON, crowd_file, labeled_people, own_file
+from people import SKELETON, crowd_file, labeled_people
 from places import ROOT
 from pycocotools.coco import COCO
 from scipy.io import loadmat
@@ -26,14 +26,15 @@ from utils.evaluation.coco import METRICS, CocoMetric, GroundTruth
 from utils.evaluation.mpii import PARTS
 from utils.systems.simplepose import SimplePoseDecoder
 
-FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # the network has hardly learned
+FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # for a hardly trained network
 DERIVED = {"metrics.json", "analysis.json", "pr_curves.png", "errors.png"}
 ARCHIVE = "person_keypoints_test-dev2017_simplepose_results"
+NO_NETWORK = {"config": None, "checkpoint": None}
 
 
 @pytest.fixture
 def evaluate(run, tiny, trained, annotations, images, monkeypatch, tmp_path) -> Callable:
-    """Runs evaluate.py on the synthetic people with a hardly trained network, with some of its arguments replaced; charts are empty."""
+    """Run evaluate.py on the synthetic people with a hardly trained network, some arguments replaced; charts are empty."""
     for draw in ("draw_lines", "draw_bars"):
         monkeypatch.setattr(analysis, draw, lambda *_: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes a second for each evaluation
     usual = {"config": tiny, "checkpoint": trained / "last.pth", "annotations": annotations, "images": images, "output": tmp_path / "out"}
@@ -46,30 +47,27 @@ def evaluate(run, tiny, trained, annotations, images, monkeypatch, tmp_path) -> 
 
 
 @pytest.fixture
-def knowing(monkeypatch, annotations, images) -> list[int]:
-    """Has the network find exactly the annotated people; the list of the images that it was shown."""
+def perfect_network(monkeypatch, annotations, images) -> list[int]:
+    """Have the network predict exactly the annotated people. Return the list of the images that it gets."""
     people = labeled_people(annotations)
-    by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, found) for i, found in people.items()}
-    shown = []
+    by_pixels = {cv2.imread(str(images / f"{i:012d}.jpg")).tobytes(): (i, predictions) for i, predictions in people.items()}
+    seen = []
 
     def predict(self, images, boxes=None):
-        found = [by_pixels[image.tobytes()] for image in images]
-        shown.extend(number for number, _ in found)
-        return [people for _, people in found]
+        predictions = [by_pixels[image.tobytes()] for image in images]
+        seen.extend(number for number, _ in predictions)
+        return [people for _, people in predictions]
 
     monkeypatch.setattr(SimplePoseDecoder, "__call__", predict)
-    return shown
+    return seen
 
 
 @pytest.fixture
 def configs(monkeypatch) -> list:
-    """Has the network find nothing; the configurations that it was run with."""
+    """Have the network predict no person. Return the configurations that it runs with."""
     seen = []
-    monkeypatch.setattr(
-        SimplePoseDecoder,
-        "__call__",
-        lambda self, images, _: seen.append(self.config) or [(np.zeros((0, 18, 3)), np.zeros(0))] * len(images),
-    )
+    empty = np.zeros((0, 18, 3)), np.zeros(0)
+    monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, _: seen.append(self.config) or [empty] * len(images))
     return seen
 
 
@@ -82,7 +80,7 @@ def files(folder: Path) -> set[str]:
 
 
 def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> Path:
-    """A copy of an annotation file with its content changed in place."""
+    """Write a copy of an annotation file whose content `change` edits in place."""
     content = read(annotations)
     change(content)
     path.write_text(json.dumps(content))
@@ -90,7 +88,7 @@ def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> 
 
 
 def image_list(annotations: Path, path: Path) -> Path:
-    """The same images as COCO's file of a test set lists them."""
+    """Write the same images as COCO's file of a test set lists them."""
     path.write_text(json.dumps({"images": read(annotations)["images"], "categories": [{"id": 1, "name": "person"}]}))
     return path
 
@@ -98,8 +96,8 @@ def image_list(annotations: Path, path: Path) -> Path:
 # COCO's metrics
 
 
-def test_perfect_predictions_get_an_ap_of_one(evaluate, knowing, annotations, tmp_path):
-    """Over the images that were looked at. Their results are in COCO's format, by id, with the scores as they are."""
+def test_perfect_predictions_of_the_evaluated_images_have_an_ap_of_one(evaluate, perfect_network, annotations, tmp_path):
+    """Their results are in COCO's format, by id, with unrounded scores."""
     ended = evaluate("--limit", 3)
     assert ended.status == 0, ended.err
     names, values, *_ = ended.out.splitlines()
@@ -118,24 +116,24 @@ def test_perfect_predictions_get_an_ap_of_one(evaluate, knowing, annotations, tm
     assert [result["score"] for result in results] == scores
 
 
-def test_a_network_that_finds_nothing_gets_zeros(evaluate, configs, annotations, tmp_path):
-    """No person is large: that is no metric at all, as it is where no person is annotated."""
+def test_metrics_are_zero_without_predictions_and_minus_one_without_people(evaluate, configs, annotations, tmp_path):
     ended = evaluate("--limit", 2)
     assert ended.status == 0, ended.err
     assert ended.out.splitlines()[1].split() == ["-1.000" if name.endswith("_L") else "0.000" for name in METRICS]
-    nobody = changed(
-        annotations, tmp_path / "nobody.json", lambda c: c.update(annotations=[a for a in c["annotations"] if a["image_id"] != 1])
-    )
-    ended = evaluate("--limit", 1, annotations=nobody)
+
+    def remove_people(content: dict) -> None:
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
+
+    ended = evaluate("--limit", 1, annotations=changed(annotations, tmp_path / "empty.json", remove_people))
     assert (ended.status, ended.out.splitlines()[1].split()) == (0, ["-1.000"] * 10)
     assert "no person is annotated: no analysis" in ended.out
 
 
-def test_results_do_not_depend_on_the_size_of_batches(evaluate, images, annotations, tmp_path):
-    """With a real network, on images of two sizes in turn, of which one is not listed."""
+def test_results_do_not_depend_on_the_batch_size(evaluate, images, annotations, tmp_path):
+    """With a real network, on images of two sizes in turn; one has no listed size."""
     folder, content = tmp_path / "mixed", read(annotations)
     folder.mkdir()
-    for image in content["images"]:
+    for image in content["images"][:5]:
         pixels = cv2.imread(str(images / image["file_name"]))
         if image["id"] % 2:
             pixels, image["height"] = pixels[:-40], image["height"] - 40
@@ -143,8 +141,9 @@ def test_results_do_not_depend_on_the_size_of_batches(evaluate, images, annotati
             del image["width"]
         cv2.imwrite(str(folder / image["file_name"]), pixels)
     (tmp_path / "mixed.json").write_text(json.dumps(content))
+    options = ("--limit", 5, *FAINT)
     for size in (1, 3):
-        ended = evaluate("--batch-size", size, *FAINT, output=tmp_path / str(size), annotations=tmp_path / "mixed.json", images=folder)
+        ended = evaluate("--batch-size", size, *options, output=tmp_path / str(size), annotations=tmp_path / "mixed.json", images=folder)
         assert ended.status == 0, ended.err
     one, three = (read(tmp_path / str(size) / "detections.json") for size in (1, 3))
     assert one and [r["image_id"] for r in one] == sorted(r["image_id"] for r in one) == [r["image_id"] for r in three]
@@ -152,38 +151,12 @@ def test_results_do_not_depend_on_the_size_of_batches(evaluate, images, annotati
     np.testing.assert_allclose([r["keypoints"] for r in one], [r["keypoints"] for r in three], atol=0.05)
 
 
-def test_photographs_with_a_published_checkpoint(run, shared, trained, tiny, tmp_path):
-    """As far as its outer form goes: a dictionary of weights whose names begin with 'module.'."""
-    weights = torch.load(trained / "last.pth", weights_only=True)["weights"]
-    torch.save({"weights": {f"module.{name}": tensor for name, tensor in weights.items()}, "epoch": 3}, tmp_path / "published.pth")
-    mini = shared / "data" / "coco_mini"
-    arguments = ("--annotations", mini / "annotations" / "person_keypoints_val2017.json", "--images", mini / "val2017", "--limit", 2)
-    ended = run("evaluate.py", "--config", tiny, "--checkpoint", tmp_path / "published.pth", *arguments)
-    assert ended.status == 0, ended.err
-    assert ended.out.split()[:10] == list(METRICS)
-    assert (tmp_path / "evaluation" / "metrics.json").exists(), "beside the checkpoint by default"
-
-
-def test_own_annotation_files_are_evaluated(evaluate, annotations, images, tmp_path):
-    """Keypoints in another order, images in folders, without sizes; an image without people changes nothing."""
-    own = own_file(annotations, tmp_path / "own.json")
-    content, folder = read(own), tmp_path / "all of them"
-    for image in content["images"]:
-        del image["width"], image["height"]
-        image["file_name"] = f"{image['id'] % 2}/{image['file_name']}"
-        target = folder / image["file_name"]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((images / target.name).read_bytes())
-    own.write_text(json.dumps(content))
-    ended = evaluate(annotations=own, images=folder)
-    assert ended.status == 0, ended.err
-    assert ended.out.split()[:10] == list(METRICS)
-
-
-def test_options_reach_the_configuration(evaluate, run, configs, tiny, trained, annotations, images, tmp_path):
-    """The checkpoint's own, unless one is named; overrides at the command's end are none of --scales."""
+def test_options_reach_the_configuration(evaluate, configs, tiny, trained, tmp_path):
+    """The checkpoint's own is the default; overrides after --scales are overrides. Results are beside the checkpoint by default."""
     (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
-    assert evaluate("--limit", 1, config=None).status == 0
+    checkpoint = shutil.copy(trained / "last.pth", tmp_path)
+    assert evaluate("--limit", 1, config=None, checkpoint=checkpoint, output=None).status == 0
+    assert (tmp_path / "evaluation" / "metrics.json").is_file()
     assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
     assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7", config=None).status == 0
     assert [(c.inference.scales, c.inference.flip, c.inference.pad_value) for c in configs] == [
@@ -192,24 +165,25 @@ def test_options_reach_the_configuration(evaluate, run, configs, tiny, trained, 
     assert {config.model.channels for config in configs} == {16}
 
 
-# COCO's server, and what an earlier evaluation has left
-
-
-def test_images_without_annotations_make_an_archive_for_the_server(evaluate, knowing, annotations, tmp_path):
-    """And nothing of an earlier evaluation is left beside the new results, of whatever version."""
-    assert evaluate("--limit", 2).status == 0
-    for name in ("figures.json", "details.json", "curves.png"):
+def test_images_without_annotations_make_an_archive_for_the_server(evaluate, perfect_network, annotations, tmp_path):
+    """It replaces the files of an earlier evaluation, of any version. --detections makes the same one."""
+    (tmp_path / "out").mkdir()
+    for name in (*DERIVED, "figures.json", "details.json", "curves.png"):
         (tmp_path / "out" / name).touch()
-    ended = evaluate(annotations=image_list(annotations, tmp_path / "image_info_test-dev2017.json"))
+    info = image_list(annotations, tmp_path / "image_info_test-dev2017.json")
+    ended = evaluate(annotations=info)
     assert ended.status == 0, ended.err
     assert "no annotations to compare with" in ended.out
     assert files(tmp_path / "out") == {"detections.json", f"{ARCHIVE}.json", f"{ARCHIVE}.zip"}
     with zipfile.ZipFile(tmp_path / "out" / f"{ARCHIVE}.zip") as archive:
         assert archive.namelist() == [f"{ARCHIVE}.json"]
         archive.extractall(tmp_path / "sent")
-    assert read(tmp_path / "sent" / f"{ARCHIVE}.json") == read(tmp_path / "out" / "detections.json")
-    answer = COCO(str(annotations)).loadRes(str(tmp_path / "sent" / f"{ARCHIVE}.json"))
-    assert len(answer.anns) == sum(len(scores) for _, scores in labeled_people(annotations).values())
+    detections = tmp_path / "out" / "detections.json"
+    assert read(tmp_path / "sent" / f"{ARCHIVE}.json") == read(detections)
+    loaded = COCO(str(annotations)).loadRes(str(tmp_path / "sent" / f"{ARCHIVE}.json"))
+    assert len(loaded.anns) == sum(len(scores) for _, scores in labeled_people(annotations).values())
+    assert evaluate(annotations=info, detections=detections, output=tmp_path / "again", **NO_NETWORK).status == 0
+    assert read(tmp_path / "again" / f"{ARCHIVE}.json") == read(detections)
     assert evaluate("--limit", 1).status == 0
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
 
@@ -217,88 +191,67 @@ def test_images_without_annotations_make_an_archive_for_the_server(evaluate, kno
 # Interrupts
 
 
-@pytest.fixture
-def interrupted(evaluate, knowing, monkeypatch) -> Callable:
-    """Runs an evaluation that Ctrl-C ends at the fourth image."""
-    whole = SimplePoseDecoder.__call__
+def interrupt_after(calls: int, monkeypatch) -> None:
+    """Have Ctrl-C end the decoder's next call after so many."""
+    predict, done = SimplePoseDecoder.__call__, []
 
-    def predict(self, images, boxes=None):
-        if len(knowing) == 3:
+    def interrupted(self, images, boxes=None):
+        if len(done) == calls:
             raise KeyboardInterrupt
-        return whole(self, images, boxes)
+        done.append(images)
+        return predict(self, images, boxes)
 
-    def start(**replaced: object) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(SimplePoseDecoder, "__call__", predict)
-            ended = evaluate("--batch-size", 1, **replaced)
-        assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command goes on where it was")
-        knowing.clear()
-
-    return start
+    monkeypatch.setattr(SimplePoseDecoder, "__call__", interrupted)
 
 
-def test_an_interrupted_evaluation_continues(evaluate, knowing, interrupted, tmp_path):
-    interrupted()
+def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypatch, trained, annotations, tmp_path):
+    """The results are those of an uninterrupted one. With another checkpoint or annotation file it starts anew."""
+    with monkeypatch.context() as patch:
+        interrupt_after(3, patch)
+        ended = evaluate("--batch-size", 1)
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command goes on where it was")
     assert files(tmp_path / "out") == {"detections.partial.0.jsonl"}
+    others = {"checkpoint": trained / "best.pth", "annotations": changed(annotations, tmp_path / "again.json", lambda content: None)}
+    for name, other in others.items():
+        shutil.copytree(tmp_path / "out", tmp_path / name)
+        perfect_network.clear()
+        assert evaluate("--limit", 4, output=tmp_path / name, **{name: other}).status == 0
+        assert perfect_network == [1, 2, 3, 4]
+    perfect_network.clear()
     assert evaluate().status == 0
-    assert knowing == [4, 5, 6, 7, 8]
+    assert perfect_network == [4, 5, 6, 7, 8]
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert evaluate(output=tmp_path / "straight").status == 0
     for name in ("detections.json", "metrics.json", "analysis.json"):
         assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
 
 
-@pytest.mark.parametrize("other", ["settings", "checkpoint", "annotations"])
-def test_an_evaluation_of_anything_else_starts_anew(evaluate, knowing, interrupted, trained, annotations, tmp_path, other):
-    again = changed(annotations, tmp_path / "again.json", lambda content: None)
-    interrupted()
-    replaced = {"settings": {}, "checkpoint": {"checkpoint": trained / "best.pth"}, "annotations": {"annotations": again}}[other]
-    assert evaluate(*["--no-flip"] * (other == "settings"), **replaced).status == 0
-    assert knowing == [1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def test_an_image_that_is_not_as_listed_or_cut_short_is_named_and_the_others_are_kept(evaluate, knowing, copy_of, images):
+def test_a_corrupt_image_ends_the_evaluation_and_a_repaired_one_continues_it(evaluate, perfect_network, copy_of, images):
     folder = copy_of(images)
     sixth = folder / "000000000006.jpg"
-    whole = sixth.read_bytes()
-    height, width = cv2.imread(str(sixth)).shape[:2]
-    cv2.imwrite(str(sixth), np.zeros((height // 2, width // 2, 3), np.uint8))
-    expected = f"error: image {sixth}: is {width // 2} x {height // 2}, but the annotation file says {width} x {height}"
-    ended = evaluate("--batch-size", 1, images=folder)
-    assert (ended.status, ended.err.splitlines()[-1]) == (2, expected)
-    sixth.write_bytes(whole[:2000])
+    content = sixth.read_bytes()
+    sixth.write_bytes(content[:2000])
     ended = evaluate("--batch-size", 1, images=folder)
     assert (ended.status, "000000000006.jpg: cannot be decoded" in ended.err) == (2, True)
-    sixth.write_bytes(whole)
-    knowing.clear()
+    sixth.write_bytes(content)
+    perfect_network.clear()
     assert evaluate("--batch-size", 1, images=folder).status == 0
-    assert knowing[-3:] == [6, 7, 8] and 1 not in knowing
-
-
-# Several processes
+    assert perfect_network[-3:] == [6, 7, 8] and 1 not in perfect_network
 
 
 @pytest.mark.slow
 def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_path):
-    """And write what one process writes, to the last bit."""
+    """The results are those of one process, to the last bit."""
     usual = ("--batch-size", 1, "--device", "cpu", *FAINT)
     assert evaluate(*usual, output=tmp_path / "alone").status == 0
-    whole, calls = SimplePoseDecoder.__call__, []
-
-    def predict(self, images, boxes=None):
-        calls.append(images)
-        if len(calls) > 3:
-            raise KeyboardInterrupt
-        return whole(self, images, boxes)
-
     with monkeypatch.context() as patch:
-        patch.setattr(SimplePoseDecoder, "__call__", predict)
+        interrupt_after(3, patch)
         assert evaluate(*usual).status == 130
     command: list[object] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     evaluate(*usual, run=lambda script, *arguments: command.extend([ROOT / script, *arguments]))
     ended = subprocess.run([*map(str, command)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("AP lost by error type") == 1, "rank 0 speaks"
+    assert ended.stdout.count("AP lost by error type") == 1, "only rank 0 prints"
     assert "evaluate: 4/4 image" in ended.stderr
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert (tmp_path / "alone" / "detections.json").stat().st_size > 100
@@ -311,23 +264,21 @@ def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_pa
 
 @pytest.fixture(scope="module")
 def top_down(tmp_path_factory):
-    """The checkpoint of a system that looks at one box at a time; the system is registered meanwhile."""
+    """Return the checkpoint of a system that gets one box at a time; the system is registered meanwhile."""
     with registered():
         yield write_checkpoint(tmp_path_factory.mktemp("tiny") / "tiny.pth")
 
 
 @pytest.fixture
-def detected(annotations, tmp_path) -> Path:
-    """A detector's boxes in half of the images, one of an unknown image."""
+def boxes(annotations, tmp_path) -> Path:
+    """Write a detector's boxes in half of the images, one of an unknown image."""
     box = {"category_id": 1, "bbox": [10, 20, 60, 80]}
-    boxes = [{**box, "image_id": n, "score": score} for n in (1, 2, 3, 4) for score in (0.9, 0.4, 0.0)]
-    (tmp_path / "found.json").write_text(json.dumps([*boxes, {**box, "image_id": 999, "score": 1}]))
-    return tmp_path / "found.json"
+    of_images = [{**box, "image_id": n, "score": score} for n in (1, 2, 3, 4) for score in (0.9, 0.4, 0.0)]
+    (tmp_path / "boxes.json").write_text(json.dumps([*of_images, {**box, "image_id": 999, "score": 1}]))
+    return tmp_path / "boxes.json"
 
 
-def test_people_are_looked_for_in_annotated_boxes_or_a_detectors(evaluate, top_down, detected, annotations, tmp_path):
-    """Annotated ones are those of people with keypoints who are no crowd."""
-
+def test_boxes_are_annotated_ones_of_countable_people_or_a_detectors(evaluate, top_down, boxes, annotations, tmp_path):
     def hide(content: dict) -> None:
         content["annotations"][0]["iscrowd"] = 1
         content["annotations"][1].update(keypoints=[0] * 51, num_keypoints=0)
@@ -336,46 +287,37 @@ def test_people_are_looked_for_in_annotated_boxes_or_a_detectors(evaluate, top_d
     expected = [a["image_id"] for a in read(hidden)["annotations"][2:]]
     assert evaluate(config=None, checkpoint=top_down, annotations=hidden).status == 0
     assert [result["image_id"] for result in read(tmp_path / "out" / "detections.json")] == expected
-    ended = evaluate(config=None, checkpoint=top_down, annotations=image_list(annotations, tmp_path / "info.json"), boxes=detected)
+    ended = evaluate(config=None, checkpoint=top_down, annotations=image_list(annotations, tmp_path / "info.json"), boxes=boxes)
     assert ended.status == 0, ended.err
-    assert "found.json: 1 of 13 boxes were skipped: of images that the annotation file does not list" in ended.err
+    assert "boxes.json: 1 of 13 boxes were skipped: of images that the annotation file does not list" in ended.err
     results = read(tmp_path / "out" / "detections.json")
     assert [result["image_id"] for result in results] == [1, 1, 2, 2, 3, 3, 4, 4]
     assert results[0]["score"] * 0.4 == pytest.approx(results[1]["score"] * 0.9)
-
-
-def test_boxes_that_are_missing_or_not_wanted(evaluate, fails, top_down, detected, annotations, tmp_path):
-    info = image_list(annotations, tmp_path / "info.json")
-    without = evaluate(config=None, checkpoint=top_down, annotations=info, run=fails)
-    assert f"{info}: has no annotations, and the system needs person boxes; pass detections with --boxes FILE" in without
-    assert f"--boxes {detected}: system 'simplepose' finds people by itself; leave it out" in evaluate(boxes=detected, run=fails)
-    other = evaluate(config=None, checkpoint=top_down, boxes=annotations, run=fails)
-    assert f"boxes file {annotations}: not a file of detections" in other
 
 
 # CrowdPose and MPII
 
 
 def test_crowdpose_has_its_own_metrics(evaluate, annotations, tmp_path):
-    """The skeleton is the known one with the file's keypoints. Without annotations there is no archive: COCO's server wants none."""
+    """Without annotations there is no archive: CrowdPose has no server."""
     crowded = crowd_file(annotations, tmp_path / "crowd.json")
     people = [a for a in read(crowded)["annotations"] if a["num_keypoints"]]
     results = [{**{key: a[key] for key in ("image_id", "category_id", "keypoints")}, "score": 0.5} for a in people]
-    (tmp_path / "found.json").write_text(json.dumps(results))
-    network = {"config": None, "checkpoint": None, "detections": tmp_path / "found.json"}
-    ended = evaluate(annotations=crowded, **network)
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    ended = evaluate(annotations=crowded, detections=tmp_path / "results.json", **NO_NETWORK)
     assert ended.status == 0, ended.err
     assert ended.out.splitlines()[0].split() == list(crowdpose.METRICS)
     assert read(tmp_path / "out" / "metrics.json") == pytest.approx(dict.fromkeys(crowdpose.METRICS, 1.0))
     assert list(read(tmp_path / "out" / "analysis.json")["keypoints"])[-2:] == ["head", "neck"]
     bare = changed(crowded, tmp_path / "bare.json", lambda content: content.update(annotations=[]))
-    assert evaluate(annotations=bare, **network).out.splitlines()[0] == "no annotations to compare with"
+    ended = evaluate(annotations=bare, detections=tmp_path / "results.json", **NO_NETWORK)
+    assert ended.out.splitlines()[0] == "no annotations to compare with"
     assert files(tmp_path / "out") == set()
 
 
 @pytest.fixture(scope="module")
 def mpii(images, top_down, tmp_path_factory) -> dict[str, object]:
-    """People of MPII's on the synthetic images, valid.json and gt_valid.mat, and a network that hardly knows them."""
+    """Write MPII's people on the synthetic images, valid.json and gt_valid.mat, and a hardly trained network of MPII's skeleton."""
     folder = tmp_path_factory.mktemp("mpii")
     people = mpii_files(sorted(path.name for path in images.iterdir()))
     write_truth(folder / "gt_valid.mat", people)
@@ -384,8 +326,8 @@ def mpii(images, top_down, tmp_path_factory) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("boxes", [True, False])
-def test_mpii_gets_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, boxes):
-    """Of a top-down system, which sees each box, and of a bottom-up one. The results evaluate to the same again."""
+def test_mpii_has_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, boxes):
+    """For a top-down and a bottom-up system. Evaluating the results again gives the same."""
     arguments = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
     ended = evaluate(f"inference.boxes={boxes}", **arguments)
     assert ended.status == 0, ended.err
@@ -398,41 +340,25 @@ def test_mpii_gets_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path,
     for person, points in zip(mpii["people"], predictions, strict=True):
         inside = np.abs(points - (np.array(person["center"]) - 1 + (0, 15 * person["scale"]))) <= 100 * person["scale"] + 1
         assert inside.all() or not boxes
-    detections = tmp_path / "out" / "detections.json"
-    again = evaluate(annotations=mpii["annotations"], detections=detections, config=None, checkpoint=None, output=tmp_path / "again")
-    assert again.out.splitlines()[:3] == [names, half, tenth]
+    arguments = {"annotations": mpii["annotations"], "detections": tmp_path / "out" / "detections.json", **NO_NETWORK}
+    assert evaluate(output=tmp_path / "again", **arguments).out.splitlines()[:3] == [names, half, tenth]
     assert (tmp_path / "again" / "pred.mat").read_bytes()[128:] == (tmp_path / "out" / "pred.mat").read_bytes()[128:]  # after the date
 
 
-def test_mpii_without_head_boxes_gets_predictions_only(evaluate, mpii, tmp_path):
-    """Of a list without joints, and of the official file: there the people who stand alone, with head boxes of their own."""
+def test_mpii_without_head_boxes_has_predictions_only(evaluate, mpii, tmp_path):
     arguments = {key: mpii[key] for key in ("checkpoint", "config")}
     bare = write_list(tmp_path / "test.json", [{key: p[key] for key in ("image", "center", "scale")} for p in mpii["people"]])
     ended = evaluate("--limit", 2, annotations=bare, **arguments)
     assert (ended.status, ended.out.splitlines()[0]) == (0, "no annotations to compare with")
     assert loadmat(tmp_path / "out" / "pred.mat")["preds"].shape == (4, 16, 2)
-    image, entries = mpii["people"][0]["image"], [official_person(person) for person in mpii["people"][:2]]
-    ended = evaluate(annotations=write_official(tmp_path / "official.mat", [(image, entries, 1, [1])]), **arguments)
-    assert ended.out.splitlines()[0].split() == [*PARTS, "Mean"]
     elsewhere = write_list(tmp_path / "elsewhere.json", mpii["people"])
     ended = evaluate(annotations=elsewhere, **arguments)
     assert ended.out.startswith("no metrics: PCKh needs head boxes; name the file that has them, such as gt_valid.mat, with --head-boxes")
     assert files(tmp_path / "out") == {"detections.json", "pred.mat"}
-    ended = evaluate("--head-boxes", mpii["annotations"].parent / "gt_valid.mat", annotations=elsewhere, **arguments)
-    assert "PCKh@0.5" in ended.out
-
-
-def test_options_that_are_not_mpiis(evaluate, fails, mpii, annotations, tmp_path):
-    arguments = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
-    few = write_truth(tmp_path / "few.mat", mpii["people"][:3])
-    cases = (
-        (("--head-boxes", few), f"head boxes {few}: of 3 people, but annotation file {arguments['annotations']} has 16"),
-        (("--boxes", few), "MPII's people are looked for in their own boxes"),
-        (("--save-images", 2), "is MPII's, whose metric does not rank images"),
-    )
-    for more, message in cases:
-        assert message in evaluate(*more, run=fails, **arguments)
-    assert "is for MPII's evaluation, but annotation file" in evaluate("--head-boxes", few, run=fails)
+    assert "PCKh@0.5" in evaluate("--head-boxes", mpii["annotations"].parent / "gt_valid.mat", annotations=elsewhere, **arguments).out
+    image, entries = mpii["people"][0]["image"], [official_person(person) for person in mpii["people"][:2]]
+    official = write_official(tmp_path / "official.mat", [(image, entries, 1, [1])])
+    assert "PCKh@0.5" in evaluate(annotations=official, **arguments).out, "the official file has head boxes"
 
 
 # Predictions of any origin
@@ -440,18 +366,18 @@ def test_options_that_are_not_mpiis(evaluate, fails, mpii, annotations, tmp_path
 
 @pytest.fixture
 def detections(annotations, tmp_path) -> Path:
-    """All people, three pixels beside where they are; in the fifth image none."""
+    """Write results of all people, 3 px of noise beside the annotations; none in the fifth image."""
     truth, metric, people = GroundTruth(annotations, None, SKELETON), CocoMetric(), labeled_people(annotations, noise=3)
     results = [result for number, of_image in people.items() if number != 5 for result in metric.to_results(truth, number, *of_image)]
-    (tmp_path / "found.json").write_text(json.dumps(results))
-    return tmp_path / "found.json"
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    return tmp_path / "results.json"
 
 
-def test_a_networks_results_give_its_metrics_again(evaluate, tmp_path):
-    """Also of the first images only: results of the others neither count nor are refused."""
+def test_a_networks_results_have_its_metrics(evaluate, tmp_path):
+    """With --limit, results of other images neither count nor are refused."""
     for more, name in (((), "all"), (("--limit", 2), "two")):
         assert evaluate(*FAINT, *more, output=tmp_path / name).status == 0
-        again = {"config": None, "checkpoint": None, "images": None, "detections": tmp_path / "all" / "detections.json"}
+        again = {**NO_NETWORK, "images": None, "detections": tmp_path / "all" / "detections.json"}
         ended = evaluate(*more, output=tmp_path / f"{name} again", **again)
         assert ended.status == 0, ended.err
         assert files(tmp_path / f"{name} again") == DERIVED
@@ -463,56 +389,51 @@ def test_the_analysis_agrees_with_the_metrics(run, detections, annotations, tmp_
     ended = run("evaluate.py", "--detections", detections, "--annotations", annotations)
     assert ended.status == 0, ended.err
     folder = tmp_path / "evaluation"  # beside the detections by default
-    metrics, details = (read(folder / f"{name}.json") for name in ("metrics", "analysis"))
+    metrics, content = (read(folder / f"{name}.json") for name in ("metrics", "analysis"))
     for name, curve in {"AP": "OKS 0.5:0.95", "AP50": "OKS 0.5", "AP75": "OKS 0.75"}.items():
-        assert np.mean(details["precision"][curve]) == pytest.approx(metrics[name])
+        assert np.mean(content["precision"][curve]) == pytest.approx(metrics[name])
     assert 0.2 < metrics["AP"] < 0.9
-    assert set(details["keypoints"]) == set(SKELETON.dataset)
-    assert details["errors"]["false_negatives"] > 0
-    gains = details["ap_gain_if_fixed"]
+    assert set(content["keypoints"]) == set(SKELETON.dataset)
+    assert content["errors"]["false_negatives"] > 0
+    gains = content["ap_gain_if_fixed"]
     assert f"AP lost by error type: {max(gains, key=gains.get).replace('_', ' ')} " in ended.out
     for name in ("pr_curves.png", "errors.png"):
         height, width, _ = cv2.imread(str(folder / name)).shape
         assert height > 300 and width > 600
 
 
-def test_the_worst_images_are_drawn(evaluate, detections, annotations, tmp_path):
-    """Those of an earlier evaluation are removed. Predictions far outside are drawn as far as possible."""
+def test_the_worst_images_are_written(evaluate, detections, annotations, tmp_path):
+    """They replace those of an earlier evaluation. Predictions far outside the image do no harm."""
     entries = read(detections)
     for entry, far in zip(entries, (1e308, -1e12, 1e6)):
         entry["keypoints"][::3] = [far] * 17
         entry["keypoints"][1] = far
     detections.write_text(json.dumps(entries))
-    usual = {"config": None, "checkpoint": None, "detections": detections}
-    ended = evaluate("--save-images", 8, **usual)
+    ended = evaluate("--save-images", 8, detections=detections, **NO_NETWORK)
     assert (ended.status, ended.err) == (0, "")
     names = sorted(files(tmp_path / "out" / "worst"))
-    assert {name[0] for name in names if name[2:] in ("000000000001.jpg", "000000000005.jpg")} == {"1", "2"}, "lost, and not predicted"
+    assert {name[2:] for name in names[:2]} == {"000000000001.jpg", "000000000005.jpg"}, "far predictions, and no predictions"
     assert len(names) > 3
     assert f"the {len(names)} worst images: {tmp_path / 'out' / 'worst'}" in ended.out
-    assert evaluate("--save-images", 2, **usual).status == 0
+    assert evaluate("--save-images", 2, detections=detections, **NO_NETWORK).status == 0
     assert files(tmp_path / "out" / "worst") == set(names[:2])
     truth, metric = GroundTruth(annotations, None, SKELETON), CocoMetric()
     exact = [result for number, of_image in labeled_people(annotations).items() for result in metric.to_results(truth, number, *of_image)]
     detections.write_text(json.dumps(exact))
-    assert "no image has an error" in evaluate("--save-images", 2, **usual).out
+    assert "no image has an error" in evaluate("--save-images", 2, detections=detections, **NO_NETWORK).out
     assert files(tmp_path / "out") == DERIVED
-
-
-def test_results_without_annotations_make_an_archive(evaluate, detections, annotations, tmp_path):
-    info = image_list(annotations, tmp_path / "info.json")
-    assert evaluate(config=None, checkpoint=None, detections=detections, annotations=info).status == 0
-    assert read(tmp_path / "out" / f"{ARCHIVE}.json") == read(detections)
 
 
 # What is refused
 
 
-def test_options_that_make_no_sense_are_one_line(evaluate, fails, detections, annotations, trained, tmp_path):
+def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, boxes, annotations, trained, top_down, mpii, tmp_path):
     info, empty = image_list(annotations, tmp_path / "info.json"), tmp_path / "empty.json"
     empty.write_text('{"images": []}')
     bbox = changed(annotations, tmp_path / "faulty.json", lambda content: content["annotations"][-1].update(bbox=[1, 2, 3]))
-    given = {"config": None, "checkpoint": None, "detections": detections}
+    results, network = {**NO_NETWORK, "detections": detections}, {"config": None, "checkpoint": top_down}
+    of_mpii = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
+    few = write_truth(tmp_path / "few.mat", mpii["people"][:3])
     for more, replaced, message in (
         (("--limit", 0), {}, "--limit 0: expected at least 1"),
         (("--batch-size", 0), {}, "--batch-size 0"),
@@ -520,13 +441,20 @@ def test_options_that_make_no_sense_are_one_line(evaluate, fails, detections, an
         ((), {"images": None}, "--images is missing"),
         ((), {"annotations": bbox}, "its 'bbox' is [1, 2, 3]"),
         ((), {"annotations": empty}, "lists no image"),
+        ((), {**network, "annotations": info}, f"{info}: has no annotations, and the system needs person boxes; pass detections"),
+        ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' finds people by itself; leave it out"),
+        ((), {**network, "boxes": annotations}, f"boxes file {annotations}: not a file of detections"),
+        (("--head-boxes", few), {}, "is for MPII's evaluation, but annotation file"),
+        (("--head-boxes", few), of_mpii, f"head boxes {few}: of 3 people, but annotation file {mpii['annotations']} has 16"),
+        (("--boxes", few), of_mpii, "MPII's people are looked for in their own boxes"),
+        (("--save-images", 2), of_mpii, "is MPII's, whose metric does not rank images"),
         (("--save-images", 2), {"annotations": info}, f"--save-images: {info} has no annotations"),
-        ((), {**given, "checkpoint": trained / "last.pth"}, "--detections needs no network: leave out --checkpoint"),
-        (("--no-flip",), given, "leave out --no-flip"),
-        (("inference.flip=false",), given, "leave out inference.flip=false"),
-        (("skeleton=octopus",), given, "skeleton 'octopus'"),
-        (("--save-images", 2), {**given, "images": None}, "--save-images: the folder of the images is missing; give --images"),
-        (("--save-images", 0), given, "--save-images 0: expected at least 1"),
-        ((), {**given, "detections": tmp_path / "nowhere.json"}, "nowhere.json: not found"),
+        (("--save-images", 2), {**results, "images": None}, "--save-images: the folder of the images is missing; give --images"),
+        (("--save-images", 0), results, "--save-images 0: expected at least 1"),
+        ((), {**results, "checkpoint": trained / "last.pth"}, "--detections needs no network: leave out --checkpoint"),
+        (("--no-flip",), results, "leave out --no-flip"),
+        (("inference.flip=false",), results, "leave out inference.flip=false"),
+        (("skeleton=octopus",), results, "skeleton 'octopus'"),
+        ((), {**results, "detections": tmp_path / "nowhere.json"}, "nowhere.json: not found"),
     ):
         assert message in evaluate(*more, run=fails, **replaced), message

@@ -1,4 +1,4 @@
-"""A network of the pose system in tiny_system.py that looks at one box at a time, ready for the scripts."""
+"""A top-down network of the pose system in tiny_system.py, ready for the scripts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ VALUES = {"system": "tiny", "skeleton": "coco17", "data": {"input_size": [32, 32
 
 @contextmanager
 def registered() -> Iterator[None]:
-    """The system is one of the project's."""
+    """Register the system meanwhile."""
     SYSTEMS["tiny"] = ENTRY
     yield
     del SYSTEMS["tiny"]
 
 
 def write_checkpoint(path: Path, skeleton: str = "coco17") -> Path:
-    """A network as it was drawn."""
+    """Write a randomly initialized network."""
     config = parse_config({**VALUES, "skeleton": skeleton}, "tiny")
     torch.manual_seed(3)
     save_checkpoint(path, weights=build_model(config).state_dict(), config=config.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""A long run over images: what is on disk after a kill, what is run again, and which images are run together."""
+"""A resumable run over images: what survives a kill, what is run again, and which images form a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """A log of two batches, whose file is `log.0.jsonl`."""
+    """Return a log of two batches, whose file is `log.0.jsonl`."""
     with ResultsLog(tmp_path / "log", "this") as log:
         log.add([(5, [{"score": 0.1 + 0.2}]), (6, None)])
         log.add([(7, [])])
@@ -51,23 +51,25 @@ def test_a_batch_is_on_disk_at_once(path, tmp_path):
     assert completed(tmp_path / "killed") == [5, 6, 7, 8]
 
 
-@pytest.mark.parametrize(("lost", "left"), [(1, [5, 6, 7]), (3, [5, 6]), (12, [])])
-def test_a_line_cut_by_a_kill_costs_its_batch_only(path, lost, left):
+@pytest.mark.parametrize(
+    ("damage", "remaining"),
+    [
+        (lambda content: content[:-1], [5, 6, 7]),
+        (lambda content: content[:-3], [5, 6]),
+        (lambda content: content[:9], []),
+        (lambda content: content.replace(b'[[5, [{"sc', b"\x00\x00\x00\xff\xfe     "), [7]),  # after a power cut
+    ],
+)
+def test_a_damaged_line_costs_its_batch_only(path, damage, remaining):
     file = path.with_name("log.0.jsonl")
-    file.write_bytes(file.read_bytes()[:-lost] if lost < 12 else file.read_bytes()[:9])
-    assert completed(path) == left
+    file.write_bytes(damage(file.read_bytes()))
+    assert completed(path) == remaining
     with ResultsLog(path, "this") as log:
         log.add([(9, [])])
-    assert completed(path) == [*left, 9], "what is added to a cut line is not lost with it"
+    assert completed(path) == [*remaining, 9], "a batch after a cut line counts"
 
 
-def test_bytes_that_a_power_cut_left_cost_their_batch_only(path):
-    file = path.with_name("log.0.jsonl")
-    file.write_bytes(file.read_bytes().replace(b'[[5, [{"sc', b"\x00\x00\x00\xff\xfe     "))
-    assert completed(path) == [7]
-
-
-def test_any_number_of_ranks_continues_what_another_number_left(path):
+def test_any_number_of_ranks_continues_another_numbers_log(path):
     with ResultsLog(path, "this") as first, ResultsLog(path, "this", 11) as other:
         assert other.completed == {5, 6, 7}
         other.add([(8, ["b"])])
@@ -96,7 +98,7 @@ def test_two_runs_do_not_write_to_one_log(path):
 
 
 class Brightness:
-    """A decoder that finds one person an image, of the image's gray value. It records the batches and ends after `stop` of them."""
+    """A decoder that predicts one person an image, at the image's gray value. It records the batches and ends after `stop` of them."""
 
     needs_boxes = False
 
@@ -115,7 +117,7 @@ class Brightness:
 
 @pytest.fixture
 def images(tmp_path) -> dict[int, InputImage]:
-    """Seven gray images by their values, the even ones higher than the odd ones; the file lists their sizes."""
+    """Return seven gray images by value, the even ones higher than the odd ones, with listed sizes."""
     inputs = {}
     for number in range(10, 17):
         size = (3, 2) if number % 2 else (4, 2)
@@ -131,30 +133,40 @@ def run(path: Path, images: dict[int, InputImage], decoder: Brightness, size: in
         return log.results()
 
 
-def test_images_of_one_size_are_run_together(tmp_path, images):
+def test_images_of_one_size_are_run_together_as_far_as_sizes_are_listed(tmp_path, images):
     decoder = Brightness()
-    results = run(tmp_path / "log", images, decoder)
+    assert run(tmp_path / "log", images, decoder) == {number: [number, number] for number in images}
     assert decoder.batches == [[10, 12], [14, 16], [11, 13], [15]]
-    assert results == {number: [number, number] for number in images}
-
-
-def test_images_without_listed_sizes_are_grouped_as_they_come(tmp_path, images):
     decoder = Brightness()
-    results = run(tmp_path / "log", {number: InputImage(image.path) for number, image in images.items()}, decoder)
+    unlisted = {number: InputImage(image.path) for number, image in images.items()}
+    assert run(tmp_path / "unlisted", unlisted, decoder) == {number: [number, number] for number in images}
     assert sorted(map(len, decoder.batches)) == [1, 2, 2, 2]
-    assert results == {number: [number, number] for number in images}
 
 
-def test_the_same_images_make_a_batch_whatever_runs_them(tmp_path, images):
-    """Two ranks, of which each is interrupted after a batch, and then one process."""
+def test_batches_do_not_depend_on_ranks_and_interrupts(tmp_path, images):
     for rank, batch in enumerate(([10, 12], [14, 16])):
         decoder = Brightness(stop=1)
         run(tmp_path / "log", images, decoder, rank=rank, ranks=2)
         assert decoder.batches == [batch]
     decoder = Brightness()
-    run(tmp_path / "log", images, decoder)
+    assert len(run(tmp_path / "log", images, decoder)) == 7
     assert decoder.batches == [[11, 13], [15]]
-    assert len(run(tmp_path / "log", images, Brightness(stop=0))) == 7
+
+
+def test_an_image_that_cannot_be_read_is_returned_and_the_others_are_stored(tmp_path, images):
+    def read(path: Path) -> np.ndarray | UserError:
+        return UserError(path.name) if path.stem in unreadable else cv2.imread(str(path))
+
+    def errors(decoder: Brightness, log: ResultsLog) -> list[str]:
+        return [str(e) for e in predict_images(log, decoder, images, lambda i, *_: i, 2, CPU, "test", read=read)]
+
+    unreadable, decoder = {"12"}, Brightness()
+    with ResultsLog(tmp_path / "log", "this") as log:
+        assert errors(decoder, log) == ["12.png"]
+        assert sorted(log.results()) == [10, 11, 13, 14, 15, 16]
+    unreadable = {str(number) for number in images}
+    with ResultsLog(tmp_path / "none", "this") as log, pytest.raises(UserError, match="10.png"):
+        errors(decoder, log)
 
 
 def test_an_image_of_another_size_than_listed_is_named(tmp_path, images):
@@ -172,11 +184,8 @@ def test_running_out_of_device_memory_is_one_line(tmp_path, images, monkeypatch)
         run(tmp_path / "log", images, Brightness())
 
 
-# The fingerprint
-
-
-def test_the_fingerprint_tells_apart_what_results_depend_on(tmp_path):
-    """Configuration, folder, and each file: also one replaced by another of the same name and size."""
+def test_the_fingerprint_differs_by_configuration_folder_and_files(tmp_path):
+    """A file that another one of the same name and size replaces counts, too."""
     files = [tmp_path / name for name in ("a.pth", "b.json", "rescore.pth")]
     for file in files:
         file.write_bytes(b"content")

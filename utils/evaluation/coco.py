@@ -202,7 +202,7 @@ def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None 
         if type(image_id) is not int or image_id not in truth.annotations.imgs:
             return f"is of image {image_id!r}, which the annotation file does not list"
         if people is not None and (type(entry["annotation_id"]) is not int or entry["annotation_id"] not in people):
-            return f"is of person {entry['annotation_id']!r}, whom the annotation file does not list"
+            return f"is of person {entry['annotation_id']!r}, which the annotation file does not list"
         if type(category) is not int or category != truth.category:
             return f"is of category {category!r}; people are {truth.category}"
         if not isinstance(keypoints, list) or len(keypoints) != 3 * truth.num_keypoints:

@@ -88,7 +88,7 @@ class PckhMetric(CocoMetric):
         """Return the images, or for a top-down system each annotated person's image and box by the id of the annotation."""
         missing = [name for name in KEYPOINTS if name not in ground_truth.skeleton.dataset]
         if missing:
-            what = f"lacks {missing[0]}; MPII's evaluation wants all of its {COUNT} keypoints"
+            what = f"lacks {missing[0]}; MPII's evaluation needs all of its {COUNT} keypoints"
             raise UserError(f"skeleton {ground_truth.skeleton.name!r}: {what}")
         if boxes_file is not None:
             raise UserError(f"--boxes {boxes_file}: MPII's people are looked for in their own boxes; leave it out")

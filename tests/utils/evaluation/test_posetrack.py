@@ -1,4 +1,4 @@
-"""MOTA by hand: misses, false positives and identity switches; and from PoseTrack18's files."""
+"""MOTA by hand-computed examples, and from PoseTrack18's files."""
 
 from __future__ import annotations
 
@@ -13,103 +13,72 @@ from utils.evaluation.coco import GroundTruth
 from utils.evaluation.metrics import build_metric
 from utils.evaluation.posetrack import MotaCounter, PoseTrackMetric
 
-SIGMAS = np.full(3, 0.05)
-POSE = np.array([[0, 0, 2], [0, 50, 2], [20, 100, 2]], float)  # of somebody with an area of 10,000
+POSE = np.array([[0, 0, 2], [0, 50, 2], [20, 100, 2]], float)  # area 10,000 px2
+NEXT_VIDEO = None
 
 
-def at(*places: float) -> np.ndarray:
-    """People (P, 3, 3) so many pixels to the right."""
-    return np.stack([POSE + [x, 0, 0] for x in places]) if places else np.zeros((0, 3, 3))
+def people_at(*offsets: float) -> np.ndarray:
+    """Return people (P, 3, 3), each moved by pixels to the right."""
+    return np.stack([POSE + [x, 0, 0] for x in offsets]) if offsets else np.zeros((0, 3, 3))
 
 
-class Video:
-    def __init__(self):
-        self.counter = MotaCounter(SIGMAS)
-
-    def frame(self, truth: dict[int, float], found: dict[int, float], unlabeled: dict[int, float] | None = None) -> None:
-        """Where who is, by track and by id."""
-        without = {} if unlabeled is None else unlabeled
-        joints = np.concatenate([at(*truth.values()), at(*without.values()) * [1, 1, 0]])
-        boxes = np.array([[x, 0, 20, 100] for x in (*truth.values(), *without.values())], float).reshape(-1, 4)
-        tracks = np.array([*truth, *without], int)
-        self.counter.add(joints, np.full(len(joints), 1e4), boxes, tracks, at(*found.values()), np.array(list(found), int))
-
-    def counts(self) -> tuple[int, int, int, int]:
-        counter = self.counter
-        return counter.people, counter.misses, counter.false_positives, counter.switches
+def count(*frames: tuple[dict[int, float], dict[int, float]] | None, unlabeled: dict[int, float] | None = None) -> MotaCounter:
+    """Count frames of offsets by annotated track, and by predicted id. unlabeled: people without keypoints in all frames."""
+    counter, unlabeled = MotaCounter(np.full(3, 0.05)), unlabeled or {}
+    for frame in frames:
+        if frame is NEXT_VIDEO:
+            counter.next_video()
+            continue
+        annotated, predicted = frame
+        joints = np.concatenate([people_at(*annotated.values()), people_at(*unlabeled.values()) * [1, 1, 0]])
+        boxes = np.array([[x, 0, 20, 100] for x in (*annotated.values(), *unlabeled.values())], float).reshape(-1, 4)
+        tracks, ids = np.array([*annotated, *unlabeled], int), np.array(list(predicted), int)
+        counter.add(joints, np.full(len(joints), 1e4), boxes, tracks, people_at(*predicted.values()), ids)
+    return counter
 
 
-@pytest.fixture
-def video() -> Video:
-    return Video()
+TWO = {7: 0, 8: 300}
 
 
-def test_perfect(video):
-    for step in range(3):
-        video.frame({7: step, 8: 300 - step}, {0: step, 1: 300 - step})
-    assert video.counts() == (6, 0, 0, 0)
-    assert video.counter.metrics()["MOTA"] == 1
+@pytest.mark.parametrize(
+    ("frames", "counts"),  # people, misses, false positives, switches
+    [
+        pytest.param([({7: t, 8: 300 - t}, {0: t, 1: 300 - t}) for t in range(3)], (6, 0, 0, 0), id="perfect"),
+        pytest.param([(TWO, {0: 0, 1: 300}), (TWO, {1: 0, 0: 300})], (4, 0, 0, 2), id="exchanged ids are two switches"),
+        pytest.param([(TWO, {0: 0, 1: 300}), ({7: 0, 8: 4}, {0: 4, 1: 0})], (4, 0, 0, 0), id="an id is kept where another one is nearer"),
+        pytest.param([({7: 0}, {0: 0, 1: 1})], (1, 0, 1, 0), id="a duplicate is a false positive"),
+        pytest.param([({}, {}), ({7: 0}, {-1: 0}), ({}, {3: 0})], (1, 1, 1, 0), id="predictions without an id do not count"),
+        pytest.param([({7: 0}, {0: 0}), NEXT_VIDEO, ({7: 0}, {1: 0})], (2, 0, 0, 0), id="another video has other identities"),
+        # OKS is exp(-d^2 / (2 * area * (2 sigma)^2)): 0.5 at d = 11.77 px
+        pytest.param([({7: 0}, {0: 11.7})], (1, 0, 0, 0), id="an OKS above 0.5 matches"),
+        pytest.param([({7: 0}, {0: 11.9})], (1, 1, 1, 0), id="an OKS below 0.5 does not match"),
+    ],
+)
+def test_counts_of_frames(frames, counts):
+    counter = count(*frames)
+    assert (counter.people, counter.misses, counter.false_positives, counter.switches) == counts
 
 
-def test_one_of_each(video):
-    video.frame({7: 0, 8: 300}, {0: 0, 1: 300})
-    video.frame({7: 0, 8: 300}, {0: 0, 5: 900})  # 8 missed, 5 nobody
-    video.frame({7: 0, 8: 300}, {0: 0, 2: 300})  # 8 under another id than last
-    video.frame({7: 0, 8: 300}, {0: 0, 2: 300})  # and again: counted once
-    assert video.counts() == (8, 1, 1, 1)
-    assert video.counter.metrics() == {"MOTA": 1 - 3 / 8, "people": 8, "misses": 1, "false_positives": 1, "switches": 1}
+def test_mota_subtracts_each_error_once():
+    counter = count(
+        (TWO, {0: 0, 1: 300}),
+        (TWO, {0: 0, 5: 900}),  # 8 is missed, 5 is a false positive
+        (TWO, {0: 0, 2: 300}),  # 8 has another id than last
+        (TWO, {0: 0, 2: 300}),
+    )
+    assert counter.metrics() == {"MOTA": 1 - 3 / 8, "people": 8, "misses": 1, "false_positives": 1, "switches": 1}
 
 
-def test_two_who_exchange_their_ids_are_two_switches(video):
-    video.frame({7: 0, 8: 300}, {0: 0, 1: 300})
-    video.frame({7: 0, 8: 300}, {1: 0, 0: 300})
-    assert video.counts() == (4, 0, 0, 2)
-
-
-def test_who_is_still_near_enough_stays_matched(video):
-    """Two at almost one place: the nearer ids would be exchanged, but nobody's id has changed."""
-    video.frame({7: 0, 8: 300}, {0: 0, 1: 300})
-    video.frame({7: 0, 8: 4}, {0: 4, 1: 0})
-    assert video.counts() == (4, 0, 0, 0)
-
-
-def test_somebody_found_twice_is_one_false_positive(video):
-    video.frame({7: 0}, {0: 0, 1: 1})
-    assert video.counts() == (1, 0, 1, 0)
-
-
-def test_people_without_keypoints_and_who_is_found_there_do_not_count(video):
-    video.frame({7: 0}, {0: 0, 1: 300, 2: 600}, unlabeled={9: 300})
-    assert video.counts() == (1, 0, 1, 0)
-
-
-def test_the_bound_is_an_oks_of_a_half(video):
-    """OKS is exp(-d^2 / (2 * area * (2 sigma)^2)): a half at d = 11.77 pixels."""
-    video.frame({7: 0}, {0: 11.7})
-    assert video.counts() == (1, 0, 0, 0)
-    video.frame({7: 0}, {0: 11.9})
-    assert video.counts() == (2, 1, 1, 0)
-
-
-def test_nobody_and_people_without_an_id(video):
-    video.frame({}, {})
-    video.frame({7: 0}, {-1: 0})
-    video.frame({}, {3: 0})
-    assert video.counts() == (1, 1, 1, 0)
-
-
-def test_another_video_has_other_identities(video):
-    video.frame({7: 0}, {0: 0})
-    video.counter.next_video()
-    video.frame({7: 0}, {1: 0})
-    assert video.counts() == (2, 0, 0, 0)
+def test_people_without_keypoints_and_predictions_there_do_not_count():
+    counter = count(({7: 0}, {0: 0, 1: 300, 2: 600}), unlabeled={9: 300})
+    assert (counter.people, counter.misses, counter.false_positives) == (1, 0, 1)
 
 
 # From a PoseTrack18 file
 
 
 def perfect(truth: GroundTruth) -> list[dict]:
-    """The annotated people as results, without their identities."""
+    """Return the annotated people as results, without their identities."""
     return [
         {"image_id": a["image_id"], "category_id": 1, "score": 0.9, "keypoints": a["keypoints"]}
         for a in truth.annotations.dataset["annotations"]
@@ -119,7 +88,7 @@ def perfect(truth: GroundTruth) -> list[dict]:
 
 @pytest.fixture
 def walk(tmp_path) -> GroundTruth:
-    """A video of 6 frames in which two people walk to the right, and another of one frame; the fourth frame is not annotated."""
+    """Two people walk to the right through a video of 6 frames; another video has one frame. The fourth frame is not annotated."""
     images, people = [], []
     names = ["nose", "head_bottom", "head_top", "left_shoulder", "right_hip"]
     for number, video in enumerate("aaaaaab"):
@@ -135,8 +104,7 @@ def walk(tmp_path) -> GroundTruth:
     return GroundTruth(tmp_path / "walk.json", tmp_path)
 
 
-def test_people_are_tracked_through_each_video(walk):
-    """The frame that is not annotated counts for nothing, whatever is predicted there; a person who is not predicted is missed."""
+def test_people_are_tracked_through_each_video_and_compared_in_annotated_frames(walk):
     metric, results = build_metric(walk), perfect(walk)
     assert type(metric) is PoseTrackMetric
     metrics = metric.compute(results, walk)
@@ -150,7 +118,7 @@ def test_people_are_tracked_through_each_video(walk):
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "posetrack18").is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
-def test_posetracks_own_files():
+def test_metrics_of_posetracks_own_files():
     root = SHARED / "data" / "posetrack18"
     truth = GroundTruth(root / "annotations" / "test_posetrack18_val.json", root)
     metric, results = build_metric(truth), perfect(truth)

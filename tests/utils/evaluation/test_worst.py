@@ -1,4 +1,4 @@
-"""The images of the worst images: which they are, and what is marked in them."""
+"""The worst images: their order, and the marks of errors."""
 
 from __future__ import annotations
 
@@ -20,26 +20,22 @@ LEGEND = 26  # pixels below the image
 
 @pytest.fixture
 def scene() -> ImageResult:
-    """Somebody in the middle of the image who is found exactly."""
+    """Return one person in the middle of the image with an exact prediction."""
     joints = np.stack([200 + 50 * (np.arange(17) % 5), 150 + 50 * (np.arange(17) // 5), np.full(17, 2)], 1)[None].astype(float)
-    nobody = np.zeros(1, bool)
-    return ImageResult(7, joints, np.array([9000.0]), np.array([[180.0, 130, 260, 220]]), nobody, nobody, joints.copy(), np.array([0.5]))
+    no = np.zeros(1, bool)
+    return ImageResult(7, joints, np.array([9000.0]), np.array([[180.0, 130, 260, 220]]), no, no, joints.copy(), np.array([0.5]))
 
 
 def marked(scene: ImageResult) -> set[str]:
-    """Which marks are in the right half's image."""
-    found = match_image(scene.best_first(), KEYPOINTS)
-    image = draw_errors(IMAGE, found, KEYPOINTS, "title")
+    """Return the marks in the right half."""
+    image = draw_errors(IMAGE, match_image(scene.best_first(), KEYPOINTS), KEYPOINTS, "title")
     right = image[:-LEGEND, image.shape[1] // 2 + 3 :]
     marks = {**COLORS, "missed person": MISSED, "false positive": FALSE_POSITIVE}
     return {name for name, color in marks.items() if (right == color).all(-1).sum() > 30}
 
 
-def test_who_is_found_exactly_is_not_marked(scene):
-    assert marked(scene) == set()
-
-
 def test_each_error_is_marked(scene):
+    assert marked(scene) == set()
     poses = scene.poses
     moved = poses.copy()
     moved[0, WRIST, :2] = scene.joints[0, OTHER_WRIST, :2]
@@ -49,10 +45,10 @@ def test_each_error_is_marked(scene):
     assert marked(replace(scene, poses=poses[:0], scores=scene.scores[:0])) == {"missed person"}
     twice = replace(scene, poses=np.concatenate([poses, poses + [25, 10, 0]]), scores=np.array([0.5, 0.6]))
     assert marked(twice) == {"false positive"}
-    assert marked(replace(twice, scores=np.array([0.5, 0.4]))) == set()  # whom everybody right is ranked above
+    assert marked(replace(twice, scores=np.array([0.5, 0.4]))) == set(), "below all true positives it does no harm"
 
 
-def test_the_worst_come_first_and_those_without_fault_not_at_all(scene, tmp_path):
+def test_images_with_errors_are_written_the_worst_first(scene, tmp_path):
     lost = replace(scene, image_id=1, poses=scene.poses[:0], scores=scene.scores[:0])
     poor = replace(scene, image_id=2, poses=scene.poses + [12, 0, 0])
     nothing = replace(lost, image_id=3, joints=scene.joints[:0], areas=scene.areas[:0], boxes=scene.boxes[:0], ignored=scene.ignored[:0])
@@ -61,8 +57,8 @@ def test_the_worst_come_first_and_those_without_fault_not_at_all(scene, tmp_path
     files = {number: tmp_path / f"image{number}.png" for number in (1, 2, 3, 7)}
     for file in files.values():
         cv2.imwrite(str(file), IMAGE)
-    short = image_errors([match_image(scene, KEYPOINTS) for scene in scenes])
-    assert (short[0], short[2], short[3]) == (0, 1, 0) and 0 < short[1] < 1
+    errors = image_errors([match_image(scene, KEYPOINTS) for scene in scenes])
+    assert (errors[0], errors[2], errors[3]) == (0, 1, 0) and 0 < errors[1] < 1
     assert "the 2 worst images" in write_worst(scenes, KEYPOINTS, files, tmp_path, 10)
     assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["01_image1.jpg", "02_image2.jpg"]
     (tmp_path / "worst" / "mine.txt").touch()
