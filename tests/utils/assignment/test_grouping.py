@@ -15,62 +15,62 @@ SKELETON = CONFIG.skeleton
 
 
 def tangle(seed: int, people: int = 3) -> tuple[Candidates, Limbs]:
-    """People who stand in each other's way: 80 % of their limbs, and 40 % of those that would lead to somebody else."""
+    """Return people in a crowd: 80 % of their own limbs, and 32 % of the limbs that connect two people."""
     rng = np.random.default_rng(seed)
-    kind, owner = np.tile(np.arange(18), people), np.repeat(np.arange(people), 18)
+    types, owner = np.tile(np.arange(18), people), np.repeat(np.arange(people), 18)
     limbs = []
     for limb, (a, b) in enumerate(SKELETON.limb_ends.tolist()):
-        for start in np.flatnonzero(kind == a):
-            for end in np.flatnonzero(kind == b):
+        for start in np.flatnonzero(types == a):
+            for end in np.flatnonzero(types == b):
                 true = owner[start] == owner[end]
                 if rng.random() < (0.8 if true else 0.4 * 0.8):
                     limbs.append((limb, start, end, rng.uniform(0.3 if true else 0.25, 1)))
-    score = rng.uniform(0.3, 1, len(kind)).astype(np.float32)
-    candidates = Candidates(np.zeros_like(kind), kind, rng.uniform(0, 90, len(kind)), rng.uniform(0, 60, len(kind)), score)
+    score = rng.uniform(0.3, 1, len(types)).astype(np.float32)
+    candidates = Candidates(np.zeros_like(types), types, rng.uniform(0, 90, len(types)), rng.uniform(0, 60, len(types)), score)
     return candidates, Limbs(*(np.array(column) for column in zip(*limbs)))
 
 
-def worth(clusters: list[Cluster], graph: Graph) -> float:
-    """What the limbs of all people are worth, less the price of those that are not there."""
+def objective(clusters: list[Cluster], graph: Graph) -> float:
+    """Return the sum of all people's limb scores less their missing-limb penalties."""
     total = 0.0
     for cluster in clusters:
-        there = sum(gain for one in cluster for other, gain in graph.links[one].items() if other in cluster)
-        total += (there - graph.missing_penalty(cluster, graph.mask(cluster))) / 2  # each limb was met from both its ends
+        present = sum(gain for one in cluster for other, gain in graph.links[one].items() if other in cluster)
+        total += (present - graph.missing_penalty(cluster, graph.mask(cluster))) / 2  # each limb counts from both its ends
     return total
 
 
 def without(**changes: float) -> AssignmentConfig:
-    """No keypoint is shared, no part joined by distance, none dropped: only limbs decide."""
+    """Return a configuration in which only limbs decide: no sharing, no merging by distance, no dropping."""
     apart = {"share_members": 99, "join_distance": 0, "join_distance_small": 0, "lone_threshold": 0}
     return CONFIG.assignment.model_copy(update={**apart, **changes})
 
 
-def test_moving_and_swapping_keypoints_is_worth_it():
+def test_moves_and_swaps_increase_the_objective():
     gains = []
     for seed in range(12):
         candidates, limbs = tangle(seed)
         graph = build_graph(candidates, limbs, SKELETON, CONFIG.assignment)
-        as_grown, mended = (group_candidates(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
-        assert sorted(sum(mended, [])) == list(range(len(candidates)))  # everybody once
-        gains.append(worth(mended, graph) - worth(as_grown, graph))
+        before, refined = (group_candidates(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
+        assert sorted(sum(refined, [])) == list(range(len(candidates)))  # each candidate once
+        gains.append(objective(refined, graph) - objective(before, graph))
     assert min(gains) > -1e-9
     assert sum(gain > 0.5 for gain in gains) >= 3
 
 
-def test_nobody_has_two_keypoints_of_a_kind():
+def test_no_person_has_two_keypoints_of_a_type():
     for seed in range(4):
         candidates, limbs = tangle(seed)
         for cluster in group_candidates(candidates, limbs, SKELETON, CONFIG.assignment):
-            kinds = candidates.keypoint_type[cluster]
-            assert len(set(kinds.tolist())) == len(kinds)
+            types = candidates.keypoint_type[cluster].tolist()
+            assert len(set(types)) == len(types)
 
 
 def pair_of_clusters(*cross: tuple[int, int, int, float]) -> tuple[list[Cluster], Graph]:
     """Two people, candidates 0 to 17 and 18 to 35, with all their limbs at 0.5, and further limbs (limb, start, end, score)."""
     limbs = [(n, a + first, b + first, 0.5) for first in (0, 18) for n, (a, b) in enumerate(SKELETON.limb_ends.tolist())]
     types = np.tile(np.arange(18), 2)
-    found = Candidates(np.zeros(36, int), types, np.zeros(36), np.zeros(36), np.full(36, 0.5, np.float32))
-    graph = build_graph(found, Limbs(*map(np.array, zip(*limbs, *cross))), SKELETON, CONFIG.assignment)
+    candidates = Candidates(np.zeros(36, int), types, np.zeros(36), np.zeros(36), np.full(36, 0.5, np.float32))
+    graph = build_graph(candidates, Limbs(*map(np.array, zip(*limbs, *cross))), SKELETON, CONFIG.assignment)
     return [list(range(18)), list(range(18, 36))], graph
 
 

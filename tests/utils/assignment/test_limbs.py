@@ -1,19 +1,17 @@
-"""Limb scores between candidates, limbs that compete, and limbs that are extrapolated to a missed keypoint."""
+"""Limb scores, competing limbs, and the extrapolation of limbs to a missed keypoint."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from places import ROOT
 
 from config import load_config
-from utils.assignment import assign_people, extrapolate
+from utils.assignment import assign_people
 from utils.assignment.candidates import Candidates, Limbs, find_peaks
 from utils.assignment.extrapolate import _merge_ends
 from utils.assignment.limbs import score_limbs, suppress_competing_limbs
 from utils.assignment.numpy_heatmaps import NumpyHeatmaps
-from utils.assignment.torch_heatmaps import assign_people_batch
 
 RECIPE = ROOT / "config" / "simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE)
@@ -44,15 +42,11 @@ def test_a_line_that_leaves_the_limb_anywhere_is_no_limb():
     assert len(people(broken, "assignment.trace=false")) == 2
 
 
-@pytest.mark.parametrize(("value", "persons"), [(0.2, 2), (0.3, 1)])
-def test_limbs_below_the_threshold_join_nothing(value, persons):
-    assert len(people(forearm(value))) == persons
-
-
-@pytest.mark.parametrize(("value", "persons"), [(0.28, 0), (0.32, 1)])
-def test_an_isolated_keypoint_needs_a_higher_score(value, persons):
-    maps = forearm(0, end=value)
-    maps[ELBOW] = 0
+@pytest.mark.parametrize(("limb", "end", "persons"), [(0.2, 0.9, 2), (0.3, 0.9, 1), (0, 0.28, 0), (0, 0.32, 1)])
+def test_limbs_and_isolated_keypoints_have_their_thresholds(limb, end, persons):
+    maps = forearm(limb, end)
+    if not limb:
+        maps[ELBOW] = 0
     assert len(people(maps)) == persons
 
 
@@ -80,9 +74,9 @@ def test_noise_keeps_few_limbs_at_each_end():
     """What noise costs is bounded: by the peaks of each keypoint type, and by the limbs of each type at a candidate."""
     config = load_config(RECIPE, ["assignment.max_peaks=40", "assignment.max_rivals=3"])
     reader = NumpyHeatmaps(np.random.default_rng(0).random((50, 64, 96), np.float32))
-    found = find_peaks(reader, SKELETON, config.assignment, 2.25)
-    assert np.bincount(found.keypoint_type).tolist() == [40] * 18
-    limbs = suppress_competing_limbs(score_limbs(reader, found, SKELETON, config.assignment), found, SKELETON, config.assignment)
+    peaks = find_peaks(reader, SKELETON, config.assignment, 2.25)
+    assert np.bincount(peaks.keypoint_type).tolist() == [40] * 18
+    limbs = suppress_competing_limbs(score_limbs(reader, peaks, SKELETON, config.assignment), peaks, SKELETON, config.assignment)
     for end in (limbs.start, limbs.end):
         assert np.bincount(end * SKELETON.num_limbs + limbs.limb).max() == 3
 
@@ -101,18 +95,18 @@ def test_a_missed_keypoint_is_placed_at_the_end_of_its_limb():
 
 @pytest.mark.parametrize("border", [0, 39])
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_limb_is_not_followed_where_its_map_is_low_at_the_candidate(border, transposed):
+def test_a_limb_is_not_extrapolated_where_its_map_is_low_at_the_candidate(border, transposed):
     """The candidate lies in the map's first or last column or row."""
     maps = np.zeros((50, 40, 40), np.float32)
     rows, columns = np.mgrid[:40, :40]
     maps[ELBOW] = 0.9 * np.exp(-((columns - border) ** 2 + (rows - 20) ** 2) / (2 * 2.25**2))
     maps[FOREARM, 18:23, 1:39] = np.where(abs(columns[18:23, 1:39] - border) < 30, 0.8, 0)
     maps[FOREARM, 18:23, border] = 0.2
-    found = people(maps.swapaxes(1, 2) if transposed else maps)
-    assert not found[:, WRIST - 30, 2].any()
+    keypoints = people(maps.swapaxes(1, 2) if transposed else maps)
+    assert not keypoints[:, WRIST - 30, 2].any()
 
 
-def test_ends_that_are_near_each_other_become_one_and_a_further_one_stays():
+def test_near_ends_are_merged_and_a_far_one_stays():
     zeros = np.zeros(3, int)
     ends = Candidates(zeros, zeros, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
     np.testing.assert_allclose(_merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
@@ -123,15 +117,3 @@ def test_an_end_is_more_precise_across_its_limb():
     ends = Candidates(zeros, zeros, np.array([0, 1.0]), np.array([0, 1.0]), np.array([0.2, 0.4]))
     merged = _merge_ends(ends, np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3.0)  # one limb along x, one along y
     np.testing.assert_allclose([merged.x[0], merged.y[0], merged.score[0]], [0.8, 0.2, 0.3], atol=1e-6)
-
-
-def test_ends_of_limbs_are_compared_within_their_image_only(monkeypatch):
-    """Comparing everything with everything must not grow with the square of the batch."""
-    sizes = []
-    plain = extrapolate._merge_ends
-    monkeypatch.setattr(extrapolate, "_merge_ends", lambda ends, *more: sizes.append(len(ends)) or plain(ends, *more))
-    maps = forearm(0.8)
-    maps[WRIST] = 0
-    found = assign_people_batch(torch.from_numpy(np.stack([maps] * 3)), SKELETON, CONFIG.assignment, [(4.0, 4.0)] * 3)
-    assert all(keypoints[0, WRIST - 30, 2] > 0 for keypoints, _ in found)
-    assert len(sizes) == 3 and len(set(sizes)) == 1
