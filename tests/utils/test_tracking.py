@@ -1,4 +1,4 @@
-"""Tracking: identities through crossings and misses, and the functions that decide them."""
+"""Tracking: identities through crossings and misses, and the functions that decide about them."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def part(first: int, last: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("seed", "missed", "occluded"), [(3, 0.1, True), (4, 0, False)])
 def test_walkers_who_cross_keep_their_identities(seed, missed, occluded):
-    """Perfect keypoints; some people missed at random; without occluded keypoints."""
+    """Ground-truth keypoints; some people missed at random; without occluded keypoints."""
     rng = np.random.default_rng(seed)
     background, walkers = random_background(rng, 128, 192), random_walkers(rng, 4, 128, 192)
     tracker, identities, count = Tracker(SKELETON), {}, 0
-    for number in range(80):
+    for number in range(60):
         image, annotations = render_frame(background, walkers, number)
         annotations = [annotations[i] for i in rng.permutation(len(annotations)) if rng.random() >= missed]
         keypoints = np.array([a["keypoints"] for a in annotations], float).reshape(-1, 17, 3)
@@ -65,7 +65,7 @@ def test_walkers_who_cross_keep_their_identities(seed, missed, occluded):
             if (person[:, 2] > 0).sum() >= 3:
                 assert identities.setdefault(annotation["track_id"], identity) == identity, number
                 count += 1
-    assert count > 200
+    assert count > 150
     assert sorted(identities.values()) == [0, 1, 2, 3]
 
 
@@ -79,36 +79,34 @@ def test_people_keep_their_ids_in_any_order_and_new_ones_get_new_ids():
 
 @pytest.mark.parametrize("keep", [0, 3])
 def test_tracks_end_after_some_frames(keep):
-    for missed in range(6):
+    for missed in (keep, keep + 1):
         tracker = Tracker(SKELETON, TrackingConfig(keep=keep))
         step(tracker, (40, 60))
         for _ in range(missed):
             step(tracker)
-        assert step(tracker, (40, 60)) == [0 if missed <= keep else 1], missed
+        assert step(tracker, (40, 60)) == [0 if missed == keep else 1], missed
     assert len(tracker._tracks.ids) == 1, "an ended track costs nothing"
 
 
 def test_velocity_predicts_a_person_who_is_missed():
-    """Black frames: there is nothing that flow could follow."""
+    """Flow has nothing to follow in black frames."""
     tracker = Tracker(SKELETON)
     for number in range(10):
         assert step(tracker, (20 + 6 * number, 60)) == [0]
     for _ in range(4):
         step(tracker)
-    assert step(tracker, (20 + 6 * 14, 60), (20 + 6 * 9, 60)) == [0, 1], "not who stands at the last position"
+    assert step(tracker, (20 + 6 * 14, 60), (20 + 6 * 9, 60)) == [0, 1], "not the person at the last position"
 
 
 def test_velocity_is_per_frame():
     tracker = Tracker(SKELETON)
-    step(tracker, (40, 60))
-    step(tracker)
-    step(tracker)
-    step(tracker, (49, 60))
+    for positions in ([(40, 60)], [], [], [(49, 60)]):
+        step(tracker, *positions)
     assert tracker._tracks.velocity[0].tolist() == pytest.approx([0.3 * 9 / 3, 0])
 
 
 def test_flow_follows_a_person_who_changes_velocity():
-    """A textured person who stood starts to walk while missed."""
+    """A textured person stands, and starts to walk while missed."""
     texture = cv2.GaussianBlur(np.random.default_rng(1).integers(0, 255, (*SIZE, 3), np.uint8), (0, 0), 2)
 
     def frame(x: int) -> np.ndarray:
@@ -126,7 +124,7 @@ def test_flow_follows_a_person_who_changes_velocity():
 
 
 def test_colors_decide_between_two_people_at_almost_one_position():
-    """One stands in the red half of the frame, one in the blue; then the halves are exchanged."""
+    """One is in the red half of the frame, one in the blue half; then the halves swap."""
     people = (POSE * [0.2, 1.6, 1])[None] + np.array([[[98, 60, 0]], [[102, 60, 0]]])
     halves = BLACK.copy()
     halves[:, :100], halves[:, 100:] = RED, BLUE
@@ -170,7 +168,7 @@ def test_the_position_of_a_missed_person_becomes_uncertain(missed, ids):
     assert step(tracker, (54, 60)) == ids
 
 
-@pytest.mark.parametrize("name", ["coco", "coco17", "crowdpose", "posetrack18"])
+@pytest.mark.parametrize("name", ["coco", "crowdpose"])
 def test_every_skeleton(name):
     skeleton = load_skeleton(name)
     tracker, people = Tracker(skeleton), np.random.default_rng(2).uniform(20, 100, (3, skeleton.num_keypoints, 3))
@@ -186,7 +184,7 @@ def test_frames_may_change_their_size_and_people_leave_them():
     assert step(tracker, frame=np.zeros((1, 1, 3), np.uint8)) == []
 
 
-def test_large_frames_are_scaled_down():
+def test_colors_of_large_frames_are_read_at_the_keypoints():
     people = np.stack([POSE * [4, 4, 1] + [x, 300, 0] for x in (400, 900)])
     frame = np.zeros((600, 1300, 3), np.uint8)
     frame[:, :650], frame[:, 650:] = RED, BLUE
@@ -271,11 +269,11 @@ def test_without_reliable_flow_keypoints_move_by_velocity():
 
 def test_missing_keypoints_are_remembered_for_eleven_frames():
     person = at((0, 0))
-    found = person.copy()
-    found[0, :5] = 0
-    kept = person
+    predicted = person.copy()
+    predicted[0, :5] = 0
+    filled = person
     for number in range(1, 14):
-        kept = fill_missing(found, kept, np.array([[1.0, 0.0]]))
-        assert (kept[0, 5:] == found[0, 5:]).all()
+        filled = fill_missing(predicted, filled, np.array([[1.0, 0.0]]))
+        assert (filled[0, 5:] == predicted[0, 5:]).all()
         expected = person[0, :5, 0] + number if number <= 11 else 0
-        np.testing.assert_allclose(kept[0, :5, 0], expected)
+        np.testing.assert_allclose(filled[0, :5, 0], expected)
