@@ -1,4 +1,4 @@
-"""Losses, found by the pose system's name.
+"""Build the loss of a pose system.
 
 A loss is a module with `terms(outputs, **targets)`, a tensor whose sum is the loss, so that each term can be logged;
 `term_name(*index)`, the name of one of them; and `forward(outputs, **targets)`, the sum. `targets` are the fields of the system's targets

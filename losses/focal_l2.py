@@ -32,7 +32,7 @@ class FocalL2(nn.Module):
         predictions: per stage, the scales' (N, C, h_i, w_i), finest first. heatmaps (N, C, h, w) and mask_miss (N, 1, h, w) in [0, 1].
         channel_mask (N, C): 0 for the maps that a sample's data set does not annotate, 1 for the others; None: all are annotated.
         """
-        # Sums over millions of pixels: half precision would overflow.
+        # Half precision would overflow in sums over millions of pixels
         dtype = torch.promote_types(predictions[0][0].dtype, torch.float32)
         heatmaps, mask_miss = heatmaps.to(dtype), mask_miss.to(dtype)
         channel_weights = self.channel_weights.to(dtype)

@@ -1,4 +1,4 @@
-"""What tensors are called: in our networks and in checkpoints of other origin."""
+"""Convert a checkpoint's state-dict keys, own or published, to a network's own."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ import torch
 from torch import Tensor
 
 Shapes = Mapping[str | None, tuple[int, ...]]
-PART = re.compile(r"(.+)\[(\d+)\]")
+BRANCH = re.compile(r"(.+)\[(\d+)\]")
 
 
-def without_prefix(name: str) -> str:
-    """The name without the 'module.' that DataParallel and DistributedDataParallel put before it."""
-    return name.removeprefix("module.")
+def without_prefix(key: str) -> str:
+    """Remove the 'module.' of DataParallel and DistributedDataParallel."""
+    return key.removeprefix("module.")
 
 
 @dataclass(frozen=True)
 class CheckpointKeys:
-    """Pure functions on names, beside each network as `NAMES`.
+    """Pure functions on state-dict keys, beside each network as `NAMES`.
 
-    ours: a tensor's name in a checkpoint, ours or of another origin -> its name in our network; None for one that ours has no use for.
-        A name with [k] after it is the part number k of one of our tensors, along its first axis.
-    is_output: whether the shape of one of our tensors depends on the skeleton, so that fine-tuning on another one draws it anew.
-    recipe: the shapes of a published checkpoint's tensors by our names -> the recipe in `config/` that it was trained with; None: it is
-        none of this network.
-    trunk: whether one of our tensors belongs to the part that is trained beforehand, on other tasks; None: all but the outputs do.
+    convert_key: a checkpoint's key -> the network's own key, or None if the network does not need the tensor. A key that ends in [k] is
+        branch k of one of the network's tensors, along the first axis.
+    is_output: whether a tensor's shape depends on the skeleton; fine-tuning on another skeleton initializes it newly.
+    recipe: the shapes of a published checkpoint by own keys -> its recipe in `config/`; None: another network's checkpoint.
+    in_backbone: whether a tensor belongs to the pretrained backbone; None: all but the outputs do.
     """
 
-    ours: Callable[[str], str | None] = without_prefix
-    is_output: Callable[[str], bool] = lambda name: False
+    convert_key: Callable[[str], str | None] = without_prefix
+    is_output: Callable[[str], bool] = lambda key: False
     recipe: Callable[[Shapes], str | None] = lambda shapes: None
-    trunk: Callable[[str], bool] | None = None
+    in_backbone: Callable[[str], bool] | None = None
 
-    def is_backbone(self, name: str) -> bool:
-        """Whether `model.backbone` fills one of our tensors."""
-        return not self.is_output(name) if self.trunk is None else self.trunk(name)
+    def is_backbone(self, key: str) -> bool:
+        """Return whether `model.backbone` fills the tensor."""
+        return not self.is_output(key) if self.in_backbone is None else self.in_backbone(key)
 
 
-def joined(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors whose names end in [0], [1], ... as one each, along the first axis; the others as they are."""
-    whole, parts = {}, {}
-    for name, tensor in tensors.items():
-        part = PART.fullmatch(name)
-        if part:
-            parts.setdefault(part[1], {})[int(part[2])] = tensor
+def merge_branches(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Concatenate the tensors whose keys end in [0], [1], ... along the first axis; keep the others."""
+    merged, branches = {}, {}
+    for key, tensor in tensors.items():
+        match = BRANCH.fullmatch(key)
+        if match:
+            branches.setdefault(match[1], {})[int(match[2])] = tensor
         else:
-            whole[name] = tensor
-    return whole | {name: torch.cat([of_name[k] for k in sorted(of_name)]) for name, of_name in parts.items()}
+            merged[key] = tensor
+    return merged | {key: torch.cat([of_key[k] for k in sorted(of_key)]) for key, of_key in branches.items()}

@@ -12,16 +12,18 @@ from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig, DekrModelConfig
 from models.checkpoint_keys import CheckpointKeys, Shapes, without_prefix
-from models.hrnet import CLASSIFIER, finest, hrnet_backbone, imagenet_weights
+from models.hrnet import CLASSIFIER, hrnet_backbone, imagenet_weights, upsample_concat
 from models.normalize import Normalize
 
 KERNEL = 3
-TAPS = KERNEL * KERNEL
+KERNEL_POINTS = KERNEL * KERNEL
 
 
 class DEKR(nn.Module):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmap (N, K + 1, H / 4, W / 4), the people's center last, and offset (N, 2 K, H / 4, W / 4):
     from each keypoint, x then y, to the pixel, in map pixels. H and W are multiples of 32.
+
+    K keypoints; the branches of all keypoints run as grouped convolutions.
     """
 
     def __init__(self, keypoints: int, settings: DekrModelConfig):
@@ -40,19 +42,19 @@ class DEKR(nn.Module):
 
     @classmethod
     def from_config(cls, config: DekrConfig) -> DEKR:
-        """The network of `config.model` for the keypoints of `config.skeleton`."""
+        """Build the network of `config.model` for the keypoints of `config.skeleton`."""
         return cls(config.skeleton.num_keypoints, config.model)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        features = finest(self.trunk.forward_features(self.normalize(images)))
+        features = upsample_concat(self.trunk.forward_features(self.normalize(images)))
         return self.heat_out(self.heat_block(self.heat_in(features))), self.offset_out(self.offset_blocks(self.offset_in(features)))
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What people are found from: all of it."""
+        """Return what the decoder reads: all of `forward`."""
         return self(images)
 
     def _init_weights(self) -> None:
-        """Convolutions from N(0, 0.001); those that deform others 0, so that at first all taps of one see the same pixel."""
+        """Initialize convolutions from N(0, 0.001), and matrices and translations with 0: all kernel points start at the pixel itself."""
         for name, module in self.named_modules():
             if isinstance(module, (nn.Conv2d, DeformConv2d)):
                 nn.init.normal_(module.weight, std=0.0 if name.endswith((".matrix", ".translation")) else 0.001)
@@ -65,8 +67,9 @@ def _conv1x1(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class AdaptiveBlock(nn.Module):
-    """The adaptive blocks of all keypoints' branches as one (paper section 3.2): a convolution whose 3 x 3 grid is transformed, by a matrix
-    and a translation found at each pixel, with a shortcut. Features (N, K channels, h, w), keypoint after keypoint.
+    """The adaptive blocks of all keypoints' branches (paper section 3.2): a residual block with a deformable 3 x 3 convolution.
+
+    At each pixel a predicted matrix and translation transform the 3 x 3 grid. Features (N, K channels, h, w), grouped by keypoint.
     """
 
     def __init__(self, keypoints: int, channels: int):
@@ -77,45 +80,45 @@ class AdaptiveBlock(nn.Module):
         self.conv = DeformConv2d(width, width, KERNEL, padding=1, groups=keypoints, bias=False)
         self.norm = nn.BatchNorm2d(width)
         steps = torch.arange(KERNEL, dtype=torch.float32) - KERNEL // 2
-        self.register_buffer("grid", torch.cartesian_prod(steps, steps).T.contiguous(), persistent=False)  # (2, taps) y, x
+        self.register_buffer("grid", torch.cartesian_prod(steps, steps).T.contiguous(), persistent=False)  # (2, points) y, x
 
     def forward(self, features: Tensor) -> Tensor:
-        places = self._places(features)
-        return F.relu(self.norm(deformed(features, places, self.conv)) + features)
+        locations = self._sampling_locations(features)
+        return F.relu(self.norm(deform_conv(features, locations, self.conv)) + features)
 
-    def _places(self, features: Tensor) -> Tensor:
-        """(N, K, taps, 2, h, w): y, x of what each tap sees, from the pixel."""
+    def _sampling_locations(self, features: Tensor) -> Tensor:
+        """Return (N, K, points, 2, h, w): y, x of each kernel point relative to the pixel."""
         n, _, h, w = features.shape
         matrix = self.matrix(features).view(n, -1, 1, 2, 2, h, w)
         translation = self.translation(features).view(n, -1, 1, 2, h, w)
-        y, x = self.grid.view(2, TAPS, 1, 1, 1)
+        y, x = self.grid.view(2, KERNEL_POINTS, 1, 1, 1)
         return matrix[..., 0, :, :] * y + matrix[..., 1, :, :] * x + translation
 
 
-def deformed(features: Tensor, places: Tensor, conv: DeformConv2d) -> Tensor:
-    """The deformable convolution `conv` of grouped features (N, K channels, h, w), taps at `places` (N, K, taps, 2, h, w) from the pixel.
+def deform_conv(features: Tensor, locations: Tensor, conv: DeformConv2d) -> Tensor:
+    """Apply `conv` to grouped features (N, K channels, h, w), with kernel points at `locations` (N, K, points, 2, h, w) from the pixel.
 
-    torchvision's kernel works out a tap's place and weights for every channel anew; on a CPU, where that is what takes the time, the
-    features are sampled by `grid_sample` instead, 3 to 4 times as fast.
+    torchvision's kernel computes a point's location and weights again for every channel. `grid_sample` computes them once, which makes
+    it 3 to 4 times as fast on a CPU.
     """
-    n, keypoints, taps, _, h, w = places.shape
+    n, keypoints, points, _, h, w = locations.shape
     if features.device.type != "cpu":
         grid = torch.cartesian_prod(*[torch.arange(-1.0, 2, device=features.device)] * 2)
-        return conv(features, (places - grid.view(TAPS, 2, 1, 1)).reshape(n, -1, h, w))
-    y = torch.arange(h, dtype=places.dtype) * 2 + 1
-    x = torch.arange(w, dtype=places.dtype) * 2 + 1
-    # grid_sample's own units: -1 and 1 are the outer borders of the first and last pixel
-    at = torch.stack([(places[..., 1, :, :] * 2 + x) / w - 1, (places[..., 0, :, :] * 2 + y[:, None]) / h - 1], -1)
+        return conv(features, (locations - grid.view(KERNEL_POINTS, 2, 1, 1)).reshape(n, -1, h, w))
+    y = torch.arange(h, dtype=locations.dtype) * 2 + 1
+    x = torch.arange(w, dtype=locations.dtype) * 2 + 1
+    # grid_sample's units: -1 and 1 are the outer borders of the first and last pixel
+    grid = torch.stack([(locations[..., 1, :, :] * 2 + x) / w - 1, (locations[..., 0, :, :] * 2 + y[:, None]) / h - 1], -1)
     split = features.reshape(n * keypoints, -1, h, w)
-    seen = F.grid_sample(split, at.view(n * keypoints, taps * h, w, 2), align_corners=False)
-    weight = conv.weight.reshape(keypoints, -1, split.shape[1] * taps)
-    return torch.matmul(weight, seen.view(n, keypoints, -1, h * w)).view(n, -1, h, w)
+    sampled = F.grid_sample(split, grid.view(n * keypoints, points * h, w, 2), align_corners=False)
+    weight = conv.weight.reshape(keypoints, -1, split.shape[1] * points)
+    return torch.matmul(weight, sampled.view(n, keypoints, -1, h * w)).view(n, -1, h, w)
 
 
-# Published names -> ours. The tensors of the K branches are one tensor here: its parts have [k] after their names.
+# Published state-dict keys -> own keys. The K branches share one tensor here; branch k's key ends in [k].
 PUBLISHED_KEYS = [
-    (re.compile(pattern), ours)
-    for pattern, ours in [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
         (r"^transition_heatmap\.", "heat_in."),
         (r"^head_heatmap\.0\.0\.", "heat_block."),
         (r"^head_heatmap\.1\.", "heat_out."),
@@ -130,7 +133,7 @@ PUBLISHED_KEYS = [
         (r"^(?!trunk\.|heat_|offset_)", "trunk."),
     ]
 ]
-# Of the published checkpoints: keypoints and the center, features of the heatmap head
+# Shape of heat_out.weight (keypoints + center, features) -> recipe of the published checkpoint
 RECIPES = {
     (17 + 1, 32): "dekr_w32_coco",
     (17 + 1, 48): "dekr_w48_coco",
@@ -141,29 +144,29 @@ UNUSED = re.compile(rf"^trunk\.({'|'.join(CLASSIFIER)})|\.regular_matrix|\.num_b
 
 
 def from_published(name: str) -> str | None:
-    """A tensor's name in DEKR's published checkpoints or in HRNet's ImageNet weights -> its name here; None: it is not needed.
+    """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; None: the tensor is not needed.
 
-    Names that are ours already stay, but for a 'module.' prefix.
+    Own keys stay, without a 'module.' prefix.
     """
     name = without_prefix(name)
-    for pattern, ours in PUBLISHED_KEYS:
-        name = pattern.sub(ours, name)
+    for pattern, replacement in PUBLISHED_KEYS:
+        name = pattern.sub(replacement, name)
     return None if UNUSED.search(name) else name
 
 
 def is_output(name: str) -> bool:
-    """Whether a tensor's shape depends on the skeleton: the last layer of the heatmaps, and all of the offsets' branches."""
+    """Return whether a tensor's shape depends on the skeleton: the last heatmap layer and all offset branches."""
     return name.startswith(("heat_out.", "offset_"))
 
 
 def recipe(shapes: Shapes) -> str | None:
-    """The published one, told by the last layer of the heatmaps."""
+    """Return the published recipe, by the shape of the last heatmap layer."""
     return RECIPES.get(shapes.get("heat_out.weight", ())[:2])
 
 
 def download_backbone(network: DEKR) -> dict[str, Tensor]:
-    """ImageNet weights of the network's trunk, by their published names; see `imagenet_weights`."""
+    """Return ImageNet weights of the backbone by their published keys."""
     return imagenet_weights(network.width)
 
 
-NAMES = CheckpointKeys(from_published, is_output, recipe, trunk=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_published, is_output, recipe, in_backbone=lambda name: name.startswith("trunk."))

@@ -1,6 +1,6 @@
-"""DEKR's rescoring network (paper section 3.4): how much a pose found looks like the annotated one, told from its shape and its scores.
+"""DEKR's rescoring network (paper section 3.4): predict a pose's OKS from its shape and its scores.
 
-The tensors have their published names (l1, l2, l3), so a published file needs no other ones.
+The state-dict keys are the published ones (l1, l2, l3).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SCALE_LIMBS = (9, 11)  # their mean length is a pose's size: in COCO's skeleton 
 
 
 class RescoringNet(nn.Module):
-    """poses (P, K, 3) x, y, score in image pixels -> (P,) their OKS as predicted, which is not held within 0 and 1."""
+    """poses (P, K, 3) x, y, score in image pixels -> (P,) predicted OKS, not clamped to [0, 1]."""
 
     limb_ends: Tensor
 
@@ -33,16 +33,15 @@ class RescoringNet(nn.Module):
 
 
 def num_features(skeleton: Skeleton) -> int:
-    """A vector and a length for each limb, a score for each keypoint."""
+    """Count the features: a vector and a length for each limb, a score for each keypoint."""
     return 3 * skeleton.num_limbs + skeleton.num_keypoints
 
 
 def features(poses: Tensor, limb_ends: Tensor) -> Tensor:
-    """poses (P, K, 3) x, y, score; limb_ends (L, 2) -> (P, 3 L + K): limb vectors (from second end to first; x, y of one after the
-    other), limb lengths, keypoint scores.
+    """Return (P, 3 L + K): limb vectors (x, y, from second end to first), limb lengths, keypoint scores.
 
-    Vectors and lengths are in units of the pose's size: the mean length of limbs 9 and 11, in a skeleton of fewer than 12 limbs the mean
-    of all; at least a pixel, so that keypoints that are missing (0 0 0), or all in one place, are no division by zero.
+    poses (P, K, 3) x, y, score; limb_ends (L, 2). Vectors and lengths are divided by the pose's size: the mean length of limbs 9 and 11,
+    or of all limbs if there are fewer than 12. The size is at least 1 pixel, since missing keypoints (0 0 0) have length 0.
     """
     vectors = poses[:, limb_ends[:, 0], :2] - poses[:, limb_ends[:, 1], :2]
     lengths = vectors.square().sum(2).sqrt()
@@ -53,8 +52,8 @@ def features(poses: Tensor, limb_ends: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rescored(net: RescoringNet, keypoints: Tensor, scores: Tensor) -> Tensor:
-    """keypoints (P, K, 3) x, y, score in image pixels; scores (P,) -> (P,) predicted OKS times score, in the order that they came.
+    """Return (P,) predicted OKS times score, in the given order. keypoints (P, K, 3) x, y, score in image pixels; scores (P,).
 
-    As published the predicted OKS is taken as it is: a pose that looks like nothing may be below 0, and so stands behind all others.
+    As published, the predicted OKS is not clamped; it may be negative.
     """
     return net(keypoints).to(scores.dtype) * scores

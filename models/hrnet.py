@@ -1,6 +1,6 @@
-"""HRNet (Sun et al., Deep High-Resolution Representation Learning, CVPR 2019) as a trunk: timm's, without its classifier.
+"""HRNet (Sun et al., Deep High-Resolution Representation Learning, CVPR 2019) as a backbone: timm's, without its classifier.
 
-timm's tensors are called as in the files that HRNet's authors published.
+timm's state-dict keys are those of the authors' published files.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.nn import functional as F
 
 from models.hub import hub_file
 
-CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # what ImageNet's files hold besides the trunk
+CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # keys of ImageNet's files that are not the backbone's
 
 
 def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> nn.Module:
-    """A network from normalized images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
+    """Build a network from normalized images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
 
-    stem_width: channels of the first layers, four times as many in stage 1. modules: exchanges between the branches in stages 2, 3, 4.
-    blocks: basic blocks of a branch between two exchanges. Published: width 32 or 48, stem 64, modules 1 4 3, blocks 4.
+    stem_width: channels of the stem; stage 1 has four times as many. modules: exchanges between the branches in stages 2, 3, 4.
+    blocks: basic blocks in each branch before an exchange. Published: width 32 or 48, stem 64, modules 1 4 3, blocks 4.
     """
     stages = {
         f"stage{number}": {
@@ -39,8 +39,8 @@ def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: 
     return hrnet.HighResolutionNet({"stem_width": stem_width, "stage1": {**first, "fuse_method": "SUM"}, **stages}, head="")
 
 
-def finest(branches: Sequence[Tensor]) -> Tensor:
-    """All branches brought to the first one's size, (N, 15 width, h, w)."""
+def upsample_concat(branches: Sequence[Tensor]) -> Tensor:
+    """Upsample all branches to the first one's size and concatenate them: (N, 15 width, h, w)."""
     size = branches[0].shape[2:]
     return torch.cat([branches[0], *(F.interpolate(branch, size, mode="bilinear") for branch in branches[1:])], 1)
 

@@ -16,7 +16,7 @@ EXCITATION_REDUCTION = 16
 
 
 class ConvBN(nn.Module):
-    """Convolution without bias, batch norm and, unless told otherwise, LeakyReLU(0.01). Keeps the size at stride 1."""
+    """Convolution without bias, batch norm and, by default, LeakyReLU(0.01). Stride 1 keeps the size."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, dilation: int = 1, activation: bool = True):
         super().__init__()
@@ -44,7 +44,7 @@ class Residual(nn.Module):
 
 
 class Front(nn.Module):
-    """From the image to stride 4: (N, 3, H, W) -> (N, channels, H/4, W/4); half of the channels see far by dilation."""
+    """From the image to stride 4: (N, 3, H, W) -> (N, channels, H/4, W/4); half of the channels come from dilated convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -60,7 +60,7 @@ class Front(nn.Module):
 
 
 class HourglassLevel(nn.Module):
-    """One halving of the resolution and the way back; the innermost level has a residual in its middle instead of a next level."""
+    """Halve the resolution and restore it; the innermost level has a residual block instead of a next level."""
 
     def __init__(self, channels: int, inner_channels: int, innermost: bool):
         super().__init__()
@@ -107,7 +107,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class Features(nn.Module):
-    """What a scale's prediction is read from: (N, inputs, h, w) -> (N, outputs, h, w)."""
+    """Features for one scale's prediction: (N, inputs, h, w) -> (N, outputs, h, w)."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
@@ -120,7 +120,7 @@ class Features(nn.Module):
 
 
 class Stage(nn.Module):
-    """One hourglass with a prediction at every scale, and what it hands to the next stage, if there is one."""
+    """One hourglass with a prediction at every scale, and the caches for the next stage, if there is one."""
 
     def __init__(self, channels: list[int], outputs: int, last: bool):
         super().__init__()
@@ -128,14 +128,14 @@ class Stage(nn.Module):
         self.hourglass = Hourglass(channels)
         self.features = nn.ModuleList(Features(c, width) for c in channels)
         self.predictions = nn.ModuleList(nn.Conv2d(width, outputs, 1) for _ in channels)
-        handed = [] if last else channels
-        self.merge_features = nn.ModuleList(ConvBN(width, c, 1, activation=False) for c in handed)
-        self.merge_predictions = nn.ModuleList(ConvBN(outputs, c, 1, activation=False) for c in handed)
+        cached = [] if last else channels
+        self.merge_features = nn.ModuleList(ConvBN(width, c, 1, activation=False) for c in cached)
+        self.merge_predictions = nn.ModuleList(ConvBN(outputs, c, 1, activation=False) for c in cached)
 
     def forward(self, x: Tensor, caches: list[Tensor] | None, count: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """x (N, c_0, h, w) and the previous stage's caches -> predictions and caches of every scale or the `count` finest, finest first.
+        """Return predictions and caches of every scale, or of the `count` finest, finest first.
 
-        A scale's depend on no other scale's.
+        x (N, c_0, h, w); caches: the previous stage's. Each scale is independent of the coarser ones.
         """
         scales = self.hourglass(x)[:count]
         if caches is not None:
@@ -162,20 +162,19 @@ class IMHN(nn.Module):
 
     @classmethod
     def from_config(cls, config: SimplePoseConfig) -> IMHN:
-        """The network of `config.model` for `config.skeleton`."""
+        """Build the network of `config.model` for `config.skeleton`."""
         m = config.model
         return cls(m.stages, m.channels, m.channels_increase, m.depth, config.channels.count)
 
     def forward(self, images: Tensor) -> list[list[Tensor]]:
-        """images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth.
+        """Return, per stage, the predictions (N, outputs, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first.
 
-        Returns, per stage, the predictions (N, outputs, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first; unbounded values
-        that are trained towards [0, 1].
+        images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth. Predictions are unbounded; targets lie in [0, 1].
         """
         return self._predictions(images, None)
 
     def predict(self, images: Tensor) -> Tensor:
-        """The last stage's predictions at the finest scale (N, outputs, H / 4, W / 4), without what only the coarse scales' need."""
+        """Return the last stage's predictions at the finest scale (N, outputs, H / 4, W / 4); skip the layers of coarser predictions."""
         return self._predictions(images, 1)[-1][0]
 
     def _predictions(self, images: Tensor, scales: int | None) -> list[list[Tensor]]:
@@ -189,7 +188,7 @@ class IMHN(nn.Module):
 
 
 def _initialize(module: nn.Module) -> None:
-    """The published initial values: conv N(0, 0.001), linear N(0, 0.01), biases 0; batch norm's own default is 1 and 0."""
+    """Initialize as published: conv N(0, 0.001), linear N(0, 0.01), biases 0; batch norm's default is 1 and 0."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
         nn.init.normal_(module.weight, std=0.001 if isinstance(module, nn.Conv2d) else 0.01)
         if module.bias is not None:
@@ -197,8 +196,8 @@ def _initialize(module: nn.Module) -> None:
 
 
 PUBLISHED_KEYS = [
-    (re.compile(pattern), ours)
-    for pattern, ours in [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
         (r"^(module\.)?(posenet\.)?", ""),
         (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
         (r"^pre\.res(\d)\.", r"front.residual\1."),
@@ -230,19 +229,19 @@ PUBLISHED_KEYS = [
 
 
 def is_output(name: str) -> bool:
-    """Whether a parameter's shape depends on the number of map channels."""
+    """Return whether a tensor's shape depends on the number of map channels."""
     return ".predictions." in name or ".merge_predictions." in name
 
 
 def from_published(name: str) -> str:
-    """A tensor's name in the published checkpoints -> its name here; names that are ours already stay, but for a 'module.' prefix."""
-    for pattern, ours in PUBLISHED_KEYS:
-        name = pattern.sub(ours, name)
+    """Convert a key of the published checkpoints; own keys stay, without a 'module.' prefix."""
+    for pattern, replacement in PUBLISHED_KEYS:
+        name = pattern.sub(replacement, name)
     return name
 
 
 def recipe(shapes: Shapes) -> str | None:
-    """The published one, if the network is of this kind, whatever its size."""
+    """Return the published recipe for an IMHN of any size."""
     return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
 
 

@@ -1,4 +1,4 @@
-"""What networks that start from ImageNet weights want at their input."""
+"""Normalize images for networks with ImageNet weights."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB in [
 
 
 class Normalize(nn.Module):
-    """Images (N, 3, H, W) BGR in [0, 1] -> RGB of mean 0 and standard deviation 1 over ImageNet, or as `mean` and `std` say.
+    """Images (N, 3, H, W) BGR in [0, 1] -> RGB minus `mean`, divided by `std`.
 
-    rgb: false leaves the channels in their order and takes RGB's mean and deviation all the same, as weights of some code want it.
+    rgb: False keeps the channels BGR, with RGB's mean and std, as some published weights need it.
     """
 
     def __init__(self, rgb: bool = True, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):

@@ -17,7 +17,7 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 class SimpleBaselines(nn.Module):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32.
 
-    trunk: from normalized images to (N, channels, H / s, W / s); s is 4, doubled by each of the deconvolutions.
+    trunk: the backbone, from normalized images to (N, channels, H / s, W / s) with s = 4 * 2^deconvolutions.
     """
 
     def __init__(self, keypoints: int, normalize: Normalize, trunk: nn.Module, channels: int, deconvolutions: int, deconv_channels: int):
@@ -46,14 +46,14 @@ class SimpleBaselines(nn.Module):
         return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
 
     def predict(self, images: Tensor) -> Tensor:
-        """What people are found from: all of it."""
+        """Return what the decoder reads: all of `forward`."""
         return self(images)
 
 
 def resnet_backbone(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
-    """torchvision's ResNet from images to features at stride 32, and how many channels these have.
+    """Build torchvision's ResNet up to its features at stride 32; return it and the number of channels.
 
-    stride_first: a bottleneck has its stride in the first 1 x 1 convolution, as Caffe's have, not in the 3 x 3.
+    stride_first: bottlenecks have their stride in the first 1 x 1 convolution, as in Caffe, not in the 3 x 3.
     """
     block = resnet.Bottleneck if depth >= 50 else resnet.BasicBlock
     network = resnet.ResNet(block, BLOCKS[depth])
@@ -65,9 +65,9 @@ def resnet_backbone(depth: int, stride_first: bool) -> tuple[nn.Module, int]:
 
 
 def from_published(name: str) -> str | None:
-    """A tensor's name in the published checkpoints or in a ResNet's ImageNet weights -> its name here; None: it is not needed.
+    """Convert a key of the published checkpoints or of a ResNet's ImageNet weights; None: the tensor is not needed.
 
-    Names that are ours already stay, but for a 'module.' prefix.
+    Own keys stay, without a 'module.' prefix.
     """
     name = without_prefix(name)
     if name.startswith("fc."):
@@ -76,9 +76,9 @@ def from_published(name: str) -> str | None:
 
 
 def is_output(name: str) -> bool:
-    """Whether a tensor's shape depends on the skeleton."""
+    """Return whether a tensor's shape depends on the skeleton."""
     return name.startswith("final_layer.")
 
 
-# No recipe: tensors do not tell what size of input, or which style of strides, they were trained with
-NAMES = CheckpointKeys(from_published, is_output, trunk=lambda name: name.startswith("trunk."))
+# No recipe: the shapes depend neither on the input size nor on the style of strides
+NAMES = CheckpointKeys(from_published, is_output, in_backbone=lambda name: name.startswith("trunk."))

@@ -1,4 +1,4 @@
-"""Simple Baselines on any backbone of timm: its last features, a deconvolution for each halving below stride 4, one 1 x 1 convolution."""
+"""Simple Baselines on any timm backbone: its last features, deconvolutions up to stride 4, one 1 x 1 convolution."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class LastFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.backbone(images)[-1]
-        return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # Swin and the like have channels last
+        return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # such as Swin's, which are channels-last
 
 
 class SimpleBaselinesTimm(SimpleBaselines):
@@ -50,8 +50,8 @@ class SimpleBaselinesTimm(SimpleBaselines):
         deconvolutions = math.log2(trunk.stride / stride)
         if deconvolutions not in (0, 1, 2, 3):
             raise UserError(f"model.backbone_name: the last features of {name} have stride {trunk.stride}; expected 4, 8, 16 or 32")
-        of_images = timm.get_pretrained_cfg(name)
-        normalize = Normalize(True, of_images.mean, of_images.std)
+        pretrained = timm.get_pretrained_cfg(name)
+        normalize = Normalize(True, pretrained.mean, pretrained.std)
         return cls(config.skeleton.num_keypoints, normalize, trunk, trunk.channels, int(deconvolutions), config.model.deconv_channels)
 
 
@@ -60,15 +60,15 @@ def download_backbone(network: SimpleBaselinesTimm) -> dict[str, Tensor]:
     arguments = network.trunk.arguments
     repository = timm.get_pretrained_cfg(arguments["model_name"]).hf_hub_id
     if repository is None:
-        raise UserError(f"model.backbone timm: timm has no weights of {arguments['model_name']}; name a file, or leave model.backbone out")
+        raise UserError(f"model.backbone timm: timm has no weights of {arguments['model_name']}; name a file or omit model.backbone")
     weights = timm.create_model(**arguments, pretrained=True, pretrained_cfg_overlay={"file": str(hub_file(repository))}).state_dict()
     return {f"trunk.backbone.{name}": tensor for name, tensor in weights.items()}
 
 
 def from_checkpoint(name: str) -> str:
-    """Return a tensor's name here: ours, or that of timm's backbone with `features_only`."""
+    """Convert a key of timm's backbone with `features_only`; own keys stay, without a 'module.' prefix."""
     name = without_prefix(name)
     return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.backbone.{name}"
 
 
-NAMES = CheckpointKeys(from_checkpoint, is_output, trunk=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_checkpoint, is_output, in_backbone=lambda name: name.startswith("trunk."))

@@ -38,7 +38,7 @@ def pair(config: DekrConfig, size: tuple[int, int]) -> np.ndarray:
     return bodies(config, *[(x * width, y * height, w * width, h * height) for x, y, w, h in boxes])
 
 
-def drawn_maps(points: np.ndarray, map_size: tuple[int, int], config: DekrConfig, strengths: Sequence[float] | None = None) -> tuple:
+def rendered_maps(points: np.ndarray, map_size: tuple[int, int], config: DekrConfig, strengths: Sequence[float] | None = None) -> tuple:
     """Heatmap (K + 1, h, w) and offset (2 K, h, w) of people (P, K, 2) in map pixels, the bells of each as high as its strength."""
     joints = np.concatenate([points, points.mean(1, keepdims=True)], 1)
     joints = np.concatenate([joints, np.ones((*joints.shape[:2], 1))], 2)
@@ -101,4 +101,4 @@ class SceneNetwork(nn.Module):
             points = points[:, self.config.skeleton.flip_keypoints]
         points = (points - (across[1], down[1])) / (across[0], down[0])
         map_size = image.shape[1] // STRIDE, image.shape[2] // STRIDE
-        return drawn_maps((points - self.middle) / STRIDE, map_size, self.config, self.strengths)
+        return rendered_maps((points - self.middle) / STRIDE, map_size, self.config, self.strengths)

@@ -116,7 +116,7 @@ class TinyNetwork(nn.Module):
         return self(images)
 
 
-NAMES = CheckpointKeys(ours=lambda name: name.removeprefix("theirs."), is_output=lambda name: name.startswith("head."))
+NAMES = CheckpointKeys(convert_key=lambda name: name.removeprefix("theirs."), is_output=lambda name: name.startswith("head."))
 
 
 class TinyLoss(nn.Module):

@@ -18,8 +18,8 @@ from config import Config, UserError, load_config
 from config.files import atomic_write, existing_file
 from config.load import parse_config, with_overrides
 from models import build_model, checkpoint_keys_of, download_backbone, published_recipe
-from models.checkpoint_keys import joined
-from models.undrawn import Undrawn
+from models.checkpoint_keys import merge_branches
+from models.skip_init import SkipInit
 from utils.device import default_device, in_one_thread
 from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
 from utils.safetensors_file import is_safetensors, read_safetensors
@@ -124,7 +124,7 @@ def load_network(config: Config, checkpoint: str | Path | Checkpoint | None, dev
             raise UserError(f"device {device!r}: the installed onnxruntime has none; leave it out, or pip install onnxruntime-gpu")
         return network.eval()
     with in_one_thread():
-        with nullcontext() if checkpoint is None else Undrawn():
+        with nullcontext() if checkpoint is None else SkipInit():
             network = build_model(config)
         if checkpoint is not None:
             load_weights(network, checkpoint)
@@ -184,13 +184,13 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
 
 def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
     """The checkpoint's tensors by the network's own names."""
-    weights, ours, path = _tensors(checkpoint), checkpoint_keys_of(model).ours, checkpoint.path
-    used = [(name, value) for name, value in ((ours(name), value) for name, value in weights.items()) if name is not None]
+    weights, convert_key, path = _tensors(checkpoint), checkpoint_keys_of(model).convert_key, checkpoint.path
+    used = [(name, value) for name, value in ((convert_key(name), value) for name, value in weights.items()) if name is not None]
     named = dict(used)
     if len(named) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
     try:
-        return joined(named)
+        return merge_branches(named)
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
 

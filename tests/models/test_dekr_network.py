@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from models.dekr import deformed
+from models.dekr import deform_conv
 from utils.checkpoint import load_weights
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -108,7 +108,7 @@ def check_deformed(change: Callable[[Tensor], Tensor], size: tuple[int, int], de
         x, places, weight = (tensor.clone().to(device).requires_grad_() for tensor in given)
         if ours:
             conv.weight = nn.Parameter(weight.detach())
-            answer, weight = deformed(change(x), places, conv), conv.weight
+            answer, weight = deform_conv(change(x), places, conv), conv.weight
         else:
             answer = kernel_answer(x, places, weight)
         (answer * torch.linspace(-1, 1, answer.numel(), device=device).view(answer.shape)).sum().backward()
@@ -141,9 +141,9 @@ def test_at_first_nothing_is_deformed():
     features = torch.rand(1, 51, 6, 8)
     for block in network.offset_blocks:
         assert not any(tensor.any() for layer in (block.matrix, block.translation) for tensor in layer.parameters())
-        assert not block._places(features).any()
+        assert not block._sampling_locations(features).any()
         expected = F.conv2d(features, block.conv.weight.sum((2, 3), keepdim=True), groups=17)
-        torch.testing.assert_close(deformed(features, block._places(features), block.conv), expected, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(deform_conv(features, block._sampling_locations(features), block.conv), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_initial_values():

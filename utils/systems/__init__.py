@@ -1,6 +1,6 @@
-"""What every pose system does with a network: preprocess images, run it, decode people, overlay heatmaps.
+"""The decoder interface of every pose system: preprocess images, run the network, decode people, overlay heatmaps.
 
-Trainers, evaluation and demo know only this. `config/systems` lists the systems.
+Trainers, evaluation and demo use only this interface. `config/systems` lists the systems.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from config import Config
 from config.systems import SYSTEMS
 from utils.visualize.heatmaps import draw_heatmaps
 
-PosePredictions = tuple[
-    np.ndarray, np.ndarray
-]  # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
-Overlays = dict[str, np.ndarray]  # by what it shows, the strongest response (H, W) in [0, 1] at each pixel of an image
+# keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
+PosePredictions = tuple[np.ndarray, np.ndarray]
+Overlays = dict[str, np.ndarray]  # by group name, the maximum heatmap value (H, W) in [0, 1] at each pixel of an image
 
 
 class Decoder(ABC):
-    """Turn images into people. Built once with a network and its configuration; calls only `predict` of the network.
+    """Predict people in images with a network, of which it calls only `predict`.
 
-    Only `forward` needs the network's device: threads can preprocess and decode other batches meanwhile.
+    Only `forward` needs the network's device, so threads can preprocess and decode other batches meanwhile.
     """
 
     needs_boxes = False  # top-down: a caller must pass person boxes
@@ -36,9 +35,9 @@ class Decoder(ABC):
         self.network, self.config = network, config
 
     def __call__(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
-        """Find the people of each image (H, W, 3) uint8 BGR.
+        """Predict the people of each image (H, W, 3) uint8 BGR.
 
-        boxes: of each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None where none are needed.
+        boxes: of each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None for bottom-up systems.
         """
         return self.decode(self.forward(self.preprocess(images, boxes)))
 
@@ -48,7 +47,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Any:
-        """Prepare what the network takes, in memory, and what `decode` needs besides."""
+        """Prepare the network's inputs on the CPU, and what else `decode` needs."""
 
     @abstractmethod
     def forward(self, inputs: Any) -> Any:
@@ -56,7 +55,7 @@ class Decoder(ABC):
 
     @abstractmethod
     def decode(self, outputs: Any) -> list[PosePredictions]:
-        """Read the people of each image off the outputs, which stay as they are."""
+        """Return the people of each image, without changing the outputs."""
 
     @abstractmethod
     def overlays(self, outputs: Any) -> list[Overlays]:

@@ -1,4 +1,4 @@
-"""DEKR from photographs to people (paper section 3.4): flip, scale search, maxima of the centers, pose NMS, all on the network's device."""
+"""DEKR's decoder (paper section 3.4): flip test, multi-scale testing, center maxima, pose NMS, all on the network's device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
-from utils.systems.dekr_matching import enlarged, matched
+from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
 from utils.systems.dekr_rescoring import load_rescoring
 from utils.visualize.heatmaps import resize_to_image
 
@@ -26,16 +26,16 @@ ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) a
 
 @dataclass(frozen=True)
 class Group:
-    """Images of one input size, and what the network sees of them or answers."""
+    """Images of one input size, with the network's inputs or outputs."""
 
-    numbers: list[int]  # of the images
+    indices: list[int]  # of the images in the batch
     image_sizes: list[Size]
     inputs: list[np.ndarray]  # of each scale (N, h, w, 3) uint8
     maps: list[ScaleMaps]
 
 
 class DekrDecoder(Decoder):
-    """People of a batch of photographs."""
+    """Decode the people of a batch of images."""
 
     output_names = ("heatmaps", "offsets")
     config: DekrConfig
@@ -49,125 +49,123 @@ class DekrDecoder(Decoder):
         return input_size(image_size, 1.0, self.config)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
-        batch_key: dict[Hashable, list[int]] = defaultdict(list)
-        for number, image in enumerate(images):
-            batch_key[self.batch_key(image.shape[:2])].append(number)
+        indices_by_key: dict[Hashable, list[int]] = defaultdict(list)
+        for index, image in enumerate(images):
+            indices_by_key[self.batch_key(image.shape[:2])].append(index)
         groups = []
-        for numbers in batch_key.values():
-            of_group = [images[n] for n in numbers]
+        for indices in indices_by_key.values():
+            of_group = [images[index] for index in indices]
             inputs = [as_input(of_group, scale, self.config) for scale in self.config.inference.scales]
-            groups.append(Group(numbers, [image.shape[:2] for image in of_group], inputs, []))
+            groups.append(Group(indices, [image.shape[:2] for image in of_group], inputs, []))
         return groups
 
     def forward(self, inputs: list[Group]) -> list[Group]:
         return [
-            Group(group.numbers, group.image_sizes, [], run_network(self.network, group.inputs, group.image_sizes[0], self.config))
+            Group(group.indices, group.image_sizes, [], run_network(self.network, group.inputs, group.image_sizes[0], self.config))
             for group in inputs
         ]
 
     def decode(self, outputs: list[Group]) -> list[PosePredictions]:
-        people: dict[int, PosePredictions] = {}
+        predictions: dict[int, PosePredictions] = {}
         for group in outputs:
-            people |= zip(group.numbers, decode_batch(group.maps, group.image_sizes, self.config))
-        return [self._ranked(*people[number]) for number in range(len(people))]
+            predictions |= zip(group.indices, decode_batch(group.maps, group.image_sizes, self.config))
+        return [self._rescore_and_sort(*predictions[index]) for index in range(len(predictions))]
 
     def overlays(self, outputs: list[Group]) -> list[Overlays]:
-        """Of scale 1."""
+        """Resize the heatmaps of scale 1 to each image."""
         overlays: dict[int, Overlays] = {}
         for group in outputs:
             heatmaps = next(heat for scale, heat, _ in group.maps if scale == 1.0)
-            for number, size, of_image in zip(group.numbers, group.image_sizes, heatmaps.cpu()):
+            for index, size, of_image in zip(group.indices, group.image_sizes, heatmaps.cpu()):
                 corner, other = to_image(np.array([[0.0, 0.0], [self.config.model.stride] * 2]), size, self.config)
-                overlays[number] = {
+                overlays[index] = {
                     name: resize_to_image(maps.amax(0).numpy(), tuple(other - corner), tuple(corner), size)
                     for name, maps in self.groups(of_image).items()
                 }
-        return [overlays[number] for number in range(len(overlays))]
+        return [overlays[index] for index in range(len(overlays))]
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
 
-    def _ranked(self, keypoints: np.ndarray, scores: np.ndarray) -> PosePredictions:
-        """People in the order of their scores, rescored if so configured: a few numbers, which need no device."""
+    def _rescore_and_sort(self, keypoints: np.ndarray, scores: np.ndarray) -> PosePredictions:
+        """Rescore if configured, and sort by score. Runs on the CPU: these are few numbers."""
         if self.rescoring is not None:
             scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
         order = np.argsort(-scores, kind="stable")
         return keypoints[order], scores[order]
 
 
-def decode(answers: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> PosePredictions:
-    """People of one image. answers: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), flip already averaged.
+def decode(outputs: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> PosePredictions:
+    """Return one image's keypoints (P, K, 3) x, y, score in image pixels and scores (P,), in the order of their center candidates.
 
-    Returns keypoints (P, K, 3) x, y, score in image pixels, scores (P,), in the order in which their centers were found.
+    outputs: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), averaged with the flip test already.
     """
-    batch = [(scale, torch.as_tensor(heatmap)[None], torch.as_tensor(offset)[None]) for scale, heatmap, offset in answers]
+    batch = [(scale, torch.as_tensor(heatmap)[None], torch.as_tensor(offset)[None]) for scale, heatmap, offset in outputs]
     return decode_batch(batch, [image_size], config)[0]
 
 
 @torch.inference_mode()
-def decode_batch(answers: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[PosePredictions]:
-    """`decode` for N images whose inputs are of one size."""
+def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[PosePredictions]:
+    """Run `decode` for N images of one input size."""
     settings, stride = config.inference, config.model.stride
-    answers = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(answers, key=lambda answer: -answer[0])]
-    found = [candidates(stride / scale, heat[:, -1], offset, settings) for scale, heat, offset in answers]
-    scores = comparable([of_scale for _, of_scale in found], [scale for scale, *_ in answers], settings.scale_decay)
-    poses, center = torch.cat([of_scale for of_scale, _ in found], 1), torch.cat(scores, 1)
-    heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in answers]
-    heat = sum(heat_at(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
-    near = same_person(poses, settings)
-    keypoints = torch.cat([poses, (center[..., None] * heat)[..., None]], 3)
+    outputs = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(outputs, key=lambda output: -output[0])]
+    candidates = [center_candidates(stride / scale, heat[:, -1], offset, settings) for scale, heat, offset in outputs]
+    scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
+    poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
+    heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in outputs]
+    values = sum(sample_heatmaps(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
+    overlaps = pose_overlaps(poses, settings)
+    keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
     if settings.match:
-        maps = [enlarged(of_scale, stride / scale) for scale, of_scale in heatmaps]
-        keypoints = torch.cat([matched(keypoints, maps, settings), keypoints[..., 2:]], 3)
-    # The only way from the device: at most max_people candidates of each scale
-    keypoints, heat, near, there = (t.cpu().numpy() for t in (keypoints, heat.mean(2), near, center > 0))
-    people = []
-    for number, size in enumerate(image_sizes):
-        kept = suppress(near[number], heat[number], there[number], settings.max_people)
-        of_image = keypoints[number, kept]
+        maps = [upsample_heatmaps(of_scale, stride / scale) for scale, of_scale in heatmaps]
+        keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings), keypoints[..., 2:]], 3)
+    # The only transfer from the device: at most max_people candidates of each scale
+    keypoints, values, overlaps, present = (t.cpu().numpy() for t in (keypoints, values.mean(2), overlaps, center_scores > 0))
+    predictions = []
+    for index, size in enumerate(image_sizes):
+        selected = pose_nms(overlaps[index], values[index], present[index], settings.max_people)
+        of_image = keypoints[index, selected]
         of_image[..., :2] = to_image(of_image[..., :2], size, config)
-        people.append((of_image, of_image[..., 2].mean(1)))
-    return people
+        predictions.append((of_image, of_image[..., 2].mean(1)))
+    return predictions
 
 
-def candidates(factor: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
-    """The poses at the maxima of the centers' heatmaps, strongest first.
+def center_candidates(factor: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
+    """Return the poses (N, P, K, 2) x, y in pixels of scale 1's input at the center maxima, and the center scores (N, P), highest first.
 
-    factor: pixels of scale 1's input per map pixel; center (N, h, w), offset (N, 2 K, h, w). Returns poses (N, P, K, 2) x, y in pixels of
-    scale 1's input and the centers' heat (N, P), 0 where it is not above the threshold.
+    factor: pixels of scale 1's input per map pixel; center (N, h, w), offset (N, 2 K, h, w). Scores not above the threshold become 0.
     """
     n, height, width = center.shape
     reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
-    highest = F.max_pool2d(center, 2 * reach + 1, 1, reach)
-    heat, place = torch.where(center == highest, center, 0).flatten(1).topk(min(settings.max_people, height * width))
-    ways = offset.flatten(2).gather(2, place[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, place.shape[1])
-    pixel = torch.stack([place % width, place // width], 1)[:, None]
-    poses = (pixel - ways).permute(0, 3, 1, 2) * factor
-    return poses, heat * (heat > settings.centre_threshold)
+    maxima = F.max_pool2d(center, 2 * reach + 1, 1, reach)
+    scores, index = torch.where(center == maxima, center, 0).flatten(1).topk(min(settings.max_people, height * width))
+    offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
+    pixel = torch.stack([index % width, index // width], 1)[:, None]
+    poses = (pixel - offsets).permute(0, 3, 1, 2) * factor
+    return poses, scores * (scores > settings.centre_threshold)
 
 
-def comparable(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
-    """The centers' heat (N, P) of each scale, the best of the others brought to `decay` times scale 1's best."""
+def rescale_scores(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
+    """Rescale the center scores (N, P) of the other scales, so that their best is `decay` times scale 1's best."""
     best = [of_scale.amax(1, keepdim=True) for of_scale in scores]
     best = [torch.where(of_scale > 0, of_scale, 1) for of_scale in best]
     one = best[list(scales).index(1.0)]
     return [s if scale == 1.0 else s / b * one * decay for s, b, scale in zip(scores, best, scales)]
 
 
-def heat_at(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
-    """The heat of each keypoint's own map at its place.
+def sample_heatmaps(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
+    """Return the heatmap values (N, P, K) at the keypoints. poses (N, P, K, 2), heatmaps (N, K, h, w).
 
-    The maps are brought up bilinearly, corners aligned, to (size - factor + 1), the last row and column repeated (published); only what is
-    asked for is worked out. poses (N, P, K, 2), heatmaps (N, K, h, w) -> (N, P, K).
+    Equals reading `upsample_heatmaps(heatmaps, factor)` at the keypoints' whole pixels, but interpolates only there.
     """
     sides = heatmaps.shape[:1:-1]  # width, height
     axes = []
     for axis, side in enumerate(sides):
         whole = int(side * factor)
         grown = whole - int(factor) + 1
-        place = poses[..., axis].floor().clamp(0, whole - 1).clamp(max=grown - 1) * ((side - 1) / max(grown - 1, 1))
-        low = place.floor().clamp(max=max(side - 2, 0))
-        axes.append((low.long(), (low.long() + 1).clamp(max=side - 1), place - low))
+        position = poses[..., axis].floor().clamp(0, whole - 1).clamp(max=grown - 1) * ((side - 1) / max(grown - 1, 1))
+        low = position.floor().clamp(max=max(side - 2, 0))
+        axes.append((low.long(), (low.long() + 1).clamp(max=side - 1), position - low))
     (x0, x1, dx), (y0, y1, dy) = axes
     flat = heatmaps.flatten(2)
 
@@ -178,67 +176,66 @@ def heat_at(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
     return torch.lerp(top, torch.lerp(corner(y1, x0), corner(y1, x1), dx), dy)
 
 
-def same_person(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
-    """(N, P, P) bool: whether a pose's keypoints are nearer to another's than a part of the pose's own diagonal. poses (N, P, K, 2)."""
-    several = len(settings.scales) > 1
-    part = settings.nms_distance or (0.15 if several else 0.05)
-    least = poses.shape[2] // 2 if settings.nms_keypoints is None else settings.nms_keypoints
+def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
+    """Return (N, P, P) bool: whether enough keypoints of a pose are near another's, relative to its own diagonal. poses (N, P, K, 2)."""
+    max_distance = settings.nms_distance or (0.15 if len(settings.scales) > 1 else 0.05)
+    min_keypoints = poses.shape[2] // 2 if settings.nms_keypoints is None else settings.nms_keypoints
     diagonal = (poses.amax(2) - poses.amin(2)).square().sum(2)  # squared, (N, P)
-    gaps = (poses[:, :, None] - poses[:, None]).square().sum(4)
-    return (gaps < part**2 * diagonal[:, :, None, None]).sum(3) > least
+    distances = (poses[:, :, None] - poses[:, None]).square().sum(4)
+    return (distances < max_distance**2 * diagonal[:, :, None, None]).sum(3) > min_keypoints
 
 
-def suppress(near: np.ndarray, heat: np.ndarray, there: np.ndarray, most: int) -> np.ndarray:
-    """Of poses that are one person the one with the most heat: their numbers, at most so many.
+def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int) -> np.ndarray:
+    """Return the indices of at most `max_people` poses: of each group of overlapping ones, the one with the highest heatmap value.
 
-    near (P, P) bool, heat (P,) mean over the keypoints, there (P,) bool.
+    overlaps (P, P) bool; values (P,) mean heatmap value over the keypoints; present (P,) bool.
     """
-    kept: list[int] = []
-    ignored = ~there
-    for pose in np.flatnonzero(there):
-        if ignored[pose]:
+    selected: list[int] = []
+    suppressed = ~present
+    for pose in np.flatnonzero(present):
+        if suppressed[pose]:
             continue
-        group = near[pose] & there
+        group = overlaps[pose] & present
         group[pose] = True
-        best = int(np.where(group, heat, -np.inf).argmax())
-        if not ignored[best]:
-            kept.append(best)
-            ignored |= group
-    if len(kept) > most:
-        kept = sorted(kept, key=lambda pose: -heat[pose])[:most]
-    return np.array(kept, np.intp)
+        best = int(np.where(group, values, -np.inf).argmax())
+        if not suppressed[best]:
+            selected.append(best)
+            suppressed |= group
+    if len(selected) > max_people:
+        selected = sorted(selected, key=lambda pose: -values[pose])[:max_people]
+    return np.array(selected, np.intp)
 
 
-# From photographs to the network's input and back
+# From images to the network's input and back
 
 
 def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
-    """Height and width at which an image is run: the short side as configured, the long side rounded up, both times the scale."""
+    """Return the input's height and width: the short side as configured, the long side rounded up, both times the scale."""
     multiple = config.inference.pad_multiple
     short = -(-config.data.input_size[0] // multiple) * multiple
-    least, most = sorted(image_size)
-    long = int((short / least * most + multiple - 1) // multiple * multiple)
+    image_short, image_long = sorted(image_size)
+    long = int((short / image_short * image_long + multiple - 1) // multiple * multiple)
     sides = int(short * scale), int(long * scale)
     return sides if image_size[0] < image_size[1] else sides[::-1]
 
 
 def input_matrix(image_size: Size, size: Size) -> np.ndarray:
-    """(2, 3) from image pixels to those of an input of `size`: the short sides fit, the middles meet."""
+    """Return the affine (2, 3) from image pixels to those of an input of `size`: the short sides fit, the centers coincide."""
     factor = min(size) / min(image_size)
     (height, width), (h, w) = image_size, size
     return np.array([[factor, 0, w / 2 - factor * int(width / 2 + 0.5)], [0, factor, h / 2 - factor * int(height / 2 + 0.5)]])
 
 
 def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.ndarray:
-    """(..., 2) from pixels of scale 1's input to image pixels."""
+    """Transform points (..., 2) from pixels of scale 1's input to image pixels."""
     matrix = input_matrix(image_size, input_size(image_size, 1.0, config))
     return (points - matrix[:, 2]) / matrix[0, 0]
 
 
 def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> np.ndarray:
-    """Images of one input size, each (H, W, 3) uint8, as they are run at a scale: (N, h, w, 3) uint8, black around them.
+    """Warp images of one input size, each (H, W, 3) uint8, to the network's input (N, h, w, 3) uint8 at a scale, with black borders.
 
-    Both sides are multiples of `model.input_multiple`; where the scale does not make them so, black is added right and below.
+    Pads right and below to multiples of `model.input_multiple`.
     """
     size, multiple = input_size(images[0].shape[:2], scale, config), config.model.input_multiple
     padded = np.zeros((len(images), *(-(-side // multiple) * multiple for side in size), 3), np.uint8)
@@ -249,42 +246,42 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
 
 
 def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrConfig) -> list[ScaleMaps]:
-    """The network's answers at each scale of `config.inference`, the mirror image's averaged in, for images of one input size."""
+    """Return the outputs at each scale of `config.inference`, averaged by the flip test, for images of one input size."""
     inputs = [as_input(images, scale, config) for scale in config.inference.scales]
     return run_network(network, inputs, images[0].shape[:2], config)
 
 
 @torch.inference_mode()
 def run_network(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Size, config: DekrConfig) -> list[ScaleMaps]:
-    """What `predict_maps` returns. inputs: of each scale (N, h, w, 3) uint8; image_size: an image's."""
+    """Return what `predict_maps` returns. inputs: of each scale (N, h, w, 3) uint8; image_size: of one of the images."""
     settings, device = config.inference, next(network.parameters()).device
-    answers = []
+    outputs = []
     for scale, pixels in zip(settings.scales, inputs):
         batch = as_images(pixels, device)
         height, width = (-(-side // config.model.stride) for side in input_size(image_size, scale, config))
         with in_precision(settings.precision, device):
             heat, offset = predict_with_flip(network, batch, config) if settings.flip else network.predict(batch)
-        answers.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
-    return answers
+        outputs.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
+    return outputs
 
 
 def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
-    """Heatmap and offset, averaged with the mirror images'.
+    """Return heatmap and offset, averaged with those of the flipped images.
 
-    As published these are moved to the left by stride - 1 columns, so that their map pixels lie where the straight ones' do.
+    As published, flipped images are shifted left by stride - 1 columns, so that their map pixels coincide with the others'.
     """
-    mirrored, shift = images.flip(3), config.model.stride - 1
-    mirrored[..., :-shift] = mirrored[..., shift:].clone()
-    return average_flip(*network.predict(torch.cat([images, mirrored])), config)
+    flipped, shift = images.flip(3), config.model.stride - 1
+    flipped[..., :-shift] = flipped[..., shift:].clone()
+    return average_flip(*network.predict(torch.cat([images, flipped])), config)
 
 
 def average_flip(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
-    """Heatmap (2 N, K + 1, h, w) and offset (2 N, 2 K, h, w) of N images and then their mirror images -> those of N images."""
+    """Average heatmap (2 N, K + 1, h, w) and offset (2 N, 2 K, h, w) of N images and then their flipped ones."""
     partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heat.device)
-    straight, other = heat.chunk(2)
-    channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center is its own
-    heat = (straight + other.flip(3)[:, channels]) / 2
-    straight, other = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
-    # The way from keypoint to pixel; across, the mirror image's runs the other way
-    other = other.flip(4)[:, partner] * other.new_tensor([-1, 1])[:, None, None]
-    return heat, ((straight + other) / 2).flatten(1, 2)
+    straight, flipped = heat.chunk(2)
+    channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center has no partner
+    heat = (straight + flipped.flip(3)[:, channels]) / 2
+    straight, flipped = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
+    # Offsets run from keypoint to pixel; flipping reverses their x
+    flipped = flipped.flip(4)[:, partner] * flipped.new_tensor([-1, 1])[:, None, None]
+    return heat, ((straight + flipped) / 2).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""DEKR's keypoints moved to the heatmaps' nearest peaks, and those refined by fitting a Gaussian (optional in the published inference)."""
+"""Move DEKR's keypoints to the nearest heatmap peaks, refined by a fitted Gaussian (optional in the published inference)."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from torch.nn import functional as F
 
 from config.systems.dekr import DekrInferenceConfig
 
-PEAK_REACH = 2  # pixels: a peak is highest in the square of 5 about it
-FIT_REACH = 6  # pixels on each side of a peak that its Gaussian is fitted to
+PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
+FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
 FIT_ROUNDS = 2
-LEAST_HEAT = 1e-3  # less has no logarithm worth fitting to
+MIN_HEATMAP_VALUE = 1e-3  # lower values are left out of the fit of the logarithm
 
 
-def enlarged(heatmaps: Tensor, factor: float) -> Tensor:
-    """(N, K, h, w) brought up bilinearly, corners aligned, to (size - factor + 1), then the last row and column repeated (published)."""
+def upsample_heatmaps(heatmaps: Tensor, factor: float) -> Tensor:
+    """Upsample (N, K, h, w) bilinearly, corners aligned, to size * factor - factor + 1; repeat the last row and column (as published)."""
     size = [int(side * factor) for side in heatmaps.shape[2:]]
     grown = [side - int(factor) + 1 for side in size]
     maps = F.interpolate(heatmaps, grown, mode="bilinear", align_corners=True)
     return F.pad(maps, (0, size[1] - grown[1], 0, size[0] - grown[0]), mode="replicate")
 
 
-def matched(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInferenceConfig) -> Tensor:
-    """The keypoints' places, moved to the nearest peak of their own map and to the middle of the Gaussian there.
+def snap_to_peaks(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInferenceConfig) -> Tensor:
+    """Return the keypoints' positions (N, P, K, 2), moved to the nearest peak of their own map and the center of its Gaussian.
 
-    keypoints (N, P, K, 3) x, y, score in pixels of scale 1's input; maps: of each scale (N, K, H, W) at that size. Returns (N, P, K, 2).
-    A keypoint without a peak within `match_distance` stays; one with a score of at most `match_threshold` takes the peak as it is.
+    keypoints (N, P, K, 3) x, y, score in pixels of scale 1's input; maps: of each scale (N, K, H, W) at that size.
+    A keypoint without a peak within `match_distance` stays. At a score of at most `match_threshold` it moves to the peak's pixel.
     """
     height, width = (min(of_scale.shape[axis] for of_scale in maps) for axis in (2, 3))
     heat = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
-    highest = local_maximum(heat, PEAK_REACH)
-    most, place = torch.where(heat == highest, heat, 0).flatten(2).topk(min(settings.max_people, height * width))
-    peaks = torch.stack([place % width, place // width], 3)  # (N, K, peaks, 2)
-    gaps = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
-    gaps = torch.where(most[:, :, None] > 0, gaps, torch.inf)  # where there are few peaks, the others are any pixels
-    gap, nearest = (t.transpose(1, 2)[..., None] for t in gaps.min(3))
+    maxima = local_maximum(heat, PEAK_REACH)
+    values, index = torch.where(heat == maxima, heat, 0).flatten(2).topk(min(settings.max_people, height * width))
+    peaks = torch.stack([index % width, index // width], 3)  # (N, K, peaks, 2)
+    distances = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
+    distances = torch.where(values[:, :, None] > 0, distances, torch.inf)  # `topk` fills up with pixels that are no peaks
+    distance, nearest = (t.transpose(1, 2)[..., None] for t in distances.min(3))
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
     refined = torch.where(keypoints[..., 2:] > settings.match_threshold, fit_gaussian(heat, peak), peak)
-    return torch.where(gap < settings.match_distance, refined, keypoints[..., :2])
+    return torch.where(distance < settings.match_distance, refined, keypoints[..., :2])
 
 
 def local_maximum(maps: Tensor, reach: int) -> Tensor:
-    """(N, K, H, W) the largest value in a square about each pixel, one axis after the other: on a CPU much faster than `max_pool2d`."""
+    """Return the maximum (N, K, H, W) of the square around each pixel, by axis: on a CPU much faster than `max_pool2d`."""
     for axis, padding in ((3, (reach, reach)), (2, (0, 0, reach, reach))):
         padded = F.pad(maps, padding, value=-torch.inf)
         maps = reduce(torch.maximum, (padded.narrow(axis, step, maps.shape[axis]) for step in range(2 * reach + 1)))
@@ -53,26 +53,26 @@ def local_maximum(maps: Tensor, reach: int) -> Tensor:
 
 
 def fit_gaussian(heat: Tensor, peak: Tensor) -> Tensor:
-    """The middle (N, P, K, 2) of the round Gaussian that is nearest to the heat (N, K, H, W) about each peak (N, P, K, 2), whole pixels.
+    """Return the centers (N, P, K, 2) of isotropic Gaussians fitted to heat (N, K, H, W) around peaks (N, P, K, 2), whole pixels.
 
-    Its logarithm a + b x + c y + d (x^2 + y^2) is fitted by least squares, weighted with the square of the heat, then of the Gaussian
-    itself: to first order the fit of the Gaussian. A peak without one, or with its middle out of reach, stays.
+    Fits the logarithm a + b x + c y + d (x^2 + y^2) by least squares, weighted with the square of the heatmap, then of the Gaussian:
+    to first order this fits the Gaussian itself. A peak stays if the fit is no peak or its center is out of reach.
     """
     height, width = heat.shape[2:]
     steps = torch.arange(-FIT_REACH, FIT_REACH + 1, device=heat.device)
     y, x = (t.flatten() for t in torch.meshgrid(steps, steps, indexing="ij"))
     at_x, at_y = peak[..., :1] + x, peak[..., 1:] + y  # (N, P, K, window)
     inside = (at_x >= 0) & (at_x < width) & (at_y >= 0) & (at_y < height)
-    at = (at_y.clamp(0, height - 1) * width + at_x.clamp(0, width - 1)).transpose(1, 2)
-    seen = heat.flatten(2).gather(2, at.flatten(2)).view(at.shape).transpose(1, 2).double()
+    index = (at_y.clamp(0, height - 1) * width + at_x.clamp(0, width - 1)).transpose(1, 2)
+    values = heat.flatten(2).gather(2, index.flatten(2)).view(index.shape).transpose(1, 2).double()
     terms = torch.stack([torch.ones_like(x), x, y, x * x + y * y], 1).double()  # (window, 4)
-    inside = inside & (seen > LEAST_HEAT)
-    logarithm, weight = seen.clamp(min=LEAST_HEAT).log(), torch.where(inside, seen, 0)
+    inside = inside & (values > MIN_HEATMAP_VALUE)
+    logarithm, weight = values.clamp(min=MIN_HEATMAP_VALUE).log(), torch.where(inside, values, 0)
     for _ in range(FIT_ROUNDS):
         weighted = terms * weight.square()[..., None]
         moments = weighted.transpose(3, 4) @ terms + 1e-9 * torch.eye(4, dtype=terms.dtype, device=terms.device)
         fit = torch.linalg.solve(moments, (weighted.transpose(3, 4) @ logarithm[..., None])[..., 0])
         weight = torch.where(inside, (fit @ terms.T).clamp(max=0.5).exp(), 0)
     shift = -fit[..., 1:3] / (2 * fit[..., 3:])
-    good = (fit[..., 3:] < 0) & (shift.abs() <= FIT_REACH).all(3, keepdim=True)
-    return peak + torch.where(good, shift, 0).to(heat.dtype)
+    is_peak = (fit[..., 3:] < 0) & (shift.abs() <= FIT_REACH).all(3, keepdim=True)
+    return peak + torch.where(is_peak, shift, 0).to(heat.dtype)

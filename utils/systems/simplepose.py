@@ -1,4 +1,4 @@
-"""SimplePose from photographs to people: flip, scale and rotation search (paper section 4.1), then keypoint assignment."""
+"""SimplePose's decoder: flip, multi-scale and rotation testing (paper section 4.1), then keypoint assignment."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy):
 
 @dataclass(frozen=True)
 class Run:
-    """What the network sees at once: images at one scale and rotation that are padded to one size."""
+    """One batch for the network: images at one scale and rotation, padded to one size."""
 
-    numbers: list[int]  # of the images
+    indices: list[int]  # of the images
     sizes: list[Size]  # of each, without the padding
     degree: float
     pixels: np.ndarray  # (N, h, w, 3) uint8
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Inputs:
-    """All runs of a batch."""
+    """All runs of a batch of images."""
 
     image_sizes: list[Size]
     largest: list[Size]  # of each image, at the largest scale
@@ -44,7 +44,7 @@ class Inputs:
 
 
 class SimplePoseDecoder(Decoder):
-    """People of a batch of photographs."""
+    """Decode the people of a batch of images."""
 
     output_names = ("maps",)
     config: SimplePoseConfig
@@ -60,11 +60,11 @@ class SimplePoseDecoder(Decoder):
         return run_network(self.network, inputs, self.config), inputs.image_sizes
 
     def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[PosePredictions]:
-        answers, sizes = outputs
-        if answers and answers[0][0].device.type != "cpu":
-            return assign_on_device(answers, self.config)
+        predicted, sizes = outputs
+        if predicted and predicted[0][0].device.type != "cpu":
+            return assign_on_device(predicted, self.config)
         skeleton, parameters, rendered = self.config.skeleton, self.config.assignment, self.config.targets.on_maps
-        return [assign_people(maps.numpy(), skeleton, parameters, size, scale, *rendered) for (maps, scale), size in zip(answers, sizes)]
+        return [assign_people(maps.numpy(), skeleton, parameters, size, scale, *rendered) for (maps, scale), size in zip(predicted, sizes)]
 
     def overlays(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[Overlays]:
         return [
@@ -76,72 +76,71 @@ class SimplePoseDecoder(Decoder):
         ]
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
-        """Keypoints, and limbs where the skeleton has any."""
+        """Split off the keypoints, and the limbs if the skeleton has any."""
         channels = self.config.channels
         limbs = {"limbs": heatmaps[channels.limbs]} if self.config.skeleton.num_limbs else {}
         return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
-def assign_on_device(answers: list[MapsOnGrid], config: SimplePoseConfig) -> list[PosePredictions]:
-    """People of each image, those with maps of one size together: what leaves the device is a few kilobytes, not the maps."""
-    people: list[PosePredictions | None] = [None] * len(answers)
-    for group in _alike(maps.shape for maps, _ in answers):
-        maps, scales = zip(*(answers[n] for n in group))
-        found = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
-        for n, one in zip(group, found):
-            people[n] = one
+def assign_on_device(predicted: list[MapsOnGrid], config: SimplePoseConfig) -> list[PosePredictions]:
+    """Assign the people of each image, maps of one size together. A few kilobytes leave the device, not the maps."""
+    people: list[PosePredictions | None] = [None] * len(predicted)
+    for group in _group_indices(maps.shape for maps, _ in predicted):
+        maps, scales = zip(*(predicted[n] for n in group))
+        of_group = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
+        for n, of_image in zip(group, of_group):
+            people[n] = of_image
     return people
 
 
 def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: SimplePoseConfig) -> list[MapsOnGrid]:
-    """The maps of the last stage's finest scale, averaged over mirror image, scales and rotations of `config.inference`.
+    """Return each image's maps, averaged over flip, scales and rotations of `config.inference`: float32, without padding, on the device.
 
-    images: each (H, W, 3) uint8 BGR; those that are padded to one size are run together. Returns of each its maps, float32 on the network's
-    device, padding cut off, on the grid of the largest scale. Staying on the maps' own grid, instead of the image's, saves most of the
-    time.
+    images: each (H, W, 3) uint8 BGR; those padded to one size run together. The maps are on the grid of the largest scale. Resizing them
+    to the image, as published, would take most of the time.
     """
     return run_network(network, inputs_of(images, config), config)
 
 
 def inputs_of(images: Sequence[np.ndarray], config: SimplePoseConfig) -> Inputs:
-    """Each image (H, W, 3) uint8 at every scale and rotation, those that are padded to one size together."""
+    """Resize images (H, W, 3) uint8 to every scale and rotate them; batch those that are padded to one size."""
     settings = config.inference
     sizes = [[resized_size(*image.shape[:2], scale, config) for scale in settings.scales] for image in images]
     runs = []
     for degree in settings.rotations:
-        turned = [_rotated(image, degree, settings.pad_value) for image in images]
+        rotated = [_rotate(image, degree, settings.pad_value) for image in images]
         for s in range(len(settings.scales)):
-            for group in _alike(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
+            for group in _group_indices(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
                 of_group = [sizes[n][s] for n in group]
-                runs.append(Run(group, of_group, degree, _padded([turned[n] for n in group], of_group, config)))
+                runs.append(Run(group, of_group, degree, _resize_and_pad([rotated[n] for n in group], of_group, config)))
     return Inputs([image.shape[:2] for image in images], [max(of_image) for of_image in sizes], runs)
 
 
 @torch.inference_mode()
 def run_network(network: nn.Module, inputs: Inputs, config: SimplePoseConfig) -> list[MapsOnGrid]:
-    """What `predict_maps` returns."""
+    """Return what `predict_maps` returns."""
     stride = config.targets.stride
     totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
     for run in inputs.runs:
-        for n, size, maps in zip(run.numbers, run.sizes, _maps_of(network, run, config)):
+        for n, size, maps in zip(run.indices, run.sizes, _predict_run(network, run, config)):
             if size != inputs.largest[n] or run.degree % 360:
-                maps = _resampled(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
+                maps = _resample(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
             totals[n] = maps if totals[n] is None else totals[n].add_(maps)
     count = len(config.inference.scales) * len(config.inference.rotations)
     scales = [(stride * size[1] / largest[1], stride * size[0] / largest[0]) for size, largest in zip(inputs.image_sizes, inputs.largest)]
     return [(total.div_(count), scale) for total, scale in zip(totals, scales)]
 
 
-def _alike(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Numbers of equal keys together."""
+def _group_indices(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Group the indices of equal keys."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for number, key in enumerate(keys):
-        groups[key].append(number)
+    for index, key in enumerate(keys):
+        groups[key].append(index)
     return list(groups.values())
 
 
 def resized_size(height: int, width: int, scale: float, config: SimplePoseConfig) -> Size:
-    """Height and width at which an image is run: `scale` times the input height, unless a side passes `inference.max_size`."""
+    """Return height and width of the resized image: `scale` times the input height, at most `inference.max_size`."""
     max_height, max_width = config.inference.max_size
     factor = min(scale * config.data.input_size[0] / height, max_height / height, max_width / width)
     return max(1, round(height * factor)), max(1, round(width * factor))
@@ -151,8 +150,8 @@ def _padded_size(size: Size, multiple: int) -> Size:
     return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
 
-def _padded(images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfig) -> np.ndarray:
-    """(N, h, w, 3) uint8: images resized to the sizes, padded to one."""
+def _resize_and_pad(images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfig) -> np.ndarray:
+    """Resize the images to their sizes and pad them to one: (N, h, w, 3) uint8."""
     settings = config.inference
     padded = np.full((len(images), *_padded_size(sizes[0], settings.pad_multiple), 3), settings.pad_value, np.uint8)
     for canvas, image, (height, width) in zip(padded, images, sizes):
@@ -160,8 +159,8 @@ def _padded(images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfi
     return padded
 
 
-def _maps_of(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Tensor]:
-    """Run with the mirror images, average, cut the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
+def _predict_run(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Tensor]:
+    """Run the network with the flip test and remove the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
     settings, stride = config.inference, config.targets.stride
     batch = as_images(run.pixels, next(network.parameters()).device)
     if settings.flip:
@@ -170,14 +169,14 @@ def _maps_of(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Ten
         maps = network.predict(batch)
     maps = maps.float()
     if settings.flip:
-        straight, mirrored = maps.chunk(2)
-        maps = (straight + mirrored.flip(3)[:, torch.from_numpy(config.channels.flip).to(maps.device)]) / 2
-    cut = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
-    return [answer[:, :height, :width].clone() for answer, (height, width) in zip(maps, cut)]
+        straight, flipped = maps.chunk(2)
+        maps = (straight + flipped.flip(3)[:, torch.from_numpy(config.channels.flip).to(maps.device)]) / 2
+    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
+    return [of_image[:, :height, :width].clone() for of_image, (height, width) in zip(maps, sizes)]
 
 
-def _rotated(image: np.ndarray, degree: float, border: int) -> np.ndarray:
-    """The image turned about its center, counter-clockwise as seen, in its own frame."""
+def _rotate(image: np.ndarray, degree: float, border: int) -> np.ndarray:
+    """Rotate the image counter-clockwise about its center; its size stays."""
     if not degree % 360:
         return image
     height, width = image.shape[:2]
@@ -185,10 +184,10 @@ def _rotated(image: np.ndarray, degree: float, border: int) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_CUBIC, borderValue=(border,) * 3)
 
 
-def _resampled(maps: Tensor, size: Size, grid_size: Size, degree: float, image_size: Size, stride: int) -> Tensor:
-    """Maps of one scale and rotation brought to the common grid, cubic.
+def _resample(maps: Tensor, size: Size, grid_size: Size, degree: float, image_size: Size, stride: int) -> Tensor:
+    """Resample maps of one scale and rotation to the common grid, bicubic.
 
-    maps (C, h, w) of the image run at `size`; the grid is that of an image run at `grid_size`; degree: how far the image was turned.
+    maps (C, h, w) of the image resized to `size` and rotated by `degree`; the grid is that of an image resized to `grid_size`.
     """
     device, (height, width) = maps.device, image_size
     grid = [math.ceil(side / stride) for side in grid_size]
@@ -196,10 +195,10 @@ def _resampled(maps: Tensor, size: Size, grid_size: Size, degree: float, image_s
     x = (torch.arange(grid[1], device=device) + 0.5) * (stride * width / grid_size[1]) - width / 2
     y, x = torch.meshgrid(y, x, indexing="ij")
     cos, sin = math.cos(math.radians(degree)), math.sin(math.radians(degree))
-    turned_x, turned_y = cos * x + sin * y, cos * y - sin * x
+    rotated_x, rotated_y = cos * x + sin * y, cos * y - sin * x
     h, w = maps.shape[1:]
-    # grid_sample's own units: -1 and 1 are the outer borders of the first and last map pixel
-    across = 2 * (turned_x / width + 0.5) * size[1] / (stride * w) - 1
-    down = 2 * (turned_y / height + 0.5) * size[0] / (stride * h) - 1
-    padding = "zeros" if degree % 360 else "border"  # what a turned image lost has no answer
+    # grid_sample's units: -1 and 1 are the outer borders of the first and last map pixel
+    across = 2 * (rotated_x / width + 0.5) * size[1] / (stride * w) - 1
+    down = 2 * (rotated_y / height + 0.5) * size[0] / (stride * h) - 1
+    padding = "zeros" if degree % 360 else "border"  # rotation moves the corners out of the image
     return F.grid_sample(maps[None], torch.stack([across, down], 2)[None], "bicubic", padding, align_corners=False)[0]

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from dekr_scenes import SceneNetwork, bodies, drawn_maps, pair, scene_image, settings
+from dekr_scenes import SceneNetwork, bodies, pair, rendered_maps, scene_image, settings
 from people import UPPER_BODY
 from torch import Tensor
 
 from config.systems.dekr import DekrConfig
 from utils.inference import PoseEstimator
 from utils.systems import PosePredictions
-from utils.systems.dekr import DekrDecoder, decode, same_person, suppress
+from utils.systems.dekr import DekrDecoder, decode, pose_nms, pose_overlaps
 
 
 def found_in(config: DekrConfig, people: np.ndarray, size: tuple[int, int], **more) -> PosePredictions:
@@ -100,7 +100,7 @@ def test_where_nobody_is_nobody_is_found(overrides):
 
 def scene(config: DekrConfig, points: np.ndarray, **more) -> tuple[float, Tensor, Tensor]:
     """The maps of people (P, K, 2) in pixels of an input of 256 x 256, which is the picture."""
-    return (1.0, *drawn_maps(points / 4, (64, 64), config, **more))
+    return (1.0, *rendered_maps(points / 4, (64, 64), config, **more))
 
 
 def test_a_person_found_twice_is_reported_once():
@@ -112,7 +112,7 @@ def test_a_person_found_twice_is_reported_once():
     heatmap[-1, y + 3, x - 3] = 2
     assert len(decode([(scale, heatmap, offset)], (256, 256), config)[0]) == 1
     shifted = person - person.mean(0) + (130, 130)  # 32.5 map pixels
-    heatmap, offset = drawn_maps(shifted[None] / 4, (64, 64), config)
+    heatmap, offset = rendered_maps(shifted[None] / 4, (64, 64), config)
     assert (heatmap[-1] == heatmap[-1].max()).sum() == 4
     assert_are(decode([(1.0, heatmap, offset)], (256, 256), config)[0], shifted[None], tolerance=0.01)
 
@@ -128,14 +128,14 @@ def test_how_near_one_person_is(overrides, count):
 def test_with_several_scales_people_may_be_a_little_further_apart_and_be_one():
     config = settings("inference.scales=[1, 2]")
     people = bodies(config, (40, 30, 90, 120), (60, 36, 90, 120))
-    answers = [scene(config, people), (2.0, *drawn_maps(people / 2, (128, 128), config))]
+    answers = [scene(config, people), (2.0, *rendered_maps(people / 2, (128, 128), config))]
     assert len(decode(answers, (256, 256), config)[0]) == 1
 
 
 def test_the_order_of_the_scales_is_nothing_to_the_answer():
     config = settings("inference.scales=[1, 2]")
     people = bodies(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 120, 60, 90))
-    answers = [scene(config, people[:2]), (2.0, *drawn_maps(people[1:] / 2, (128, 128), config))]
+    answers = [scene(config, people[:2]), (2.0, *rendered_maps(people[1:] / 2, (128, 128), config))]
     for one, other in zip(decode(answers, (256, 256), config), decode(answers[::-1], (256, 256), config)):
         assert len(one) == 3
         np.testing.assert_array_equal(one, other)
@@ -144,7 +144,7 @@ def test_the_order_of_the_scales_is_nothing_to_the_answer():
 def test_more_people_may_be_asked_for_than_a_map_has_pixels():
     config = settings("data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true")
     people = bodies(config, (4, 2, 20, 28))
-    assert_are(decode([(1.0, *drawn_maps(people / 4, (8, 8), config))], (32, 32), config)[0], people, tolerance=6)
+    assert_are(decode([(1.0, *rendered_maps(people / 4, (8, 8), config))], (32, 32), config)[0], people, tolerance=6)
 
 
 @pytest.mark.parametrize(("keypoints", "same"), [(8, False), (9, True)])
@@ -155,11 +155,11 @@ def test_more_than_half_of_the_keypoints_make_a_person(keypoints, same):
     other[:keypoints, 0] += 13
     other[keypoints:, 0] += 15.5
     poses = torch.stack([large, other])[None]
-    assert same_person(poses, settings().inference)[0].tolist() == [[True, same], [same, True]]
+    assert pose_overlaps(poses, settings().inference)[0].tolist() == [[True, same], [same, True]]
     small = large / 8 + 5  # 35 pixels, 1.8
     nearly = large.clone()
     nearly[:12] = small[:12] + 3
-    assert same_person(torch.stack([nearly, small])[None], settings().inference)[0].tolist() == [[True, True], [False, True]]
+    assert pose_overlaps(torch.stack([nearly, small])[None], settings().inference)[0].tolist() == [[True, True], [False, True]]
 
 
 def test_a_person_that_is_kept_already_is_not_kept_again():
@@ -168,12 +168,12 @@ def test_a_person_that_is_kept_already_is_not_kept_again():
     near[0, 1] = near[1, 0] = near[2, 1] = near[3, 4] = True
     near[3, 3] = False  # all keypoints in one place: less than no distance is asked for
     heat, there = np.array([0.5, 0.9, 0.8, 0.3, 0.7]), np.array([True, True, True, True, False])
-    assert suppress(near, heat, there, 30).tolist() == [1, 3]
-    assert suppress(near, heat, there, 1).tolist() == [1]
-    assert suppress(near, heat, ~there, 30).tolist() == [4]
-    assert suppress(near, heat, there & False, 30).tolist() == []
+    assert pose_nms(near, heat, there, 30).tolist() == [1, 3]
+    assert pose_nms(near, heat, there, 1).tolist() == [1]
+    assert pose_nms(near, heat, ~there, 30).tolist() == [4]
+    assert pose_nms(near, heat, there & False, 30).tolist() == []
     near[:] = np.eye(5)
-    assert sorted(suppress(near, heat, there, 2).tolist()) == [1, 2]
+    assert sorted(pose_nms(near, heat, there, 2).tolist()) == [1, 2]
 
 
 def test_at_most_so_many_people_the_best_ones():
@@ -185,7 +185,7 @@ def test_at_most_so_many_people_the_best_ones():
     assert len(decode([scene(settings(), people, strengths=strengths)], (256, 256), settings())[0]) == 4
     several = settings("inference.max_people=2", "inference.scales=[1, 2]")
     answers = [scene(several, people, strengths=strengths)]
-    answers.append((2.0, *drawn_maps(people[[3, 0]] / 2, (128, 128), several)))  # two more, whom only this scale shows
+    answers.append((2.0, *rendered_maps(people[[3, 0]] / 2, (128, 128), several)))  # two more, whom only this scale shows
     found, scores = decode(answers, (256, 256), several)
     assert len(found) == 2
 
@@ -237,7 +237,7 @@ def test_other_scales_are_brought_to_a_part_of_the_first_ones_best():
     people = bodies(settings(), (10, 20, 60, 90), (130, 100, 100, 120))
     for decay in (0.9, 0.5):
         config = settings("inference.scales=[1, 2]", f"inference.scale_decay={decay}")
-        one, two = drawn_maps(people[:1] / 4, (64, 64), config), drawn_maps(people[1:] / 2, (128, 128), config)
+        one, two = rendered_maps(people[:1] / 4, (64, 64), config), rendered_maps(people[1:] / 2, (128, 128), config)
         two[0][-1] *= 0.05
         found, scores = decode([(1.0, *one), (2.0, *two)], (256, 256), config)
         assert_are(found, people, tolerance=0.01)

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from config.load import load_skeleton
 from models.dekr_rescoring import RescoringNet, num_features
-from utils.systems.dekr import DekrDecoder, heat_at
-from utils.systems.dekr_matching import enlarged, fit_gaussian, matched
+from utils.systems.dekr import DekrDecoder, sample_heatmaps
+from utils.systems.dekr_matching import fit_gaussian, snap_to_peaks, upsample_heatmaps
 from utils.systems.dekr_rescoring import save_rescoring
 
 COCO17 = load_skeleton("coco17")
@@ -35,9 +35,9 @@ def test_heat_at_a_place_is_that_of_the_enlarged_maps(factor):
     g = torch.Generator().manual_seed(0)
     maps = torch.rand(2, 3, 6, 9, generator=g)
     poses = torch.rand(2, 5, 3, 2, generator=g) * torch.tensor([9 * factor + 20, 6 * factor + 20]) - 10
-    large = enlarged(maps, factor)
+    large = upsample_heatmaps(maps, factor)
     assert large.shape[2:] == (int(6 * factor), int(9 * factor))
-    found = heat_at(poses, factor, maps)
+    found = sample_heatmaps(poses, factor, maps)
     for n, p, k in np.ndindex(2, 5, 3):
         x, y = np.floor(poses[n, p, k].numpy()).astype(int).clip(0, (large.shape[3] - 1, large.shape[2] - 1))
         assert found[n, p, k].item() == pytest.approx(large[n, k, y, x].item(), abs=1e-4)
@@ -46,9 +46,9 @@ def test_heat_at_a_place_is_that_of_the_enlarged_maps(factor):
 def test_enlarged_maps_keep_their_corners():
     """Of a ramp from 0 to 5: the last pixel of size - factor + 1 has the last value, and those after it too."""
     ramp = torch.arange(6.0).expand(1, 1, 4, 6)
-    (row,) = enlarged(ramp, 4)[0, 0, :1].tolist()
+    (row,) = upsample_heatmaps(ramp, 4)[0, 0, :1].tolist()
     assert row == pytest.approx([5 * i / 20 for i in range(21)] + [5, 5, 5])
-    assert enlarged(ramp.transpose(2, 3), 4)[0, 0, :, 0].tolist() == pytest.approx(row)
+    assert upsample_heatmaps(ramp.transpose(2, 3), 4)[0, 0, :, 0].tolist() == pytest.approx(row)
 
 
 # The middle of a bell
@@ -95,7 +95,7 @@ def test_keypoints_take_their_nearest_peaks():
     maps = torch.maximum(bells(middles, 3), bells(middles + (14, 0), 3, 0.9))  # and another peak beside each
     displaced = torch.tensor(middles + [(-5, 4), (8, 1), (-9, -9), (2, 2)])
     poses = torch.cat([displaced, torch.tensor([[0.9], [0.9], [0.9], [0.3]])], 1)[None, None].float()
-    found = matched(poses, [maps], settings_)[0, 0]
+    found = snap_to_peaks(poses, [maps], settings_)[0, 0]
     assert found[0].tolist() == pytest.approx(middles[0], abs=0.3)
     assert found[1].tolist() == pytest.approx(middles[1] + (14, 0), abs=0.3)
     assert found[2].tolist() == poses[0, 0, 2, :2].tolist()
@@ -107,7 +107,7 @@ def test_of_two_maxima_close_together_the_higher_is_the_peak():
     maps = torch.zeros(1, 1, *SIZE)
     maps[0, 0, 20, 30], maps[0, 0, 20, 32], maps[0, 0, 20, 35] = 0.9, 0.8, 0.7
     poses = torch.tensor([[[[31.8, 20.0, 0.9]], [[34.0, 20.0, 0.9]]]])
-    found = matched(poses, [maps], settings("inference.match_threshold=1").inference)
+    found = snap_to_peaks(poses, [maps], settings("inference.match_threshold=1").inference)
     assert found.flatten().tolist() == [30, 20, 35, 20]
 
 
@@ -115,7 +115,7 @@ def test_several_scales_are_averaged_where_all_have_pixels():
     points = np.array([[30.3, 20.6]])
     one, other = bells(points), F.pad(bells(points), (0, 3, 0, 2))
     pose = torch.tensor([[[[33.0, 23.0, 0.9]]]])
-    found = matched(pose, [one, other], settings().inference)
+    found = snap_to_peaks(pose, [one, other], settings().inference)
     assert found.flatten().tolist() == pytest.approx(points[0], abs=0.1)
 
 
@@ -125,7 +125,7 @@ def test_without_peaks_keypoints_stay(background):
     maps = torch.full((1, 2, *SIZE), float(background))
     maps[0, 1] += bells(np.array([[70.0, 50.0]]), 3)[0, 0]
     pose = torch.tensor([[[[3.5, 2.5, 0.9], [3.5, 2.5, 0.9]]]])
-    found = matched(pose, [maps], settings("inference.match_distance=40").inference)
+    found = snap_to_peaks(pose, [maps], settings("inference.match_distance=40").inference)
     assert found.flatten().tolist() == [3.5, 2.5, 3.5, 2.5]
 
 

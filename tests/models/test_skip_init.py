@@ -8,7 +8,7 @@ from places import ROOT
 
 from config import load_config
 from models import build_model
-from models.undrawn import Undrawn
+from models.skip_init import SkipInit
 from utils.checkpoint import load_network, save_checkpoint
 
 
@@ -27,7 +27,7 @@ def test_a_loaded_network_is_the_files(name, tmp_path):
 def test_it_ends_with_its_block():
     config = load_config(ROOT / "config" / "quickstart.yaml")
     generator = torch.get_rng_state()
-    with Undrawn():
+    with SkipInit():
         build_model(config)
     assert torch.equal(torch.get_rng_state(), generator)
     assert 0.0005 < build_model(config).front.stem.conv.weight.std() < 0.002

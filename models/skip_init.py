@@ -1,4 +1,4 @@
-"""Networks without first weights, for those that are filled from a file at once."""
+"""Build a network without initial weights, where a checkpoint fills it at once."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 from torch.overrides import TorchFunctionMode
 
 
-class Undrawn(TorchFunctionMode):
-    """Within, what `torch.nn.init` draws at random is not drawn, and tensors hold anything: the published network's takes two seconds."""
+class SkipInit(TorchFunctionMode):
+    """Skip `torch.nn.init` within the block, which leaves tensors uninitialized.
+
+    Saves two seconds for the published network. Unlike the meta device it keeps buffers that no checkpoint holds.
+    """
 
     def __torch_function__(self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping | None = None) -> Any:
         kwargs = kwargs or {}
