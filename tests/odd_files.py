@@ -1,4 +1,4 @@
-"""Two hundred image files as people have them after years of disks and downloads: odd, damaged, or no images at all."""
+"""Two hundred odd image files: unusual, corrupt, or no images at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 KINDS = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp", "WEBP": ".webp", "TIFF": ".tif"}
-CLAIMED = 60000  # pixels each way that some headers tell of
+CLAIMED = 60000  # side in pixels in some headers
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -21,7 +21,7 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
-    """Fill a new folder. Returns the names of those that are whole images, however odd, and of those that nobody could read."""
+    """Fill a new folder. Return the names of the readable images, and of the files that no reader can decode."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (40, 48, 3), np.uint8))
@@ -29,12 +29,12 @@ def write_odd_files(folder: Path) -> tuple[set[str], set[str]]:
     for name, data in {**whole, **broken, **damaged}.items():
         (folder / name).write_bytes(data)
     (folder / "folder.png").mkdir()
-    (folder / "leads nowhere.jpg").symlink_to(folder / "nothing.jpg")
-    (folder / "round and round.jpg").symlink_to(folder / "round and round.jpg")
+    (folder / "dangling.jpg").symlink_to(folder / "nothing.jpg")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
     os.mkfifo(folder / "pipe.png")
     with (folder / "vast.jpg").open("wb") as file:
         file.truncate(5 * 2**30)
-    no_files = {"folder.png", "leads nowhere.jpg", "round and round.jpg", "pipe.png", "vast.jpg"}
+    no_files = {"folder.png", "dangling.jpg", "loop.jpg", "pipe.png", "vast.jpg"}
     return set(whole), set(broken) | no_files
 
 
@@ -50,7 +50,7 @@ def _whole(image: Image.Image) -> dict[str, bytes]:
     files |= {f"dot{ending}": encoded(Image.new("RGB", (1, 1), "red"), kind) for kind, ending in KINDS.items()}
     exif = Image.Exif()
     exif[0x0112] = 6
-    files["turned.jpg"] = encoded(image, "JPEG", exif=exif)
+    files["rotated.jpg"] = encoded(image, "JPEG", exif=exif)
     files["no orientation.jpg"] = encoded(image, "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
     files["new\nline.png"] = encoded(image, "PNG")
     files[os.fsdecode(b"no text \xff.png")] = encoded(image, "PNG")
@@ -64,10 +64,10 @@ def _broken() -> dict[str, bytes]:
         files |= {f"{name}{KINDS[kind]}": encoded(Image.new("RGB", (width, height)), kind) for kind in ("JPEG", "PNG", "BMP")}
     small = Image.new("RGB", (7, 5), "red")
     for claimed in (CLAIMED, 12000):
-        for kind, places in {"PNG": [(16, ">II")], "BMP": [(18, "<ii")], "GIF": [(6, "<HH")]}.items():
+        for kind, fields in {"PNG": [(16, ">II")], "BMP": [(18, "<ii")], "GIF": [(6, "<HH")]}.items():
             data = bytearray(encoded(small, kind))
-            for place, form in places:
-                struct.pack_into(form, data, place, claimed, claimed)
+            for offset, form in fields:
+                struct.pack_into(form, data, offset, claimed, claimed)
             if kind != "GIF" or claimed == CLAIMED:  # a GIF's image may be smaller than its screen
                 files[f"claims {claimed}{KINDS[kind]}"] = bytes(data)
     tiff = encoded(small, "TIFF")
@@ -87,7 +87,7 @@ def _damaged(image: Image.Image, rng: np.random.Generator) -> dict[str, bytes]:
             files[f"cut {n}{ending}"] = data[: rng.integers(1, len(data))].tobytes()
         for n in range(13):
             flipped = data.copy()
-            places = rng.integers(0, len(data) if n % 2 else 80, rng.integers(1, 9))
-            flipped[places] = rng.integers(0, 256, len(places))
+            positions = rng.integers(0, len(data) if n % 2 else 80, rng.integers(1, 9))
+            flipped[positions] = rng.integers(0, 256, len(positions))
             files[f"flipped {n}{ending}"] = flipped.tobytes()
     return files

@@ -1,4 +1,4 @@
-"""Small COCO data sets, and the training HDF5 files that are made of them, for the tests of the data's way."""
+"""Small COCO data sets and their training HDF5 files, for tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from utils.training.step import to_device
 SKELETON = load_skeleton("coco")
 CPU = torch.device("cpu")
 NAMES = list(SKELETON.dataset)
-TO_FILE = np.random.default_rng(5).permutation(17)  # an order that is nobody's
+TO_FILE = np.random.default_rng(5).permutation(17)  # any other order
 UPPER_BODY = {
     "name": "upper body",
     "keypoints": ["head", "left", "right"],
@@ -35,11 +35,11 @@ UPPER_BODY = {
     "sigmas": {"head": 0.03, "left": 0.06, "right": 0.06},
     "dataset": {"nose": "head", "left_shoulder": "left", "right_shoulder": "right"},
     "drawn": [["head", "left"], ["head", "right"]],
-}  # a skeleton of three keypoints and no limbs, as a YAML file has it
+}  # a skeleton of three keypoints and no limbs, as in a YAML file
 
 
 def person(x: float, y: float, side: float = 60, visible: int = 17, **more) -> dict:
-    """An annotation of somebody in a square, whose keypoint k is at (x + k, y + k)."""
+    """Return an annotation of a person in a square, keypoint k at (x + k, y + k)."""
     keypoints = [v for k in range(17) for v in ((x + k, y + k, 2) if k < visible else (0, 0, 0))]
     polygon = [x, y, x + side, y, x + side, y + side, x, y + side]
     return {
@@ -49,12 +49,12 @@ def person(x: float, y: float, side: float = 60, visible: int = 17, **more) -> d
 
 
 def write_coco(folder: Path, *people: list[dict], names: list[str] = NAMES) -> tuple[Path, Path]:
-    """An annotation file and an image folder with one 200 x 160 picture for each list of people."""
+    """Write one image of 200 x 160 pixels for each list of people; return the annotation file and the image folder."""
     images, annotations = [], []
     (folder / "images").mkdir(parents=True, exist_ok=True)
     for i, persons in enumerate(people):
-        picture = np.random.default_rng(i).integers(0, 255, (160, 200, 3), np.uint8)
-        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), picture)
+        image = np.random.default_rng(i).integers(0, 255, (160, 200, 3), np.uint8)
+        cv2.imwrite(str(folder / "images" / f"{i}.jpg"), image)
         images.append({"id": i, "file_name": f"{i}.jpg", "height": 160, "width": 200})
         annotations += [{**p, "image_id": i, "id": len(annotations) + n + 1} for n, p in enumerate(persons)]
     file = folder / "annotations.json"
@@ -64,37 +64,33 @@ def write_coco(folder: Path, *people: list[dict], names: list[str] = NAMES) -> t
 
 
 def build(folder: Path, *people: list[dict], names: list[str] = NAMES, **options) -> BuildReport:
-    """folder/out.h5 of one picture for each list of people."""
+    """Build folder/out.h5 with one image for each list of people."""
     return build_hdf5(*write_coco(folder, *people, names=names), folder / "out.h5", SKELETON, workers=1, **options)
 
 
 def read_back(folder: Path) -> TrainingHDF5:
-    """What `build` wrote."""
+    """Open the file of `build`."""
     return TrainingHDF5(folder / "out.h5", SKELETON)
 
 
 def labeled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """What an estimator would find that knows the annotations: image id -> keypoints (P, K, 3), scores (P,)."""
+    """Return the annotated poses as predictions, with noise in pixels: image id -> keypoints (P, K, 3), scores (P,)."""
     coco = load_annotations(path)
     category, order = keypoint_category(coco, SKELETON, path)
-    rng, found = np.random.default_rng(0), {}
+    rng, predictions = np.random.default_rng(0), {}
     for image_id in sorted(coco.imgs):
         people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
         joints = np.array([file_keypoints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
-        joints[..., 2] = 2 - joints[..., 2]  # enough to tell who is labeled: v 0 becomes 2
+        joints[..., 2] = 2 - joints[..., 2]  # COCO's v 0 (unlabeled) becomes 2
         keypoints = SKELETON.from_dataset(joints)
         keypoints[..., 2] = keypoints[..., 2] != UNLABELED
         keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
-        found[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
-    return found
+        predictions[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
+    return predictions
 
 
 def own_file(annotations: Path, path: Path) -> Path:
-    """The same people as somebody else would write them down.
-
-    Keypoints in another order, with one that the skeleton does not have; another category before; only what is needed of each person,
-    ids from 0; images in sub-folders.
-    """
+    """Write the same people as another tool would: keypoints in another order and one more, another category, ids from 0, few keys."""
     content = json.loads(annotations.read_text())
     (category,) = content["categories"]
     names = [category["keypoints"][k] for k in TO_FILE]
@@ -104,18 +100,15 @@ def own_file(annotations: Path, path: Path) -> Path:
     people = []
     for number, annotation in enumerate(a for a in content["annotations"] if not a["iscrowd"]):
         keypoints = np.reshape(annotation["keypoints"], (17, 3))[TO_FILE].tolist()
-        kept = {key: annotation[key] for key in ("image_id", "bbox", "area")}
-        people.append({**kept, "id": number, "category_id": 7, "keypoints": sum([*keypoints[:5], [5, 5, 2], *keypoints[5:]], [])})
+        required = {key: annotation[key] for key in ("image_id", "bbox", "area")}
+        people.append({**required, "id": number, "category_id": 7, "keypoints": sum([*keypoints[:5], [5, 5, 2], *keypoints[5:]], [])})
     content["annotations"] = [*people, dog]
     path.write_text(json.dumps(content))
     return path
 
 
 def crowd_file(annotations: Path, path: Path) -> Path:
-    """The same people as CrowdPose would write them down.
-
-    Its 14 keypoints, the nose as the head; no areas; images that are easy, medium and hard in turn.
-    """
+    """Write the same people in CrowdPose's format: 14 keypoints (the nose as head), no areas, crowd indices easy, medium, hard in turn."""
     content = json.loads(annotations.read_text())
     names = list(load_skeleton("crowdpose").dataset)
     content["categories"][0]["keypoints"] = names
@@ -123,10 +116,10 @@ def crowd_file(annotations: Path, path: Path) -> Path:
         image["crowdIndex"] = (0.1, 0.5, 0.9)[number % 3]
     content["annotations"] = [a for a in content["annotations"] if not a["iscrowd"]]
     for annotation in content["annotations"]:
-        known = dict(zip(NAMES, np.reshape(annotation["keypoints"], (17, 3)).tolist()))
-        left, right = known["left_shoulder"], known["right_shoulder"]
+        named = dict(zip(NAMES, np.reshape(annotation["keypoints"], (17, 3)).tolist()))
+        left, right = named["left_shoulder"], named["right_shoulder"]
         neck = [(left[0] + right[0]) / 2, (left[1] + right[1]) / 2, 1] if left[2] and right[2] else [0, 0, 0]
-        keypoints = [(known | {"head": known["nose"], "neck": neck})[name] for name in names]
+        keypoints = [(named | {"head": named["nose"], "neck": neck})[name] for name in names]
         annotation.update(keypoints=sum(keypoints, []), num_keypoints=sum(v > 0 for *_, v in keypoints[:12]))
         for key in ("area", "segmentation"):
             del annotation[key]
@@ -135,18 +128,18 @@ def crowd_file(annotations: Path, path: Path) -> Path:
 
 
 def rendered_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None = None) -> tuple[Tensor, NamedTuple]:
-    """Return a sample's image (3, H, W) float32 and its targets, as the network and the loss get them, without the batch's axis."""
+    """Return a sample's image (3, H, W) float32 and its targets, as network and loss take them, without the batch axis."""
     images, targets = to_device(CPU, collate([samples.get(index, rng)]), config)
     return images[0], targets._make(target[0] for target in targets)
 
 
 def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Replace an image's file (part 0) or one of its packed masks in a training HDF5 by what a function makes of its bytes."""
+    """Apply a function to the bytes of an image's file (part 0), or of one of its packed masks, in a training HDF5."""
     with h5py.File(path, "r+") as file:
         ends = file["images/ends"][:]
         parts = np.split(file["images/bytes"][:], ends.ravel()[:-1])
-        place = number * ends.shape[1] + part
-        parts[place] = change(parts[place])
+        index = number * ends.shape[1] + part
+        parts[index] = change(parts[index])
         for name, values in (("bytes", np.concatenate(parts)), ("ends", np.cumsum([len(p) for p in parts]).reshape(ends.shape))):
             del file["images"][name]
             file["images"][name] = values

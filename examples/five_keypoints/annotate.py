@@ -1,9 +1,9 @@
-"""Play the annotation tool: the people of a COCO file written down by somebody who marks five keypoints of their own.
+"""Simulate an annotation tool: annotate the people of a COCO file with five own keypoints.
 
     python examples/five_keypoints/annotate.py --annotations COCO.json --output F.json [--annotator N]
 
-The keypoints are head, hands and feet, of the category "figure"; people have a box, and neither an outline nor an area, as many tools
-leave them. Each annotator has another unsteady hand, and none labels what the COCO file does not.
+The keypoints are head, hands and feet of the category "figure". People have a box, but no segmentation and no area, as many tools write
+them. Each annotator has other random errors. Keypoints that the COCO file does not label stay unlabeled.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from config.load import load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import file_keypoints, keypoint_category, naming_file, person_box
 
-# The middle of which of COCO's keypoints each one is, and how far from it a hand puts it: standard deviation in x and in y, as a part of
-# the square root of the box's area
+# The COCO keypoints whose mean each one is, and the annotator's error: standard deviation in x and in y, over the square root of the
+# box's area
 KEYPOINTS = {
     "head": (("nose", "left_eye", "right_eye", "left_ear", "right_ear"), 0.02),
     "left hand": (("left_wrist",), 0.03),
@@ -39,19 +39,19 @@ CATEGORY = 3
 
 
 def five_keypoints(joints: np.ndarray, names: list[str], size: float, rng: np.random.Generator) -> np.ndarray:
-    """(5, 3) x, y, v of one person. joints (D, 3), v as COCO's file has it: 0 not labeled, 1 hidden, 2 visible; size in pixels."""
-    marked = np.zeros((len(KEYPOINTS), 3))
-    for keypoint, (parts, spread) in zip(marked, KEYPOINTS.values()):
+    """Return (5, 3) x, y, v of one person. joints (D, 3), v as in COCO's file: 0 unlabeled, 1 occluded, 2 visible; size in pixels."""
+    keypoints = np.zeros((len(KEYPOINTS), 3))
+    for keypoint, (parts, spread) in zip(keypoints, KEYPOINTS.values()):
         labeled = joints[[names.index(part) for part in parts]]
         labeled = labeled[labeled[:, 2] > 0]
         shift = rng.normal(0, spread * size, 2)
         if len(labeled):
             keypoint[:] = *np.round(labeled[:, :2].mean(0) + shift, 1), labeled[:, 2].max()
-    return marked
+    return keypoints
 
 
-def annotated_anew(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
-    """The content of the annotation file."""
+def annotate(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
+    """Return the content of the annotation file."""
     skeleton = load_skeleton("coco")
     category, order = keypoint_category(coco, skeleton, path)
     people = []
@@ -74,13 +74,13 @@ def annotated_anew(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO's, of the 17 keypoints")
+    parser.add_argument("--annotations", type=Path, required=True, help="COCO annotations of the 17 keypoints")
     parser.add_argument("--output", type=Path, required=True, help="the annotation file to write")
-    parser.add_argument("--annotator", type=int, default=1, metavar="N", help="whose hand it is (1)")
+    parser.add_argument("--annotator", type=int, default=1, metavar="N", help="number of the annotator (1)")
     options = parser.parse_args()
     check_minimum(0, annotator=options.annotator)
     with naming_file(options.annotations):
-        content = annotated_anew(load_annotations(options.annotations), options.annotations, options.annotator)
+        content = annotate(load_annotations(options.annotations), options.annotations, options.annotator)
     write_json(options.output, content)
     print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")
 

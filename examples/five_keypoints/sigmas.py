@@ -1,9 +1,9 @@
-"""Sigmas of a skeleton's keypoints from images that two people annotated.
+"""Measure the sigmas of a skeleton's keypoints on images that two people annotated.
 
     python examples/five_keypoints/sigmas.py --annotations FIRST.json SECOND.json --skeleton S.yaml
 
-As COCO's are measured: the spread of an annotator's places about the true one, as a part of the square root of the person's area. The
-square of what two annotators are apart is, on average, twice that of what one is from the truth.
+As for COCO, a sigma is the standard deviation of an annotator's positions about the true one, over the square root of the person's area.
+The mean squared distance of two annotators is twice the mean squared distance of one annotator from the truth.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from config.load import load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import keypoint_category, naming_file, read_person
 
-SAME = 0.5  # the least overlap (IoU) of two boxes of one person
-AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as the file has them, boxes (P, 4), areas (P,)
+MIN_IOU = 0.5  # of two boxes of the same person
+AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as in the file, boxes (P, 4), areas (P,)
 
 
 def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, AnnotatedPoses]:
-    """The people with keypoints of each image, by its file name."""
+    """Return the people with keypoints of each image, by its file name."""
     coco = load_annotations(path)
     category, order = keypoint_category(coco, skeleton, path)
-    found = {}
+    poses = {}
     with naming_file(path):
         for image_id, image in coco.imgs.items():
             people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
             parts = [read_person(person, order) for person in people if not person.get("iscrowd")]
             labeled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
             if labeled:
-                found[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
-    return found
+                poses[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
+    return poses
 
 
 def squared_distances(first: AnnotatedPoses, second: AnnotatedPoses) -> np.ndarray:
-    """(P, D) between the keypoints of those in both, over the mean of their areas; NaN where one of the two did not label it."""
+    """Return (P, D) between the keypoints of people in both, over the mean of their areas; NaN if one annotator did not label it."""
     overlaps = np.asarray(coco_mask.iou(first[1], second[1], [0] * len(second[1])))
-    matches = [(i, int(row.argmax())) for i, row in enumerate(overlaps) if row.max() >= SAME]
+    matches = [(i, int(row.argmax())) for i, row in enumerate(overlaps) if row.max() >= MIN_IOU]
     rows, columns = np.array(matches, int).reshape(-1, 2).T
     a, b = first[0][rows], second[0][columns]
     squared = ((a[..., :2] - b[..., :2]) ** 2).sum(2) / ((first[2][rows] + second[2][columns]) / 2)[:, None]
@@ -57,7 +57,7 @@ def squared_distances(first: AnnotatedPoses, second: AnnotatedPoses) -> np.ndarr
 def measured_sigmas(
     first: dict[str, AnnotatedPoses], second: dict[str, AnnotatedPoses], skeleton: Skeleton
 ) -> dict[str, tuple[float, int]]:
-    """Of each keypoint in the skeleton's own names, sigma and the number of people whom it was measured on."""
+    """Return sigma and the number of measured people of each keypoint, by the skeleton's names."""
     both = [squared_distances(first[name], second[name]) for name in first if name in second]
     squared = np.concatenate([np.zeros((0, len(skeleton.dataset))), *both])
     counts = np.isfinite(squared).sum(0)

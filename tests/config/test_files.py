@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, in folders that other processes write to as well."""
+"""Atomic writes and locks, in folders that other processes write to as well."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def test_only_one_process_writes(tmp_path, name):
     assert [*tmp_path.rglob("*")] == [path] * (name == "folder")
 
 
-def test_only_what_cannot_be_computed_again_waits_for_the_disk(tmp_path, monkeypatch):
+def test_images_and_unsynced_json_do_not_wait_for_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     write_json(tmp_path / "a.json", [1], sync=False)
     write_image(tmp_path / "a.png", np.zeros((2, 2, 3), np.uint8))
     assert not synced
     write_text(tmp_path / "checkpoint.pth", "whole")
-    assert synced == [5], "after all of it is written"
+    assert synced == [5]
 
 
 def test_an_error_leaves_the_former_file(tmp_path):
@@ -45,15 +45,9 @@ def test_an_error_leaves_the_former_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["写真" * 41 + ".jpg", "a" * 251 + ".jpg"])
-def test_names_as_long_as_they_may_be(tmp_path, name):
+def test_names_may_have_the_greatest_length(tmp_path, name):
     write_text(tmp_path / name, "whole")
     assert (tmp_path / name).read_text() == "whole"
-
-
-def test_a_name_that_is_too_long_is_one_line(tmp_path):
-    with pytest.raises(UserError, match=r"a\.json: cannot be written \(File name too long\)"):
-        write_text(tmp_path / ("a" * 255 + ".json"), "whole")
-    assert [*tmp_path.iterdir()] == []
 
 
 def test_the_probe_of_an_output_folder_leaves_nothing(tmp_path):

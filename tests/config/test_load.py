@@ -25,32 +25,28 @@ def test_overrides_are_typed():
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "expected"),
     [
         ("train.batchsize=2", ["train.batchsize", "did you mean 'train.batch_size'"]),
         ("trian.epochs=2", ["trian", "did you mean 'train'"]),
-        ("inference.scale=1", ["inference.scale", "did you mean 'inference.scales'"]),
-        ("batch_size=2", ["batch_size", "did you mean 'train.batch_size'"]),
         ("train.batch_size=two", ["train.batch_size", "integer", "two"]),
-        ("train.batch_size=0", ["train.batch_size", "greater than or equal to 1"]),
         ("model.name=resnet", ["model.name", "imhn"]),
         ("skeleton=cocoo", ["cocoo", "known skeletons: coco"]),
         ("data.input_size=[500, 512]", ["data.input_size", "multiples of 64"]),
         ("model.depth=3", ["loss.scale_weights", "4 scales"]),
         ("train.epochs", ["key=value"]),
-        ("train.epochs.x=1", ["train.epochs"]),
         ("augmentation.scale=[1.3, 0.7]", ["scale", "above"]),
     ],
 )
-def test_wrong_override_is_one_clear_line(override, words):
+def test_an_invalid_override_is_one_line_with_the_nearest_key(override, expected):
     with pytest.raises(UserError) as error:
         load_config(PUBLISHED, [override])
     message = str(error.value)
     assert "\n" not in message
-    assert all(word in message for word in words), message
+    assert all(text in message for text in expected), message
 
 
-def test_wrong_files(tmp_path):
+def test_invalid_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="not found"):
         load_config(tmp_path / "missing.yaml")
     path = tmp_path / "broken.yaml"
@@ -70,31 +66,22 @@ def test_resolved_configuration_loads_again(tmp_path):
     assert with_overrides(config, ["train.seed=8"]).train.seed == 8
 
 
-def test_training_files_are_one_or_several():
-    one, two = load_config(PUBLISHED, ["data.train=a b.h5"]).data, load_config(PUBLISHED, ["data.train=[a.h5, b.h5]"]).data
-    assert (one.train_files, two.train_files) == ((Path("a b.h5"),), (Path("a.h5"), Path("b.h5")))
-    assert (one.model_dump(mode="json")["train"], two.model_dump(mode="json")["train"]) == ("a b.h5", ["a.h5", "b.h5"])
-    assert load_config(PUBLISHED, ["data.val=null"]).data.val_files == ()
-
-
-@pytest.mark.parametrize(
-    "override", ["train.batch_size=true", "train.clip_norm=true", "augmentation.scale=[true, 2]", "train.milestones=[1, false]"]
-)
-def test_true_is_no_number(override):
+@pytest.mark.parametrize("override", ["train.clip_norm=true", "augmentation.scale=[true, 2]"])
+def test_a_bool_is_no_number(override):
     with pytest.raises(UserError, match="input should be a number"):
         load_config(PUBLISHED, [override])
     assert load_config(PUBLISHED, ["train.channels_last=true"]).train.channels_last
 
 
-def test_what_follows_from_the_targets_is_no_key_of_the_assignment():
+def test_the_assignment_takes_sigma_and_margin_from_the_targets():
     config = load_config(PUBLISHED, ["targets.keypoint_sigma=5", "targets.limb_margin=6"])
     assert config.targets.on_maps == (1.25, 1.5)
     with pytest.raises(UserError, match="unknown key 'assignment.keypoint_sigma'; did you mean 'targets.keypoint_sigma'"):
         load_config(PUBLISHED, ["assignment.keypoint_sigma=2"])
 
 
-def test_configurations_stored_by_an_earlier_version_load(tmp_path):
-    """Which held those keys, and knew no systems but one."""
+def test_configurations_of_an_earlier_version_load(tmp_path):
+    """They had keys of the assignment that are gone, and no key `system`."""
     stored = load_config(PUBLISHED).model_dump(mode="json")
     del stored["system"], stored["data"]["train_weights"], stored["train"]["milestones"], stored["model"]["backbone"]
     stored["assignment"] |= {"keypoint_sigma": 7.5, "trace_margin": 3.0, "preset": "published", "published": {"limb_samples": 20}}
@@ -105,14 +92,7 @@ def test_configurations_stored_by_an_earlier_version_load(tmp_path):
     assert yaml.safe_dump(stored) == before
 
 
-@pytest.mark.parametrize("system", ["hourglass", "3", "[1, 2]", "null"])
-def test_an_unknown_system_is_told_before_its_keys(system):
+@pytest.mark.parametrize("system", ["hourglass", "[1, 2]"])
+def test_an_unknown_system_is_reported_before_unknown_keys(system):
     with pytest.raises(UserError, match=r"unknown system .*; known: simplepose, dekr"):
         load_config(PUBLISHED, [f"system={system}", "what.ever=1"])
-
-
-def test_channels_are_built_once():
-    """Every batch asks for them."""
-    config = load_config(PUBLISHED)
-    assert config.channels is config.channels
-    assert config == load_config(PUBLISHED) and with_overrides(config, ["skeleton=crowdpose"]).channels.count != config.channels.count

@@ -1,4 +1,4 @@
-"""Progress as a log and a terminal show it."""
+"""Progress in a log and on a terminal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch) -> list[float]:
-    """The time in seconds, to be set."""
+    """Replace the clock; return its time in seconds, a list of one number to set."""
     now = [0.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr("tqdm.std.time", lambda: now[0])
@@ -26,8 +26,7 @@ def clock(monkeypatch) -> list[float]:
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])
-def test_what_an_earlier_run_has_done_is_not_in_the_rate(clock, stream):
-    """Nor in the time that is left."""
+def test_units_of_an_earlier_run_do_not_change_rate_and_time_left(clock, stream):
     shown = stream()
     with Progress(1000, "poses", "image", stream=shown) as progress:
         progress.skip(900)

@@ -1,4 +1,4 @@
-"""Photometric augmentation: what is sampled, how often, and what it does to an image."""
+"""Photometric augmentation: the sampled parameters, their frequency, and their effect on an image."""
 
 import numpy as np
 import pytest
@@ -15,8 +15,8 @@ from data.augment import (
 )
 
 KEYS = tuple(key.removesuffix("_probability") for key in AugmentationConfig.model_fields if key.endswith("_probability"))[1:]
-NAMES = {"occlusion": "patch", "cast": "color_cast", "grey": "gray"}  # fields that are named otherwise than their keys
-NOTHING = PhotometricParams()
+NAMES = {"occlusion": "patch", "cast": "color_cast", "grey": "gray"}  # fields whose names differ from their keys
+DEFAULTS = PhotometricParams()
 
 
 def sampled(probability: float, count: int = 600) -> list[PhotometricParams]:
@@ -28,9 +28,9 @@ def random_image() -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, (96, 128, 3), np.uint8)
 
 
-def test_what_is_switched_off_samples_nothing():
+def test_a_probability_of_0_samples_no_random_number():
     rng = np.random.default_rng(0)
-    assert sample_photometric(rng, AugmentationConfig()) == NOTHING
+    assert sample_photometric(rng, AugmentationConfig()) == DEFAULTS
     assert rng.random() == np.random.default_rng(0).random()
 
 
@@ -38,7 +38,7 @@ def test_each_change_is_sampled_as_often_as_its_probability():
     params = sampled(0.3)
     for key in KEYS:
         name = NAMES.get(key, key)
-        changed = [getattr(one, name) != getattr(NOTHING, name) for one in params]
+        changed = [getattr(one, name) != getattr(DEFAULTS, name) for one in params]
         assert np.mean(changed) == pytest.approx(0.3, abs=0.06), key
 
 
@@ -67,7 +67,7 @@ def test_values_stay_in_their_limits_and_reach_them():
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip
-def test_a_change_is_made_in_a_copy(changes):
+def test_each_parameter_changes_a_copy_of_the_image(changes):
     image = random_image()
     before = image.copy()
     changed = apply_photometric(image, PhotometricParams(**changes))
@@ -83,13 +83,13 @@ def test_hue_wraps_around_and_value_stops():
     assert jitter_hsv(red, 0, 0, 40)[0, 0].tolist() == [0, 0, 255]
 
 
-def test_tones():
+def test_gamma_contrast_cast_and_gray():
     image = np.zeros((2, 2, 3), np.uint8)
     image[0], image[1] = 64, 192
     for changes, expected in (
         ({"gamma": 0.5}, np.round((np.array([64, 192]) / 255) ** 0.5 * 255).tolist()),
         ({"contrast": 1.5}, [32, 224]),
-        ({"contrast": 3.0}, [0, 255]),  # values stop, and do not start again
+        ({"contrast": 3.0}, [0, 255]),  # values are clipped and do not wrap around
     ):
         assert apply_photometric(image, PhotometricParams(**changes))[:, 0, 0].tolist() == expected
     assert apply_photometric(image, PhotometricParams(color_cast=(0.5, 1.0, 1.25)))[1, 0].tolist() == [96, 192, 240]

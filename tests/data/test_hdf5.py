@@ -1,4 +1,4 @@
-"""The training HDF5 itself: what it packs comes back, and what is not a whole one is refused."""
+"""The training HDF5: masks are packed losslessly; incomplete and outdated files are refused."""
 
 import pickle
 
@@ -11,7 +11,7 @@ from config import UserError
 from data.hdf5 import CorruptImageError, _inflated, pack_mask, unpack_mask
 
 
-def test_what_is_wrong_with_an_image_can_be_told_by_another_process():
+def test_the_error_about_a_corrupt_image_can_be_pickled():
     error = pickle.loads(pickle.dumps(CorruptImageError("image 7: damaged", 7)))
     assert (str(error), error.number) == ("image 7: damaged", 7)
 
@@ -23,13 +23,13 @@ def test_masks_are_packed_losslessly():
     assert not unpack_mask(_inflated(np.zeros(0, np.uint8), mask.size), 37, 53).any()
 
 
-def test_files_that_are_not_whole_or_of_another_version_are_refused_with_the_command_that_rebuilds(tmp_path):
+def test_incomplete_and_outdated_files_are_refused_with_the_command_that_rebuilds(tmp_path):
     build(tmp_path, [person(10, 10)])
     path = tmp_path / "out.h5"
     whole = path.read_bytes()
     rebuild = f"build it again: python data/coco_masks_hdf5.py --annotations A.json --images DIR --output {path}"
 
-    def refused(**attributes: object) -> str:
+    def refusal(**attributes: object) -> str:
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
             file.attrs.update(attributes)
@@ -39,15 +39,15 @@ def test_files_that_are_not_whole_or_of_another_version_are_refused_with_the_com
         return str(error.value)
 
     for version in (2, 99):
-        assert f"out.h5: format version {version}, this code reads 3" in refused(version=version)
-    refused(complete=False)
-    refused(format="other")
+        assert f"out.h5: format version {version}, this code reads 3" in refusal(version=version)
+    refusal(complete=False)
+    refusal(format="other")
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"out\.h5: not a whole HDF5 file; build it again"):
         read_back(tmp_path)
 
 
-def test_a_mask_of_another_size_is_a_broken_image(tmp_path):
+def test_a_mask_of_another_size_is_a_corrupt_image(tmp_path):
     build(tmp_path, [person(10, 10)], [person(20, 20)])
     damage(tmp_path / "out.h5", 1, 1, lambda _: pack_mask(np.ones((8, 8), bool)))
     people = read_back(tmp_path)

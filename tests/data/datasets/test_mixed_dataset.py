@@ -20,7 +20,7 @@ CONFIG = load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 6
 
 @pytest.fixture(scope="module")
 def two_files(tmp_path_factory):
-    """Of three samples and of one."""
+    """Build a file of three samples and one of one sample."""
     folder = tmp_path_factory.mktemp("files")
     (folder / "b").mkdir()
     build(folder, [person(10, 10), person(100, 60)], [person(20, 20)])
@@ -46,23 +46,19 @@ def test_one_file_follows_the_other(two_files, plain):
         assert plain.image_id(number) == plain.image_id(number + 4) == alone.image_id(index)
 
 
-def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(augmented):
+def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(augmented, plain):
     items = [(3, number) for number in (2, 0, 3, 1)]
     images = [augmented[item].image for item in items]
     together = [batch.image[0] for batch in DataLoader(augmented, sampler=items, collate_fn=collate, num_workers=2)]
     assert all(map(torch.equal, images, together))
     assert not torch.equal(augmented[4, 2].image, images[0])
+    assert not torch.equal(augmented[0, 0].image, plain[0, 0].image) and torch.equal(plain[5, 0].image, plain[0, 0].image)
 
 
 def test_numbers_beyond_the_last_repeat_the_samples_with_another_augmentation(augmented, plain):
-    repeats = [augmented[0, 3 + 4 * repeat].image for repeat in range(3)]
-    assert not torch.equal(repeats[0], repeats[1]) and not torch.equal(repeats[1], repeats[2])
+    repeats = [augmented[0, 3 + 4 * repeat].image for repeat in range(2)]
+    assert not torch.equal(*repeats)
     assert torch.equal(plain[0, 3].image, plain[0, 3 + 4].image)
-
-
-def test_validation_is_not_augmented(augmented, plain):
-    assert torch.equal(plain[5, 0].image, plain[0, 0].image)
-    assert (augmented[0, 0].image.float() - plain[0, 0].image.float()).abs().max() > 3
 
 
 def test_a_file_without_samples_is_named(tmp_path):
@@ -88,15 +84,13 @@ def test_a_batch_pads_people_with_zeros_and_nothing_else(plain):
 CHANGES = {
     "zeros": np.zeros_like,
     "empty": lambda whole: whole[:0],
-    "cut short": lambda whole: whole[:20],
-    "no header": lambda whole: whole[5:],
     "mask": lambda whole: np.arange(9, dtype=np.uint8),
 }
 
 
 @pytest.fixture
 def corrupt(tmp_path):
-    """Returns a function that builds a file of five images with a sample each, some of them corrupt, and opens it."""
+    """Return a function that builds and opens a file of five samples, some with corrupt images."""
 
     def make(*numbers: int, kind: str = "zeros", overrides: tuple[str, ...] = ()) -> MixedDataset:
         build(tmp_path, *[[person(10 + 9 * n, 10)] for n in range(5)])
@@ -120,7 +114,7 @@ def test_another_sample_replaces_a_corrupt_one_which_is_named_once(corrupt, caps
     assert [line.split(":")[:2] for line in err.splitlines()[1:]] == [["warning", f" image {n} in {dataset.paths[0]}"] for n in (1, 2)], err
     assert "(2 damaged so far)" in err
     assert all(map(torch.equal, first, again))
-    assert not torch.equal(first.image, dataset[0, 3].image)  # the same person, with the random numbers of the number that was asked for
+    assert not torch.equal(first.image, dataset[0, 3].image)  # the same person, with the random numbers of the requested sample
 
 
 def test_workers_replace_the_same_samples_and_count_together(corrupt):
@@ -142,11 +136,11 @@ def test_too_many_corrupt_images_are_an_error(corrupt):
 
 
 def test_training_ends_with_the_error_of_a_worker_and_leaves_no_processes(tiny, hdf5, tmp_path):
-    """Also as long as something holds the error."""
+    """Also while the error is referenced."""
     path = tmp_path / "corrupt.h5"
     path.write_bytes(hdf5.read_bytes())
     damage(path, 2, 0, np.zeros_like)
     config = load_config(tiny, (f"data.train={path}", "data.workers=2", "data.max_broken=0"))
-    with pytest.raises(UserError, match="more than data.max_broken=0") as held:
+    with pytest.raises(UserError, match="more than data.max_broken=0") as error:
         train(config, tmp_path / "run", DistributedContext("none", torch.device("cpu")))
-    assert multiprocessing.active_children() == [], held
+    assert multiprocessing.active_children() == [], error

@@ -1,4 +1,4 @@
-"""Simple Baselines' samples: whose box is cropped, and that image and keypoints are augmented together."""
+"""Simple Baselines' samples: the cropped boxes, and image and keypoints augmented together."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_occluded_keypoints_count_and_unlabeled_ones_do_not(tmp_path):
 
 
 def test_boxes_are_clipped_to_their_images_if_configured(tmp_path):
-    """MPII's are not: a crop about a person who is half outside stands beside the image."""
+    """MPII's are not: the crop of a person half outside reaches beyond the image."""
     boxes = np.array([[10, 20, 30, 40], [-5, -6, 30, 40], [80, 90, 50, 60], [300, 10, 20, 20], [10, 10, 0, 5]], float)
     cleaned = clean_boxes(boxes, np.array([[100, 90]] * 5))
     np.testing.assert_array_equal(cleaned[:3], [[10, 20, 29, 39], [0, 0, 29, 39], [80, 90, 9, 9]])
@@ -79,7 +79,7 @@ def test_a_crop_is_the_box_in_the_inputs_aspect_and_a_quarter_larger(box, size):
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("scale", "rotation"), [(1.0, 0.0), (0.8, 35.0), (1.3, -70.0)])
 def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, flip):
-    """Each wrist has a color of its own; left and right are swapped in a flipped image."""
+    """Each wrist has its own color; left and right are swapped in a flipped image."""
     someone, spots = person(100, 60, side=70, visible=11), {"left_wrist": (121.0, 83.0), "right_wrist": (138.0, 101.0)}
     for name, (x, y) in spots.items():
         first = 3 * NAMES.index(name)
@@ -129,6 +129,6 @@ def test_augmentations_keep_to_their_limits():
     assert (rotations == 0).mean() == pytest.approx(0.4, abs=0.03)
     assert np.mean([one.flip for one in sampled]) == pytest.approx(0.3, abs=0.03)
     inside = np.abs(scales - 1) < 0.29
-    assert scales[inside].std() == pytest.approx(0.54 * 0.3, abs=0.02)  # of a normal distribution clipped at its own deviation
+    assert scales[inside].std() == pytest.approx(0.54 * 0.3, abs=0.02)  # a normal distribution clipped at one standard deviation
     still = load_config(RECIPE, [f"augmentation.{key}=0" for key in ("scale", "rotation", "flip_probability")]).augmentation
     assert sample_augmentation(rng, still) == Augmentation()

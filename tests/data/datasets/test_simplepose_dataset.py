@@ -1,4 +1,4 @@
-"""SimplePose's samples: who is a main person, what is cropped around one, and what of it counts."""
+"""SimplePose's samples: main people, the crop around one, and the pixels and channels that count."""
 
 import numpy as np
 import pytest
@@ -41,8 +41,8 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
     assert found.rows(3).tolist() == [7]
 
 
-def test_a_data_set_of_few_keypoints_needs_the_same_part_of_them(tmp_path):
-    """Not all of them: where feet are often hidden, few people would be left."""
+def test_a_data_set_of_few_keypoints_needs_the_same_fraction_of_them(tmp_path):
+    """Requiring all would drop most people if feet are often occluded."""
     names = ["left_eye", "right_eye", "nose", "left_ear"]
     build(tmp_path, [person(20, 20, visible=2), person(100, 60, visible=1)], names=names)
     assert dataset(tmp_path).main.tolist() == [0]
@@ -143,7 +143,7 @@ def test_the_loss_ignores_crowds_except_for_people_annotated_in_them():
 
 
 def test_channels_that_the_data_set_does_not_annotate_get_no_gradient(tmp_path):
-    """Neither keypoints, nor limbs with such an end, nor the maximum over all; and without segmentations no person mask."""
+    """Keypoints, limbs with such an end, the maximum over all keypoints, and the person mask without segmentations."""
     names = ["left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist"]
     someone = {**person(10, 10), "keypoints": [v for k in range(5) for v in (20 + 5 * k, 30, 2)], "segmentation": []}
     build(tmp_path, [someone], names=names)

@@ -1,4 +1,4 @@
-"""Targets of whole batches: those of each sample alone, on every device, in every precision and system."""
+"""Targets of batches equal those of each sample alone, on every device, in every precision and system."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_batch_is_rendered_as_its_samples_alone(config, dataset, batch, device
         for target, single in zip(together, alone):
             assert (target.device.type, target[n].shape, target.dtype) == (device, single.shape, single.dtype)
             assert (target[n].cpu().float() - single.float()).abs().max() <= (0 if device == "cpu" else 1e-5)
-    assert together[0].sum(0).gt(0).any(-1).any(-1).all()  # every map has something on it
+    assert together[0].sum(0).gt(0).any(-1).any(-1).all()  # no map is empty
 
 
 def test_mixed_precision_renders_the_same(config, batch):

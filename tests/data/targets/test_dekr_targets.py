@@ -22,7 +22,7 @@ def published(config: DekrConfig) -> DekrConfig:
 
 
 def by_definition(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], center_sigma: float = 4) -> Targets:
-    """The same maps, one pixel of one map at a time; of two people of one size the later."""
+    """Return the same maps, one pixel of one map at a time; of two people of the same size the later one wins."""
     (height, width), channels = map_size, joints.shape[1]
     heatmap, weight = np.zeros((channels, *map_size)), np.full((channels, *map_size), 0.1)
     offset, offset_weight = np.zeros((2, channels - 1, 2, *map_size))
@@ -52,7 +52,7 @@ def by_definition(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, in
 
 
 def crowd(rng: np.random.Generator, people: int, keypoints: int) -> tuple[np.ndarray, np.ndarray]:
-    """People whose joints lie anywhere, some outside, some not labeled, some on whole pixels; centers near each other, two of a size."""
+    """Sample people with joints outside, unlabeled and on whole pixels, with centers near each other; two have the same size."""
     joints = rng.uniform((-6, -6), (SIZE[1] + 6, SIZE[0] + 6), (people, keypoints + 1, 2))
     joints[:, -1] = rng.uniform((8, 6), (18, 16), (people, 2))
     joints[:, ::5] = joints[:, ::5].round()
@@ -96,9 +96,9 @@ def test_where_two_people_meet_the_smaller_one_wins(order):
     _, _, offset, weight = render_targets(people[order], sizes[order], SIZE, COCO)
     pairs, weights = offset.reshape(17, 2, *SIZE), weight.reshape(17, 2, *SIZE)
     for k in range(17):
-        for (x, y), winner, worth in (((15, 7), 0, 0.05), ((15, 8), 1, 0.1), ((16, 11), 1, 0.1), ((12, 11), 0, 0.05)):
+        for (x, y), winner, weight_there in (((15, 7), 0, 0.05), ((15, 8), 1, 0.1), ((16, 11), 1, 0.1), ((12, 11), 0, 0.05)):
             assert pairs[k, :, y, x] == pytest.approx((x, y) - people[winner, k, :2], abs=1e-5)
-            assert weights[k, :, y, x] == pytest.approx(worth)
+            assert weights[k, :, y, x] == pytest.approx(weight_there)
     assert (weights[0, 0] > 0).sum() == 8 * 8 + 8 * 8 - 5 * 6  # squares [10, 18) x [6, 14) and [13, 21) x [8, 16)
 
 

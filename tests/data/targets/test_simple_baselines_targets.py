@@ -16,7 +16,7 @@ SIZE = (256, 192)
 
 
 def by_definition(joint: np.ndarray, sigma: float, height: int, width: int) -> tuple[np.ndarray, float]:
-    """One joint's map and weight."""
+    """Return one joint's map and weight."""
     x, y = (int(value / 4 + 0.5) for value in joint)
     reach, heatmap = 3 * sigma, np.zeros((height, width))
     if x + reach < 0 or y + reach < 0 or x - reach >= width or y - reach >= height:
@@ -30,7 +30,7 @@ def by_definition(joint: np.ndarray, sigma: float, height: int, width: int) -> t
 
 @pytest.mark.parametrize("sigma", [2, 3])
 def test_targets_agree_with_their_definition(sigma):
-    """Inside, between pixels, and with one column or row left in the map of 64 x 48, or none."""
+    """Joints inside, between pixels, and with one or no column or row of their Gaussian in the map of 64 x 48."""
     reach = 3 * sigma
     last = [(-reach, 30), (47 + reach, 30), (20, -reach), (20, 63 + reach)]
     beyond = [(-reach - 1, 30), (48 + reach, 30), (20, -reach - 1), (20, 64 + reach)]

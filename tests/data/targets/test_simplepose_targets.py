@@ -13,7 +13,7 @@ SKELETON = CONFIG.skeleton
 
 
 def people(*keypoints: dict[str, tuple[float, float]]) -> np.ndarray:
-    """(P, 18, 3) joints; keypoints that are not named are unlabeled."""
+    """Return (P, 18, 3) joints; keypoints without a name here are unlabeled."""
     joints = np.zeros((len(keypoints), 18, 3), np.float32)
     joints[..., 2] = 2
     for person, named in zip(joints, keypoints):
@@ -27,7 +27,7 @@ def render(joints: np.ndarray, size: tuple[int, int] = (40, 60), mask: np.ndarra
 
 
 def by_definition(joints: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The same maps, one pixel at a time."""
+    """Return the same maps, one pixel at a time."""
     maps = np.zeros((50, height, width))
     radius = math.ceil(math.sqrt(-2 * 81 * math.log(0.015)) / 4)
     for i in range(height):
