@@ -22,7 +22,7 @@ from data.images import read_image
 from utils.inspect import __main__ as script
 from utils.inspect import report
 from utils.inspect.issues import find_label_issues, sided_pairs
-from utils.inspect.sheet import SIDE, WRONG, annotated_image, renderer, sample_panels, strength
+from utils.inspect.sheet import SIDE, WRONG, annotated_image, render_sample, sample_panels, strength
 from utils.visualize.people import side_colors
 
 SCRIPT = "utils/inspect/__main__.py"
@@ -71,9 +71,9 @@ def faulty(tmp_path) -> TrainingHDF5:
 
 def suspected(people: TrainingHDF5) -> dict[str, list[int]]:
     """Return the image ids of each kind of issue."""
-    found = find_label_issues(people)
-    assert all(kind in name for kind, name in zip(KINDS, found, strict=True))
-    return {kind: [int(people.image_ids[issue.image]) for issue in some] for kind, some in zip(KINDS, found.values())}
+    issues = find_label_issues(people)
+    assert all(kind in name for kind, name in zip(KINDS, issues, strict=True))
+    return {kind: [int(people.image_ids[issue.image]) for issue in of_kind] for kind, of_kind in zip(KINDS, issues.values())}
 
 
 def test_each_issue_is_listed_for_its_image_and_no_other(faulty, tmp_path):
@@ -104,9 +104,8 @@ def test_a_person_upside_down_or_from_behind_is_no_issue(tmp_path):
 @pytest.mark.parametrize(("skeleton", "pairs"), [("coco", 4), ("coco17", 4), ("mpii", 2), ("crowdpose", 2), ("posetrack18", 3)])
 def test_pairs_of_sides_follow_from_the_keypoint_names_left_first(skeleton, pairs):
     skeleton = load_skeleton(skeleton)
-    found = sided_pairs(skeleton)
-    assert len(found) == pairs
-    for left, right in found:
+    assert len(sided_pairs(skeleton)) == pairs
+    for left, right in sided_pairs(skeleton):
         assert skeleton.flip_keypoints[left] == right
         assert skeleton.keypoints[left][0].lower() == "l"
 
@@ -147,7 +146,7 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, tiny, monkeypatch, system, m
     assert len(sheets[0]) > 2 * 2 * SIDE
     np.testing.assert_array_equal(sheets[0], sheets[1])
     assert sheets[0].shape != sheets[2].shape or (sheets[0] != sheets[2]).any()
-    assert len(sample_panels(renderer(samples, config)(0, None), "plain")) == 1 + maps
+    assert len(sample_panels(render_sample(samples, config, 0, None), "plain")) == 1 + maps
 
 
 def test_up_to_half_of_the_sheet_shows_issues_of_all_kinds(faulty):

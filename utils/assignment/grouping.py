@@ -82,7 +82,7 @@ def build_graph(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parame
 
 def components(graph: Graph) -> list[Cluster]:
     """Return the connected components."""
-    found, seen = [], [False] * len(graph.keypoint_type)
+    clusters, seen = [], [False] * len(graph.keypoint_type)
     for first in range(len(seen)):
         if seen[first]:
             continue
@@ -93,8 +93,8 @@ def components(graph: Graph) -> list[Cluster]:
                 if not seen[other]:
                     seen[other] = True
                     component.append(other)
-        found.append(component)
-    return found
+        clusters.append(component)
+    return clusters
 
 
 def agglomerate(component: Cluster, graph: Graph) -> list[Cluster]:
@@ -142,15 +142,15 @@ def refine(clusters: list[Cluster], graph: Graph, passes: int) -> None:
 
     def gains(candidate: int) -> dict[int, float]:
         """Sum the links of a candidate to each cluster."""
-        found: dict[int, float] = {}
+        totals: dict[int, float] = {}
         for other, gain in links[candidate].items():
             n = owner[other]
-            found[n] = found.get(n, 0.0) + gain
-        return found
+            totals[n] = totals.get(n, 0.0) + gain
+        return totals
 
-    def contribution(candidate: int, n: int, found: dict[int, float]) -> float:
+    def contribution(candidate: int, n: int, totals: dict[int, float]) -> float:
         """Return what a candidate adds to the objective of cluster `n`, from its gains."""
-        return found.get(n, 0.0) - graph.penalty * (graph.neighbors[types[candidate]] & masks[n]).bit_count()
+        return totals.get(n, 0.0) - graph.penalty * (graph.neighbors[types[candidate]] & masks[n]).bit_count()
 
     def put(candidate: int, n: int) -> None:
         if n == len(members):
@@ -172,7 +172,7 @@ def refine(clusters: list[Cluster], graph: Graph, passes: int) -> None:
             for n in own_gains:
                 gain = contribution(candidate, n, own_gains) - now
                 if n == own or gain <= 0:
-                    continue  # of a swap that gains, one of the two candidates gains: the swap is found at that one's turn
+                    continue  # in a swap that gains, one of the two candidates gains; its own turn tries the swap
                 rival = members[n].get(k)
                 if rival is not None:
                     rival_gains = gains(rival)

@@ -76,8 +76,8 @@ Source = ImageFiles | VideoSource
 def find_sources(text: str, output: Path, limit: int | None = None) -> list[Source]:
     """Return what --input names: an image, a folder, a pattern such as '*.jpg', a video, an animated image, or a camera by its number.
 
-    A video that is the only source is opened, so that its errors come early. Raises UserError where nothing is found, or where the output
-    would overwrite the input.
+    A video that is the only source is opened, so that its errors come early. Raises UserError without any image or video, or where the
+    output would overwrite the input.
     """
     check_minimum(1, limit=limit)
     path = Path(text).expanduser()
@@ -119,7 +119,7 @@ def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _has_suffix(file: Path, suffixes: set[str]) -> bool:
-    """Return whether it has one of them and is not hidden, as the files are that macOS adds to archives."""
+    """Return whether a file has one of the suffixes and is not hidden: macOS adds hidden files to archives."""
     return file.suffix.lower() in suffixes and not file.name.startswith(".")
 
 

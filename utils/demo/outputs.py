@@ -1,4 +1,4 @@
-"""Write the results of a demo: images or a video with people drawn in, and their keypoints in one or several formats."""
+"""Write the results of a demo: images or a video with the people drawn, and their keypoints in one or several formats."""
 
 from __future__ import annotations
 
@@ -15,15 +15,7 @@ from config import Skeleton
 from config.files import write_json, write_text
 from data.images import IMAGE_SUFFIXES, write_image
 from utils.demo.inputs import Source, VideoSource
-from utils.output_formats import (
-    PoseTrackFrame,
-    image_ids,
-    posetrack_image_name,
-    round_keypoints,
-    to_coco,
-    to_csv,
-    to_openpose,
-)
+from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, round_keypoints, to_coco, to_csv, to_openpose
 from utils.visualize.video import video_writer
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
@@ -69,7 +61,7 @@ class ResultWriter:
         self._stack.__exit__(*error)
 
     def add(self, result: FrameResult, images: Sequence[np.ndarray]) -> None:
-        """images: with people drawn in and, with `maps`, with heatmaps; each (H, W, 3) uint8 BGR."""
+        """Add a result. images: with the people drawn and, with `maps`, with heatmaps; each (H, W, 3) uint8 BGR."""
         if self._is_video:
             for write, image in zip(self._videos, images):
                 write(image)
@@ -87,7 +79,7 @@ class ResultWriter:
             if "json" in self.formats:
                 write_json(self._path(".json"), [to_json(result, self.skeleton) for result in self.results])
         if "coco" in self.formats:
-            write_json(self._path(".coco.json"), list(self._coco_results()))
+            write_json(self._path(".coco.json"), [person for result in self.results for person in self._coco_results(result)])
         if "csv" in self.formats:
             rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
             write_text(self._path(".csv"), to_csv(rows, self.skeleton))
@@ -110,11 +102,10 @@ class ResultWriter:
             path = self.folder / f"{name if stem in self._shared_stems else stem}_keypoints.json"
             write_json(path, to_openpose(result.keypoints, self.skeleton, layout, result.ids), sync=False)
 
-    def _coco_results(self) -> Iterator[dict[str, Any]]:
-        """Add the names of image files, since the ids may be no more than positions."""
-        for result in self.results:
-            for person in to_coco(self._image_ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton):
-                yield person if self._is_video else {**person, "file_name": result.name}
+    def _coco_results(self, result: FrameResult) -> list[dict[str, Any]]:
+        """Return one image's or frame's COCO results. Images add their names, since their ids may be mere positions."""
+        people = to_coco(self._image_ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton)
+        return people if self._is_video else [{**person, "file_name": result.name} for person in people]
 
 
 def _stem(name: str) -> str:

@@ -98,8 +98,8 @@ def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, 
             for (name, image), (keypoints, scores), overlays in _predict(_readable(source, errors, progress), estimator, options):
                 ids = None if tracker is None else tracker(image, keypoints, scores)
                 result = FrameResult(name, image.shape[:2], keypoints, scores, ids)
-                drawn = scores >= options.min_score
-                images = [draw_people(image, keypoints[drawn], config.skeleton, None if ids is None else ids[drawn])]
+                shown = scores >= options.min_score
+                images = [draw_people(image, keypoints[shown], config.skeleton, None if ids is None else ids[shown])]
                 if overlays is not None:
                     images.append(draw_overlays(images[0], image, overlays))
                 if not writer.results:

@@ -1,1 +1,1 @@
-"""Show what is in a training HDF5, in words and images, so that labeling mistakes are seen at a glance: `python -m utils.inspect`."""
+"""Inspect a training HDF5 for labeling mistakes, in text and images: `python -m utils.inspect`."""

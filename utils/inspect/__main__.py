@@ -1,4 +1,4 @@
-"""Say what is in a training HDF5, list possible label issues, and draw a sheet of its samples.
+"""Summarize a training HDF5, list possible label issues, and draw a contact sheet of its samples.
 
 python -m utils.inspect F.h5
 python -m utils.inspect F.h5 --config C.yaml --output sheet.png
@@ -24,7 +24,8 @@ from data.hdf5 import TrainingHDF5
 from data.images import encode_image, write_image
 from utils.inspect.issues import LabelIssue, find_label_issues
 from utils.inspect.report import summary
-from utils.inspect.sheet import full_sheet, image_row, renderer
+from utils.inspect.sheet import image_row, legend, render_sample
+from utils.visualize.contact_sheet import contact_sheet
 
 COLUMNS = 3  # of images without samples
 
@@ -45,7 +46,7 @@ def fitting_skeleton(path: Path) -> Skeleton:
 
 def chosen_images(issues: dict[str, list[LabelIssue]], candidates: list[int], count: int, rng: np.random.Generator) -> list[int]:
     """Return `count` images at most for the sheet: some of each kind of issue, up to half of the sheet, then random candidates."""
-    suspected = [found[turn].image for turn in range(count) for found in issues.values() if turn < len(found)]
+    suspected = [listed[turn].image for turn in range(count) for listed in issues.values() if turn < len(listed)]
     suspected = list(dict.fromkeys(suspected))[: -(-count // 2)]
     others = [number for number in rng.permutation(candidates).tolist() if number not in suspected]
     return [*suspected, *others][:count]
@@ -55,24 +56,23 @@ def draw_sheet(
     people: TrainingHDF5, config: Config | None, samples: PoseDataset | None, issues: dict[str, list[LabelIssue]], count: int, seed: int
 ) -> np.ndarray:
     """Draw the sheet (H, W, 3) uint8 BGR; without a configuration, of images without samples."""
-    of_image: dict[int, list[int]] = {number: [] for number in range(len(people))}
-    if samples is not None:
-        numbers = {int(image_id): number for number, image_id in reversed(list(enumerate(people.image_ids)))}
-        of_image = defaultdict(list)
-        for index in range(len(samples)):
-            of_image[numbers[samples.image_id(index)]].append(index)
-    named = defaultdict(list)
-    for kind, found in issues.items():
-        for issue in found:
-            named[issue.image].append((kind, issue))
-    chosen, rows = chosen_images(issues, sorted(of_image), count, np.random.default_rng(seed)), []
+    numbers = {int(image_id): number for number, image_id in reversed(list(enumerate(people.image_ids)))}
+    samples_of = defaultdict(list)
+    for index in range(0 if samples is None else len(samples)):
+        samples_of[numbers[samples.image_id(index)]].append(index)
+    issues_of = defaultdict(list)
+    for kind, listed in issues.items():
+        for issue in listed:
+            issues_of[issue.image].append((kind, issue))
+    candidates = list(range(len(people))) if samples is None else sorted(samples_of)
+    chosen, rows = chosen_images(issues, candidates, count, np.random.default_rng(seed)), []
     for number in progress_bar(chosen, len(chosen), "sheet", "image"):
         rng, rendered = np.random.default_rng([seed, number]), []
-        if of_image.get(number):
-            index = int(rng.choice(of_image[number]))
-            rendered = [renderer(samples, config)(index, generator) for generator in (None, rng)]
-        rows.append(image_row(people, number, named[number], rendered))
-    return full_sheet(rows, people.skeleton, COLUMNS if samples is None else 1)
+        if number in samples_of:
+            index = int(rng.choice(samples_of[number]))
+            rendered = [render_sample(samples, config, index, generator) for generator in (None, rng)]
+        rows.append(image_row(people, number, issues_of[number], rendered))
+    return contact_sheet([legend(people.skeleton), contact_sheet(rows, COLUMNS if samples is None else 1)], 1)
 
 
 def main() -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--skeleton", help="name in config/skeletons, or path of a YAML file; default: the configuration's, or what fits")
     parser.add_argument("--output", type=Path, help="image to draw samples on, those with possible issues first")
     parser.add_argument("--count", type=int, default=8, help="images on the sheet")
-    parser.add_argument("--seed", type=int, default=0, help="which images are drawn, and how they are augmented")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of images and their augmentation")
     options = parser.parse_args()
     check_minimum(1, count=options.count)
     check_minimum(0, seed=options.seed)

@@ -1,6 +1,6 @@
-"""Label issues in a training HDF5. Only the small arrays are read, and the images' bytes for those that come twice.
+"""Label issues in a training HDF5. They read the small arrays, and the images' bytes to compare them.
 
-None is a proof: people stand on their heads, and are cut in half.
+No issue is a proof: people stand on their heads, and images cut people in half.
 """
 
 from __future__ import annotations
@@ -112,16 +112,16 @@ def swapped_sides(table: PersonTable) -> list[LabelIssue]:
         if present.any():
             wide = present & (length > 0) & (length >= WIDE * np.median((length / table.extent)[present]) * table.extent)
             directions[a, b] = vector / length.clip(1e-6)[:, None], wide
-    found = {}
+    opposite = {}
     for (first, (one, one_wide)), (second, (other, other_wide)) in combinations(directions.items(), 2):
         for n in np.flatnonzero(one_wide & other_wide & ((one * other).sum(1) < OPPOSITE)).tolist():
-            found.setdefault(n, (*first, *second))
+            opposite.setdefault(n, (*first, *second))
 
     def message(n: int) -> str:
-        a, b, c, d = (table.people.skeleton.keypoints[k] for k in found[n])
+        a, b, c, d = (table.people.skeleton.keypoints[k] for k in opposite[n])
         return f"{a}-{b} and {c}-{d} point opposite ways"
 
-    return table.issues(np.array(sorted(found), np.intp), message)
+    return table.issues(np.array(sorted(opposite), np.intp), message)
 
 
 def long_limbs(table: PersonTable) -> list[LabelIssue]:
@@ -149,7 +149,7 @@ def long_limbs(table: PersonTable) -> list[LabelIssue]:
 
 def duplicate_people(table: PersonTable) -> list[LabelIssue]:
     """Return the people with nearly the same keypoints as an earlier one in the image."""
-    found = []
+    issues = []
     first = np.searchsorted(table.image, np.arange(len(table.people) + 1))
     for image in np.flatnonzero(np.diff(first) > 1).tolist():
         indices = np.arange(first[image], first[image + 1])
@@ -162,24 +162,24 @@ def duplicate_people(table: PersonTable) -> list[LabelIssue]:
         for later, earlier in zip(*np.nonzero(np.tril(same, -1))):
             other = describe_person(table.people, table.rows[indices[earlier]])
             message = f"{shared[later, earlier]} keypoints are {mean[later, earlier]:.1f} pixels from those of {other}"
-            found.append(LabelIssue(image, int(table.rows[indices[later]]), message))
-    return found
+            issues.append(LabelIssue(image, int(table.rows[indices[later]]), message))
+    return issues
 
 
 def duplicate_images(table: PersonTable) -> list[LabelIssue]:
     """Return the images with the id, or the bytes, of an earlier one. Nothing is decoded."""
-    people, found = table.people, []
+    people, issues = table.people, []
     ids: dict[int, int] = {}
     files: dict[bytes, int] = {}
     for number in progress_bar(range(len(people)), len(people), "files", "image"):
         image_id, digest = int(people.image_ids[number]), hashlib.blake2b(people.file_bytes(number), digest_size=16).digest()
         if digest in files:
-            found.append(LabelIssue(number, None, f"is the same file as image {people.image_ids[files[digest]]}"))
+            issues.append(LabelIssue(number, None, f"is the same file as image {people.image_ids[files[digest]]}"))
         elif image_id in ids:
-            found.append(LabelIssue(number, None, "another image has the same id"))
+            issues.append(LabelIssue(number, None, "another image has the same id"))
         ids.setdefault(image_id, number)
         files.setdefault(digest, number)
-    return found
+    return issues
 
 
 def describe_person(people: TrainingHDF5, row: int) -> str:
@@ -199,6 +199,6 @@ CHECKS: dict[str, Callable[[PersonTable], list[LabelIssue]]] = {
 
 
 def find_label_issues(people: TrainingHDF5) -> dict[str, list[LabelIssue]]:
-    """Return the possible mistakes of each kind."""
+    """Return the possible issues of each kind."""
     table = PersonTable.of(people)
     return {kind: check(table) for kind, check in CHECKS.items()}

@@ -1,4 +1,4 @@
-"""What is in a training HDF5, in lines of text."""
+"""Summarize a training HDF5 in lines of text."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: 
     return "\n".join(
         [
             titled(str(people.path), [*counts(people), *([f"samples          {samples}"] if samples else [])]),
-            titled("keypoints of people who have any: # visible, - labeled but occluded", keypoints(people)),
+            titled("keypoints of people with keypoints: # visible, - labeled but occluded", keypoints(people)),
             titled("heights of people's boxes, pixels", histogram(people.boxes[annotated, 3], SIDES, map(str, SIDES))),
             titled("areas of people, pixels", histogram(people.areas[annotated], areas, (f"{side} x {side}" for side in SIDES))),
             titled("people per image", histogram(per_image, PEOPLE, map(str, PEOPLE))),
-            titled("possible label issues, to be looked at", listed_issues(people, issues)),
+            titled("possible label issues, to be checked", listed_issues(people, issues)),
         ]
     )
 
 
 def counts(people: TrainingHDF5) -> list[str]:
-    """Return how many there are of everything."""
+    """Return the counts of images, people and keypoints."""
     annotated, total = ~people.crowd, people.path.stat().st_size
     without = annotated & (people.num_labeled == 0)
     masks = "outlines" if people.outlines else "boxes"
@@ -52,7 +52,7 @@ def counts(people: TrainingHDF5) -> list[str]:
 
 
 def keypoints(people: TrainingHDF5) -> list[str]:
-    """Return how often each keypoint is labeled among people who have any."""
+    """Return how often each keypoint is labeled, among people with keypoints."""
     v = people.joints(np.flatnonzero(~people.crowd & (people.num_labeled > 0)))[..., 2]
     width = max(map(len, people.skeleton.keypoints))
     lines = [f"{'':{width}}  {'':{BAR}}  labeled  visible occluded"]
@@ -74,17 +74,17 @@ def histogram(values: np.ndarray, bounds: Sequence[float], names: Iterable[str])
 
 
 def listed_issues(people: TrainingHDF5, issues: dict[str, list[LabelIssue]]) -> list[str]:
-    """Return each kind of mistake with the images that may have it."""
+    """Return each kind of issue with the images that may have it."""
     lines = []
-    for kind, found in issues.items():
-        lines.append(f"{kind}: {len(found) or 'none'}")
-        for issue in found[:SHOWN]:
+    for kind, of_kind in issues.items():
+        lines.append(f"{kind}: {len(of_kind) or 'none'}")
+        for issue in of_kind[:SHOWN]:
             person = "" if issue.row is None else f", {describe_person(people, issue.row)}"
             lines.append(f"  image {people.image_ids[issue.image]}{person}: {issue.message}")
-        if len(found) > SHOWN:
-            ids = list(dict.fromkeys(str(people.image_ids[issue.image]) for issue in found[SHOWN:]))
+        if len(of_kind) > SHOWN:
+            ids = list(dict.fromkeys(str(people.image_ids[issue.image]) for issue in of_kind[SHOWN:]))
             more = " ..." * (len(ids) > 5 * SHOWN)
-            lines.append(f"  and {len(found) - SHOWN} more, in images {', '.join(ids[: 5 * SHOWN])}{more}")
+            lines.append(f"  and {len(of_kind) - SHOWN} more, in images {', '.join(ids[: 5 * SHOWN])}{more}")
     return lines
 
 

@@ -1,11 +1,11 @@
 """A contact sheet of samples: the image with all its annotations, and what a pose system makes of it, plain and augmented.
 
-A system is known only by what `data.datasets` and `data.targets` promise.
+It uses the interfaces of `data.datasets` and `data.targets` only, so it works with every pose system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 import cv2
 import numpy as np
@@ -51,14 +51,10 @@ def annotated_image(people: TrainingHDF5, number: int, suspected: Collection[int
     return draw_people(out, joints, people.skeleton)
 
 
-def renderer(samples: PoseDataset, config: Config) -> Callable[[int, np.random.Generator | None], Rendered]:
-    """Return a function that renders a sample by its number, augmented if it gets a generator."""
-
-    def render(index: int, rng: np.random.Generator | None) -> Rendered:
-        batch = collate([samples.get(index, rng)])
-        return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, config, torch.device("cpu")))
-
-    return render
+def render_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None) -> Rendered:
+    """Render a sample by its number, augmented if there is a generator."""
+    batch = collate([samples.get(index, rng)])
+    return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, config, torch.device("cpu")))
 
 
 def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
@@ -87,7 +83,7 @@ def strength(target: np.ndarray) -> np.ndarray:
 
 
 def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
-    """Return one image's row: the annotated image and, if there are samples, the plain one above the augmented one."""
+    """Return the row of an image: with its annotations and, if there are samples, the plain one above the augmented one."""
     image = annotated_image(people, number, {issue.row for _, issue in issues})
     row = captioned(thumbnail(image, 2 * (SIDE + CAPTION)), f"image {people.image_ids[number]}")
     if samples:
@@ -95,11 +91,6 @@ def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, Lab
         row = np.hstack([row, captioned(contact_sheet(sum(panels, []), len(panels[0])), "")])
     note = "   ".join(f"{kind}: {issue.message}" for kind, issue in issues)
     return captioned(row, note, WRONG)
-
-
-def full_sheet(rows: Sequence[np.ndarray], skeleton: Skeleton, columns: int) -> np.ndarray:
-    """Return the rows, which are equally high, under a legend."""
-    return contact_sheet([legend(skeleton), contact_sheet(list(rows), columns)], 1)
 
 
 def legend(skeleton: Skeleton) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""Images of people and maps, and videos."""
+"""Draw people, heatmaps, charts and contact sheets; read and write videos."""

@@ -1,4 +1,4 @@
-"""Many images on one sheet."""
+"""Place thumbnails of many images on one sheet."""
 
 from __future__ import annotations
 

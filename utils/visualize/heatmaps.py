@@ -1,4 +1,4 @@
-"""Images under their heatmaps."""
+"""Draw heatmaps over images."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def resize_to_image(heatmap: np.ndarray, scale: tuple[float, float], shift: tupl
     return cv2.warpAffine(np.ascontiguousarray(heatmap, np.float32), matrix, size[::-1], flags=cv2.INTER_LINEAR)
 
 
-def draw_overlays(drawn: np.ndarray, image: np.ndarray, heatmaps: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Place side by side, or below each other where they are wide: the image with people drawn in, then the image under each named heatmap.
+def draw_overlays(people_image: np.ndarray, image: np.ndarray, heatmaps: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Place panels side by side, or below each other where they are wide: `people_image`, then the image under each named heatmap.
 
-    drawn, image (H, W, 3) uint8 BGR; heatmaps (H, W) in [0, 1].
+    people_image, image (H, W, 3) uint8 BGR; heatmaps (H, W) in [0, 1].
     """
     height, width = image.shape[:2]
     size = max(height / 600, 0.4)
     corner, thickness = (round(10 * size), round(30 * size)), max(1, round(2 * size))
-    panels = [drawn]
+    panels = [people_image]
     for name, heatmap in heatmaps.items():
         panel = overlay_heatmap(image, heatmap)
         panels.append(cv2.putText(panel, name, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness, cv2.LINE_AA))

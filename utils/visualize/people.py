@@ -1,4 +1,4 @@
-"""People drawn over images."""
+"""Draw people over images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LEFT, RIGHT = (0, 130, 255), (230, 110, 0)  # orange, blue
 
 
 def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> np.ndarray:
-    """Return a copy of the image (H, W, 3) uint8 BGR with people drawn in; keypoints (P, K, 3) x, y, score, score 0 where missing.
+    """Return a copy of the image (H, W, 3) uint8 BGR with the people drawn; keypoints (P, K, 3) x, y, score, score 0 where missing.
 
     Each person has a color. Lines are wider for larger people and fainter for lower scores. ids (P,): identities in a video, which
     determine colors and are written above the people; negative: none, gray.
@@ -29,7 +29,8 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
     for number, person in enumerate(keypoints):
         identity = number if ids is None else int(ids[number])
         color, size = person_color(identity), line_size(person, image.shape[:2])
-        points, present, opacity = _pixels(person[:, :2]), person[:, 2] > 0, opacities(person[:, 2])
+        points, present = _pixels(person[:, :2]), person[:, 2] > 0
+        opacity = MIN_OPACITY + (1 - MIN_OPACITY) * np.clip(person[:, 2] / OPAQUE_SCORE, 0, 1)
         for a, b in skeleton.drawn_ends:
             if present[a] and present[b]:
                 _draw_line(out, points[a], points[b], color, 2 * size, min(opacity[a], opacity[b]))
@@ -48,11 +49,6 @@ def line_size(person: np.ndarray, image_size: tuple[int, int]) -> int:
     present = _pixels(person[person[:, 2] > 0, :2])
     extent = np.ptp(present, 0).max() if len(present) else 0
     return int(np.clip(round(extent * LINE_SCALE), 1, max(1, round(min(image_size) / 100))))
-
-
-def opacities(scores: np.ndarray) -> np.ndarray:
-    """Return opacities (...) in MIN_OPACITY to 1 of scores (...): 1 from OPAQUE_SCORE on."""
-    return MIN_OPACITY + (1 - MIN_OPACITY) * np.clip(np.asarray(scores) / OPAQUE_SCORE, 0, 1)
 
 
 def person_color(identity: int) -> Color:
@@ -95,6 +91,6 @@ def _blend(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, d
     if (low >= high).any():
         return
     part = out[low[1] : high[1], low[0] : high[0]]
-    drawn = part.copy()
-    draw(drawn, low)
-    part[:] = drawn if opacity >= 1 else cv2.addWeighted(drawn, opacity, part, 1 - opacity, 0)
+    changed = part.copy()
+    draw(changed, low)
+    part[:] = changed if opacity >= 1 else cv2.addWeighted(changed, opacity, part, 1 - opacity, 0)
