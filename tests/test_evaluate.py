@@ -209,7 +209,7 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
     with monkeypatch.context() as patch:
         interrupt_after(3, patch)
         ended = evaluate("--batch-size", 1)
-    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command goes on where it was")
+    assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command continues")
     assert files(tmp_path / "out") == {"detections.partial.0.jsonl"}
     others = {"checkpoint": trained / "best.pth", "annotations": changed(annotations, tmp_path / "again.json", lambda content: None)}
     for name, other in others.items():
@@ -438,22 +438,22 @@ def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, bo
         (("--limit", 0), {}, "--limit 0: expected at least 1"),
         (("--batch-size", 0), {}, "--batch-size 0"),
         (("--scales", "wide"), {}, "inference.scales"),
-        ((), {"images": None}, "--images is missing"),
+        ((), {"images": None}, "--images: missing; add the folder of the images"),
         ((), {"annotations": bbox}, "its 'bbox' is [1, 2, 3]"),
         ((), {"annotations": empty}, "lists no image"),
         ((), {**network, "annotations": info}, f"{info}: has no annotations, and the system needs person boxes; pass detections"),
-        ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' finds people by itself; leave it out"),
+        ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' is bottom-up and needs no boxes; omit it"),
         ((), {**network, "boxes": annotations}, f"boxes file {annotations}: not a file of detections"),
         (("--head-boxes", few), {}, "is for MPII's evaluation, but annotation file"),
         (("--head-boxes", few), of_mpii, f"head boxes {few}: of 3 people, but annotation file {mpii['annotations']} has 16"),
-        (("--boxes", few), of_mpii, "MPII's people are looked for in their own boxes"),
+        (("--boxes", few), of_mpii, "MPII's evaluation uses the annotated boxes; omit it"),
         (("--save-images", 2), of_mpii, "is MPII's, whose metric does not rank images"),
         (("--save-images", 2), {"annotations": info}, f"--save-images: {info} has no annotations"),
-        (("--save-images", 2), {**results, "images": None}, "--save-images: the folder of the images is missing; give --images"),
+        (("--save-images", 2), {**results, "images": None}, "--save-images: no folder of images given; add --images"),
         (("--save-images", 0), results, "--save-images 0: expected at least 1"),
-        ((), {**results, "checkpoint": trained / "last.pth"}, "--detections needs no network: leave out --checkpoint"),
-        (("--no-flip",), results, "leave out --no-flip"),
-        (("inference.flip=false",), results, "leave out inference.flip=false"),
+        ((), {**results, "checkpoint": trained / "last.pth"}, "--detections: needs no network; omit --checkpoint"),
+        (("--no-flip",), results, "omit --no-flip"),
+        (("inference.flip=false",), results, "omit inference.flip=false"),
         (("skeleton=octopus",), results, "skeleton 'octopus'"),
         ((), {**results, "detections": tmp_path / "nowhere.json"}, "nowhere.json: not found"),
     ):

@@ -1,4 +1,4 @@
-"""A network's results on many images, on disk batch by batch: an interrupted run continues where it was."""
+"""A log of a network's results on many images, written batch by batch, so that an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FORMAT = "ResultsLog 2"  # a log of another format is not continued
 class ResultsLog:
     """One JSONL file a rank. After its fingerprint each line holds a batch: [[image id, result], ...], the result being any JSON.
 
-    `completed`: ids of the images that are in the file of any rank. Lines of another fingerprint do not count (see `fingerprint`). Raises
+    `completed`: ids of the images in the files of all ranks. Files of another fingerprint do not count (see `fingerprint`). Raises
     UserError where another run writes to the same log.
     """
 
@@ -40,7 +40,7 @@ class ResultsLog:
         self.completed = {image_id for image_id, _ in self._records()}
 
     def add(self, records: list[tuple[int, Any]]) -> None:
-        """Append a batch. It reaches the operating system at once, so that no kill of the process loses it."""
+        """Append a batch and flush it, so that a kill of the process does not lose it."""
         if not records:
             return
         if self._file is None:
@@ -48,7 +48,7 @@ class ResultsLog:
             if not _has_fingerprint(self._own, self.fingerprint):
                 self._file.truncate(0)
                 self._file.write(self.fingerprint)
-            self._file.write("\n")  # ends a line that a kill has cut, too
+            self._file.write("\n")  # also ends a line that a kill has cut
         self._file.write(json.dumps(records) + "\n")
         self._file.flush()
         self.completed.update(image_id for image_id, _ in records)
@@ -90,7 +90,7 @@ def _has_fingerprint(path: Path, fingerprint: str) -> bool:
 
 
 def fingerprint(config: Config, folder: Path, *files: Path) -> str:
-    """Hash what results depend on: configuration, image folder and files such as checkpoint, annotations and rescoring network."""
+    """Hash the inputs of results: configuration, image folder, and files such as checkpoint, annotations and rescoring network."""
     parts = [FORMAT, config.model_dump_json(), str(folder.resolve())]
     configured = [value for value in vars(config.inference).values() if isinstance(value, Path)]
     for file in (*files, *configured):
@@ -99,10 +99,10 @@ def fingerprint(config: Config, folder: Path, *files: Path) -> str:
 
 
 class InputImage(NamedTuple):
-    """What `predict_images` needs to know of an image."""
+    """An image for `predict_images`."""
 
     path: Path
-    size: Size = (None, None)  # height, width that the annotation file lists
+    size: Size = (None, None)  # height, width in the annotation file
     boxes: np.ndarray | None = None  # (B, 4 or 5), where the decoder needs them
 
 
@@ -118,11 +118,11 @@ def predict_images(
     ranks: int = 1,
     read: Callable[[Path], np.ndarray | UserError] = read_image,
 ) -> list[UserError]:
-    """Run a `utils.systems.Decoder` on the images that the log lacks and add the results. Return the errors of images that `read` returned.
+    """Run a `utils.systems.Decoder` on the images that the log lacks and add the results. Return the errors that `read` returned.
 
-    to_result: image id, keypoints (P, K, 3), scores (P,) -> what the log stores. Images are ordered by the network's input size, and each
-    rank takes every `ranks`-th batch. Where sizes are listed, a batch's images depend neither on the ranks nor on what is completed: the
-    results are the same to the last bit. Raises UserError where an image has another size than listed, or none can be read.
+    to_result: image id, keypoints (P, K, 3), scores (P,) -> the log's entry. Images are ordered by the network's input size, and each rank
+    takes every `ranks`-th batch. Where sizes are listed, batches depend neither on the ranks nor on completed images: the results are the
+    same to the last bit. Raises UserError where an image has another size than listed, or no image can be read.
     """
     batches = sized_batches(images, lambda image_id: _batch_key(decoder, images[image_id].size), batch_size)[rank::ranks]
     batch_of = {image_id: number for number, batch in enumerate(batches) for image_id in batch}
@@ -148,7 +148,7 @@ def predict_images(
             for people in predict_stream(decoder, inputs(), batch_size, device):
                 image_id = running.popleft()
                 records.append((image_id, to_result(image_id, *people)))
-                if len(records) >= expected[batch_of[image_id]]:  # a batch is stored whole, so that its rest is never run as another one
+                if len(records) >= expected[batch_of[image_id]]:  # store whole batches only: a continued run has the same ones
                     log.add(records)
                     progress.advance(len(records), f"{len(errors)} images failed" if errors else "")
                     records = []

@@ -1,15 +1,15 @@
-"""What AP is made of: AP by keypoint and by person size, precision and recall, and the AP that each kind of error costs.
+"""Analysis of AP: AP by keypoint and by person size, precision and recall, and the AP lost by error type.
 
 Errors are those of Ronchi and Perona (ICCV 2017). Predictions are matched to ground truth at OKS 0.5 first, as COCO does, and the rest at
 OKS 0.1. Each annotated keypoint of a matched person is then
 
-good       where it is annotated: its own part of the OKS is at least 0.85;
-jitter     near there: at least 0.5;
+good       at its annotated position: its own OKS is at least 0.85;
+jitter     near it: an OKS of at least 0.5;
 inversion  at the person's own keypoint of the other side;
 swap       at another person's keypoint, the same one or that of the other side;
 miss       anywhere else, or not predicted.
 
-The metrics themselves are pycocotools'. The same rules are followed here on arrays, fast enough to be repeated for each error.
+pycocotools computes the reported metrics. This module follows the same rules on arrays, fast enough to repeat them for each error type.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
 
 ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME = "analysis.json", "pr_curves.png", "errors.png"
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
-RECALLS = np.linspace(0, 1, 101)  # where precision is read
+RECALLS = np.linspace(0, 1, 101)  # at which precision is sampled
 MAX_PREDICTIONS = 20  # of an image, the best
 ANY_SIZE = (0.0, 1e10)  # area in pixels squared
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER, INVERSION, SWAP, MISS = range(len(KINDS))
-UNCOMPARED = -1  # kind of a keypoint that is not annotated
+UNCOMPARED = -1  # kind of an unlabeled keypoint
 PERSON_ERRORS = ("scores", "false_positives", "false_negatives")
 SAME_PERSON = (0.5, 0.1)  # OKS
-EXACT, NEAR = 0.85, 0.5  # a keypoint's own part of the OKS
+EXACT, NEAR = 0.85, 0.5  # OKS of one keypoint
 COLORS = {
     "good": (120, 180, 90),
     "jitter": (80, 200, 235),
@@ -50,16 +50,16 @@ COLORS = {
 
 @dataclass(frozen=True)
 class AnnotatedKeypoints:
-    """The D keypoints of a skeleton that an annotation file has, in the data set's order."""
+    """The D keypoints that both a skeleton and an annotation file have, in the data set's order."""
 
     skeleton: Skeleton
     names: tuple[str, ...]
-    sigmas: np.ndarray  # (D,) OKS's
+    sigmas: np.ndarray  # (D,) of OKS
     mirror: np.ndarray  # (D,) the keypoint of the other side; itself where there is none
 
     @staticmethod
     def of(skeleton: Skeleton, file_index: np.ndarray) -> AnnotatedKeypoints:
-        """file_index (D,): where each of the data set's keypoints is in the file; -1: nowhere."""
+        """Select the file's keypoints. file_index (D,): the index of each of the data set's keypoints in the file; -1: none."""
         present = file_index >= 0
         names = tuple(name for name, has in zip(skeleton.dataset, present) if has)
         rows = [skeleton.index(skeleton.dataset[name]) for name in names]
@@ -69,20 +69,20 @@ class AnnotatedKeypoints:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """One image: G annotated people and P predictions, the best first. D keypoints, in the data set's order."""
+    """One image: G annotated people and P predictions with D keypoints, in the data set's order."""
 
     image_id: int
-    joints: np.ndarray  # (G, D, 3) x, y, v; v 0: not annotated
+    joints: np.ndarray  # (G, D, 3) x, y, v; v 0: unlabeled
     areas: np.ndarray  # (G,) pixels squared
     boxes: np.ndarray  # (G, 4) x, y, width, height
-    ignored: np.ndarray  # (G,) bool: need not be predicted, as crowds and people without keypoints
+    ignored: np.ndarray  # (G,) bool: crowds and people without keypoints; neither hits nor misses
     crowd: np.ndarray  # (G,) bool: may be matched by many predictions
     poses: np.ndarray  # (P, D, 3) x, y, v; 0 0 0: not predicted
     scores: np.ndarray  # (P,)
 
     @staticmethod
     def of(image_id: int, people: list[dict], predictions: list[dict], file_index: np.ndarray) -> ImageResult:
-        """people: as pycocotools compares them; predictions: COCO's results; file_index (D,): where each keypoint is in these."""
+        """Collect the arrays. people: see `coco.comparable`; predictions: COCO's results; file_index (D,): of keypoints in these."""
         count = len(file_index)
         crowd = np.array([person["iscrowd"] for person in people], bool)
         return ImageResult(
@@ -97,7 +97,7 @@ class ImageResult:
         )
 
     def best_first(self) -> ImageResult:
-        """Return the same with the predictions that count, in the order of their scores."""
+        """Return the image with its `MAX_PREDICTIONS` best predictions, in descending score."""
         order = np.argsort(-self.scores, kind="stable")[:MAX_PREDICTIONS]
         return replace(self, poses=self.poses[order], scores=self.scores[order])
 
@@ -106,11 +106,11 @@ class ImageResult:
         return object_keypoint_similarity(self.poses, self.joints, self.areas, self.boxes, sigmas)
 
     def pose_areas(self) -> np.ndarray:
-        """Return (P,) pixels squared of the box around all keypoints, as pycocotools does: also those at 0, 0."""
+        """Return (P,) pixels squared of the box around all keypoints; as in pycocotools, unpredicted ones at 0, 0 count."""
         return np.prod(np.ptp(self.poses[..., :2], axis=1), -1)
 
     def of_keypoint(self, k: int) -> ImageResult:
-        """Return the same with one keypoint only: without predictions that lack it, and people that lack it are ignored."""
+        """Return the image with one keypoint only; predictions without it are excluded, people without it are ignored."""
         has, missing = self.poses[:, k].any(-1), self.joints[:, k, 2] <= 0
         joints, poses = self.joints[:, [k]], self.poses[has][:, [k]]
         return replace(self, joints=joints, ignored=self.ignored | missing, poses=poses, scores=self.scores[has])
@@ -120,9 +120,9 @@ class ImageResult:
 
 
 def match(similarity: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Match greedily in descending score. Return (T, P) the annotated person of each prediction at each threshold of OKS, -1: none.
+    """Match greedily in descending score. Return (T, P) the index of each prediction's person at each OKS threshold, -1: none.
 
-    Each prediction takes the free person with the highest OKS; counted people come before ignored ones, and a crowd is always free.
+    Each prediction takes the unmatched person with the highest OKS; counted people come before ignored ones. Crowds match repeatedly.
     similarity (P, G), predictions in descending score; thresholds (T,); ignored, crowd (G,) bool.
     """
     predictions, people = similarity.shape
@@ -134,7 +134,7 @@ def match(similarity: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, c
         similar = similarity[p] >= np.minimum(thresholds, 1 - 1e-10)[:, None]
         for group in (~ignored, ignored):
             value = np.where(similar & group & (free | crowd), similarity[p], -1)
-            best = people - 1 - value[:, ::-1].argmax(1)  # of equals the last, as pycocotools does
+            best = people - 1 - value[:, ::-1].argmax(1)  # the last of equals, as in pycocotools
             hit = (value[rows, best] >= 0) & (matches[:, p] < 0)
             matches[hit, p] = best[hit]
             free[rows[hit], best[hit]] = False
@@ -146,12 +146,12 @@ class MatchTable:
     """All N predictions of all images at T thresholds."""
 
     scores: np.ndarray  # (N,)
-    is_true_positive: np.ndarray  # (T, N) bool: matches a person to be found
-    not_ignored: np.ndarray  # (T, N) bool: does not match an ignored person
-    people: int  # to be found
+    is_true_positive: np.ndarray  # (T, N) bool: matches a counted person
+    not_ignored: np.ndarray  # (T, N) bool: a true or false positive
+    people: int  # that count
 
     def precision(self) -> np.ndarray:
-        """Return (T, 101) the precision at each of RECALLS: the best at this recall or above, 0 if not reached; (T, 0) without people."""
+        """Return (T, 101) the highest precision at each of RECALLS or above, 0 if not reached; (T, 0) without people."""
         if not self.people:
             return np.zeros((len(self.is_true_positive), 0))
         order = np.argsort(-self.scores, kind="stable")
@@ -163,7 +163,7 @@ class MatchTable:
         return np.stack([row[np.searchsorted(recall, RECALLS)] for row, recall in zip(precision, right / self.people)])
 
     def recall(self) -> np.ndarray:
-        """Return (T,) the fraction of the people that is found; 0 without people."""
+        """Return (T,) true positives by counted people; 0 without people."""
         return self.is_true_positive.sum(1) / max(self.people, 1)
 
 
@@ -171,7 +171,8 @@ def match_predictions(
     images: Iterable[ImageResult], sigmas: np.ndarray, thresholds: np.ndarray = THRESHOLDS, size: tuple[float, float] = ANY_SIZE
 ) -> MatchTable:
     """Match the predictions of all images. size: least and greatest area of the people that count; others are ignored."""
-    scores, right, counted, people = [np.zeros(0)], [np.zeros((len(thresholds), 0), bool)], [np.zeros((len(thresholds), 0), bool)], 0
+    no_predictions = np.zeros((len(thresholds), 0), bool)
+    scores, is_true_positive, not_ignored, people = [np.zeros(0)], [no_predictions], [no_predictions], 0
     for image in images:
         ignored = image.ignored | (image.areas < size[0]) | (image.areas > size[1])
         people += int((~ignored).sum())
@@ -180,13 +181,13 @@ def match_predictions(
         outside, matched = (areas < size[0]) | (areas > size[1]), matches >= 0
         of_ignored = matched & np.append(ignored, False)[matches]
         scores.append(image.scores)
-        right.append(matched & ~of_ignored)
-        counted.append(~of_ignored & ~(~matched & outside))
-    return MatchTable(np.concatenate(scores), np.hstack(right), np.hstack(counted), people)
+        is_true_positive.append(matched & ~of_ignored)
+        not_ignored.append(~of_ignored & (matched | ~outside))
+    return MatchTable(np.concatenate(scores), np.hstack(is_true_positive), np.hstack(not_ignored), people)
 
 
 def average_precision(precision: np.ndarray) -> float:
-    """Return the mean of precisions at all recalls; -1 without people, as pycocotools does."""
+    """Return the mean precision over all recalls; -1 without people, as in pycocotools."""
     return float(precision.mean()) if precision.size else -1.0
 
 
@@ -204,7 +205,7 @@ class MatchedImage:
 
     @property
     def is_false_positive(self) -> np.ndarray:
-        """(P,) bool: no person, or a person that a better prediction matches."""
+        """(P,) bool: matches no person, or only one that a better prediction matches."""
         return self.gt_index < 0
 
     @property
@@ -214,7 +215,7 @@ class MatchedImage:
 
 
 def match_image(image: ImageResult, keypoints: AnnotatedKeypoints) -> MatchedImage:
-    """Match one image's predictions and tell the kind of each keypoint."""
+    """Match one image's predictions and classify each keypoint."""
     similarity, gt_index = image.similarity(keypoints.sigmas), np.full(len(image.poses), -1)
     for threshold in SAME_PERSON:
         rest, matched = gt_index < 0, np.isin(np.arange(len(image.joints)), gt_index) & ~image.crowd
@@ -228,9 +229,9 @@ def match_image(image: ImageResult, keypoints: AnnotatedKeypoints) -> MatchedIma
 
 
 def keypoint_kinds(pose: np.ndarray, joints: np.ndarray, person: int, area: float, keypoints: AnnotatedKeypoints) -> np.ndarray:
-    """Return (D,) the kind of each of a pose's keypoints. pose (D, 3); joints (G, D, 3) of all people, `person` being the pose's.
+    """Return (D,) the kind of each of a pose's keypoints: the nearest annotated keypoint decides.
 
-    A keypoint near several others belongs to the nearest one.
+    pose (D, 3); joints (G, D, 3) of all people; person: the index of the pose's; area: of that person, in pixels squared.
     """
     mirror, tolerance = keypoints.mirror, 2 * area * (2 * keypoints.sigmas) ** 2 + np.spacing(1)
 
@@ -239,7 +240,7 @@ def keypoint_kinds(pose: np.ndarray, joints: np.ndarray, person: int, area: floa
         return near * (positions[..., 2] > 0) * pose.any(1)
 
     own = keypoint_oks(joints[person])
-    inverted = np.where(mirror != np.arange(len(mirror)), keypoint_oks(joints[person][mirror]), 0)
+    inverted = keypoint_oks(joints[person][mirror])  # of a keypoint without another side: `own`, which is compared first
     others = np.delete(joints, person, 0)
     swapped = np.maximum(keypoint_oks(others), keypoint_oks(others[:, mirror])).max(0, initial=0)
     wrong = np.select([np.maximum(inverted, swapped) < NEAR, inverted >= swapped], [MISS, INVERSION], SWAP)
@@ -248,13 +249,13 @@ def keypoint_kinds(pose: np.ndarray, joints: np.ndarray, person: int, area: floa
 
 
 def fix_error(matched: MatchedImage, error: str) -> ImageResult:
-    """Return the image without one kind of error. Without `jitter` good keypoints become exact as well."""
+    """Return the image with one error type fixed. Fixing `jitter` makes good keypoints exact as well."""
     image = matched.image
     if error == "scores":
         return replace(image, scores=matched.oks)
     if error == "false_positives":
         return replace(image, poses=image.poses[~matched.is_false_positive], scores=image.scores[~matched.is_false_positive])
-    if error == "false_negatives":  # ignored, not removed: a prediction near a missed person is as wrong as before
+    if error == "false_negatives":  # ignored, not removed: a prediction near a missed person stays a false positive
         return replace(image, ignored=image.ignored | matched.missed)
     kinds = (GOOD, JITTER) if error == "jitter" else (KINDS.index(error),)
     wrong = np.isin(matched.kinds, kinds)
@@ -262,7 +263,7 @@ def fix_error(matched: MatchedImage, error: str) -> ImageResult:
 
 
 def ap_gain_if_fixed(matched: Sequence[MatchedImage], sigmas: np.ndarray) -> dict[str, float]:
-    """Return how much higher AP would be without each kind of error alone; -1 without people."""
+    """Return the AP gained by fixing each error type alone; -1 without people."""
 
     def ap(images: Iterable[ImageResult]) -> float:
         return average_precision(match_predictions((image.best_first() for image in images), sigmas).precision())
@@ -270,14 +271,14 @@ def ap_gain_if_fixed(matched: Sequence[MatchedImage], sigmas: np.ndarray) -> dic
     before, gains = ap(each.image for each in matched), {}
     for error in (*KINDS[JITTER:], *PERSON_ERRORS):
         after = ap(fix_error(each, error) for each in matched)
-        after = 1.0 if after < 0 else after  # no counted person is left, so none is missed
+        after = 1.0 if after < 0 else after  # no counted person remains, so none is missed
         gains[error] = after - before if before >= 0 else -1.0
     return gains
 
 
 def image_errors(matched: Sequence[MatchedImage]) -> np.ndarray:
-    """Return (images,) the error of each image in people: what each person lacks of an OKS of 1, and for each false positive the fraction
-    of all true positives that its score ranks it above. A false positive with a low score does no harm.
+    """Return (images,) the error of each image, in people: 1 - OKS of each person, and for each false positive the fraction of all true
+    positives with a lower score.
     """
     true_scores = [m.image.scores[(m.gt_index >= 0) & ~np.append(m.image.ignored, False)[m.gt_index]] for m in matched]
     true_scores = np.sort(np.concatenate([np.zeros(0), *true_scores]))
@@ -295,7 +296,7 @@ def image_errors(matched: Sequence[MatchedImage]) -> np.ndarray:
 
 
 def write_analysis(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, folder: Path) -> str:
-    """Write analysis.json, pr_curves.png and errors.png. Return a line about them."""
+    """Write analysis.json, pr_curves.png and errors.png. Return a summary line."""
     precision = match_predictions(images, keypoints.sigmas).precision()
     if not precision.size:
         return "no person is annotated: no analysis"
@@ -309,7 +310,7 @@ def write_analysis(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints,
 
 
 def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, precision: np.ndarray) -> dict[str, Any]:
-    """Return the content of analysis.json. precision (T, 101): of all people."""
+    """Return the content of analysis.json. precision (T, 101): over all people."""
     matched = [match_image(image, keypoints) for image in images]
     kinds = np.concatenate([each.kinds for each in matched])
     by_keypoint = {}
@@ -345,7 +346,7 @@ def _summary(table: MatchTable) -> dict[str, float]:
 
 
 def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
-    """Plot precision over recall, and AP by keypoint and by size. Returns (H, W, 3) uint8 BGR."""
+    """Plot precision over recall, and AP by keypoint and by size. Return (H, W, 3) uint8 BGR."""
     (_, recall), *curves = analysis["precision"].items()
     colors = ((90, 170, 80), (200, 120, 60), (60, 60, 200))
     lines = [Line(f"{name}: AP {np.mean(values):.3f}", recall, values, color) for (name, values), color in zip(curves, colors)]
@@ -359,7 +360,7 @@ def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
 
 
 def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
-    """Plot what each kind of error costs, and which keypoints have which. Returns (H, W, 3) uint8 BGR."""
+    """Plot the AP lost by error type, and the error types of each keypoint. Return (H, W, 3) uint8 BGR."""
     counts, kinds = analysis["errors"], KINDS[JITTER:]
     gains = [(_plain(n) + (f" ({counts[n]})" if n in counts else ""), [gain]) for n, gain in analysis["ap_gain_if_fixed"].items()]
     percent = []
@@ -368,7 +369,7 @@ def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
         percent.append((_plain(name), [100 * part["errors"][kind] / total for kind in kinds]))
     return beside(
         draw_bars("AP lost by error type (number of errors)", Bars(gains, ("AP",), ((60, 60, 200),)), None),
-        draw_bars("Errors by keypoint, % of those compared", Bars(percent, kinds, tuple(COLORS[kind] for kind in kinds)), None),
+        draw_bars("Errors by keypoint, % of the labeled", Bars(percent, kinds, tuple(COLORS[kind] for kind in kinds)), None),
     )
 
 

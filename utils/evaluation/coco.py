@@ -18,14 +18,7 @@ from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import (
-    image_files,
-    indexed,
-    keypoint_category,
-    listed_size,
-    naming_file,
-    read_person,
-)
+from data.formats.coco import image_files, indexed, keypoint_category, listed_size, naming_file, read_person
 from data.formats.detections import load_detections
 from utils.evaluation.analysis import AnnotatedKeypoints, ImageResult, write_analysis
 from utils.evaluation.worst import write_worst
@@ -33,26 +26,26 @@ from utils.results_log import InputImage
 
 METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
 METRICS_NAME = "metrics.json"
-SUBMISSION_NAME = "person_keypoints_{}_{}_results"  # COCO's server wants this pattern inside the archive: test set, method
+SUBMISSION_NAME = "person_keypoints_{}_{}_results"  # the pattern that COCO's server needs: test set, method
 TEST_SET = re.compile(r"(test-dev|test|val)\d{4}")
 RESULT_KEYS = ("image_id", "category_id", "keypoints", "score")
 
 
 class GroundTruth:
-    """The images of an annotation file, the first `limit` of them, and the people annotated there.
+    """The first `limit` images of an annotation file and their annotated people.
 
-    A keypoint that only the file or only the skeleton has does not count. Raises UserError where an annotation makes no sense or an image
-    is missing, before any image is run.
+    Only keypoints that both the file and the skeleton have count. Raises UserError where an annotation is invalid or an image is missing,
+    before any image is run.
     """
 
     def __init__(self, path: Path, folder: Path | None = None, skeleton: Skeleton | None = None, limit: int | None = None):
-        """folder: of the images; None where none is read. skeleton: the network's; None takes the known one with the file's keypoints."""
+        """Read the file. folder: of the images, if any is read. skeleton: None selects the known one with the file's keypoints."""
         annotations = load_annotations(path, [] if folder is None else [folder], split="test")
         self.path, self.folder, self.annotations, self.format = path, folder, annotations, annotations.dataset["format"]
         self.skeleton = skeleton or _skeleton_of(annotations)
         self.is_annotated = bool(annotations.anns)
         self.category, self.file_index = 1, np.arange(len(self.skeleton.dataset))  # what COCO's server expects for test-dev
-        self.num_keypoints = len(self.file_index)  # of the file; `file_index` (D,): where the data set's keypoints are in it, -1: nowhere
+        self.num_keypoints = len(self.file_index)  # of the file; `file_index` (D,): index of the data set's keypoints in it, -1: none
         if self.is_annotated or any(category.get("keypoints") for category in annotations.cats.values()):
             self.category, self.file_index = keypoint_category(annotations, self.skeleton, path)
             self.num_keypoints = len(annotations.cats[self.category]["keypoints"])
@@ -61,7 +54,7 @@ class GroundTruth:
         self.files = image_files(annotations, path, folder, limit) if folder is not None else _file_names(annotations, path, limit)
 
     def boxes(self, boxes_file: Path | None) -> dict[int, np.ndarray]:
-        """Return the boxes (B, 5) x, y, width, height, score of each image: a detector's, or the annotated ones with the score 1."""
+        """Return boxes (B, 5) x, y, width, height, score by image: a detector's, or the annotated ones with a score of 1."""
         if boxes_file is not None:
             detected = load_detections(boxes_file, self.annotations.imgs, self.category)
             return {image_id: detected.get(image_id, np.zeros((0, 5))) for image_id in self.files}
@@ -74,7 +67,7 @@ class GroundTruth:
         }
 
     def image_results(self, predictions: list[dict]) -> list[ImageResult]:
-        """Return annotated and predicted people of each image."""
+        """Return the annotated and predicted people of each image."""
         of_image: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
         for prediction in predictions:
             if prediction["image_id"] in of_image:
@@ -84,16 +77,16 @@ class GroundTruth:
 
 
 class CocoMetric:
-    """COCO's ten metrics; what other metrics do not replace is inherited from here. `data.formats.FORMATS` says whose metric it is."""
+    """COCO's ten metrics, and the base class of the other metrics. `data.formats.FORMATS` names the metric of each format."""
 
     def inputs(self, ground_truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
-        """Return what the network is to see, by id. boxes_file: a detector's; None takes the annotated boxes where boxes are needed."""
+        """Return the network's inputs by id. boxes_file: a detector's; None takes annotated boxes where boxes are needed."""
         boxes = ground_truth.boxes(boxes_file) if needs_boxes else {}
         images = ground_truth.annotations.imgs
         return {i: InputImage(path, listed_size(images[i]), boxes.get(i)) for i, path in ground_truth.files.items()}
 
     def to_results(self, ground_truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
-        """Convert the people found in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
+        """Convert predictions in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
         truth = ground_truth
         return to_results(input_id, keypoints, scores, truth.skeleton, truth.category, truth.file_index, truth.num_keypoints)
 
@@ -102,15 +95,15 @@ class CocoMetric:
         return load_results(path, ground_truth)
 
     def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
-        """Return the metrics over the images of the ground truth; -1 where no person is to be found, as pycocotools does."""
+        """Return the metrics over the images of the ground truth; -1 where no person counts, as in pycocotools."""
         return compute_on(predictions, ground_truth, list(ground_truth.files))
 
     def check_save_images(self, ground_truth: GroundTruth) -> None:
-        """Raise UserError where images cannot be ranked, or not be read."""
+        """Raise UserError where images cannot be ranked or read."""
         if not ground_truth.is_annotated:
-            raise UserError(f"--save-images: {ground_truth.path} has no annotations, so no image is worse than another; leave it out")
+            raise UserError(f"--save-images: {ground_truth.path} has no annotations to rank images by; omit it")
         if ground_truth.folder is None:
-            raise UserError("--save-images: the folder of the images is missing; give --images")
+            raise UserError("--save-images: no folder of images given; add --images")
 
     def report(self, predictions: list[dict], ground_truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
         """Write metrics, analysis and the worst images into the folder. Return the summary for the terminal."""
@@ -120,10 +113,8 @@ class CocoMetric:
             return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
         metrics = self.compute(predictions, truth)
         write_json(folder / METRICS_NAME, metrics)
-        images, keypoints = (
-            [image.best_first() for image in truth.image_results(predictions)],
-            AnnotatedKeypoints.of(truth.skeleton, truth.file_index),
-        )
+        images = [image.best_first() for image in truth.image_results(predictions)]
+        keypoints = AnnotatedKeypoints.of(truth.skeleton, truth.file_index)
         lines = [metrics_table(metrics), write_analysis(images, keypoints, folder)]
         if save_images:
             lines.append(write_worst(images, keypoints, truth.files, folder, save_images))
@@ -132,27 +123,27 @@ class CocoMetric:
 
 def compute_on(predictions: list[dict], ground_truth: GroundTruth, image_ids: list[int]) -> dict[str, float]:
     """Return COCO's ten metrics over some images of the ground truth."""
-    truth, chosen = ground_truth, set(image_ids)
-    predictions = [prediction for prediction in predictions if prediction["image_id"] in chosen]
+    truth, selected = ground_truth, set(image_ids)
+    predictions = [prediction for prediction in predictions if prediction["image_id"] in selected]
     return keypoint_metrics(truth.coco, predictions, image_ids, truth.category, truth.file_index, truth.skeleton.oks_sigmas)
 
 
 def keypoint_metrics(
     truth: COCO, predictions: list[dict], image_ids: list[int], category: int, file_index: np.ndarray, sigmas: np.ndarray
 ) -> dict[str, float]:
-    """Return COCO's ten metrics over these images; -1 where no person is to be found, as pycocotools does.
+    """Return COCO's ten metrics over these images; -1 where no person counts, as in pycocotools.
 
-    truth: see `comparable`. file_index (D,): where each of the data set's keypoints is in the annotation file; -1: nowhere.
-    sigmas (D,): OKS's, in the data set's order.
+    truth: see `comparable`. file_index (D,): the index of each of the data set's keypoints in the annotation file; -1: none.
+    sigmas (D,): of OKS, in the data set's order.
     """
     present = file_index >= 0
-    kept = ("image_id", "category_id", "score")  # from a bbox or segmentation pycocotools would evaluate something else than keypoints
-    found = [
-        {**{k: p[k] for k in kept}, "keypoints": np.reshape(p["keypoints"], (-1, 3))[file_index[present]].ravel()} for p in predictions
+    keys = ("image_id", "category_id", "score")  # given a bbox or segmentation, pycocotools does not evaluate keypoints
+    results = [
+        {**{k: p[k] for k in keys}, "keypoints": np.reshape(p["keypoints"], (-1, 3))[file_index[present]].ravel()} for p in predictions
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        results = truth.loadRes(found) if found else indexed({**truth.dataset, "annotations": []})
-        evaluation = COCOeval(truth, results, "keypoints")
+        loaded = truth.loadRes(results) if results else indexed({**truth.dataset, "annotations": []})
+        evaluation = COCOeval(truth, loaded, "keypoints")
         evaluation.params.imgIds, evaluation.params.catIds, evaluation.params.kpt_oks_sigmas = image_ids, [category], sigmas[present]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -163,16 +154,16 @@ def keypoint_metrics(
 def to_results(
     image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, file_index: np.ndarray, count: int
 ) -> list[dict]:
-    """Convert one image's people to COCO's results in the annotation file's order, without people that have none of its keypoints.
+    """Convert one image's predictions to COCO's results in the annotation file's order; exclude those with none of its keypoints.
 
-    keypoints (P, K, 3) x, y, score in image pixels; file_index (D,): where each of the data set's keypoints is among the file's `count`,
-    -1: nowhere.
+    keypoints (P, K, 3) x, y, score in image pixels; file_index (D,): the index of each of the data set's keypoints among the file's
+    `count`, -1: none.
     """
     ordered, present = np.zeros((len(keypoints), count, 3)), file_index >= 0
     ordered[:, file_index[present]] = skeleton.to_dataset(keypoints)[:, present]
     ordered[..., 2] = ordered[..., 2] > 0
     flat = np.round(ordered.reshape(len(keypoints), 3 * count), 2).tolist()
-    # The score is not rounded: people of almost the same score would be ranked by chance
+    # Rounded scores would rank people of almost equal scores by chance
     return [
         {"image_id": image_id, "category_id": category, "keypoints": person, "score": float(score)}
         for person, score, has_any in zip(flat, scores, ordered[..., 2].any(1))
@@ -183,8 +174,8 @@ def to_results(
 def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None = None) -> list[dict]:
     """Read a file in COCO's format for results; return the entries of the ground truth's images.
 
-    people: ids of annotated people, where each entry has the `annotation_id` of one. Raises UserError with the number of the first entry
-    that cannot be evaluated.
+    people: ids of annotated people; each entry needs the `annotation_id` of one. None: no such id. Raises UserError with the number of the
+    first entry that cannot be evaluated.
     """
     entries, truth = read_json(path, "detections"), ground_truth
     keys = (*RESULT_KEYS, *["annotation_id"] * (people is not None))
@@ -224,11 +215,11 @@ def _is_finite(value: object) -> bool:
 
 
 def comparable(annotations: COCO, category: int, file_index: np.ndarray) -> COCO:
-    """Return the people of an annotation file as pycocotools compares them. Raises UserError where an annotation makes no sense.
+    """Return the people of an annotation file as pycocotools compares them. Raises UserError where an annotation is invalid.
 
-    Keypoints are in the order of the sigmas, and values that own files often omit are filled in. Ids are new: pycocotools takes 0, where
-    such files like to begin, for "not matched". A person without keypoints by the file's own count is not to be found: CrowdPose does not
-    count head and neck. file_index (D,): where each of the data set's keypoints is in the file; -1: nowhere.
+    Keypoints are in the order of the sigmas, and omitted values are filled in. Ids are new: pycocotools takes an id of 0 for "not
+    matched". A person without keypoints by the file's own count is ignored: CrowdPose does not count head and neck. file_index (D,): the
+    index of each of the data set's keypoints in the file; -1: none.
     """
     people = []
     for person in annotations.dataset["annotations"]:
@@ -242,7 +233,7 @@ def comparable(annotations: COCO, category: int, file_index: np.ndarray) -> COCO
 
 
 def _skeleton_of(annotations: COCO) -> Skeleton:
-    """Return the known skeleton that has most of the file's keypoints, and fewest others; COCO's where the file has none."""
+    """Return the known skeleton with most of the file's keypoints and fewest others; COCO's where the file has none."""
     names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
     known = {name: load_skeleton(name) for name in known_skeletons()}
     best = max(known.values(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
@@ -250,21 +241,21 @@ def _skeleton_of(annotations: COCO) -> Skeleton:
 
 
 def _file_names(annotations: COCO, path: Path, limit: int | None) -> dict[int, Path]:
-    """Return the listed names of the images by id. Raises UserError where there are none."""
+    """Return the listed file names by image id. Raises UserError where there are none."""
     if not annotations.imgs:
         raise UserError(f"annotation file {path}: lists no image")
     return {image_id: Path(annotations.imgs[image_id]["file_name"]) for image_id in sorted(annotations.imgs)[:limit]}
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
-    """Format metrics as two lines, names over values."""
+    """Format metrics as two lines: names over values."""
     values = [str(value) if isinstance(value, int) else f"{value:.3f}" for value in metrics.values()]
     widths = [max(len(name), 6) for name in metrics]
     return "\n".join("  ".join(f"{word:>{width}}" for word, width in zip(line, widths)) for line in (metrics, values))
 
 
 def write_submission(folder: Path, predictions: list[dict], annotations: Path, system: str) -> Path:
-    """Write the archive that COCO's evaluation server takes, for the test set in the annotation file's name, else test-dev2017."""
+    """Write the archive for COCO's server; the annotation file's name contains the test set, by default test-dev2017."""
     named = TEST_SET.search(annotations.stem)
     name = SUBMISSION_NAME.format(named[0] if named else "test-dev2017", system.replace("_", "-"))
     results, path = folder / f"{name}.json", folder / f"{name}.zip"

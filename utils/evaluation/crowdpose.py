@@ -1,4 +1,4 @@
-"""CrowdPose's evaluation: COCO's metrics without sizes, and AP on easy, medium and hard images by how crowded they are."""
+"""CrowdPose's evaluation: COCO's metrics without sizes, and AP on images of easy, medium and hard crowd index."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ METRICS = (*COCO_METRICS, *(f"AP_{group}" for group in GROUPS))
 
 
 def crowd_group(crowd_index: float) -> str:
-    """Return which of GROUPS an image belongs to; the bounds are those of CrowdPose's evaluation code."""
+    """Return the group of an image. The bounds are those of CrowdPose's evaluation code."""
     return "easy" if crowd_index < 0.2 else "medium" if crowd_index < 0.8 else "hard"
 
 
 class CrowdPoseMetric(CocoMetric):
-    """CrowdPose's nine metrics, with the areas that `data.formats.crowdpose` gave the people."""
+    """CrowdPose's nine metrics, with the areas that `data.formats.crowdpose` sets."""
 
     def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
         overall = super().compute(predictions, ground_truth)

@@ -1,4 +1,4 @@
-"""The run of an evaluation: a metric by the data set's format, predictions that survive an interrupt, and the files about them."""
+"""An evaluation: the metric of the data set's format, a resumable run of the network, and the files of results."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ LOG_NAME, DETECTIONS_NAME = "detections.partial", "detections.json"
 DERIVED = (METRICS_NAME, ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME, PREDICTIONS_NAME, f"{SUBMISSION_NAME.format('*', '*')}.*")
 FORMER = ("figures.json", "details.json", "curves.png")  # names of METRICS_NAME, ANALYSIS_NAME and CURVES_NAME up to version 0.1
 
-
-LONGEST = timedelta(days=1)  # that a rank may finish before another one; torchrun ends all where one dies
+LONGEST = timedelta(days=1)  # from the first rank's end to the last one's; torchrun ends all ranks where one dies
 
 
 def build_metric(ground_truth: GroundTruth, head_boxes: Path | None = None) -> CocoMetric:
-    """Return the metric of the annotation file's format. head_boxes: MPII's file for PCKh; else a UserError."""
+    """Return the metric of the annotation file's format. head_boxes: file for PCKh; a UserError where the format is not MPII's."""
     metric = resolve_name(FORMATS[ground_truth.format].metric)()
     if head_boxes is not None:
         if not hasattr(metric, "head_boxes"):
@@ -49,13 +48,14 @@ def evaluate(
     boxes_file: Path | None = None,
     save_images: int = 0,
 ) -> None:
-    """Run the network on all images, which the ranks share; rank 0 writes the predictions and what `report` makes of them.
+    """Run the network on all images, shared by the ranks; rank 0 writes the predictions and calls `report`.
 
-    boxes_file: a detector's, in place of the annotated boxes. Raises UserError where an image cannot be read, or has not the listed size.
+    boxes_file: a detector's, in place of the annotated boxes. Raises UserError where an image cannot be read or has another size than
+    listed.
     """
     config = estimator.config
     if boxes_file is not None and not estimator.needs_boxes:
-        raise UserError(f"--boxes {boxes_file}: system {config.system!r} finds people by itself; leave it out")
+        raise UserError(f"--boxes {boxes_file}: system {config.system!r} is bottom-up and needs no boxes; omit it")
     inputs = metric.inputs(ground_truth, estimator.needs_boxes, boxes_file)
     files = [checkpoint, ground_truth.path, *[boxes_file] * (boxes_file is not None)]
     output = output_folder(output)
@@ -78,10 +78,10 @@ def evaluate(
 def report(
     metric: CocoMetric, predictions: list[dict], ground_truth: GroundTruth, output: Path, save_images: int = 0, system: str = "simplepose"
 ) -> None:
-    """Write and print what the metric makes of predictions, in place of an earlier evaluation's files. system: its name for a server."""
+    """Replace an earlier evaluation's files by the metric's, and print its summary. system: the method's name for a server."""
     for name in (*DERIVED, *FORMER):
         for path in output.glob(name):
             path.unlink()
     remove_worst(output)
-    with np.errstate(over="ignore"):  # the square of a distant prediction may be infinite: its OKS is 0
+    with np.errstate(over="ignore"):  # the squared distance of a far prediction may be infinite: its OKS is 0
         print(metric.report(predictions, ground_truth, output, save_images, system))

@@ -1,4 +1,4 @@
-"""Object keypoint similarity, by the name that code outside calls it by; decoders, which are further down, share it."""
+"""Object keypoint similarity under its public name; it lives in utils/oks.py, which decoders may import."""
 
 from utils.oks import object_keypoint_similarity, oks_nms
 

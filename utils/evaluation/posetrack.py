@@ -1,7 +1,7 @@
-"""PoseTrack18's evaluation: COCO's metrics on the annotated frames, and how well people are tracked through each video.
+"""PoseTrack18's evaluation: COCO's metrics on the annotated frames, and MOTA of people tracked through each video.
 
-MOTA (multiple object tracking accuracy; Bernardin, Stiefelhagen 2008) is that of whole people, who match at OKS 0.5. PoseTrack's own MOTA
-is that of each keypoint by PCKh.
+MOTA (multiple object tracking accuracy; Bernardin, Stiefelhagen 2008) covers whole people, matched at OKS 0.5. PoseTrack's own MOTA covers
+single keypoints, matched by PCKh.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SAME_PERSON = 0.5  # OKS
 
 
 class PoseTrackMetric(CocoMetric):
-    """COCO's ten metrics over the annotated frames; with images also MOTA and what it is made of, by the tracker with its default settings.
+    """COCO's ten metrics over the annotated frames; with images also MOTA and its counts, by the tracker with its default settings.
 
-    Frames that the file does not annotate are predicted and tracked, but not compared.
+    Frames without annotations are tracked but not compared.
     """
 
     def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
@@ -50,10 +50,10 @@ class PoseTrackMetric(CocoMetric):
 
 
 class MotaCounter:
-    """Counts over the annotated frames of videos; `add` them in their order."""
+    """Misses, false positives and identity switches over the annotated frames of videos; `add` them in order."""
 
     def __init__(self, sigmas: np.ndarray):
-        """sigmas (D,): OKS's."""
+        """sigmas (D,): of OKS."""
         self.sigmas = sigmas
         self.people = self.misses = self.false_positives = self.switches = 0
         self.next_video()
@@ -63,16 +63,16 @@ class MotaCounter:
         self._last: dict[int, int] = {}  # annotated track -> the predicted id that it matched last
 
     def add(self, joints: np.ndarray, areas: np.ndarray, boxes: np.ndarray, tracks: np.ndarray, poses: np.ndarray, ids: np.ndarray) -> None:
-        """Count one frame. joints (G, D, 3) x, y, v (0: not annotated), areas (G,), boxes (G, 4) and tracks (G,) are the ground truth.
+        """Count one frame. joints (G, D, 3) x, y, v (0: unlabeled), areas (G,), boxes (G, 4) and tracks (G,) are the ground truth.
 
-        poses (P, D, 2 or more) have the ids (P,) of the tracker; those without an id (< 0) do not count. People without keypoints, such as
-        ignore regions, do not count, nor do predictions there.
+        poses (P, D, 2 or more) with the tracker's ids (P,); those without an id (< 0) do not count. People without keypoints, such as
+        ignore regions, do not count; neither do predictions there.
         """
         poses, ids = poses[ids >= 0], ids[ids >= 0]
         similarity = object_keypoint_similarity(poses, joints, areas, boxes, self.sigmas).T if len(joints) else np.zeros((0, len(poses)))
         same, counted = similarity >= SAME_PERSON, (joints[..., 2] > 0).any(1)
         last = np.array([self._last.get(track, -1) for track in tracks.tolist()], int)
-        # A person who is still near enough to the same id keeps it, also where another id is nearer: so each switch is counted once
+        # A person keeps the last id while it matches, even where another one is nearer: each switch counts once
         value = np.where(same & counted[:, None], similarity + 2 * (last[:, None] == ids), 0)
         rows, columns = linear_sum_assignment(value, maximize=True)
         rows, columns = rows[value[rows, columns] > 0], columns[value[rows, columns] > 0]
@@ -85,7 +85,7 @@ class MotaCounter:
         self._last |= dict(zip(tracks[rows].tolist(), ids[columns].tolist()))
 
     def metrics(self) -> dict[str, float]:
-        """Return MOTA, at most 1, and what it is made of."""
+        """Return MOTA, at most 1, and its counts."""
         wrong = self.misses + self.false_positives + self.switches
         counts = {"misses": self.misses, "false_positives": self.false_positives, "switches": self.switches}
         return {"MOTA": 1 - wrong / max(self.people, 1), "people": self.people, **counts}

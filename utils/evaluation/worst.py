@@ -15,7 +15,7 @@ from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints,
 from utils.visualize.people import draw_people
 
 FOLDER = "worst"
-HEIGHT = 480  # of each image, pixels, unless it is more than twice as wide
+HEIGHT = 480  # pixels, of each image up to twice as wide
 FONT, INK, STRIP = cv2.FONT_HERSHEY_SIMPLEX, (40, 40, 40), 26
 MISSED, FALSE_POSITIVE = (255, 255, 0), (0, 150, 255)
 LEGEND = {**{kind: COLORS[kind] for kind in KINDS[JITTER:]}, "missed person": MISSED, "false positive": FALSE_POSITIVE}
@@ -30,7 +30,7 @@ def remove_worst(folder: Path) -> None:
 
 
 def write_worst(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, files: dict[int, Path], folder: Path, count: int) -> str:
-    """Write the `count` worst images into the folder's `worst`, the worst first. Return a line about them."""
+    """Write the `count` worst images into the folder's `worst`, the worst first. Return a summary line."""
     matched = [match_image(image, keypoints) for image in images]
     errors = image_errors(matched)
     rows = [row for row in np.argsort(-errors, kind="stable")[:count] if errors[row] > 0]
@@ -43,10 +43,10 @@ def write_worst(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, fi
 
 
 def draw_errors(image: np.ndarray, matched: MatchedImage, keypoints: AnnotatedKeypoints, title: str) -> np.ndarray:
-    """Draw annotated people on one copy of an image (H, W, 3) uint8 BGR and predictions with errors on another; place them side by side."""
+    """Draw annotated people on one copy of an image (H, W, 3) uint8 BGR, predictions with errors on another; place both side by side."""
     scale = min(HEIGHT / image.shape[0], 2 * HEIGHT / image.shape[1])
     image = cv2.resize(image, [max(1, round(side * scale)) for side in image.shape[1::-1]], interpolation=cv2.INTER_AREA)
-    limit = 10 * max(image.shape)  # what is farther away OpenCV may be unable to draw
+    limit = 10 * max(image.shape)  # OpenCV may be unable to draw farther points
     result = matched.image
     poses, joints = (np.dstack([np.clip(p[..., :2] * scale, -limit, limit), p[..., 2:]]) for p in (result.poses, result.joints))
     matched = replace(matched, image=replace(result, poses=poses, joints=joints))
@@ -63,13 +63,13 @@ def draw_errors(image: np.ndarray, matched: MatchedImage, keypoints: AnnotatedKe
 
 
 def _shown(matched: MatchedImage) -> np.ndarray:
-    """Return (P,) bool: true positives, and false positives that are ranked above one of them."""
+    """Return (P,) bool: true positives, and false positives with a higher score than one of them."""
     true_scores = matched.image.scores[matched.gt_index >= 0]
     return (matched.gt_index >= 0) | (matched.image.scores >= true_scores.min(initial=np.inf if len(true_scores) else 0))
 
 
 def _skeleton_people(joints: np.ndarray, keypoints: AnnotatedKeypoints) -> np.ndarray:
-    """Convert (P, D, 3) x, y, v, 0: none, to (P, K, 3) in the skeleton's order with the score 1 or 0."""
+    """Convert (P, D, 3) x, y, v (0: none) to (P, K, 3) in the skeleton's order with a score of 1 or 0."""
     dataset = list(keypoints.skeleton.dataset)
     full = np.zeros((len(joints), len(dataset), 3), np.float32)
     full[..., 2] = UNLABELED

@@ -153,7 +153,7 @@ def test_an_unpredicted_keypoint_is_a_miss_even_at_the_image_corner():
 
 
 def test_a_poor_pose_with_a_high_score_does_not_take_the_person_of_a_good_one():
-    """At OKS 0.5 first. The rest match at 0.1 those who remain, and a crowd again."""
+    """Predictions match at OKS 0.5 first. The rest match the remaining people, and crowds, at 0.1."""
     image = two_people()
     poor = image.poses[0] + np.pad(shift_for(0.3)[:, None], ((0, 0), (0, 2)))
     matched = match_image(add_prediction(image, poor, 0.95), KEYPOINTS)

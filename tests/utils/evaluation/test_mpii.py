@@ -138,7 +138,7 @@ def test_the_table_has_a_row_for_each_threshold(truth, people):
     names, half, tenth, mean = pckh_table(metrics).splitlines()
     assert names.split() == [*PARTS, "Mean"]
     assert (half.split(), tenth.split()) == (["PCKh@0.5", *["100.000"] * 8], ["PCKh@0.1", *["0.000"] * 8])
-    assert mean == "Mean@0.1 of published tables, which is at 0.11: 100.000"
+    assert mean == "Mean@0.1 of published tables, at a threshold of 0.11: 100.000"
 
 
 # Files
