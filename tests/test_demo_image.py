@@ -57,12 +57,10 @@ def test_options_of_a_folder_taken_as_frames(demo, trained, images, tmp_path, mo
     assert cv2.imread(str(tmp_path / "new" / "sheet.png")).shape == (240, 2 * 300, 3)
 
 
-def test_a_network_predicts_in_a_shared_video_and_draws_its_heatmaps(demo, trained, shared):
-    output = demo(trained / "best.pth", shared / "data" / "media" / "video.avi", "--limit", 2, "--maps", "data.input_size=[64, 64]")
+def test_a_network_predicts_in_a_shared_video_with_heatmaps(demo, trained, shared):
+    output = demo(trained / "best.pth", shared / "data" / "media" / "video.avi", "--limit", 1, "--maps", "data.input_size=[64, 64]")
     for name, shape in (("video.mp4", (720, 1280, 3)), ("video.maps.mp4", (3 * 720, 1280, 3))):
-        capture = cv2.VideoCapture(str(output / name))
-        frames = [capture.read()[1] for _ in range(2)]
-        assert [frame.shape for frame in frames] == [shape] * 2
+        assert cv2.VideoCapture(str(output / name)).read()[1].shape == shape
 
 
 def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_path, monkeypatch):

@@ -110,12 +110,6 @@ def test_pairs_of_sides_follow_from_the_keypoint_names_left_first(skeleton, pair
         assert skeleton.keypoints[left][0].lower() == "l"
 
 
-def test_histogram_bins_from_each_bound_to_the_next():
-    lines = report.histogram(np.array([3, 10, 19.5, 20, 1000]), (10, 20), ("10", "20"))
-    assert [line.split()[-1] for line in lines] == ["1", "2", "2"]
-    assert [line.count("#") for line in lines] == [20, 40, 40]
-
-
 def test_report_without_a_configuration_takes_the_skeleton_that_fits(run, faulty, tmp_path):
     ended = run(SCRIPT, tmp_path / "out.h5")
     assert ended.status == 0, ended.err

@@ -15,9 +15,7 @@ from utils.tracking import (
     box_similarity,
     color_similarity,
     colors_at,
-    extents,
     fill_missing,
-    pose_areas,
     pose_similarity,
     propagate_by_flow,
 )
@@ -168,14 +166,6 @@ def test_the_position_of_a_missed_person_becomes_uncertain(missed, ids):
     assert step(tracker, (54, 60)) == ids
 
 
-@pytest.mark.parametrize("name", ["coco", "crowdpose"])
-def test_every_skeleton(name):
-    skeleton = load_skeleton(name)
-    tracker, people = Tracker(skeleton), np.random.default_rng(2).uniform(20, 100, (3, skeleton.num_keypoints, 3))
-    for number in range(3):
-        assert tracker(BLACK, people + [number, 0, 0], np.ones(3)).tolist() == [0, 1, 2]
-
-
 def test_frames_may_change_their_size_and_people_leave_them():
     tracker = Tracker(SKELETON)
     assert step(tracker, (40, 60)) == [0]
@@ -184,26 +174,7 @@ def test_frames_may_change_their_size_and_people_leave_them():
     assert step(tracker, frame=np.zeros((1, 1, 3), np.uint8)) == []
 
 
-def test_colors_of_large_frames_are_read_at_the_keypoints():
-    people = np.stack([POSE * [4, 4, 1] + [x, 300, 0] for x in (400, 900)])
-    frame = np.zeros((600, 1300, 3), np.uint8)
-    frame[:, :650], frame[:, 650:] = RED, BLUE
-    tracker = Tracker(SKELETON)
-    tracker(frame, people, np.ones(2))
-    assert np.abs(tracker._tracks.colors - np.array([[RED], [BLUE]])).max() <= 1
-
-
 # Functions
-
-
-def test_extents_and_areas():
-    people = np.concatenate([at((10, 20), (30, 40)), np.zeros((1, 17, 3))])
-    people[1, 3:] = 0
-    boxes = extents(people)
-    assert boxes[0].tolist() == [2, -10, 16, 60]
-    assert boxes[1, 3] == pytest.approx(60 / 8)
-    assert boxes[2].tolist() == [0] * 4
-    assert pose_areas(people).tolist() == pytest.approx([900, boxes[1, 2:].max() ** 2 / 4, 0])
 
 
 def test_poses_are_compared_at_shared_keypoints():

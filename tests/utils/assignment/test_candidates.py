@@ -8,7 +8,7 @@ import torch
 from places import ROOT
 
 from config import load_config
-from utils.assignment.candidates import by_image, find_peaks, strongest
+from utils.assignment.candidates import find_peaks, strongest
 from utils.assignment.numpy_heatmaps import NumpyHeatmaps
 from utils.assignment.torch_heatmaps import TorchHeatmaps
 
@@ -96,7 +96,3 @@ def test_weakest_third(read):
     maps = np.zeros((50, 4, 9), np.float32)
     maps[0, 0] = [0.9, 0.9, 0.9, 0.5, 0.5, 0.2, 0.9, 0.9, 0.6]
     np.testing.assert_allclose(read(maps).weakest_third(np.arange(9)[None]), [0.4], rtol=1e-6)
-
-
-def test_rows_of_each_image():
-    assert [rows.tolist() for rows in by_image(np.array([2, 0, 2, 3, 0]), 4)] == [[1, 4], [], [0, 2], [3]]

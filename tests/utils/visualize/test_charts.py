@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
+from utils.visualize.charts import Bars, Line, draw_bars, draw_lines
 
 RED, BLUE = (0, 0, 255), (255, 0, 0)
 
@@ -44,9 +44,3 @@ def test_curves_go_through_their_points():
     assert np.corrcoef(rows, columns)[0, 1] < -0.99  # rows count downwards
     blue = above[..., 0].astype(int) - above[..., 2] > 60
     assert np.flatnonzero(blue.sum(0) > 350).mean() == pytest.approx((columns.min() + columns.max()) / 2, abs=12), "it falls in the middle"
-
-
-def test_images_beside_each_other():
-    both = beside(np.zeros((10, 20, 3), np.uint8), np.zeros((30, 5, 3), np.uint8))
-    assert both.shape == (30, 25, 3)
-    assert (both[10:, :20] == 255).all() and (both[:, 20:] == 0).all()
