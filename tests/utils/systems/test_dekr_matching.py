@@ -1,11 +1,11 @@
-"""DEKR's keypoints at the heatmaps' peaks: which peak is taken, where exactly its middle is, and people rescored."""
+"""DEKR's keypoints moved to heatmap peaks, and its rescoring in the decoder."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import SceneNetwork, bodies, scene_image, settings
+from dekr_scenes import SceneNetwork, poses_in_boxes, scene_image, settings
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,121 +19,107 @@ COCO17 = load_skeleton("coco17")
 SIZE = (60, 80)  # height, width of maps
 
 
-def bells(points: np.ndarray, sigma: float = 8, height: float = 1.0) -> Tensor:
-    """(1, K, h, w): for each keypoint (K, 2) a round bell there."""
+def gaussians(points: np.ndarray, sigma: float = 8, height: float = 1.0) -> Tensor:
+    """Return (1, K, h, w): an isotropic Gaussian at each keypoint (K, 2)."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     squared = (x - points[:, 0, None, None]) ** 2 + (y - points[:, 1, None, None]) ** 2
     return torch.from_numpy(height * np.exp(-squared / (2 * sigma**2)))[None].float()
 
 
-# Maps brought up
-
-
 @pytest.mark.parametrize("factor", [4.0, 4 / 0.75])
-def test_heat_at_a_place_is_that_of_the_enlarged_maps(factor):
-    """Also beyond the borders, where the nearest pixel counts."""
+def test_sampled_values_are_those_of_the_upsampled_maps(factor):
+    """Beyond the borders, those of the nearest pixel."""
     g = torch.Generator().manual_seed(0)
     maps = torch.rand(2, 3, 6, 9, generator=g)
     poses = torch.rand(2, 5, 3, 2, generator=g) * torch.tensor([9 * factor + 20, 6 * factor + 20]) - 10
     large = upsample_heatmaps(maps, factor)
     assert large.shape[2:] == (int(6 * factor), int(9 * factor))
-    found = sample_heatmaps(poses, factor, maps)
+    refined = sample_heatmaps(poses, factor, maps)
     for n, p, k in np.ndindex(2, 5, 3):
         x, y = np.floor(poses[n, p, k].numpy()).astype(int).clip(0, (large.shape[3] - 1, large.shape[2] - 1))
-        assert found[n, p, k].item() == pytest.approx(large[n, k, y, x].item(), abs=1e-4)
+        assert refined[n, p, k].item() == pytest.approx(large[n, k, y, x].item(), abs=1e-4)
 
 
-def test_enlarged_maps_keep_their_corners():
-    """Of a ramp from 0 to 5: the last pixel of size - factor + 1 has the last value, and those after it too."""
+def test_upsampling_aligns_corners_and_repeats_the_last_pixel():
     ramp = torch.arange(6.0).expand(1, 1, 4, 6)
     (row,) = upsample_heatmaps(ramp, 4)[0, 0, :1].tolist()
     assert row == pytest.approx([5 * i / 20 for i in range(21)] + [5, 5, 5])
     assert upsample_heatmaps(ramp.transpose(2, 3), 4)[0, 0, :, 0].tolist() == pytest.approx(row)
 
 
-# The middle of a bell
-
-
 @pytest.mark.parametrize(("sigma", "height"), [(5, 1), (8, 0.02), (12, 30)])
-def test_a_bells_middle_is_found(sigma, height):
-    """From every whole pixel beside it, in bells of any width and height, near the borders and in the corners too."""
+def test_the_center_of_a_gaussian_is_fitted(sigma, height):
+    """Of any width and height, near borders and in corners too."""
     rng = np.random.default_rng(0)
     inner, border = rng.uniform((8, 8), (70, 50), (20, 2)), rng.uniform((0, 0), (79, 59), (20, 2))
     border[:5, 0], border[5:10, 0], border[10:15, 1], border[15:, 1] = 0.3, 78.6, 0.4, 58.7
     points = np.concatenate([inner, border, [[0.2, 0.3], [78.8, 58.9]]])
     peaks = torch.from_numpy(points.round().astype(np.int64))[None, None]
-    found = fit_gaussian(bells(points, sigma, height), peaks)
-    assert found.shape == (1, 1, len(points), 2)
-    np.testing.assert_allclose(found[0, 0], points, atol=0.1)
+    refined = fit_gaussian(gaussians(points, sigma, height), peaks)
+    assert refined.shape == (1, 1, len(points), 2)
+    np.testing.assert_allclose(refined[0, 0], points, atol=0.1)
 
 
 @pytest.mark.parametrize("kind", ["nothing", "one pixel", "plane", "bowl", "negative"])
-def test_what_is_no_bell_stays(kind):
+def test_a_peak_without_a_gaussian_stays(kind):
     heat = torch.zeros(1, 1, *SIZE)
     if kind == "one pixel":
         heat[0, 0, 20, 30] = 1
     elif kind == "plane":
         heat += torch.linspace(0.1, 1, SIZE[1])
     elif kind == "bowl":
-        heat = 1 / bells(np.array([[33.0, 22.0]]))
+        heat = 1 / gaussians(np.array([[33.0, 22.0]]))
     elif kind == "negative":
         heat -= 1
-    found = fit_gaussian(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
-    assert found.isfinite().all()
-    assert (found - torch.tensor([30, 20])).abs().max() <= 6
+    refined = fit_gaussian(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
+    assert refined.isfinite().all()
+    assert (refined - torch.tensor([30, 20])).abs().max() <= 6
     if kind != "plane":
-        assert found.flatten().tolist() == [30, 20]
+        assert refined.flatten().tolist() == [30, 20]
 
 
-# Which peak
-
-
-def test_keypoints_take_their_nearest_peaks():
-    """Each on its own map; one without a peak near enough stays, one of little score takes the peak's whole pixel."""
+def test_keypoints_move_to_the_nearest_peak_of_their_own_map():
+    """Without a peak within the distance a keypoint stays; a low score takes the peak's whole pixel."""
     settings_ = settings("inference.match_distance=10", "inference.match_threshold=0.3").inference
-    middles = np.array([[20.3, 30.4], [60.25, 20.6], [40.1, 45.2], [12.4, 12.4]])
-    maps = torch.maximum(bells(middles, 3), bells(middles + (14, 0), 3, 0.9))  # and another peak beside each
-    displaced = torch.tensor(middles + [(-5, 4), (8, 1), (-9, -9), (2, 2)])
+    centers = np.array([[20.3, 30.4], [60.25, 20.6], [40.1, 45.2], [12.4, 12.4]])
+    maps = torch.maximum(gaussians(centers, 3), gaussians(centers + (14, 0), 3, 0.9))  # a second peak beside each
+    displaced = torch.tensor(centers + [(-5, 4), (8, 1), (-9, -9), (2, 2)])
     poses = torch.cat([displaced, torch.tensor([[0.9], [0.9], [0.9], [0.3]])], 1)[None, None].float()
-    found = snap_to_peaks(poses, [maps], settings_)[0, 0]
-    assert found[0].tolist() == pytest.approx(middles[0], abs=0.3)
-    assert found[1].tolist() == pytest.approx(middles[1] + (14, 0), abs=0.3)
-    assert found[2].tolist() == poses[0, 0, 2, :2].tolist()
-    assert found[3].tolist() == [12, 12]
+    refined = snap_to_peaks(poses, [maps], settings_)[0, 0]
+    assert refined[0].tolist() == pytest.approx(centers[0], abs=0.3)
+    assert refined[1].tolist() == pytest.approx(centers[1] + (14, 0), abs=0.3)
+    assert refined[2].tolist() == poses[0, 0, 2, :2].tolist()
+    assert refined[3].tolist() == [12, 12]
 
 
-def test_of_two_maxima_close_together_the_higher_is_the_peak():
-    """Of 5 x 5 pixels about it."""
+def test_a_peak_is_the_maximum_of_5_x_5_pixels():
     maps = torch.zeros(1, 1, *SIZE)
     maps[0, 0, 20, 30], maps[0, 0, 20, 32], maps[0, 0, 20, 35] = 0.9, 0.8, 0.7
     poses = torch.tensor([[[[31.8, 20.0, 0.9]], [[34.0, 20.0, 0.9]]]])
-    found = snap_to_peaks(poses, [maps], settings("inference.match_threshold=1").inference)
-    assert found.flatten().tolist() == [30, 20, 35, 20]
+    refined = snap_to_peaks(poses, [maps], settings("inference.match_threshold=1").inference)
+    assert refined.flatten().tolist() == [30, 20, 35, 20]
 
 
-def test_several_scales_are_averaged_where_all_have_pixels():
+def test_scales_of_different_sizes_are_averaged():
     points = np.array([[30.3, 20.6]])
-    one, other = bells(points), F.pad(bells(points), (0, 3, 0, 2))
+    one, other = gaussians(points), F.pad(gaussians(points), (0, 3, 0, 2))
     pose = torch.tensor([[[[33.0, 23.0, 0.9]]]])
-    found = snap_to_peaks(pose, [one, other], settings().inference)
-    assert found.flatten().tolist() == pytest.approx(points[0], abs=0.1)
+    refined = snap_to_peaks(pose, [one, other], settings().inference)
+    assert refined.flatten().tolist() == pytest.approx(points[0], abs=0.1)
 
 
 @pytest.mark.parametrize("background", [0, -0.01])
-def test_without_peaks_keypoints_stay(background):
-    """Also near the corner of the map, whose pixels are as good as any where none is a peak."""
+def test_keypoints_stay_on_maps_without_peaks(background):
+    """Also near the corner, whose pixels fill up the list of peaks."""
     maps = torch.full((1, 2, *SIZE), float(background))
-    maps[0, 1] += bells(np.array([[70.0, 50.0]]), 3)[0, 0]
+    maps[0, 1] += gaussians(np.array([[70.0, 50.0]]), 3)[0, 0]
     pose = torch.tensor([[[[3.5, 2.5, 0.9], [3.5, 2.5, 0.9]]]])
-    found = snap_to_peaks(pose, [maps], settings("inference.match_distance=40").inference)
-    assert found.flatten().tolist() == [3.5, 2.5, 3.5, 2.5]
-
-
-# Rescored
+    refined = snap_to_peaks(pose, [maps], settings("inference.match_distance=40").inference)
+    assert refined.flatten().tolist() == [3.5, 2.5, 3.5, 2.5]
 
 
 def test_people_are_ranked_by_the_rescoring_network(tmp_path):
-    """One that takes 0.9 of the nose's score off makes the second person of three the last."""
+    """The network predicts the OKS 1 - 0.9 times the nose's score, which changes the order."""
     net, nose = RescoringNet(COCO17), num_features(COCO17) - 17
     with torch.no_grad():
         for parameter in net.parameters():
@@ -143,7 +129,7 @@ def test_people_are_ranked_by_the_rescoring_network(tmp_path):
     path = tmp_path / "rescore.pth"
     save_rescoring(path, net, COCO17)
     size, plain = (256, 256), settings()
-    people = bodies(plain, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96))
+    people = poses_in_boxes(plain, (8, 16, 88, 96), (140, 16, 88, 96), (60, 140, 88, 96))
     network = SceneNetwork(plain, [people], [size], strengths=[0.5, 0.9, 0.7])
     (before, scores), = DekrDecoder(network, plain)([scene_image(*size)])  # fmt: skip
     config = settings(f"inference.rescore={path}")
@@ -153,5 +139,5 @@ def test_people_are_ranked_by_the_rescoring_network(tmp_path):
     assert order.tolist() != [0, 1, 2]
     np.testing.assert_allclose(rescored, expected[order], rtol=1e-4)
     np.testing.assert_allclose(after, before[order], atol=1e-4)
-    nobody = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([scene_image(*size)])[0]
-    assert (nobody[0].shape, nobody[1].shape) == ((0, 17, 3), (0,))
+    ((keypoints, scores),) = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([scene_image(*size)])
+    assert (keypoints.shape, scores.shape) == ((0, 17, 3), (0,))
