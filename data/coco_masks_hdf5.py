@@ -216,7 +216,7 @@ def identity(record: tuple[ImageRecord | None, list[str]]) -> tuple[ImageRecord 
 def start_worker(_: int) -> None:
     """Leave Ctrl-C to the first process, and use one OpenCV thread in each worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # not 1: OpenCV may then wait for threads of the parent, which a fork lacks
 
 
 def image_tasks(
