@@ -23,7 +23,7 @@ SKELETONS = Path(__file__).parent / "skeletons"
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file, apply dotted overrides such as `train.batch_size=2`, and check everything.
 
-    Raises UserError, one line with the file, the key and the nearest known key.
+    Raise UserError, one line with the file, the key and the nearest known key.
     """
     return parse_config(_read_yaml(path, "configuration"), str(path), overrides)
 
@@ -47,12 +47,12 @@ def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] =
 
 
 def _config_class(values: dict[str, Any], source: str) -> type[Config]:
-    """The configuration class of the system that is asked for: chosen before anything is checked, so that errors name its keys."""
+    """Return the system's configuration class, before anything else is checked, so that errors name its keys."""
     return _named(SYSTEMS, values.get("system", "simplepose"), "system", source).load("config")
 
 
 def _model_class(values: dict[str, Any], config_class: type[Config], source: str) -> type[ModelConfig]:
-    """The configuration class of the network that is asked for; without a name the one that the system's class has as its default."""
+    """Return the configuration class of `model.name`, or of the system's default network."""
     default, section = config_class.model_fields["model"].default.name, values.get("model")
     name = section.get("name", default) if isinstance(section, dict) else default
     networks = SYSTEMS[config_class.model_fields["system"].default].networks
@@ -67,12 +67,12 @@ def _named(entries: dict[str, Any], name: Any, key: str, source: str) -> Any:
 
 
 def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """The configuration with dotted overrides applied."""
+    """Return the configuration with dotted overrides applied."""
     return parse_config(config.model_dump(mode="json"), "configuration", overrides)
 
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """The dotted keys in which two dumped configurations differ, with both values; None where one of them lacks the key."""
+    """Return the dotted keys in which two dumped configurations differ, with both values; None for a missing key."""
     changed = {}
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
@@ -84,7 +84,7 @@ def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> 
 
 
 def load_skeleton(name: str) -> Skeleton:
-    """A skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
+    """Load a skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(known_skeletons())
@@ -93,27 +93,26 @@ def load_skeleton(name: str) -> Skeleton:
 
 
 def known_skeletons() -> list[str]:
-    """The names in `config/skeletons`."""
+    """Return the names in `config/skeletons`."""
     return sorted(file.stem for file in SKELETONS.glob("*.yaml"))
 
 
 def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
-    """Raise UserError where a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
+    """Raise UserError if a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
 
-    One's may all be among the other's: there are data sets that label less, and skeletons of a few keypoints. But a network that learns, or
-    figures that count, what two data sets happen to share would be taken for those of one of them.
+    A subset is allowed in either direction. A partial overlap is not: its AP would be mistaken for that of one of the data sets.
     """
     more = [name for name in names if name not in skeleton.dataset]
     fewer = [name for name in skeleton.dataset if name not in names]
     if not more or not fewer:
         return
     fitting = [known for known in known_skeletons() if set(names) <= set(load_skeleton(known).dataset)]
-    way_out = "write a skeleton that has all of the file's, as those in config/skeletons"
+    remedy = "write a skeleton that has all of the file's, as those in config/skeletons"
     if fitting:
-        way_out = f"skeleton={fitting[0]} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting[0]})"
+        remedy = f"skeleton={fitting[0]} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting[0]})"
     raise UserError(
         f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
-        f" it has {_first(more)} besides and lacks {_first(fewer)}; {way_out}"
+        f" it has {_first(more)} besides and lacks {_first(fewer)}; {remedy}"
     )
 
 
@@ -153,7 +152,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _drop_key(values: dict[str, Any], key: str) -> None:
-    """Remove a dotted key, if it is there."""
+    """Remove a dotted key, if present."""
     *sections, last = key.split(".")
     for section in sections:
         values = values.get(section)
@@ -163,7 +162,7 @@ def _drop_key(values: dict[str, Any], key: str) -> None:
 
 
 def _validate(model: type[BaseModel], values: Any, source: str, known: Sequence[str], section: str = "") -> Any:
-    """Check values as a class wants them. known: all dotted keys; section: where in the configuration the values stand."""
+    """Validate values as `model`. known: all dotted keys; section: the dotted section of the values."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -190,7 +189,7 @@ def _explain(detail: Any, all_keys: Sequence[str], section: str) -> str:
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """Dotted names of every key of a configuration section and the sections in it."""
+    """Return the dotted keys of a configuration section and the sections in it."""
     keys = []
     for name, field in model.model_fields.items():
         keys.append(prefix + name)

@@ -1,4 +1,4 @@
-"""What every run has, whichever pose system it trains; a system's own keys are in `config/systems`.
+"""The keys of every run; the keys of each pose system are in `config/systems`.
 
 Every key is declared once, with its type, unit, default and source. Frozen after loading.
 """
@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 def _one_or_more_paths(value: Any) -> Path | tuple[Path, ...] | None:
-    # Told here, in words: the errors of a union of types would name its branches beside the key
+    # pydantic's error for a union of types would name the types beside the key
     if value is None or isinstance(value, (str, Path)):
         return None if value is None else Path(value)
     if not isinstance(value, Sequence) or not value or not all(isinstance(path, (str, Path)) for path in value):
@@ -26,14 +26,14 @@ def _one_or_more_paths(value: Any) -> Path | tuple[Path, ...] | None:
     return tuple(map(Path, value))
 
 
-PeopleFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_more_paths)]
+TrainingFiles = Annotated[Path | tuple[Path, ...] | None, BeforeValidator(_one_or_more_paths)]
 
 
 class ModelConfig(ConfigSection):
-    """What every network has. A system takes any network whose configuration is a subclass of this one."""
+    """Keys of every network. A system takes any network whose configuration is a subclass."""
 
     name: str  # of the network, in the `networks` of the system's entry in config.systems
-    # weights that the network's trunk starts from, its output layers are drawn anew; timm: ImageNet weights, downloaded, of HRNet
+    # initial weights of the backbone; the head is randomly initialized. timm: ImageNet weights of HRNet, downloaded
     backbone: Path | None = None
 
     @property
@@ -55,13 +55,13 @@ class ModelConfig(ConfigSection):
 class DataConfig(ConfigSection):
     """Where the samples come from and how large a training crop is."""
 
-    train: PeopleFiles = None  # HDF5 written by data/coco_masks_hdf5.py; several are mixed
-    train_weights: tuple[Positive, ...] | None = None  # of each file: its share of an epoch's samples; null: every sample once
-    val: PeopleFiles = None
+    train: TrainingFiles = None  # HDF5 written by data/coco_masks_hdf5.py; several are mixed
+    train_weights: tuple[Positive, ...] | None = None  # sampling weight of each file in an epoch; null: every sample once
+    val: TrainingFiles = None
     input_size: tuple[Count, Count] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
-    workers: Annotated[int, Field(ge=0)] = 4  # loader processes per training process
-    shuffle_block: Count | None = None  # of neighbors, 64 of them mixed at a time, for files larger than memory; null: all
-    max_broken: Annotated[int, Field(ge=0)] = 100  # images of all training files that turn out to be damaged before training stops
+    workers: Annotated[int, Field(ge=0)] = 4  # DataLoader workers per training process
+    shuffle_block: Count | None = None  # samples a block, 64 blocks shuffled at a time, for files larger than memory; null: shuffle all
+    max_broken: Annotated[int, Field(ge=0)] = 100  # corrupt images in all training files; one more stops the training
 
     @model_validator(mode="after")
     def _a_weight_each(self) -> DataConfig:
@@ -86,11 +86,11 @@ def _as_tuple(paths: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
 
 
 class SwaConfig(ConfigSection):
-    """Stochastic weight averaging as a last phase (Izmailov et al. 2018): a saw-tooth rate, one average a cycle."""
+    """Stochastic weight averaging as a last phase (Izmailov et al. 2018): a saw-tooth learning rate, one average a cycle."""
 
     start_epoch: Annotated[int, Field(ge=0)] | None = None  # first epoch of the phase; null: no such phase
     cycle: Count = 5  # epochs
-    high: Positive = 4e-5  # rate at the start of a cycle
+    high: Positive = 4e-5  # learning rate at the start of a cycle
     low: Positive = 2e-5  # and at its end
 
 
@@ -99,39 +99,39 @@ class TrainConfig(ConfigSection):
 
     epochs: Count = 100
     batch_size: Count = 4  # train.py, train_parallel.py: the whole batch; train_distributed.py: per process
-    accumulate: Count = 1  # batches of an optimizer step, whose gradients are added up
+    accumulate: Count = 1  # batches whose gradients are summed for an optimizer step
     optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "sgd"  # apex_*: NVIDIA Apex's fused ones, if installed
     learning_rate: Positive = 2.5e-5  # small since SimplePose's loss is a sum over pixels
-    scale_rate_by_processes: bool = True  # the rate times the number of processes
+    scale_rate_by_processes: bool = True  # multiply the learning rate by the number of processes
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # sgd's, and the first moment's decay of adam
     weight_decay: NonNegative = 5e-4
     warmup_epochs: NonNegative = 3  # linear from 0
-    decay: Annotated[float, Field(gt=0, le=1)] = 0.2  # the rate's factor at each step of the schedule
-    milestones: tuple[Count, ...] | None = None  # epochs at which the rate falls; null: by the three keys below
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2  # factor of the learning rate at each milestone
+    milestones: tuple[Count, ...] | None = None  # epochs of LR decays; null: by the three keys below
     decay_every: Count = 15  # epochs
     late_epoch: Annotated[int, Field(ge=0)] = 78  # from here on ...
-    late_decay_every: Count = 5  # ... the rate falls every so many epochs
+    late_decay_every: Count = 5  # ... the learning rate decays every N epochs
     precision: Precision | Literal["float64"] = "float32"  # torch.amp; float16 with gradient scaling; float64 for checks
     tf32: bool = True  # float32 products of NVIDIA's tensor cores, with 10 bits of mantissa
     compile: bool = False  # torch.compile of network and loss
-    deterministic: bool = False  # the same bits in every run on a GPU too, where that is slower; a CPU always gives them
+    deterministic: bool = False  # bit-equal runs on a GPU too, but slower; a CPU is always deterministic
     clip_norm: Positive | None = None  # largest gradient norm; null: no clipping
-    max_loss: Positive | None = 2e5  # a batch above this is dropped; null: only one whose loss is not finite
-    max_dropped: Count = 10  # dropped steps in a row after which training stops
-    freeze: tuple[str, ...] = ()  # parameters that stay as they are, by patterns of their names, such as front.*
+    max_loss: Positive | None = 2e5  # skip a batch with a larger loss; null: only with a loss that is not finite
+    max_dropped: Count = 10  # consecutive skipped steps; one more stops the training
+    freeze: tuple[str, ...] = ()  # frozen parameters, by patterns of names such as front.*
     sync_batchnorm: bool = True  # one set of batch-norm statistics over all GPUs of train_distributed.py
     channels_last: bool = False  # memory format of the network
     seed: Annotated[int, Field(ge=0)] = 0
-    log_every: Count = 20  # steps between points of the curves
+    log_every: Count = 20  # steps between logged metrics
     checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: at its end only
-    evaluate_every: Count | None = None  # epochs between figures of the people found in data.val (AP by OKS); null: validation loss only
+    evaluate_every: Count | None = None  # epochs between validation APs (OKS) on data.val; null: validation loss only
     val_images: Annotated[int, Field(ge=0)] = 4  # validation images with their maps in TensorBoard, per epoch
-    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # a step, of the weights' exponential average; null: none is kept
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # per step, of the weights' exponential moving average; null: none
     swa: SwaConfig = SwaConfig()
 
 
 class StepwiseAdamConfig(TrainConfig):
-    """The published recipe of DEKR and of Simple Baselines on COCO, but for the batch: Adam, whose rate falls to a tenth twice."""
+    """The published recipe of DEKR and of Simple Baselines on COCO without its batch size: Adam with two LR decays to a tenth."""
 
     epochs: Count = 140
     optimizer: Literal["sgd", "adam", "adamw", "apex_sgd", "apex_adam"] = "adam"
@@ -147,29 +147,29 @@ class StepwiseAdamConfig(TrainConfig):
 class InferenceConfig(ConfigSection):
     """From a photograph to people."""
 
-    flip: bool = True  # average with the mirror image's answer
+    flip: bool = True  # flip test: average with the output on the horizontally flipped image
     precision: Precision = "float32"
 
 
 class TrackingConfig(ConfigSection):
-    """Who is who from frame to frame of a video."""
+    """Identities from frame to frame of a video."""
 
-    similarity: Literal["oks", "box"] = "oks"  # of a person found with where a track should be: of keypoints, or boxes' overlap (IoU)
-    matching: Literal["hungarian", "greedy"] = "hungarian"  # the best sum of similarities, or the most similar first
-    flow: bool = True  # tracks move on by optical flow and by their speed, whichever agrees better; false: by their speed alone
-    min_similarity: Probability = 0.05  # of the place; less is not the same person
-    appearance: Probability = 0.3  # the colors' share in the similarity
-    keep: Annotated[int, Field(ge=0)] = 30  # frames after which a track ends that nobody was found for
-    min_score: NonNegative = 0.1  # people of less are left out: a bottom-up system finds many who are nobody
-    start_score: NonNegative = 0.3  # people of less continue a track, and begin none
+    similarity: Literal["oks", "box"] = "oks"  # of a prediction and a track's predicted position: OKS, or IoU of boxes
+    matching: Literal["hungarian", "greedy"] = "hungarian"  # largest sum of similarities, or most similar pair first
+    flow: bool = True  # predict tracks by optical flow and constant velocity, whichever fits better; false: velocity only
+    min_similarity: Probability = 0.05  # of the position, for the same person
+    appearance: Probability = 0.3  # weight of the colors in the similarity
+    keep: Annotated[int, Field(ge=0)] = 30  # frames without a match after which a track ends
+    min_score: NonNegative = 0.1  # predictions below it are dropped: a bottom-up system has many false positives
+    start_score: NonNegative = 0.3  # predictions below it continue a track, but start none
 
 
 class Config(ConfigSection):
     """The whole of a run. Each pose system has a subclass with keys of its own."""
 
-    deprecated_keys: ClassVar[tuple[str, ...]] = ()  # keys that stored configurations may hold and that now follow from others
+    deprecated_keys: ClassVar[tuple[str, ...]] = ()  # keys of stored configurations that other keys now imply
 
-    # what a validation loss depends on besides the weights: after a change the losses before it are not comparable
+    # a validation loss depends on these besides the weights: after a change, earlier losses are not comparable
     loss_comparability_keys: ClassVar[tuple[str, ...]] = ("data.val", "data.input_size", "targets", "loss", "skeleton")
 
     system: str  # a name in config.systems

@@ -21,11 +21,11 @@ class Skeleton(ConfigSection):
     name: str
     keypoints: Annotated[tuple[str, ...], Field(min_length=1)]
     limbs: tuple[tuple[str, str], ...]
-    flip_pairs: tuple[tuple[str, str], ...]  # left-right partners; any other keypoint is its own mirror image
+    flip_pairs: tuple[tuple[str, str], ...]  # left-right partners; other keypoints are unchanged by a flip
     sigmas: dict[str, Positive]  # OKS standard deviation of each keypoint, relative to the square root of the person's area
     dataset: dict[str, str]  # the data set's keypoint names, in its order -> this skeleton's names
-    midpoints: dict[str, tuple[str, str]] = {}  # keypoints that no data set labels: the middle of two that are labeled
-    drawn: tuple[tuple[str, str], ...] = ()  # pairs joined in overlays; none: the limbs
+    midpoints: dict[str, tuple[str, str]] = {}  # unlabeled keypoints, each the midpoint of two labeled ones
+    drawn: tuple[tuple[str, str], ...] = ()  # pairs connected in overlays; empty: the limbs
 
     @model_validator(mode="after")
     def _consistent(self) -> Skeleton:
@@ -81,7 +81,7 @@ class Skeleton(ConfigSection):
 
     @cached_property
     def drawn_ends(self) -> np.ndarray:
-        """(D, 2) keypoint numbers of the pairs that overlays join."""
+        """(D, 2) keypoint numbers of the pairs connected in overlays."""
         return self._ends(self.drawn or self.limbs)
 
     def _ends(self, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:

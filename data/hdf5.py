@@ -1,16 +1,16 @@
-"""The training HDF5: what was annotated, for every pose system and data set, in one HDF5 file that `data/coco_masks_hdf5.py` builds.
+"""The training HDF5: all annotations and images of a data set, for every pose system. `data/coco_masks_hdf5.py` builds it.
 
-Images keep their own JPEG bytes and masks are packed bits, compressed, so COCO's file is several times smaller than raw arrays. Which
-samples are made of it is each system's own affair (`data/datasets`). What is inside, for N images with a person in them and P people:
+Images keep their own JPEG bytes, and masks are compressed bits, so COCO's file is several times smaller than raw arrays. `data/datasets`
+makes each system's samples of it. Its arrays, for N images with a person and P people:
 
-    images/bytes    (B,) of each image its own file, then packed masks of people, people without keypoints and crowd regions, which are
-                    empty where there is nobody, and not there at all where the data set has no outlines
+    images/bytes    (B,) of each image its own file, then the packed masks of people, people without keypoints and crowd regions; an
+                    empty mask has no bytes, and a data set without segmentations has no masks
     images/ends     (N, 4) where these end; (N, 1) without masks
     images/id       (N,)                                 images/size    (N, 2) height, width, upright
     images/first    (N + 1,) where each image's people begin in people/*
     people/joints   (P, D, 3) x, y, v of the keypoints that the data set labels
     people/box      (P, 4) x, y, width, height           people/area    (P,) pixels squared
-    people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a region of many
+    people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a crowd region
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from config.skeleton import UNLABELED
 from data.images import decode_image
 
 FORMAT_VERSION = 3
-CHUNK = 2**16  # bytes that are read from the disk together, and kept a mebibyte of
-GROWTH = 2**26  # bytes that a file that is written has room for beyond what it holds
+CHUNK = 2**16  # bytes that are read from the disk together; HDF5 caches a mebibyte
+GROWTH = 2**26  # bytes by which the data set grows beyond its content while it is written
 MASKS = ("people", "unlabeled", "crowd")
-MASK_LEVEL = 3  # of zlib's compression: a file grows by 0.3%, and packing takes a third of the usual 6's time
+MASK_LEVEL = 3  # of zlib: the file is 0.3 % larger than with its default 6, and packing takes a third of the time
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
 
 
 class CorruptImageError(UserError):
-    """An image of a training HDF5 whose bytes are damaged. number: its place in the file."""
+    """An image of a training HDF5 with corrupt bytes. number: its index in the file."""
 
     def __init__(self, message: str, number: int):
-        super().__init__(message, number)  # both, or it could not go from one process to another
+        super().__init__(message, number)  # both, or it could not be pickled
         self.number = number
 
     def __str__(self) -> str:
@@ -52,12 +52,12 @@ class CorruptImageError(UserError):
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image and its people, as the file holds them."""
+    """One image and its people, as in the file."""
 
     image_id: int
     size: tuple[int, int]  # height, width
     file: np.ndarray  # (bytes,) uint8
-    masks: dict[str, np.ndarray]  # name in MASKS -> packed; none where the data set has no outlines
+    masks: dict[str, np.ndarray]  # name in MASKS -> packed; empty if the data set has no segmentations
     joints: np.ndarray  # (P, D, 3) float32
     boxes: np.ndarray  # (P, 4) float32
     areas: np.ndarray  # (P,) float32
@@ -66,10 +66,10 @@ class ImageRecord:
 
 
 class TrainingHDF5Writer:
-    """Appends records to an open HDF5 file; the small arrays are kept and written by `finish`.
+    """Append records to an open HDF5 file; `finish` writes the small arrays.
 
-    keypoints: names of those that are labeled, in the order of the joints. has_masks: whether records hold masks. outlines: whether
-    people's masks are outlines, not boxes.
+    keypoints: names of the labeled ones, in the order of the joints. has_masks: records hold masks. outlines: people's masks are
+    segmentations, not boxes.
     """
 
     def __init__(self, file: h5py.File, keypoints: list[str], has_masks: bool, outlines: bool):
@@ -86,13 +86,13 @@ class TrainingHDF5Writer:
         first = self.ends[-1]
         self.ends += (first + np.cumsum(list(map(len, parts)))).tolist()
         if self.ends[-1] > len(self.bytes):
-            self.bytes.resize((self.ends[-1] + GROWTH,))  # what is not written takes no place
+            self.bytes.resize((self.ends[-1] + GROWTH,))  # unwritten bytes use no disk space
         self.bytes[first : self.ends[-1]] = np.concatenate(parts)
         nothing = np.zeros(0, np.uint8)
         self.records.append(ImageRecord(**{**vars(record), "file": nothing, "masks": {}}))
 
     def finish(self) -> None:
-        """Write what remains; only now is the file a whole one."""
+        """Write the small arrays and mark the file as complete."""
         records = self.records
         self.bytes.resize((self.ends[-1],))
         arrays = {
@@ -114,14 +114,14 @@ class TrainingHDF5Writer:
 class TrainingHDF5:
     """Images and people of a file, in a skeleton's order. `labeled` (K,) bool: the keypoints that its data set labels.
 
-    Raises UserError where the file is missing, not whole, of another format version, labels none of the skeleton's keypoints, or
-    some of them and others.
+    Raise UserError if the file is missing, incomplete, of another format version, labels none of the skeleton's keypoints, or some of
+    them and others.
     """
 
     def __init__(self, path: str | Path, skeleton: Skeleton):
         self.path, self.skeleton = existing_file(path, "training file"), skeleton
         self._bytes: h5py.Dataset | None = None  # each process opens its own: an open HDF5 file does not survive a fork
-        self._read: tuple[int, list[np.ndarray]] | None = None  # the image that was read last, and its parts
+        self._read: tuple[int, list[np.ndarray]] | None = None  # number and parts of the last image read
         with self._open() as file:
             names = list(file.attrs["keypoints"])
             self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
@@ -145,9 +145,9 @@ class TrainingHDF5:
         # In the skeleton's own data set's order
         joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
         joints[..., 2] = UNLABELED
-        places = list(skeleton.dataset)
+        order = list(skeleton.dataset)
         for name in self.keypoints:
-            joints[:, places.index(name)] = annotated[:, names.index(name)]
+            joints[:, order.index(name)] = annotated[:, names.index(name)]
         self.num_labeled: np.ndarray = (joints[..., 2] != UNLABELED).sum(1)  # (P,) keypoints of each person
         self._joints = skeleton.from_dataset(joints)
 
@@ -156,15 +156,15 @@ class TrainingHDF5:
 
     @property
     def image_of(self) -> np.ndarray:
-        """(P,) the number of each person's image."""
+        """Return (P,) the index of each person's image."""
         return np.repeat(np.arange(len(self)), np.diff(self.first))
 
     def joints(self, rows: np.ndarray) -> np.ndarray:
-        """(P, K, 3) x, y in image pixels, v of some people, in the skeleton's order."""
+        """Return (P, K, 3) x, y in image pixels and v of some people, in the skeleton's order."""
         return self._joints[rows]
 
     def image(self, number: int) -> np.ndarray:
-        """An image as (H, W, 3) uint8 BGR."""
+        """Return an image as (H, W, 3) uint8 BGR."""
         with self._named(number) as name:
             image, (height, width) = decode_image(self.file_bytes(number), name), self.sizes[number]
             if image.shape[:2] != (height, width):
@@ -172,11 +172,11 @@ class TrainingHDF5:
         return image
 
     def file_bytes(self, number: int) -> np.ndarray:
-        """An image's own file (n,) uint8, as it was put in."""
+        """Return an image's own file (n,) uint8, unchanged."""
         return self._parts(number)[0]
 
     def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Where an image shows people, people without keypoints, and crowd regions: packed bits for `unpack_mask`."""
+        """Return the masks of people, people without keypoints, and crowd regions of an image: packed bits for `unpack_mask`."""
         height, width = self.sizes[number]
         packed = self._parts(number)[1:]
         if packed:
@@ -189,17 +189,17 @@ class TrainingHDF5:
 
     @contextmanager
     def _named(self, number: int) -> Iterator[str]:
-        """Whatever turns out to be wrong with the bytes of an image is a CorruptImageError."""
+        """Convert every error about the bytes of an image to CorruptImageError."""
         name = f"{self.image_ids[number]} in {self.path}"
         try:
             yield name
         except UserError as error:
             raise CorruptImageError(str(error), number) from error
         except (OSError, ValueError, zlib.error, cv2.error) as error:
-            raise CorruptImageError(f"image {name}: cannot be read, damaged ({error})", number) from error
+            raise CorruptImageError(f"image {name}: cannot be read, corrupt ({error})", number) from error
 
     def _parts(self, number: int) -> list[np.ndarray]:
-        """An image's file, and its packed masks where there are any: they lie together, and are read at once."""
+        """Return an image's file and its packed masks, if any: they are adjacent, and read at once."""
         if self._read is None or self._read[0] != number:
             self._bytes = self._bytes or self._open()["images/bytes"]
             ends, first = self._ends[number], self._ends[number - 1, -1] if number else 0
@@ -221,12 +221,12 @@ class TrainingHDF5:
 
 
 def pack_mask(mask: np.ndarray) -> np.ndarray:
-    """(H, W) bool to compressed bytes (n,) uint8, none for an empty mask: half of a PNG's size here, and six times as fast to read."""
+    """Compress (H, W) bool to (n,) uint8, n = 0 for an empty mask: half the size of a PNG here, and six times as fast to read."""
     return np.frombuffer(zlib.compress(np.packbits(mask), MASK_LEVEL), np.uint8) if mask.any() else np.zeros(0, np.uint8)
 
 
 def _inflated(packed: np.ndarray, pixels: int) -> np.ndarray:
-    """What `pack_mask` packed, as bits (n,) uint8. Raises ValueError where they are not as many as the pixels."""
+    """Decompress a mask of `pack_mask` to packed bits (n,) uint8. Raise ValueError if their number is not that of the pixels."""
     size = -(-pixels // 8)
     bits = np.frombuffer(zlib.decompress(packed), np.uint8) if len(packed) else np.zeros(size, np.uint8)
     if len(bits) != size:
@@ -235,12 +235,12 @@ def _inflated(packed: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def unpack_mask(bits: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Packed bits to (height, width) uint8 of 0 and 255."""
+    """Unpack bits to (height, width) uint8 of 0 and 255."""
     return np.unpackbits(bits, count=height * width).reshape(height, width) * np.uint8(255)
 
 
 def boxes_mask(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(height, width) bool: the pixels in any of the boxes (P, 4) x, y, width, height."""
+    """Return (height, width) bool: the pixels in any of the boxes (P, 4) x, y, width, height."""
     mask = np.zeros((height, width), bool)
     for x, y, w, h in boxes.tolist():
         mask[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = True

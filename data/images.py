@@ -1,4 +1,4 @@
-"""Reading and writing images of every kind that people have."""
+"""Read and write images of every common format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from config.files import atomic_write, existing_file
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 2**30  # of a file
-MOVING = {"GIF", "PNG", "WEBP", "AVIF"}  # formats whose images are frames; several in a TIFF are pages
+ANIMATED = {"GIF", "PNG", "WEBP", "AVIF"}  # formats with frames; a TIFF has pages
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
@@ -81,21 +81,21 @@ def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.I
     try:
         with Image.open(io.BytesIO(data)) as image:
             yield image
-    except UnidentifiedImageError:  # its own words name the buffer in memory
-        raise UserError(f"image {name}: cannot be decoded, not an image, or of a kind that cannot be read") from None
+    except UnidentifiedImageError:  # Pillow's message names the buffer in memory
+        raise UserError(f"image {name}: cannot be decoded, not an image, or of a format that cannot be read") from None
     except Image.DecompressionBombError as error:
         most = 2 * Image.MAX_IMAGE_PIXELS / 1e6
         raise UserError(f"image {name}: cannot be decoded, it has or claims to have more than {most:.0f} million pixels") from error
-    except Exception as error:  # a damaged file can raise anything
+    except Exception as error:  # decoders can raise any exception on a corrupt file
         raise UserError(f"image {name}: cannot be decoded, truncated or damaged ({str(error) or type(error).__name__})") from error
 
 
 def is_animation(path: Path) -> bool:
-    """Whether a file is an animation; not where it cannot be read, which reading it will say."""
+    """Return whether a file is an animation; False if it cannot be read."""
     try:
         with Image.open(existing_file(path, "image")) as image:
-            return image.format in MOVING and getattr(image, "n_frames", 1) > 1
-    except Exception:  # a damaged file can raise anything
+            return image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
+    except Exception:  # decoders can raise any exception on a corrupt file
         return False
 
 
@@ -111,9 +111,9 @@ def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
 
 
 def upright_bgr(image: Image.Image) -> np.ndarray:
-    """Convert an image of any mode, the first of several, to what a viewer shows: (H, W, 3) uint8 BGR, upright, over white."""
+    """Convert an image of any mode, the first of several, to the pixels that a viewer shows: (H, W, 3) uint8 BGR, upright, over white."""
     image = ImageOps.exif_transpose(image)
-    if image.mode[0] in "IF":  # gray of 16 or 32 bits, which Pillow would not scale but cut at 255
+    if image.mode[0] in "IF":  # gray of 16 or 32 bits, which Pillow would clip at 255
         return cv2.cvtColor(_eight_bits(np.asarray(image)), cv2.COLOR_GRAY2BGR)
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or "transparency" in image.info:
         page = Image.new("RGBA", image.size, "white")
@@ -142,7 +142,7 @@ def image_or_error(path: str | Path) -> np.ndarray | UserError:
 @cache
 def warn_skipped(error: str) -> None:
     """Print a warning, once in each process."""
-    print(f"warning: {error}; left out", file=sys.stderr, flush=True)
+    print(f"warning: {error}; skipped", file=sys.stderr, flush=True)
 
 
 def encode_image(path: Path, image: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""The registry of pose systems: `system` in a configuration names one entry, and with it everything that belongs together."""
+"""The registry of pose systems: `system` in a configuration names an entry, which names all parts of the system."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 class NetworkEntry(NamedTuple):
     """Name a network's configuration and how it is built, as "module:name"."""
 
-    config: str  # a subclass of config.schema.ModelConfig: what of the network the configuration must know
+    config: str  # a subclass of config.schema.ModelConfig
     model: str  # Config -> nn.Module with `forward` and `predict`
 
     def load(self, part: Literal["config", "model"]) -> Any:
@@ -20,14 +20,14 @@ class NetworkEntry(NamedTuple):
 
 @dataclass(frozen=True)
 class SystemEntry:
-    """Name the parts of a system as "module:name". A part is imported when asked for: no system waits for another's libraries."""
+    """Name the parts of a system as "module:name". Parts are imported on use, so no system needs another's libraries."""
 
     config: str  # a subclass of config.Config
-    dataset: str  # TrainingHDF5, Config -> data.datasets.PoseDataset: how a training sample is cut
+    dataset: str  # TrainingHDF5, Config -> data.datasets.PoseDataset: training samples
     targets: str  # sample batch, Config, device -> NamedTuple of targets, named as the loss's parameters: see data.targets.render_batch
     networks: dict[str, NetworkEntry]  # by `model.name`
     loss: str  # Config -> nn.Module
-    decoder: str  # nn.Module, Config -> utils.systems.Decoder: how images become people
+    decoder: str  # nn.Module, Config -> utils.systems.Decoder: images to people
 
     def load(self, part: Literal["config", "dataset", "targets", "loss", "decoder"]) -> Any:
         """Import a part."""

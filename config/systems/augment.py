@@ -12,16 +12,16 @@ JpegQuality = Annotated[int, Field(ge=1, le=100)]
 
 
 class AugmentationConfig(ConfigSection):
-    """What every system's samples can have. Each change happens with its probability, in this order."""
+    """Augmentations of every system, each applied with its probability, in this order."""
 
     flip_probability: Probability = 0.5
     hsv_probability: Probability = 0.0
     hue: tuple[int, int] = (-10, 10)  # OpenCV's 8-bit units: hue 0..179, the others 0..255
     saturation: tuple[int, int] = (-20, 60)
     value: tuple[int, int] = (-20, 40)
-    # Beyond the papers, which have none of it
+    # Beyond the papers
     occlusion: tuple[Positive, Positive] = (0.1, 0.5)  # sides of a patch over a keypoint, in heights of the person's box; uniform
-    occlusion_probability: Probability = 0.0  # what it covers stays labeled, as occluded keypoints in COCO are
+    occlusion_probability: Probability = 0.0  # covered keypoints stay labeled, as occluded ones in COCO
     gamma: tuple[Positive, Positive] = (0.6, 1.7)  # exponent of brightness from 0 to 1, log-uniform
     gamma_probability: Probability = 0.0
     contrast: tuple[Positive, Positive] = (0.6, 1.5)  # factor about the image's mean, log-uniform

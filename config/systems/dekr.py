@@ -36,21 +36,21 @@ class DekrAugmentationConfig(AugmentationConfig):
     """One affine about the image's center (paper section 4.1)."""
 
     rotation: NonNegative = 30.0  # uniform in +-, degrees
-    scale: tuple[Positive, Positive] = (0.75, 1.5)  # uniform; the image's part that is seen, over its short side
+    scale: tuple[Positive, Positive] = (0.75, 1.5)  # uniform; the crop's side over the image's short side
     shift: NonNegative = 40.0  # uniform in +-, image pixels at a crop of 200 pixels, each axis
 
 
 class DekrTargetsConfig(ConfigSection):
-    """What is drawn for the network to learn (paper section 3.3), in map pixels."""
+    """Targets (paper section 3.3), in map pixels."""
 
     keypoint_sigma: Positive = 2.0
     centre_sigma: Positive = 4.0
-    background_weight: NonNegative = 0.1  # of the heatmaps' pixels in nobody's window
+    background_weight: NonNegative = 0.1  # of the heatmaps' pixels outside every person's window
     offset_radius: Count = 4  # half side of the square about a center in which offsets are learned
     mask_ignored: bool = True  # no loss over crowd regions, people without keypoints, and outside the image; CrowdPose: false
     min_area: NonNegative = 32.0 * 32  # a smaller person has no center, image pixels squared; CrowdPose: 0
-    # The published code's faults, for going on with weights that were trained with them: a person's size reaches from the image's corner
-    # if a keypoint is not labeled; a skeleton of fewer than 17 keypoints has its centers drawn with keypoint_sigma
+    # The published code's bugs, to continue from weights trained with them: a person's area starts at the image's corner if a keypoint is
+    # not labeled; centers of a skeleton of fewer than 17 keypoints are rendered with keypoint_sigma
     published_faults: bool = False
 
 
@@ -70,18 +70,18 @@ class DekrTrainConfig(StepwiseAdamConfig):
 
 
 class DekrInferenceConfig(InferenceConfig):
-    """From a photograph to people (paper section 3.4)."""
+    """From an image to people (paper section 3.4)."""
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size, the short side; published: 0.5 1 2
     pad_multiple: Count = 64  # the long side is rounded up to a multiple of it
     max_people: Count = 30
-    centre_threshold: Probability = 0.01  # least heat of a person's center
-    scale_decay: Positive = 0.9  # what the best pose of another scale is worth beside scale 1's; CrowdPose: 0.8
+    centre_threshold: Probability = 0.01  # lowest heatmap value of a person's center
+    scale_decay: Positive = 0.9  # score factor of poses of scales other than 1; CrowdPose: 0.8
     nms_distance: Positive | None = None  # of a person's diagonal, at which two keypoints are one; null: 0.05, 0.15 with several scales
     nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
     match: bool = False  # move keypoints to the heatmaps' nearest peaks
     match_distance: Positive = 75.0  # input pixels; a keypoint without a peak nearer than this stays
-    match_threshold: Probability = 0.05  # a peak of less heat is not refined
+    match_threshold: Probability = 0.05  # a peak of a lower value is not refined
     rescore: Path | None = None  # a rescoring network, made by utils.systems.dekr_rescoring; null: none
 
 
@@ -101,7 +101,7 @@ class DekrConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _no_mask_for_crowdpose(cls, values: dict[str, Any]) -> dict[str, Any]:
-        # Stored configurations of CrowdPose do not have the key yet
+        # Earlier configurations of CrowdPose lack the key
         skeleton, targets = values.get("skeleton"), values.get("targets", {})
         name = skeleton.get("name") if isinstance(skeleton, dict) else getattr(skeleton, "name", None)
         return {**values, "targets": {"mask_ignored": False, **targets}} if name == "crowdpose" and isinstance(targets, dict) else values
@@ -115,5 +115,5 @@ class DekrConfig(Config):
             if side % self.model.input_multiple:
                 raise ValueError(f"{key}: {side} must be a multiple of {self.model.input_multiple} for model.name {self.model.name}")
         if 1.0 not in self.inference.scales:
-            raise ValueError(f"inference.scales: {list(self.inference.scales)} must hold 1, which the others are compared with")
+            raise ValueError(f"inference.scales: {list(self.inference.scales)} must hold 1, the reference of the other scales")
         return self

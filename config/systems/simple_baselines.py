@@ -23,7 +23,7 @@ class SimpleBaselinesModelConfig(ModelConfig):
     depth: Literal[10, 18, 34, 50, 101, 152] = 50  # of the ResNet; published: 50, 101, 152. 10: one basic block a stage
     style: Literal["pytorch", "caffe"] = "pytorch"  # where a bottleneck of 50 layers and more has its stride: caffe in the first 1 x 1
     deconv_channels: Count = 256
-    channel_order: Literal["bgr", "rgb"] = "bgr"  # what the network sees; published: BGR, with the mean and deviation of RGB all the same
+    channel_order: Literal["bgr", "rgb"] = "bgr"  # of the input; published: BGR, although mean and std are those of RGB
 
     @property
     def input_multiple(self) -> int:
@@ -52,7 +52,7 @@ class SimpleBaselinesDataConfig(DataConfig):
     """As published."""
 
     input_size: tuple[Count, Count] = (256, 192)
-    clean_boxes: bool = True  # cut boxes to their images in training; published: COCO's, but not the squares around MPII's people
+    clean_boxes: bool = True  # clip boxes to their images in training; published: yes for COCO, no for MPII
 
 
 class SimpleBaselinesAugmentationConfig(AugmentationConfig):
@@ -64,7 +64,7 @@ class SimpleBaselinesAugmentationConfig(AugmentationConfig):
 
 
 class SimpleBaselinesTargetsConfig(ConfigSection):
-    """What is drawn for the network to learn."""
+    """Targets."""
 
     sigma: Positive = 2.0  # map pixels; 3 at 384 x 288
 

@@ -1,4 +1,4 @@
-"""SimplePose (Li, Su, Wang: Simple Pose, AAAI 2020): its keys, the order of its maps, and what must fit together.
+"""SimplePose (Li, Su, Wang: Simple Pose, AAAI 2020): its keys, the order of its maps, and the consistency of its keys.
 
 The defaults are the published recipe, the paper's code where the two differ.
 """
@@ -19,7 +19,7 @@ from config.systems.simplepose_assignment import AssignmentConfig
 
 
 class Channels:
-    """Which map is what: a skeleton's limbs, then its keypoints, then the person mask and the maximum over the keypoint maps."""
+    """The order of the maps: a skeleton's limbs, its keypoints, the person mask, and the maximum over the keypoint maps."""
 
     def __init__(self, skeleton: Skeleton):
         self.skeleton = skeleton
@@ -31,14 +31,14 @@ class Channels:
 
     @cached_property
     def flip(self) -> np.ndarray:
-        """(C,) the channel that takes each place in a mirrored image."""
+        """(C,) the channel that takes each index in a flipped image."""
         keypoints = self.keypoints.start + self.skeleton.flip_keypoints
         return np.concatenate([self.skeleton.flip_limbs, keypoints, [self.person, self.keypoint_maximum]])
 
-    def known(self, keypoints: np.ndarray, outlines: bool) -> np.ndarray:
-        """(C,) bool: the maps that a data set can teach.
+    def annotated(self, keypoints: np.ndarray, outlines: bool) -> np.ndarray:
+        """Return (C,) bool: the maps that a data set annotates.
 
-        keypoints (K,) bool: those that it labels; a limb needs both its ends. outlines: whether it has people's outlines.
+        keypoints (K,) bool: its labeled keypoints; a limb needs both ends. outlines: it has segmentations of people.
         """
         return np.concatenate([keypoints[self.skeleton.limb_ends].all(1), keypoints, [outlines, keypoints.all()]])
 
@@ -73,17 +73,17 @@ class SimplePoseAugmentationConfig(AugmentationConfig):
     # Beyond the paper
     wide_scale: tuple[Positive, Positive] = (0.25, 2.0)  # log-uniform, in place of `scale`
     wide_scale_probability: Probability = 0.0
-    joint_centre_probability: Probability = 0.0  # cropped around one of the person's keypoints, not its box: cut off, as in close-ups
+    joint_centre_probability: Probability = 0.0  # crop around one of the person's keypoints instead of the box, as in close-ups
 
 
 class TargetsConfig(ConfigSection):
-    """What is drawn for the network to learn (paper section 3.2)."""
+    """Targets (paper section 3.2)."""
 
     stride: Literal[4] = 4  # input pixels per map pixel: the network's front halves the resolution twice
     keypoint_sigma: Positive = 9.0  # input pixels
     limb_sigma: Positive = 7.0  # input pixels
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.015  # below this response a keypoint's window ends
-    limb_floor: Probability = 0.01  # what a limb's box holds where the response is at most `threshold`
+    limb_floor: Probability = 0.01  # value in a limb's box where the response is at most `threshold`
     limb_margin: NonNegative = 4.0  # a limb's box is the box of its ends grown by this, input pixels
 
     @property
@@ -96,7 +96,7 @@ class FocalL2Config(ConfigSection):
     """Focal L2 loss (paper section 3.4). gamma, alpha, beta: 1, 0, 0 in the published code; 2, 0.1, 0.02 in the paper."""
 
     name: Literal["focal_l2"] = "focal_l2"
-    focal: bool = True  # false: plain L2, the focal factor left out
+    focal: bool = True  # false: plain L2, without the focal factor
     gamma: NonNegative = 1.0  # focusing exponent
     alpha: float = 0.0  # shift of the response at foreground pixels
     beta: float = 0.0  # shift of the response at background pixels
@@ -107,7 +107,7 @@ class FocalL2Config(ConfigSection):
 
 
 class SimplePoseInferenceConfig(InferenceConfig):
-    """From a photograph to maps (paper section 4.1, testing)."""
+    """From an image to maps (paper section 4.1, testing)."""
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size's height; published: 0.5 1 1.5 2 3
     rotations: Annotated[tuple[float, ...], Field(min_length=1)] = (0.0,)  # degrees about the image's center

@@ -92,35 +92,35 @@ class MixedDataset(Dataset):
         self._ends = np.cumsum(self.sizes)
         for path, size in zip(paths, self.sizes):
             if not size:
-                raise UserError(f"training file {path}: holds no sample; nobody in it is large enough, in pixels, and labeled enough")
+                raise UserError(f"training file {path}: holds no sample; no person is large enough and has enough labeled keypoints")
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def __getitem__(self, item: tuple[int, int]) -> NamedTuple:
         epoch, number = item
-        repeat, place = divmod(number, len(self))
+        repeat, position = divmod(number, len(self))
         rng = None
-        file, first = self._locate(place)
+        file, first = self._locate(position)
         size = self.sizes[file]
         for index in range(first, first + size):
             if self.augment:
-                rng = np.random.default_rng([self.seed, epoch, place, *[repeat] * (repeat > 0)])
+                rng = np.random.default_rng([self.seed, epoch, position, *[repeat] * (repeat > 0)])
             try:
                 return self.parts[file].get(index % size, rng)
             except CorruptImageError as error:
                 self._count_corrupt(file, error)
-        raise UserError(f"training file {self.paths[file]}: the images of all its samples are damaged; build it again")
+        raise UserError(f"training file {self.paths[file]}: the images of all its samples are corrupt; build it again")
 
     def image_id(self, number: int) -> int:
         """Return the annotation file's id of the image that a sample is cropped from."""
         file, index = self._locate(number % len(self))
         return self.parts[file].image_id(index)
 
-    def _locate(self, place: int) -> tuple[int, int]:
+    def _locate(self, position: int) -> tuple[int, int]:
         """Return the index of a sample's file, and the sample's index in that file."""
-        file = int(np.searchsorted(self._ends, place, side="right"))
-        return file, place - int(self._ends[file]) + self.sizes[file]
+        file = int(np.searchsorted(self._ends, position, side="right"))
+        return file, position - int(self._ends[file]) + self.sizes[file]
 
     def _count_corrupt(self, file: int, error: CorruptImageError) -> None:
         """Name a corrupt image once; raise UserError if there are too many."""
@@ -129,5 +129,5 @@ class MixedDataset(Dataset):
         self.broken[file][error.number] = True
         count = sum(int(broken.sum()) for broken in self.broken)
         if count > self.max_broken:
-            raise UserError(f"{error}; {count} images are damaged, more than data.max_broken={self.max_broken}; build the file again")
-        print(f"warning: {error}; another sample takes its place ({count} damaged so far)", file=sys.stderr, flush=True)
+            raise UserError(f"{error}; {count} images are corrupt, more than data.max_broken={self.max_broken}; build the file again")
+        print(f"warning: {error}; another sample takes its place ({count} corrupt so far)", file=sys.stderr, flush=True)

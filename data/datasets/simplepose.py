@@ -55,7 +55,7 @@ class SimplePoseDataset(PoseDataset):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         self.main = main_people(people.num_labeled, people.boxes, people.areas, people.crowd, people.image_of, least)
         super().__init__(people, config, people.image_of[self.main])
-        self.channel_mask = torch.from_numpy(config.channels.known(people.labeled, people.outlines))
+        self.channel_mask = torch.from_numpy(config.channels.annotated(people.labeled, people.outlines))
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""

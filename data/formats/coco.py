@@ -19,9 +19,9 @@ from config.files import existing_folder, read_json
 from config.load import check_keypoint_names
 from data.formats.cleanup import AnnotationFixes, fix_annotations
 
-LARGEST = 1e15  # number that stays finite when boxes are multiplied in single precision
+LARGEST = 1e15  # largest number; products of box sides stay finite in float32
 ENTRIES = {"images": ("id", "file_name"), "annotations": ("id", "image_id", "category_id"), "categories": ("id",)}
-Size = tuple[int | None, int | None]  # height and width that an annotation file lists; None: own files may leave them out
+Size = tuple[int | None, int | None]  # listed height and width; None: own annotation files may omit them
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,22 @@ class AnnotationFile:
 
     @cached_property
     def content(self) -> Any:
-        """What the file holds. Raise UserError where it is not JSON."""
+        """The file's content. Raise UserError if it is not JSON."""
         return read_json(self.path, "annotation file")
 
     def entries(self, key: str) -> list[dict]:
-        """The entries of one of its lists, as far as there are any: for formats to recognize."""
+        """Return the entries of one of its lists, empty if there is none; formats recognize their files by them."""
         entries = self.content.get(key) if isinstance(self.content, dict) else None
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def matches(_: AnnotationFile) -> bool:
-    """Take every file: what is of no other format is COCO's, or refused as such."""
+    """Match every file: `load` refuses files of other formats."""
     return True
 
 
 def load(file: AnnotationFile) -> dict[str, Any]:
-    """Return the content with its fixes. Raise UserError where pycocotools would fail, or go wrong silently."""
+    """Return the content with its fixes. Raise UserError where pycocotools would fail, or silently give wrong results."""
     content, path = fix_annotations(file.content, file.path, file.fixes), file.path
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
@@ -108,15 +108,15 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
 
     Raise UserError where no category has any of them, or it and the skeleton overlap only in part.
     """
-    wanted = list(skeleton.dataset)
-    kinds = [(category["id"], keypoint_names(category, path)) for category in coco.dataset["categories"]]
-    number, names = max(kinds, key=lambda kind: len(set(wanted) & set(kind[1])), default=(0, []))
-    if set(wanted) & set(names):
+    expected = list(skeleton.dataset)
+    categories = [(category["id"], keypoint_names(category, path)) for category in coco.dataset["categories"]]
+    number, names = max(categories, key=lambda pair: len(set(expected) & set(pair[1])), default=(0, []))
+    if set(expected) & set(names):
         check_keypoint_names(names, skeleton, f"annotation file {path}")
-        return number, np.array([names.index(name) if name in names else -1 for name in wanted])
-    found = [f"{category.get('name')} ({_first(names)})" for category, (_, names) in zip(coco.dataset["categories"], kinds)]
+        return number, np.array([names.index(name) if name in names else -1 for name in expected])
+    found = [f"{category.get('name')} ({_first(names)})" for category, (_, names) in zip(coco.dataset["categories"], categories)]
     raise UserError(
-        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({_first(wanted)});"
+        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({_first(expected)});"
         f" categories found: {', '.join(found) or 'none'}; name them as the skeleton's 'dataset' does (COCO: its person_keypoints_*.json)"
     )
 
@@ -155,25 +155,25 @@ def image_files(coco: COCO, path: str | Path, folder: Path, limit: int | None = 
 
 
 def listed_size(image: dict) -> Size:
-    """Return height and width in pixels of an image's entry; None where it does not say."""
+    """Return height and width in pixels of an image's entry; None if it lists none."""
     height, width = (side if type(side) is int and side > 0 else None for side in (image.get("height"), image.get("width")))
     return height, width
 
 
 def check_size(path: Path, height: int, width: int, listed: Size) -> None:
-    """Raise UserError where an image is not as large as its annotation file says."""
-    said = tuple(own if side is None else side for own, side in zip((height, width), listed))
-    if (height, width) != said:
-        raise UserError(f"image {path}: is {width} x {height}, but the annotation file says {said[1]} x {said[0]}")
+    """Raise UserError if an image's size differs from the listed one."""
+    expected = tuple(own if side is None else side for own, side in zip((height, width), listed))
+    if (height, width) != expected:
+        raise UserError(f"image {path}: is {width} x {height}, but the annotation file says {expected[1]} x {expected[0]}")
 
 
 # People
 
 
 def read_person(annotation: dict, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Return `file_keypoints`, `person_box` and `person_area`; a person without keypoints may have neither of the latter: zeros.
+    """Return `file_keypoints`, `person_box` and `person_area`; zeros if a person without keypoints lacks the latter two.
 
-    Raise UserError where they make no sense, such as coordinates from 0 to 1: parts of the image, not pixels.
+    Raise UserError for invalid values, such as coordinates from 0 to 1: fractions of the image, not pixels.
     """
     keypoints = file_keypoints(annotation, order)
     points = keypoints[keypoints[:, 2] > 0, :2]

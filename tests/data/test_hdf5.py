@@ -12,8 +12,8 @@ from data.hdf5 import CorruptImageError, _inflated, pack_mask, unpack_mask
 
 
 def test_the_error_about_a_corrupt_image_can_be_pickled():
-    error = pickle.loads(pickle.dumps(CorruptImageError("image 7: damaged", 7)))
-    assert (str(error), error.number) == ("image 7: damaged", 7)
+    error = pickle.loads(pickle.dumps(CorruptImageError("image 7: corrupt", 7)))
+    assert (str(error), error.number) == ("image 7: corrupt", 7)
 
 
 def test_masks_are_packed_losslessly():
@@ -53,7 +53,7 @@ def test_a_mask_of_another_size_is_a_corrupt_image(tmp_path):
     people = read_back(tmp_path)
     people.masks(0)
     with pytest.raises(
-        CorruptImageError, match=r"image 1 in .*out\.h5: cannot be read, damaged \(a mask of 8 bytes, expected 4000\)"
+        CorruptImageError, match=r"image 1 in .*out\.h5: cannot be read, corrupt \(a mask of 8 bytes, expected 4000\)"
     ) as error:
         people.masks(1)
     assert error.value.number == 1

@@ -75,7 +75,7 @@ def test_a_name_may_begin_with_that_of_the_zip_file(tmp_path):
     assert [entry.size for entry in entries] == [5, -1, 5]
 
 
-def test_damaged_zip_files_are_named(tmp_path):
+def test_corrupt_zip_files_are_named(tmp_path):
     path = zipped(tmp_path / "a.zip", "0.jpg", "1.jpg")
     data = path.read_bytes()
     path.write_bytes(data.replace(b"0.jpg0.jpg", b"0.jpg9.jpg", 1))  # the content's checksum no longer fits

@@ -112,7 +112,7 @@ def test_another_sample_replaces_a_corrupt_one_which_is_named_once(corrupt, caps
     first, again, _ = dataset[0, 1], dataset[0, 1], dataset[0, 2]
     err = capsys.readouterr().err
     assert [line.split(":")[:2] for line in err.splitlines()[1:]] == [["warning", f" image {n} in {dataset.paths[0]}"] for n in (1, 2)], err
-    assert "(2 damaged so far)" in err
+    assert "(2 corrupt so far)" in err
     assert all(map(torch.equal, first, again))
     assert not torch.equal(first.image, dataset[0, 3].image)  # the same person, with the random numbers of the requested sample
 
@@ -129,9 +129,9 @@ def test_workers_replace_the_same_samples_and_count_together(corrupt):
 def test_too_many_corrupt_images_are_an_error(corrupt):
     dataset = corrupt(0, 2, 4, overrides=("data.max_broken=2",))
     assert dataset[0, 0] and dataset[0, 2]
-    with pytest.raises(UserError, match=r"image 4 in .*3 images are damaged, more than data\.max_broken=2"):
+    with pytest.raises(UserError, match=r"image 4 in .*3 images are corrupt, more than data\.max_broken=2"):
         dataset[0, 4]
-    with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are damaged"):
+    with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are corrupt"):
         corrupt(*range(5))[0, 3]
 
 

@@ -148,5 +148,5 @@ def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
     decoder = Knowing(seen, 0)
     for _ in range(2):
         assert validation_metrics(decoder, [TrainingHDF5(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
-    assert len(re.findall(r"warning: image .*damaged.h5.*; left out\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
+    assert len(re.findall(r"warning: image .*damaged.h5.*; skipped\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
     assert len(decoder.given) == 2 * (len(seen) - 1)
