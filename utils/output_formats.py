@@ -1,4 +1,4 @@
-"""Predicted people in the formats of other programs: COCO results, OpenPose's JSON, PoseTrack18's JSON, CSV, supervision's KeyPoints.
+"""Convert predictions to the formats of other programs: COCO results, OpenPose's JSON, PoseTrack18's JSON, CSV, supervision.
 
 Pure functions on arrays: keypoints (P, K, 3) x, y, score in image pixels, scores (P,), ids (P,) identities in a video, -1 for none.
 A missing keypoint is 0 0 0 in every format. COCO results have the data set's order of keypoints, CSV and KeyPoints the skeleton's.
@@ -10,7 +10,6 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Sequence
-from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -77,13 +76,12 @@ def to_coco(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: 
 
 
 def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
-    """Return one image's people as OpenPose writes them, and besides, under "keypoints", the names of the keypoints in their order."""
+    """Return one image's people in OpenPose's format; "keypoints" additionally names the keypoints in order."""
     ordered, names = _openpose_order(keypoints, skeleton, layout)
     numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
-    people = [
-        {"person_id": [number], "pose_keypoints_2d": round_keypoints(person).ravel().tolist(), **{name: [] for name in OPENPOSE_EMPTY}}
-        for number, person in zip(numbers, ordered)
-    ]
+    values = round_keypoints(ordered).reshape(len(ordered), -1).tolist()
+    empty = {name: [] for name in OPENPOSE_EMPTY}
+    people = [{"person_id": [number], "pose_keypoints_2d": person, **empty} for number, person in zip(numbers, values)]
     return {"version": 1.3, "people": people, "keypoints": list(names)}
 
 
@@ -125,8 +123,8 @@ def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[s
             if track >= 0:
                 values = np.round(person * [1, 1, 0] + [0, 0, 1] * (person[:, 2:] > 0), 2).ravel().tolist()
                 scores = np.round(person[:, 2], 4).tolist()
-                known = {"id": len(people), "category_id": 1, "image_id": image_id, "track_id": track}
-                people.append({**known, "keypoints": values, "scores": scores})
+                person_ids = {"id": len(people), "category_id": 1, "image_id": image_id, "track_id": track}
+                people.append({**person_ids, "keypoints": values, "scores": scores})
     category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(POSETRACK)}
     return {"images": images, "annotations": people, "categories": [category]}
 
@@ -160,7 +158,7 @@ def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
         for number, (person, score) in enumerate(zip(round_keypoints(keypoints), scores)):
             values = [value if keypoint[2] > 0 else "" for keypoint in person.tolist() for value in keypoint]
             table.writerow([image, number, "" if ids is None else int(ids[number]), round(float(score), 4), *values])
-    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file's name may hold bytes that are no text
+    return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file name may hold bytes that are no text
 
 
 # supervision
@@ -169,9 +167,9 @@ def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
 def to_supervision(keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> Any:
     """Return `supervision.KeyPoints`, with scores and, if given, ids in its `data`. Raises UserError where supervision is not installed."""
     try:
-        supervision = import_module("supervision")
+        import supervision
     except ImportError as error:
-        raise UserError("people as supervision.KeyPoints: supervision is not installed; pip install supervision") from error
+        raise UserError("supervision.KeyPoints: supervision is not installed; pip install supervision") from error
     keypoints = np.asarray(keypoints, np.float32).reshape(-1, skeleton.num_keypoints, 3)
     data = {"score": np.asarray(scores, float)} | ({} if ids is None else {"id": np.asarray(ids, int)})
     # by position: the third parameter's name differs between versions

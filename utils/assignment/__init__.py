@@ -1,4 +1,4 @@
-"""Keypoint assignment: from heatmaps to people. Candidates, limb scores, extrapolation of limbs to missed keypoints, then grouping.
+"""Keypoint assignment turns heatmaps into people: candidates, limb scores, limb extrapolation to missed keypoints, then grouping.
 
 Everything up to the grouping works on a whole batch at once and reads the heatmaps only through a `HeatmapReader`: in NumPy in
 `numpy_heatmaps.py`, on a device in `torch_heatmaps.py`. Positions are in map pixels, so no map is ever resized.
@@ -34,9 +34,9 @@ def assign_people(
 
     maps: (C, h, w) float32, limb channels, then keypoint channels; the last two (person mask, keypoint maximum) may be omitted.
     image_size: (height, width) in pixels; does not change the result. map_to_image: (sx, sy), image x = (map x + 0.5) * sx - 0.5.
-    keypoint_sigma, limb_margin: of the maps that the network learned, in map pixels: see `TargetsConfig.on_maps`.
+    keypoint_sigma, limb_margin: of the network's target maps, in map pixels; see `TargetsConfig.on_maps`.
     Returns keypoints (P, K, 3) x, y, score in image pixels (0, 0, 0 where missing) and scores (P,), 0 to 1 as far as heatmap values are.
-    UserError where the maps have another skeleton's shape, or hold NaN or an infinity that matters.
+    Raises UserError where the maps have another skeleton's shape, or where NaN or infinity would reach the result.
     """
     maps = np.asarray(maps)
     check_shape(maps.shape, skeleton)
@@ -81,7 +81,7 @@ def _split(candidates: Candidates, limbs: Limbs, images: int) -> list[tuple[Cand
     """Return each image's candidates, and its limbs between them."""
     if images == 1:
         return [(candidates, limbs)]
-    index = np.empty(len(candidates), np.intp)  # of each candidate, among its image's own
+    index = np.empty(len(candidates), np.intp)  # each candidate's index within its image
     parts = []
     for own, of_limbs in zip(by_image(candidates.image, images), by_image(candidates.image[limbs.start], images)):
         index[own] = np.arange(len(own))

@@ -1,4 +1,4 @@
-"""Extrapolate limbs: keypoints without a peak are placed where a limb ends."""
+"""Extrapolate limbs: place keypoints without a peak where a limb ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from config.skeleton import Skeleton
 from config.systems.simplepose_assignment import AssignmentConfig
 from utils.assignment.candidates import Candidates, HeatmapReader, Limbs, by_image, pixel_index
 
-COARSE_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)  # directions in which a limb is looked for ...
+COARSE_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)  # directions that are searched for a limb ...
 FINE_ANGLES = np.linspace(-0.1, 0.1, 11)  # ... then directions around the best one
 COARSE_RADII = np.arange(2, 13, 2)  # map pixels; most limbs are longer, and shorter ones end early
 ACROSS, ALONG = 0.3, 0.6  # standard deviations of a limb's end in map pixels, measured on rendered limbs
@@ -39,7 +39,7 @@ def extrapolate_limbs(
         """Follow rays at angles (T or 1, A) until a value falls below half of the start's. Return the values' sum and number."""
         x = x0[:, None, None] + np.cos(angle)[..., None] * radius
         y = y0[:, None, None] + np.sin(angle)[..., None] * radius
-        # A ray that leaves the map goes on with the value at the border; an end out there is refused below.
+        # A ray that leaves the map continues with the border's value; an end outside is dropped below.
         value = maps.values(pixel_index(x.clip(0, w - 1, out=x), y.clip(0, h - 1, out=y), channel[:, None, None], h, w))
         value = np.minimum(value, 1)
         run = np.logical_and.accumulate(value > 0.5 * at_start[:, None, None], 2)
@@ -60,7 +60,7 @@ def extrapolate_limbs(
     inside = (length > 0) & (x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5)
     ends = Candidates(image, keypoint_type, x, y, parameters.trace_score * mean)
     merged = []
-    # Image by image: what is compared with everything else must not grow with the square of the batch
+    # Image by image: comparing all pairs of a batch would grow with its square
     for own_ends, own_peaks in zip(by_image(image, images), by_image(candidates.image, images)):
         own = ends.take(own_ends)
         new = inside[own_ends] & ~_near_candidate(own, candidates.take(own_peaks), parameters.trace_distance)

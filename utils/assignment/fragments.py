@@ -1,4 +1,4 @@
-"""Merge fragments of people that no limb connects, since the keypoint between them is hidden."""
+"""Merge fragments of people that no limb connects, since the keypoint between them is occluded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from config.systems.simplepose_assignment import AssignmentConfig
 from utils.assignment.candidates import Candidates
 
 Cluster = list[int]  # candidate indices
-LARGE = 4  # from so many keypoints on, the longest limb tells a person's size
-MAX_FRAGMENTS = 1000  # more are noise, among which the nearest means nothing
+LARGE = 4  # keypoints from which on a person's longest limb gives its size
+MAX_FRAGMENTS = 1000  # more are noise
 
 
 def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: Skeleton, parameters: AssignmentConfig) -> list[Cluster]:

@@ -21,11 +21,11 @@ from utils.assignment.fragments import MAX_FRAGMENTS, Cluster, merge_fragments
 
 @dataclass
 class Graph:
-    """Candidates and the limbs between them, as lists, which Python walks faster than arrays."""
+    """Candidates and the limbs between them, as lists, which Python iterates faster than arrays."""
 
     keypoint_type: list[int]  # of each candidate
-    links: list[dict[int, float]]  # of each candidate: the others it has limbs to -> the limb's gain, plus the penalty that it saves
-    neighbors: list[int]  # of each keypoint type: bit mask of the types it has limbs to
+    links: list[dict[int, float]]  # per candidate: the candidates that limbs connect it to -> the limb's gain plus the saved penalty
+    neighbors: list[int]  # per keypoint type: bit mask of the types that limbs connect it to
     penalty: float  # of a missing limb
 
     def mask(self, cluster: Cluster) -> int:
@@ -42,7 +42,7 @@ class Graph:
 
 
 def group_candidates(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parameters: AssignmentConfig) -> list[Cluster]:
-    """Return clusters of candidate indices, one for each person; people who cover each other may share a candidate."""
+    """Return clusters of candidate indices, one for each person; people that overlap may share a candidate."""
     if not len(candidates):
         return []
     graph = build_graph(candidates, limbs, skeleton, parameters)
@@ -51,7 +51,7 @@ def group_candidates(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, p
         mask = graph.mask(component)
         limb_ends = sum([len(graph.links[candidate]) for candidate in component])
         if mask.bit_count() == len(component) and graph.missing_penalty(component, mask) <= graph.penalty * limb_ends:
-            clusters.append(component)  # one keypoint of each type, and no limb is missing: nothing to decide
+            clusters.append(component)  # one keypoint of each type and no missing limb: nothing to decide
         else:
             grown = agglomerate(component, graph)
             refine(grown, graph, parameters.refine_passes)
@@ -165,12 +165,12 @@ def refine(clusters: list[Cluster], graph: Graph, passes: int) -> None:
         for candidate in list(owner):
             own, k = owner[candidate], types[candidate]
             own_gains = gains(candidate)
-            now = contribution(candidate, own, own_gains)
-            if now >= 0 and len(own_gains) <= (own in own_gains):
+            current = contribution(candidate, own, own_gains)
+            if current >= 0 and len(own_gains) <= (own in own_gains):
                 continue
-            best, target = (-now, len(members)) if now < -1e-6 else (1e-6, own)  # an isolated keypoint contributes 0
+            best, target = (-current, len(members)) if current < -1e-6 else (1e-6, own)  # an isolated keypoint contributes 0
             for n in own_gains:
-                gain = contribution(candidate, n, own_gains) - now
+                gain = contribution(candidate, n, own_gains) - current
                 if n == own or gain <= 0:
                     continue  # in a swap that gains, one of the two candidates gains; its own turn tries the swap
                 rival = members[n].get(k)
@@ -194,7 +194,7 @@ def refine(clusters: list[Cluster], graph: Graph, passes: int) -> None:
 
 
 def share_keypoints(clusters: list[Cluster], graph: Graph, parameters: AssignmentConfig) -> list[Cluster]:
-    """Let people who cover each other share keypoints: where two lie within a pixel there is one peak for both."""
+    """Let people that overlap share keypoints: two keypoints within a pixel have one peak."""
     if len(clusters) < 2:
         return clusters
     types, links = graph.keypoint_type, graph.links

@@ -76,7 +76,7 @@ def score_limbs(maps: HeatmapReader, candidates: Candidates, skeleton: Skeleton,
     """Return every limb over the threshold between two candidates, of which at least one has an index of `first` or higher."""
     images, channels, h, w = maps.shape
     ends, planes = skeleton.limb_ends, np.arange(skeleton.num_limbs)
-    # A batch is scored as one image with N times as many keypoint types and limbs, so that no limb leads from image to image.
+    # A batch is scored as one image with N times as many keypoint types and limbs, so that no limb connects two images.
     group = candidates.keypoint_type
     if images > 1:
         group = group + candidates.image * skeleton.num_keypoints
@@ -99,7 +99,7 @@ def score_limbs(maps: HeatmapReader, candidates: Candidates, skeleton: Skeleton,
             scores.append(maps.weakest_third(pixel_index(x, y, planes[limb[n : n + CHUNK], None], h, w)))
         return np.concatenate(scores)
 
-    # A look at one point, then at three, excludes nearly all pairs of a crowd. What else is in the batch must not change an image.
+    # One sample, then three, exclude nearly all pairs of a crowd. Each image decides alone, so that its batch does not change it.
     crowded = sum(some.count.reshape(images, -1).sum(1) for some in pairs) > FEW_PAIRS
     threshold = PROBE * parameters.limb_threshold
     likely = [some.likely(np.repeat(crowded, skeleton.num_limbs), maps, position, planes, threshold) for some in pairs]

