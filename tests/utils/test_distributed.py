@@ -1,22 +1,22 @@
-"""Several ranks are as good as one: the same gradient, losses and validation; they skip and stop together, and resume exactly."""
+"""Several ranks have the gradient, losses and validation of one; they skip and stop together, and resume exactly."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from places import ROOT
+import torch.distributed as dist
 from runs import (
     ALONE,
     Replicas,
     fix_norms,
     fresh_state,
+    in_a_child,
     in_ranks,
     part_of,
     points,
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from config import UserError, load_config
 from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
-from utils.distributed import DistributedContext
+from utils.distributed import DistributedContext, init_process_group
 from utils.training import trainer
 from utils.training.trainer import train, train_one_epoch
 from utils.training.validation import validate
@@ -55,16 +55,17 @@ def gradient(recipe: Path, folder: Path, batch_of: slice, size: int, context=ALO
     return found
 
 
-def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
+def assert_same_gradient(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
     assert a.keys() == b.keys() and a
-    return max((a[name] - b[name]).abs().max().item() for name in a)
+    largest = max(values.abs().max() for values in b.values())
+    assert max((a[name] - b[name]).abs().max() for name in a) <= 1e-9 * largest
 
 
 # One shared start of two ranks
 
 
-def work_of_two(recipe: Path, folder: Path, context: DistributedContext) -> dict[str, object]:
-    """Everything that two ranks do together in the tests below; what each of them sees."""
+def two_ranks_work(recipe: Path, folder: Path, context: DistributedContext) -> dict[str, object]:
+    """Do everything that the tests below need two ranks for, in one start; return what this rank sees."""
     seen, config = {}, load_config(recipe, STEADY)
     seen["gradient"] = gradient(recipe, folder, slice(4 * context.rank, 4 * context.rank + 4), 8, context)
 
@@ -81,8 +82,8 @@ def work_of_two(recipe: Path, folder: Path, context: DistributedContext) -> dict
         batches[1] = weighted(batches[1], torch.nan)
     local, no_sync = [], type(state.step).no_sync
     state.step.no_sync = lambda: (local.append(None), no_sync(state.step))[1]
-    seen["broken loss"] = train_one_epoch(state, batches, 0)
-    seen["broken weights"] = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
+    seen["loss after a NaN"] = train_one_epoch(state, batches, 0)
+    seen["weights after a NaN"] = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
     seen["local backward passes"] = len(local)
 
     train(config, folder / "straight", context)
@@ -99,16 +100,12 @@ def work_of_two(recipe: Path, folder: Path, context: DistributedContext) -> dict
 
 
 def lose_all_batches(config, folder: Path, context: DistributedContext) -> dict[str, object]:
-    """Train where every image of rank 1 is infinitely bright: the error, and the samples of this rank."""
+    """Train where every pixel of rank 1 is infinite. Return the error's message and the samples that this rank reads."""
     to_device = trainer.to_device
     trainer.to_device = lambda *arguments: [(images * torch.inf**context.rank, targets) for images, targets in [to_device(*arguments)]][0]
-    said = ""
-    with samples_read() as read:
-        try:
-            train(config, folder, context)
-        except UserError as error:
-            said = str(error)
-    return {"said": said, "read": list(read)}
+    with samples_read() as read, pytest.raises(UserError) as error:
+        train(config, folder, context)
+    return {"message": str(error.value), "read": list(read)}
 
 
 @pytest.fixture(scope="module")
@@ -118,43 +115,28 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tiny, folder) -> list[dict]:
-    return in_ranks(2, lambda context: work_of_two(tiny, folder, context), folder)
+    return in_ranks(2, lambda context: two_ranks_work(tiny, folder, context), folder)
 
 
 # One gradient
 
 
-@pytest.fixture(scope="module")
-def whole_batch(tiny, tmp_path_factory) -> dict[str, Tensor]:
-    found = gradient(tiny, tmp_path_factory.mktemp("whole"), slice(None), 8)
-    assert min(values.abs().max() for values in found.values()) > 0, "what is compared is nowhere zero by accident"
-    return found
+def test_two_ranks_of_half_the_batch_have_its_gradient(two, tiny, tmp_path):
+    whole_batch = gradient(tiny, tmp_path, slice(None), 8)
+    assert min(values.abs().max() for values in whole_batch.values()) > 0, "nothing that is compared may be zero by chance"
+    for rank in two:
+        assert_same_gradient(rank["gradient"], whole_batch)
 
 
-def test_two_ranks_of_half_the_batch_have_its_gradient(two, whole_batch):
-    assert max(largest_difference(rank["gradient"], whole_batch) for rank in two) <= 1e-9 * max(g.abs().max() for g in whole_batch.values())
-
-
-@pytest.mark.parametrize(("replicas", "size"), [(2, 8), (2, 5), (3, 7)])
-def test_replicas_that_share_a_batch_have_its_gradient(tiny, tmp_path, replicas, size):
-    """Also where the replicas' parts differ in size."""
-    whole = gradient(tiny, tmp_path, slice(None), size)
-    assert largest_difference(whole, gradient(tiny, tmp_path, slice(None), size, replicas=replicas)) <= 1e-9 * max(
-        g.abs().max() for g in whole.values()
-    )
-
-
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="DataParallel needs two GPUs; above its replicas are imitated on the CPU")
-def test_data_parallel_has_the_gradient_of_one_device(tiny, tmp_path):
-    one, many = (
-        gradient(tiny, tmp_path, slice(None), 5, DistributedContext(kind, torch.device("cuda", 0))) for kind in ("none", "data_parallel")
-    )
-    assert largest_difference(one, many) <= 1e-9 * max(g.abs().max() for g in one.values())
+@pytest.mark.parametrize(("replicas", "size"), [(2, 8), (3, 7)])
+def test_data_parallel_replicas_have_the_gradient_of_one_device(tiny, tmp_path, replicas, size):
+    """Imitated on the CPU; also where the replicas' parts of the batch differ in size."""
+    assert_same_gradient(gradient(tiny, tmp_path, slice(None), size, replicas=replicas), gradient(tiny, tmp_path, slice(None), size))
 
 
 @pytest.mark.parametrize(("device", "configured"), [("cuda:0", True), ("cuda:0", False), ("cpu", True)])
 def test_batch_norm_is_synchronized_between_gpus_where_it_is_configured(tiny, tmp_path, monkeypatch, device, configured):
-    """And keeps its parameters: the optimizer was made for these very ones."""
+    """And keeps its parameters: the optimizer holds these."""
     monkeypatch.setattr(nn.parallel, "DistributedDataParallel", lambda step, **_: step)
     state = fresh_state(tiny, tmp_path, (f"train.sync_batchnorm={str(configured).lower()}",))
     before = {name: id(parameter) for name, parameter in state.network.named_parameters()}
@@ -168,18 +150,18 @@ def test_batch_norm_is_synchronized_between_gpus_where_it_is_configured(tiny, tm
 # Together
 
 
-def test_rank_0_speaks_and_the_learning_rate_grows_with_the_number_of_ranks(two, folder, tiny):
-    said = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
-    assert [text.count("2 x batch 2 on cpu, epochs 1 to 2") for text in said] == [4, 0]  # straight, killed, resumed, skipped
+def test_rank_0_alone_logs_and_the_learning_rate_scales_with_the_ranks(two, folder, tiny):
+    logs = [(folder / f"rank{rank}.txt").read_text() for rank in range(2)]
+    assert [text.count("2 x batch 2 on cpu, epochs 1 to 2") for text in logs] == [4, 0]  # straight, killed, resumed, skipped
     (group,) = read_checkpoint(folder / "straight" / "last.pth")["optimizer"]["param_groups"]
     assert group["lr"] == pytest.approx(2 * load_config(tiny).train.learning_rate)
 
 
 def test_a_batch_that_is_bad_on_one_rank_is_skipped_on_all(two):
     """Otherwise the others would take the gradient that the bad one has spoiled."""
-    assert all(tensor.isfinite().all() for tensor in two[0]["broken weights"].values())
-    assert same(two[0]["broken weights"], two[1]["broken weights"])
-    assert two[0]["broken loss"] == two[1]["broken loss"]
+    assert all(tensor.isfinite().all() for tensor in two[0]["weights after a NaN"].values())
+    assert same(two[0]["weights after a NaN"], two[1]["weights after a NaN"])
+    assert two[0]["loss after a NaN"] == two[1]["loss after a NaN"]
 
 
 def test_accumulated_gradients_are_reduced_once(two):
@@ -192,7 +174,7 @@ def test_several_skipped_steps_stop_all_ranks_and_name_the_images_of_the_bad_one
     dataset = MixedDataset(config.data.train_files, config, augment=True)
     images = ", ".join(dict.fromkeys(str(dataset.image_id(number)) for _, number in two[1]["skipped"]["read"][:4]))
     for rank in two:
-        assert rank["skipped"]["said"] == (
+        assert rank["skipped"]["message"] == (
             "epoch 1: 2 steps in a row were skipped, their loss was not finite or over 200000 (train.max_loss);"
             f" lower train.learning_rate, or look at their images: {images}"
         )
@@ -208,7 +190,7 @@ def test_validation_is_the_same_to_the_last_bit_on_any_number_of_ranks(two, tiny
 # Resumed
 
 
-def test_a_killed_run_resumes_as_if_nothing_had_been(two, folder):
+def test_a_killed_run_resumes_bit_for_bit(two, folder):
     for name in ("last.pth", "ema.pth", "best.pth"):
         assert same(weights(folder / "resumed", name), weights(folder / "straight", name))
     resumed, straight = (read_checkpoint(folder / name / "last.pth") for name in ("resumed", "straight"))
@@ -229,7 +211,7 @@ def test_another_number_of_ranks_resumes_with_the_samples_that_are_left(two, fol
 
 
 def test_ranks_that_do_not_see_the_same_checkpoint_are_refused(tiny, tmp_path, monkeypatch):
-    """As where the machines do not share the output folder: one would start anew beside the others."""
+    """Where machines do not share the output folder, one would start anew beside the others."""
     state = fresh_state(tiny, tmp_path)
     monkeypatch.setattr(DistributedContext, "all_gather", lambda self, rows: [rows, rows + torch.tensor([3, 0, 15])])
     with pytest.raises(UserError, match="not every machine sees the same checkpoint in it; all of them must share it"):
@@ -239,31 +221,32 @@ def test_ranks_that_do_not_see_the_same_checkpoint_are_refused(tiny, tmp_path, m
 # As torchrun starts them
 
 
-def workers_of(process: subprocess.Popen) -> list[int]:
-    """The processes that torchrun has started."""
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [int(child) for child in children if b"train_distributed.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
+def test_ranks_that_torchrun_restarts_meet_again(tmp_path):
+    """Torchrun keeps one store for all restarts. PyTorch's rendezvous alone lets the rank that starts first read a dead rank's address."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+    def join(rank: int, restart: int) -> None:
+        names = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port, "TORCHELASTIC_USE_AGENT_STORE": True}
+        os.environ.update({name: str(value) for name, value in names.items()})
+        time.sleep(0.3 * (rank == restart % 2))  # each rank is once the later one
+        init_process_group("gloo", timedelta(seconds=60))
+        total = torch.tensor([rank + 1])
+        dist.all_reduce(total)
+        assert total.item() == 3
+        os._exit(0)  # without a farewell, as a killed process
+
+    for restart in range(3):
+        ranks = [in_a_child(partial(join, rank, restart), tmp_path / f"{restart} {rank}.txt") for rank in range(2)]
+        assert [os.waitpid(rank, 0)[1] for rank in ranks] == [0, 0], [path.read_text() for path in tmp_path.iterdir()]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux to find torchrun's processes")
-def test_a_killed_process_is_started_again_by_torchrun(two, folder, tiny, tmp_path):
-    """The training ends by itself, with the weights of one that nothing disturbed. Each start takes seconds to import torch."""
-    output = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "--max-restarts=3"]
-    command += ["train_distributed.py", "--config", tiny, "--output", output, "--resume", "auto", *STEADY]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    while not (output / "previous.pth").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-    os.kill(workers_of(process)[1], signal.SIGKILL)
-    said = process.communicate(timeout=240)[0]
-    assert process.returncode == 0, said
-    assert (said.count("2 x batch 2 on cpu"), said.count("going on after epoch")) == (2, 1)
-    assert same(weights(output), weights(folder / "straight"))
-    assert same(weights(output, "ema.pth"), weights(folder / "straight", "ema.pth"))
-
-
-def test_train_distributed_asks_for_torchrun(fails, tiny, tmp_path, monkeypatch):
+def test_train_distributed_trains_under_torchrun_only(run, fails, tiny, tmp_path, monkeypatch):
+    command = ("train_distributed.py", "--config", tiny, "--output", tmp_path / "run", "train.epochs=1")
     monkeypatch.delenv("RANK", raising=False)
-    assert "torchrun --nproc_per_node=N" in fails("train_distributed.py", "--config", tiny, "--output", tmp_path / "run")
+    assert "torchrun --nproc_per_node=N" in fails(*command)
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    ended = run(*command)
+    assert (ended.status, (tmp_path / "run" / "best.pth").exists()) == (0, True), ended.err
