@@ -1,4 +1,4 @@
-"""What the rescoring network learns from: how good poses found are, and the file of them."""
+"""The rescoring network's training data: the OKS of predicted poses, and the file of them."""
 
 from __future__ import annotations
 
@@ -16,71 +16,71 @@ from utils.systems.dekr_rescoring.poses import AnnotatedSet, PredictedPoses, rea
 COCO17 = load_skeleton("coco17")
 
 
-def somebody(x: float, y: float, visible: int = 17) -> dict:
+def annotation(x: float, y: float, visible: int = 17) -> dict:
     """An annotation whose keypoints are spread over a square of 60 pixels."""
     spread = np.random.default_rng(1).integers(0, 60, (17, 2)) + (x, y)
     keypoints = [v for k in range(17) for v in ([*spread[k].tolist(), 2] if k < visible else [0, 0, 0])]
     return person(x, y, keypoints=keypoints, num_keypoints=visible)
 
 
-def pose_of(annotation: dict) -> np.ndarray:
-    return np.reshape(annotation["keypoints"], (17, 3)).astype(np.float32)
+def pose_of(person: dict) -> np.ndarray:
+    return np.reshape(person["keypoints"], (17, 3)).astype(np.float32)
 
 
 def annotated_set(folder: Path, *people: list[dict]) -> AnnotatedSet:
     return AnnotatedSet(*write_coco(folder, *people), COCO17)
 
 
-def test_the_best_person_of_the_same_image_counts(tmp_path):
-    left, right, other = somebody(0, 50), somebody(120, 50), somebody(60, 20)
-    found = annotated_set(tmp_path, [left, right], [other], [])
+def test_a_pose_has_its_best_oks_of_the_image(tmp_path):
+    left, right, other = annotation(0, 50), annotation(120, 50), annotation(60, 20)
+    annotated = annotated_set(tmp_path, [left, right], [other], [])
     beside = pose_of(right) + (6, 0, 0)
-    oks, told = found.rated(0, np.array([pose_of(right), beside, pose_of(other)]))
-    assert told.all()
+    oks, known = annotated.best_oks(0, np.array([pose_of(right), beside, pose_of(other)]))
+    assert known.all()
     assert oks[0] == 1 and 0.3 < oks[1] < 0.95 and oks[2] < 0.1
-    assert found.rated(1, np.array([pose_of(other)]))[0].tolist() == [1]
-    assert [values.tolist() for values in found.rated(2, np.array([pose_of(other)]))] == [[0], [True]]  # nobody there: a wrong one
-    assert [values.tolist() for values in found.rated(0, np.zeros((0, 17, 3)))] == [[], []]
+    assert annotated.best_oks(1, np.array([pose_of(other)]))[0].tolist() == [1]
+    assert [values.tolist() for values in annotated.best_oks(2, np.array([pose_of(other)]))] == [[0], [True]]  # no person: a false positive
+    assert [values.tolist() for values in annotated.best_oks(0, np.zeros((0, 17, 3)))] == [[], []]
 
 
 def test_unlabeled_keypoints_do_not_count(tmp_path):
-    some = somebody(50, 50, visible=5)
-    pose = pose_of(somebody(50, 50))
+    some = annotation(50, 50, visible=5)
+    pose = pose_of(annotation(50, 50))
     pose[5:, :2] += 70
-    assert annotated_set(tmp_path, [some]).rated(0, pose[None])[0].tolist() == [1]
+    assert annotated_set(tmp_path, [some]).best_oks(0, pose[None])[0].tolist() == [1]
 
 
 @pytest.mark.parametrize("kind", [{"iscrowd": 1, "keypoints": [0] * 51, "num_keypoints": 0}, {"keypoints": [0] * 51}, {"num_keypoints": 0}])
-def test_crowds_and_people_without_keypoints_count_for_nothing(tmp_path, kind):
-    """A pose on one of them may be a good one; one that also matches somebody annotated, or that lies elsewhere, is as good as it is."""
-    there, ignored = somebody(0, 90), {**somebody(125, 0), **kind}
-    between = {**somebody(0, 90), **kind}
-    found = annotated_set(tmp_path, [there, ignored, between])
+def test_crowd_regions_and_people_without_keypoints_are_ignored(tmp_path, kind):
+    """The OKS of a pose on one of them is unknown, unless it also matches a person with keypoints."""
+    present, ignored = annotation(0, 90), {**annotation(125, 0), **kind}
+    between = {**annotation(0, 90), **kind}
+    annotated = annotated_set(tmp_path, [present, ignored, between])
     elsewhere = np.ones((17, 3)) * (190, 158, 1)
-    oks, told = found.rated(0, np.array([pose_of(somebody(125, 0)), pose_of(there), elsewhere]))
-    assert told.tolist() == [False, True, True]
+    oks, known = annotated.best_oks(0, np.array([pose_of(annotation(125, 0)), pose_of(present), elsewhere]))
+    assert known.tolist() == [False, True, True]
     assert oks[1] == 1 and oks[2] < 0.1
 
 
 def test_other_skeletons_and_files_of_fewer_keypoints(tmp_path):
     """SimplePose's skeleton has a neck and an order of its own; the file labels six keypoints in yet another."""
     keep = [16, 5, 6, 11, 12, 0]
-    whole = pose_of(somebody(50, 50))
+    whole = pose_of(annotation(50, 50))
     names = [list(COCO17.dataset)[k] for k in keep]
-    annotation = {**somebody(50, 50), "keypoints": whole[keep].ravel().tolist(), "num_keypoints": 6}
-    found = AnnotatedSet(*write_coco(tmp_path, [annotation], names=names), SKELETON)
+    person = {**annotation(50, 50), "keypoints": whole[keep].ravel().tolist(), "num_keypoints": 6}
+    annotated = AnnotatedSet(*write_coco(tmp_path, [person], names=names), SKELETON)
     pose = SKELETON.from_dataset(whole[None])
     away = pose.copy()
     away[:, SKELETON.index(SKELETON.dataset["left_knee"]), :2] += 50  # which the file does not label
-    assert found.rated(0, np.concatenate([pose, away]))[0].tolist() == [1, 1]
+    assert annotated.best_oks(0, np.concatenate([pose, away]))[0].tolist() == [1, 1]
 
 
-def test_annotations_that_cannot_be_learned_from(tmp_path):
-    with pytest.raises(UserError, match=r"annotations.json: nobody has a keypoint of the skeleton 'coco17'"):
-        annotated_set(tmp_path, [{**somebody(0, 0), "keypoints": [0] * 51}])
+def test_unusable_annotations_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"annotations.json: no person has a keypoint of the skeleton 'coco17'"):
+        annotated_set(tmp_path, [{**annotation(0, 0), "keypoints": [0] * 51}])
     with pytest.raises(UserError, match=r"annotations.json: annotation 1: its 'area'"):
-        annotated_set(tmp_path, [{**somebody(0, 0), "area": "large"}])
-    file, images = write_coco(tmp_path, [somebody(0, 0)])
+        annotated_set(tmp_path, [{**annotation(0, 0), "area": "large"}])
+    file, images = write_coco(tmp_path, [annotation(0, 0)])
     (images / "0.jpg").unlink()
     with pytest.raises(UserError, match=r"lacks 1 of the 1 images listed, such as 0.jpg"):
         AnnotatedSet(file, images, COCO17)
@@ -96,7 +96,7 @@ def poses() -> PredictedPoses:
     return PredictedPoses(COCO17, keypoints, scores, oks, np.array([1, 1, 2, 2, 3, 3]))
 
 
-def test_what_was_written_is_read(poses, tmp_path):
+def test_a_written_file_is_read_back(poses, tmp_path):
     write_poses(tmp_path / "poses", poses)  # no ending is added
     read = read_poses(tmp_path / "poses")
     assert read.skeleton == COCO17
@@ -111,7 +111,7 @@ def changed(poses: PredictedPoses, **arrays: np.ndarray) -> PredictedPoses:
 
 
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "message"),
     [
         ({"keypoints": np.full((6, 17, 3), np.nan)}, "its 'keypoints' are not all finite numbers"),
         ({"scores": np.array([np.inf] * 6)}, "its 'scores' are not all finite numbers"),
@@ -120,15 +120,15 @@ def changed(poses: PredictedPoses, **arrays: np.ndarray) -> PredictedPoses:
         ({"oks": np.zeros(5)}, "its 'oks' are (5,), expected (6,)"),
         ({"images": np.ones(6)}, "all its poses are of one image"),
         ({"images": np.array(list("abcdef"))}, "its 'images' are not all finite numbers"),
-        ({"scores": np.zeros(0)}, "holds nobody"),
-        ({"scores": np.array(1.0)}, "holds nobody"),
+        ({"scores": np.zeros(0)}, "holds no poses"),
+        ({"scores": np.array(1.0)}, "holds no poses"),
     ],
 )
-def test_files_that_make_no_sense(poses, tmp_path, arrays, said):
+def test_files_with_impossible_values_are_refused(poses, tmp_path, arrays, message):
     write_poses(tmp_path / "poses.npz", changed(poses, **arrays))
     with pytest.raises(UserError) as error:
         read_poses(tmp_path / "poses.npz")
-    assert str(error.value).startswith(f"training data {tmp_path / 'poses.npz'}: {said}")
+    assert str(error.value).startswith(f"training data {tmp_path / 'poses.npz'}: {message}")
 
 
 class Malicious:
@@ -144,12 +144,12 @@ class Malicious:
 def test_no_code_is_run(poses, tmp_path):
     harm = np.array([Malicious(tmp_path / "made by the pickle")] * 6, object)
     write_poses(tmp_path / "poses.npz", changed(poses, scores=harm))
-    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses found"):
+    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
         read_poses(tmp_path / "poses.npz")
     assert not (tmp_path / "made by the pickle").exists()
 
 
-def test_files_that_are_damaged_or_something_else(poses, tmp_path):
+def test_corrupt_and_other_files_are_refused(poses, tmp_path):
     path = tmp_path / "poses.npz"
     write_poses(path, poses)
     whole = path.read_bytes()
@@ -157,16 +157,11 @@ def test_files_that_are_damaged_or_something_else(poses, tmp_path):
     flipped[300] ^= 255
     for content in (b"", whole[: len(whole) // 2], whole[:-30], bytes(flipped), b"no archive"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses found"):
+        with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
             read_poses(path)
     np.savez(path, x=np.zeros(3))
-    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses found"):
+    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
         read_poses(path)
     np.savez(path, **vars(changed(poses, skeleton=np.array("{}"))))
-    with pytest.raises(UserError, match=r"poses.npz: its skeleton makes no sense"):
+    with pytest.raises(UserError, match=r"poses.npz: its skeleton is invalid"):
         read_poses(path)
-    np.save(tmp_path / "array.npy", np.zeros(3))
-    with pytest.raises(UserError, match=r"array.npy: cut short, or not"):
-        read_poses(tmp_path / "array.npy")
-    with pytest.raises(UserError, match=r"nowhere.npz: not found"):
-        read_poses(tmp_path / "nowhere.npz")

@@ -14,9 +14,9 @@ from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 
 
 def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | str = "cpu") -> RescoringNet:
-    """The network from a file of ours or a published one, ready to be asked.
+    """Load the network from a file of ours or a published one, in evaluation mode.
 
-    Raises UserError where the file is none, or was made for another skeleton.
+    Raises UserError where the file holds no rescoring network, or one for another skeleton.
     """
     checkpoint = Checkpoint(path)
     content = checkpoint.content
@@ -25,23 +25,23 @@ def load_rescoring(path: str | Path, skeleton: Skeleton, device: torch.device | 
     first = next((weights[name] for name in names if name in weights), None) if isinstance(weights, Mapping) else None
     if not isinstance(first, Tensor) or first.ndim != 2:
         raise UserError(f"rescoring network {path}: is none, it has no tensor l1.weight; train one with utils.systems.dekr_rescoring")
-    ours = isinstance(stored, Mapping)  # a published file says nothing but how many features it wants
-    others = ours and {**_looked_at(skeleton), "name": None} != {**stored, "name": None}
-    if others or first.shape[1] != num_features(skeleton):
+    ours = isinstance(stored, Mapping)  # a published file shows only the number of features
+    mismatch = ours and {**_skeleton_metadata(skeleton), "name": None} != {**stored, "name": None}
+    if mismatch or first.shape[1] != num_features(skeleton):
         of_file = f"{first.shape[1]} features" + (f" of the skeleton {stored.get('name')!r}" if ours else "")
         of_config = f"{num_features(skeleton)} of {skeleton.name!r}"
-        way_out = "train one for this skeleton with utils.systems.dekr_rescoring, or set inference.rescore=null"
-        raise UserError(f"rescoring network {path}: was made for {of_file}, the configuration has {of_config}; {way_out}")
+        remedy = "train one for this skeleton with utils.systems.dekr_rescoring, or set inference.rescore=null"
+        raise UserError(f"rescoring network {path}: was made for {of_file}, the configuration has {of_config}; {remedy}")
     net = RescoringNet(skeleton)
     load_weights(net, checkpoint)
     return net.to(device).eval()
 
 
 def save_rescoring(path: Path, net: RescoringNet, skeleton: Skeleton) -> None:
-    """Write the network whole or not at all, with what it knows of the skeleton."""
-    save_checkpoint(path, weights=net.state_dict(), skeleton=_looked_at(skeleton))
+    """Write the network and the parts of the skeleton that it depends on."""
+    save_checkpoint(path, weights=net.state_dict(), skeleton=_skeleton_metadata(skeleton))
 
 
-def _looked_at(skeleton: Skeleton) -> dict[str, object]:
-    """The name, and what the features depend on."""
+def _skeleton_metadata(skeleton: Skeleton) -> dict[str, object]:
+    """Return the skeleton's name and the parts on which the features depend."""
     return {"name": skeleton.name, "keypoints": list(skeleton.keypoints), "limbs": [list(limb) for limb in skeleton.limbs]}

@@ -1,9 +1,9 @@
-"""DEKR's rescoring network, trained on what a pose network finds in its own training set (paper section 3.4).
+"""Train DEKR's rescoring network on a pose network's predictions for its own training set (paper section 3.4).
 
     python -m utils.systems.dekr_rescoring make --checkpoint F --annotations A.json --images DIR --output poses.npz
     python -m utils.systems.dekr_rescoring train --data poses.npz --output rescore.pth
 
-Then `inference.rescore=rescore.pth`. What is inside poses.npz: utils/systems/dekr_rescoring/poses.py.
+Then set `inference.rescore=rescore.pth`. utils/systems/dekr_rescoring/poses.py describes poses.npz.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from config.files import output_folder
 from utils.checkpoint import config_for
 from utils.results_log import ResultsLog, fingerprint
 from utils.systems.dekr_rescoring import save_rescoring
-from utils.systems.dekr_rescoring.make import find_poses, pose_decoder, without_rescoring
+from utils.systems.dekr_rescoring.make import pose_decoder, predict_poses, without_rescoring
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, read_poses, write_poses
 from utils.systems.dekr_rescoring.train import train_rescoring
 
 BATCH_SIZE = 4
-SHOWN = 10  # images that cannot be read, of those that are named
+SHOWN = 10  # names of unreadable images
 
 
 def _make(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="dekr_rescoring make", description="Run a pose network over a training set; keep what it finds.")
+    parser = argparse.ArgumentParser(prog="dekr_rescoring make", description="Write the predictions of a pose network for a training set.")
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the pose network; ours, or the published format")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO or CrowdPose file, as the skeleton has it")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
@@ -47,16 +47,16 @@ def _make(arguments: Sequence[str]) -> None:
     partial = output_folder(options.output.parent) / f"{options.output.name}.partial"
     try:
         with ResultsLog(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as log:
-            poses, failures = find_poses(decoder, annotated, log, options.batch_size)
+            poses, failures = predict_poses(decoder, annotated, log, options.batch_size)
             write_poses(options.output, poses)
             log.remove()
     except KeyboardInterrupt:
         raise KeyboardInterrupt("interrupted; the same command goes on where it was") from None
     if failures:
         more = [f"... and {len(failures) - SHOWN} more"] * (len(failures) > SHOWN)
-        print(f"{len(failures)} images were left out:", *failures[:SHOWN], *more, sep="\n  ", file=sys.stderr)
+        print(f"{len(failures)} images were skipped:", *failures[:SHOWN], *more, sep="\n  ", file=sys.stderr)
     mean = poses.oks.mean()
-    print(f"{options.output}: {len(poses)} people found in {len(annotated.files) - len(failures)} images, mean OKS {mean:.3f}")
+    print(f"{options.output}: {len(poses)} predictions in {len(annotated.files) - len(failures)} images, mean OKS {mean:.3f}")
 
 
 def _train(arguments: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ def _train(arguments: Sequence[str]) -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=1024, help="poses")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0, help="of the first weights, the images held out and the batches")
+    parser.add_argument("--seed", type=int, default=0, help="of the initial weights, the validation split and the batches")
     options = parser.parse_args(arguments)
     check_minimum(1, epochs=options.epochs, batch_size=options.batch_size)
     check_minimum(0, seed=options.seed)
@@ -81,7 +81,7 @@ def _train(arguments: Sequence[str]) -> None:
 
 
 def _check_output(path: Path) -> None:
-    """Better now than after an hour."""
+    """Fail early."""
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file")
 

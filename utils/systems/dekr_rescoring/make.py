@@ -1,4 +1,4 @@
-"""What DEKR's rescoring network is trained on: everybody whom a pose network finds in its own training set, and how good each pose is."""
+"""The training data of DEKR's rescoring network: a pose network's predictions for its own training set, with the OKS of each."""
 
 from __future__ import annotations
 
@@ -16,49 +16,47 @@ from utils.systems import Decoder, build_decoder
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, PredictedPoses
 
 
-def find_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch_size: int) -> tuple[PredictedPoses, list[UserError]]:
-    """Everybody whom the pose network finds in the images and of whom it can be told how good they are; what is wrong with the images
-    that cannot be read. The images that the log has are not looked at again.
-    """
+def predict_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, batch_size: int) -> tuple[PredictedPoses, list[UserError]]:
+    """Return the pose network's predictions whose OKS is known, and errors. Images in the log are not run again."""
 
     def packed(image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> str:
-        oks, told = annotated.rated(image_id, keypoints)
+        oks, known = annotated.best_oks(image_id, keypoints)
         columns = keypoints.reshape(len(keypoints), 3 * annotated.skeleton.num_keypoints), np.c_[scores, oks]
-        return _packed(np.concatenate(columns, 1)[told])
+        return _packed(np.concatenate(columns, 1)[known])
 
     files, device = annotated.files, next(decoder.network.parameters()).device
     images = {image_id: InputImage(path, annotated.sizes[image_id]) for image_id, path in files.items()}
     failures = predict_images(log, decoder, images, packed, batch_size, device, "poses", read=image_or_error)
-    kept = log.results()
-    found = {image_id: _unpacked(kept[image_id]) for image_id in files if kept.get(image_id)}
-    if not found:
+    results = log.results()
+    predictions = {image_id: _unpacked(results[image_id]) for image_id in files if results.get(image_id)}
+    if not predictions:
         log.remove()
-        raise UserError(f"nobody was found in {len(files)} images; is it the checkpoint of a trained network?")
+        raise UserError(f"no predictions in {len(files)} images; check that --checkpoint is a trained network")
     width = 3 * annotated.skeleton.num_keypoints + 2
-    rows = np.concatenate(list(found.values())).reshape(-1, width)
-    images = np.repeat(list(found), [len(values) // width for values in found.values()])
+    rows = np.concatenate(list(predictions.values())).reshape(-1, width)
+    images = np.repeat(list(predictions), [len(values) // width for values in predictions.values()])
     keypoints = rows[:, :-2].reshape(len(rows), -1, 3)
     return PredictedPoses(annotated.skeleton, keypoints, rows[:, -2], rows[:, -1], images), failures
 
 
 def _packed(values: np.ndarray) -> str:
-    """float32 as they are, in half the space of their digits: a training set's are hundreds of megabytes. Nothing for nobody."""
+    """Return float32 values as base64, half the size of their digits: a training set has hundreds of megabytes. No values: ''."""
     return b64encode(values.astype("<f4").tobytes()).decode()
 
 
 def _unpacked(text: str) -> np.ndarray:
-    """All of `_packed`'s values in a row."""
+    """Return the flat values of a `_packed` text."""
     return np.frombuffer(b64decode(text), "<f4")
 
 
 def without_rescoring(config: Config) -> Config:
-    """The configuration for scores as they are before any rescoring: those are what the network learns from."""
+    """Return the configuration without rescoring: the network is trained on the scores before it."""
     return config if getattr(config.inference, "rescore", None) is None else with_overrides(config, ["inference.rescore=null"])
 
 
 def pose_decoder(config: Config, checkpoint: Path, device: str | None) -> Decoder:
-    """From photographs to people. Raises UserError where the pose system must be told where people are."""
+    """Return the pose network's decoder. Raises UserError for a top-down system."""
     decoder = build_decoder(load_network(config, checkpoint, device), config)
     if decoder.needs_boxes:
-        raise UserError(f"system {config.system!r} looks at one person at a time; rescoring is for one that finds all of an image")
+        raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")
     return decoder
