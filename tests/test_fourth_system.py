@@ -54,7 +54,7 @@ def test_it_trains_and_resumes(run, recipe, trained, tmp_path):
     first = read_checkpoint(trained / "last.pth")
     assert (first["epoch"], first["config"]["system"]) == (1, "tiny")
     ended = run("train.py", "--config", recipe, "--output", trained, "--resume", "auto", "train.epochs=4")
-    assert (ended.status, "going on after epoch 1" in ended.out) == (0, True), ended.err
+    assert (ended.status, "resuming after epoch 1" in ended.out) == (0, True), ended.err
     assert read_checkpoint(trained / "best.pth")["best"] < first["best"]
     straight = run("train_parallel.py", "--config", recipe, "--output", tmp_path / "straight", "train.epochs=4")
     assert straight.status == 0, straight.err

@@ -88,7 +88,7 @@ def test_other_weights_are_fine_tuned_and_evaluated(run, own, images, trained, t
     command = ("--config", f"{EXAMPLE}/train.yaml", "--output", output, "--init", trained / "best.pth", *overrides, "train.epochs=1")
     ended = run("train.py", *command, "train.milestones=null", "inference.pad_multiple=16")
     assert ended.status == 0, ended.err
-    assert "tensors taken" in ended.out
+    assert "tensors loaded" in ended.out
     assert "predictions" in ended.out.split("newly initialized")[1]
     monkeypatch.chdir(tmp_path)  # nothing but the checkpoint is needed from here on
     named = ("--annotations", own[1], "--images", images, "--checkpoint", output / "best.pth")

@@ -176,7 +176,7 @@ def test_several_skipped_steps_stop_all_ranks_and_name_the_images_of_the_bad_one
     for rank in two:
         assert rank["skipped"]["message"] == (
             "epoch 1: 2 steps in a row were skipped, their loss was not finite or over 200000 (train.max_loss);"
-            f" lower train.learning_rate, or look at their images: {images}"
+            f" lower train.learning_rate, or inspect their images: {images}"
         )
 
 
@@ -207,7 +207,7 @@ def test_another_number_of_ranks_resumes_with_the_samples_that_are_left(two, fol
     after = [number for _, number in read]
     assert len(after) == 2 * ((samples - len(before)) // 2)
     assert len({*before, *after}) == len(before) + len(after)
-    assert "2 processes before, 1 now: the same samples in new shares" in (tmp_path / "alone" / "train.log").read_text()
+    assert "2 processes before, 1 now: the remaining samples are divided anew" in (tmp_path / "alone" / "train.log").read_text()
 
 
 def test_ranks_that_do_not_see_the_same_checkpoint_are_refused(tiny, tmp_path, monkeypatch):

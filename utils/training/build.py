@@ -1,4 +1,4 @@
-"""Everything that a training needs, built from its configuration and a checkpoint; and the run directory."""
+"""Build a training's state from its configuration and a checkpoint, and its run directory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def build_state(
     if swa.start_epoch is not None and epochs - swa.start_epoch < swa.cycle:
         raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {epochs}")
     if settings.evaluate_every and settings.precision == "float64":
-        raise UserError("train.evaluate_every: people are not looked for in float64; take another train.precision")
+        raise UserError("train.evaluate_every: validation AP is not computed in float64; choose another train.precision")
     torch.manual_seed(settings.seed)  # the initial weights, the same on all ranks
     network = build_model(config)
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, context.rank]).generate_state(1)[0]))  # different on each rank
@@ -74,14 +74,14 @@ def load_initial_weights(network: nn.Module, config: Config, init: Path | None, 
     backbone = config.model.backbone
     if checkpoint is not None:
         load_weights(network, checkpoint)
-        return [f"{init}: not used, the run goes on from {checkpoint.path}"] * (init is not None)
+        return [f"{init}: not used, the run resumes from {checkpoint.path}"] * (init is not None)
     if init is not None:
-        taken, fresh = init_weights(network, init)
-        messages = [f"{init}: {len(taken)} tensors taken, {len(fresh)} newly initialized{': ' * bool(fresh)}{', '.join(fresh)}"]
-        return messages + [f"{backbone}: not used, --init has the trunk too"] * (backbone is not None)
+        loaded, fresh = init_weights(network, init)
+        messages = [f"{init}: {len(loaded)} tensors loaded, {len(fresh)} newly initialized{': ' * bool(fresh)}{', '.join(fresh)}"]
+        return messages + [f"{backbone}: not used, --init has the backbone too"] * (backbone is not None)
     if backbone is not None:
-        taken, fresh = load_backbone(network, backbone)
-        return [f"{backbone}: the trunk's {len(taken)} tensors taken, {len(fresh)} others newly initialized"]
+        loaded, fresh = load_backbone(network, backbone)
+        return [f"{backbone}: {len(loaded)} backbone tensors loaded, {len(fresh)} others newly initialized"]
     return []
 
 
@@ -98,7 +98,7 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | Non
     if resume != "auto":
         start = None if resume is None else existing_file(resume, "checkpoint")
         if files and (start is None or start.resolve().parent != run_dir.resolve()):
-            raise UserError(f"output folder {run_dir}: already holds a run; go on with --resume auto, or choose another --output")
+            raise UserError(f"output folder {run_dir}: already holds a run; resume with --resume auto, or choose another --output")
         files = [] if start is None else [start]
         if start is not None and start.name == LAST and start.with_name(PREVIOUS).exists():
             files.append(start.with_name(PREVIOUS))
@@ -111,12 +111,12 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | Non
         except UserError as error:
             if file == files[-1]:
                 raise
-            messages.append(f"{error}; going on from the one before, {files[-1]}")
+            messages.append(f"{error}; resuming from the one before, {files[-1]}")
     return None, messages
 
 
 def open_run_dir(state: TrainState, messages: list[str]) -> None:
-    """Make the run directory, its log and metrics; only now, so that nothing is left behind where a checkpoint does not fit."""
+    """Make the run directory, its log and metrics. Called last, so that a checkpoint that does not fit leaves nothing behind."""
     run_dir = state.output if state.context.is_main else None
     if run_dir is not None:
         for leftover in (*run_dir.glob(".*.partial.*"), run_dir / "next.pth"):  # of a kill
@@ -130,7 +130,7 @@ def open_run_dir(state: TrainState, messages: list[str]) -> None:
 
 
 def versions() -> dict[str, object]:
-    """Return what a run runs with: Python, the device, the command and the packages."""
+    """Return the versions of Python and the packages, the device and the command."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     packages = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
     return {"python": platform.python_version(), "device": device, "command": sys.argv, **packages}

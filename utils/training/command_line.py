@@ -33,7 +33,7 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("--output", type=Path, help="the run directory; default: runs/ and the configuration's name")
     parser.add_argument("--resume", metavar="auto|FILE", help="resume from a checkpoint; auto: the run directory's last one, if any")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
-    parser.add_argument("--dry-run", action="store_true", help="run two steps and print what a run would take; nothing is written")
+    parser.add_argument("--dry-run", action="store_true", help="run two steps and print shapes, memory and estimated time; write nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
@@ -69,7 +69,7 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
         *messages,
         f"system {config.system}, {context.size} x batch {config.train.batch_size} x {config.train.accumulate} on {context.device}",
         f"samples: {len(loader.dataset):,} for training, {len(val_loader.dataset):,} for validation",
-        f"parameters: {_count(parameters):,}, of which {_count(p for p in parameters if p.requires_grad):,} are trainable",
+        f"parameters: {_count(parameters):,}, {_count(p for p in parameters if p.requires_grad):,} of them trainable",
         f"images: {_shape(images)}",
         *(f"targets: {name} {_shape(tensor)}" for name, tensor in targets._asdict().items()),
         *(f"output: {text}" for text in sorted(_shapes(outputs))),

@@ -1,4 +1,4 @@
-"""The state of a run between steps, what of it a checkpoint holds, and how it is restored from one."""
+"""The state of a run between steps, and how it is saved in and restored from a checkpoint."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class TrainState:
             messages.append(f"{path}: was trained with another configuration: {listed}")
         if any(f"{key}.".startswith(f"{part}.") for key in changed for part in self.config.loss_comparability_keys):
             self.best = float("inf")
-            messages.append("the validation loss is another one than before: the best checkpoint is chosen anew")
+            messages.append("the validation loss is no longer comparable: the best checkpoint starts anew")
         return messages
 
     def _load_optimizer(self, content: dict[str, Any]) -> None:
@@ -205,7 +205,7 @@ class TrainState:
     def _load_progress(self, content: dict[str, Any], path: Path) -> list[str]:
         """Restore counters, averages, sums and random states. An early checkpoint that has none was saved at the end of an epoch."""
         self.epoch, self.best = content["epoch"], content["best"]
-        messages = [f"{path}: going on after epoch {self.epoch}"]
+        messages = [f"{path}: resuming after epoch {self.epoch}"]
         if "steps" not in content:
             return messages
         self.samples_seen, self.steps, self.last_saved_step = content["taken"], content["steps"], content["steps"]
@@ -219,8 +219,8 @@ class TrainState:
         if ranks == self.context.size:
             self.skipped_in_row = [SkippedStep(**skipped) for skipped in in_row]
             _restore_random_states(content["random"], self.context)
-        else:  # the skipped steps' samples can no longer be told
-            messages.append(f"{ranks} processes before, {self.context.size} now: the same samples in new shares")
+        else:  # which ranks had the skipped steps' samples is unknown now
+            messages.append(f"{ranks} processes before, {self.context.size} now: the remaining samples are divided anew")
         return messages
 
     def check_same_on_all_ranks(self) -> None:
@@ -285,5 +285,5 @@ def _restore_random_states(states: list[dict[str, Tensor]], context: Distributed
 
 
 def _short(value: object) -> str:
-    """Return a configuration's value for part of a line: paths whole, the lists of a skeleton abbreviated."""
+    """Return a configuration value as short text: paths whole, the lists of a skeleton abbreviated."""
     return value if isinstance(value, str) else reprlib.repr(value)

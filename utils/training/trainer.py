@@ -52,7 +52,7 @@ def train(
 
 
 def train_epochs(state: TrainState, train_loader: DataLoader, val_loader: DataLoader) -> None:
-    """Train and validate the epochs that are left."""
+    """Train and validate the remaining epochs."""
     settings, context, start = state.config.train, state.context, state.epoch
     todo = f"epochs {start + 1} to {settings.epochs}" if start < settings.epochs else f"all {settings.epochs} epochs are done"
     batch = f"{context.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
@@ -72,7 +72,7 @@ def train_epochs(state: TrainState, train_loader: DataLoader, val_loader: DataLo
 
 
 def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
-    """Train on the samples of an epoch that are left. Return the mean loss of the epoch's steps that were not skipped."""
+    """Train on the remaining samples of an epoch. Return the mean loss of the epoch's steps that were not skipped."""
     settings, context = state.config.train, state.context
     set_train_mode(state.step, state.network)
     batch_norms, timer, note = BatchNormBackup(state.network), StepTimer(), ""
@@ -152,7 +152,7 @@ def group_batches(loader: Iterable[NamedTuple], accumulate: int) -> Iterator[lis
 
 
 def log_step(state: TrainState, lr: float, grad_norm: Tensor | None, timer: StepTimer) -> str:
-    """Log the metrics since the last call and return them in short. Only here metrics are read from the device; all ranks together."""
+    """Log the metrics since the last call and return a summary. Metrics are read from the device only here. All ranks call it together."""
     sums, context = state.sums, state.context
     steps_per_second, wait_fraction = timer.read()
     count = int(context.all_reduce(torch.tensor(sums.count, device=context.device)))
@@ -196,7 +196,7 @@ def skipped_message(state: TrainState, loader: DataLoader, epoch: int) -> str:
     listed = ", ".join(map(str, islice(images, SHOWN))) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
     return (
         f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, their loss was not finite{_limit(state)};"
-        f" lower train.learning_rate, or look at their images: {listed}"
+        f" lower train.learning_rate, or inspect their images: {listed}"
     )
 
 
@@ -246,20 +246,20 @@ def finish_swa(state: TrainState, train_loader: DataLoader, val_loader: DataLoad
 
 @contextmanager
 def readable_errors(state: TrainState) -> Iterator[None]:
-    """Turn what ends the training early into one line, and close the metrics."""
+    """Turn an error that ends the training into one readable line, and close the metrics."""
     try:
         yield
     except (KeyboardInterrupt, RuntimeError, UserError) as error:
         # Where another rank was interrupted first, this one may see only that its connection is gone
         if isinstance(error, KeyboardInterrupt) or state.stop.requested:
-            saved = "nothing is kept yet" if state.last_saved_step is None else f"all up to step {state.last_saved_step} of the run is kept"
+            saved = "nothing is saved yet" if state.last_saved_step is None else f"saved up to step {state.last_saved_step} of the run"
             raise KeyboardInterrupt(
-                f"interrupted in epoch {state.epoch + 1}; {saved}, go on with --resume auto --output {state.output}"
+                f"interrupted in epoch {state.epoch + 1}; {saved}, resume with --resume auto --output {state.output}"
             ) from None
         if isinstance(error, torch.OutOfMemoryError):
             raise UserError(f"the memory of {state.context.device} is used up; lower train.batch_size or data.input_size") from error
         if state.context.size > 1 and isinstance(error, RuntimeError) and re.search("onnection|NCCL|gloo", str(error)):
-            raise UserError("another process has ended, and says why; the run goes on with --resume auto") from error
+            raise UserError("another process has ended with an error, see above; resume with --resume auto") from error
         raise
     finally:
         if state.metrics is not None:

@@ -1,4 +1,4 @@
-"""How good the network is: its loss on the validation samples, and COCO's metrics on the images of the validation HDF5 files.
+"""Validation: the loss on the validation samples, and COCO's metrics on the images of the validation HDF5 files.
 
 OKS uses the skeleton's own sigmas, for every data set. A training HDF5 has no images without people, so AP is higher than on the data set.
 """
@@ -84,18 +84,18 @@ def validation_metrics(
     own = [i for batch in batches[context.rank :: context.size] for i in batch]
     rows, seen = [np.zeros((0, 2 + 3 * skeleton.num_keypoints))], []
     with Progress(len(own), "validation AP", "image", context.is_main) as progress:
-        for place, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, context.device):
-            seen.append(own[place])
+        for index, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, context.device):
+            seen.append(own[index])
             flat = keypoints.reshape(len(scores), 3 * skeleton.num_keypoints)
-            rows.append(np.column_stack([np.full(len(scores), own[place]), scores, flat]))
+            rows.append(np.column_stack([np.full(len(scores), own[index]), scores, flat]))
             progress.advance()
-    found = torch.cat(context.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
-    found = found[np.argsort(found[:, 0], kind="stable")]
+    predictions = torch.cat(context.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
+    predictions = predictions[np.argsort(predictions[:, 0], kind="stable")]
     seen = sorted(torch.cat(context.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
-    results = [
-        result for row in found for result in to_results(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
-    ]
+    results = []
+    for row in predictions:
+        results += to_results(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
     truth = indexed({"images": [{"id": i} for i in seen], "categories": [{"id": CATEGORY}], "annotations": _annotations(images, seen)})
     return keypoint_metrics(truth, results, seen, CATEGORY, order, skeleton.oks_sigmas)
 
@@ -116,8 +116,8 @@ def predict_images(
             readable.append(i)
             yield image, annotated_boxes(file, number) if decoder.needs_boxes else None
 
-    for place, (keypoints, scores) in enumerate(predict_stream(decoder, pixels_and_boxes(), batch_size, device)):
-        yield readable[place], keypoints, scores
+    for index, (keypoints, scores) in enumerate(predict_stream(decoder, pixels_and_boxes(), batch_size, device)):
+        yield readable[index], keypoints, scores
 
 
 def annotated_boxes(file: TrainingHDF5, number: int) -> np.ndarray:

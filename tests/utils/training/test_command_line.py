@@ -17,7 +17,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(train, trained):
     halfway = train("run", "train.epochs=1")[0]
     assert not same(weights(halfway), weights(trained))
     folder, said = train("run", "--resume", "auto", "--config", trained / "config.yaml", "--init", trained / "best.pth")
-    assert "going on after epoch 1" in said and "best.pth: not used, the run goes on from" in said
+    assert "resuming after epoch 1" in said and "best.pth: not used, the run resumes from" in said
     assert same(weights(folder), weights(trained))
     assert "all 2 epochs are done" in train("run", "--resume", "auto")[1]
     elsewhere = train("elsewhere", "--resume", folder / "best.pth", "train.epochs=3")[0]
@@ -25,14 +25,14 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(train, trained):
 
 
 @pytest.mark.parametrize("system", ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"])
-def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(run, hdf5, tmp_path, monkeypatch, system):
+def test_a_dry_run_prints_shapes_memory_and_time_and_writes_nothing(run, hdf5, tmp_path, monkeypatch, system):
     monkeypatch.chdir(tmp_path)
     small = {"dekr_quickstart": ("data.input_size=[64, 64]",)}.get(system, ())
-    data = (f"data.train={hdf5}", f"data.val={hdf5}", "train.batch_size=2", "train.accumulate=2", *small)
+    data = (f"data.train={hdf5}", f"data.val={hdf5}", "train.batch_size=2", "train.accumulate=2", "data.workers=0", *small)
     ended = run("train.py", "--config", ROOT / "config" / f"{system}.yaml", "--dry-run", *data)
     assert ended.status == 0, ended.err
     for pattern in (
-        r"parameters: [\d,]+, of which [\d,]+ are trainable",
+        r"parameters: [\d,]+, [\d,]+ of them trainable",
         r"images: 2 x 3 x \d+ x \d+ float32",
         r"targets: \w+ 2 x",
         r"output: 2 x",
@@ -41,11 +41,17 @@ def test_a_dry_run_says_what_a_run_would_take_and_leaves_nothing(run, hdf5, tmp_
     ):
         assert re.search(pattern, ended.out), ended.out
     assert list(tmp_path.iterdir()) == []
+    samples = int(re.search(r"samples: (\d+) for training", ended.out)[1])
+    second, reading, steps, epoch, unit = re.search(
+        r"then ([\d.]+) s; its samples: ([\d.]+) s with 0 .*\nepoch: (\d+) steps, about ([\d.]+) (\w+);", ended.out
+    ).groups()
+    assert int(steps) == samples // 4
+    assert unit == "seconds" and float(epoch) == pytest.approx(int(steps) * (float(second) + float(reading)), rel=0.1, abs=0.1)
 
 
-def test_a_dry_run_takes_weights_to_start_from(run, fails, tiny, trained, tmp_path):
+def test_a_dry_run_loads_initial_weights(run, fails, tiny, trained, tmp_path):
     ended = run("train.py", "--config", tiny, "--dry-run", "--init", trained / "best.pth")
-    assert (ended.status, "tensors taken, 0 newly initialized" in ended.out) == (0, True)
+    assert (ended.status, "tensors loaded, 0 newly initialized" in ended.out) == (0, True)
     assert "not found" in fails("train.py", "--config", tiny, "--dry-run", "--init", tmp_path / "nowhere.pth")
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
-from runs import random_batch
+from runs import in_a_child, random_batch
 
 from config import UserError
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.distributed import DistributedContext
-from utils.training.state import LossSums, StopSignal
+from utils.training.state import LossSums, StopSignal, rotate_checkpoints
 from utils.training.trainer import train_one_epoch
 
 
@@ -33,13 +34,13 @@ def test_overrides_count_on_resume(resumed):
     state, said = resumed("train.epochs=3", "train.weight_decay=0.25", "train.momentum=0.5")
     assert (state.optimizer.param_groups[0]["weight_decay"], state.optimizer.param_groups[0]["betas"][0]) == (0.25, 0.5)
     assert "another configuration: train.epochs 2 -> 3; train.momentum 0.9 -> 0.5; train.weight_decay" in said
-    assert "chosen anew" not in said and state.best < float("inf")
+    assert "starts anew" not in said and state.best < float("inf")
 
 
 @pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "augmentation.person_size=0.9"])
 def test_another_validation_loss_chooses_the_best_anew(resumed, change):
     state, said = resumed("train.epochs=3", change)
-    assert f"{change.split('=')[0]} " in said and "the best checkpoint is chosen anew" in said
+    assert f"{change.split('=')[0]} " in said and "the best checkpoint starts anew" in said
     assert state.best == float("inf")
 
 
@@ -55,7 +56,7 @@ def test_a_checkpoint_of_an_earlier_version(resumed, trained):
     for key in ("taken", "steps", "averages", "sums", "dropped", "random"):
         del content[key]
     state, said = resumed("train.epochs=3", content=content)
-    assert "going on after epoch 2\n" in said and (state.epoch, state.steps) == (2, 0)
+    assert "resuming after epoch 2\n" in said and (state.epoch, state.steps) == (2, 0)
 
 
 def test_what_a_checkpoint_must_hold_and_fit(resumed, trained):
@@ -84,7 +85,7 @@ def test_everything_of_a_state_is_restored(new_state, tmp_path):
     state.count_step(0, [0])
     save_checkpoint(tmp_path / "last.pth", **state.state_dict())
     other = new_state(*overrides, scale=1.0)
-    assert "going on after epoch 0 and 6 samples of the next" in other.load_state_dict(read_checkpoint(tmp_path / "last.pth"), tmp_path)[0]
+    assert "resuming after epoch 0 and 6 samples of the next" in other.load_state_dict(read_checkpoint(tmp_path / "last.pth"), tmp_path)[0]
     assert (other.samples_seen, other.steps, other.last_saved_step, other.skipped) == (6, 3, 3, 1)
     assert other.skipped_in_row == state.skipped_in_row == [(0, 4, [0])]
     assert other.scaler.get_scale() == 64 and other.averages["ema"].n_averaged == 2
@@ -110,3 +111,27 @@ def test_a_second_ctrl_c_is_heard_at_once():
             time.sleep(0.01)
             noted.append(stop.requested)
     assert noted == [True, True]
+
+
+def test_a_kill_at_any_rename_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    """Kill -9 before the n-th rename: the last checkpoint is the one before or the new one, and always readable."""
+    replace, last = Path.replace, []
+
+    def write(renames: int) -> None:
+        remaining = iter(range(renames))
+
+        def replace_or_die(self: Path, target: Path) -> Path:
+            if next(remaining, None) is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return replace(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace_or_die)
+        rotate_checkpoints(tmp_path, {"epoch": renames + 1})
+
+    rotate_checkpoints(tmp_path, {"epoch": -1})
+    rotate_checkpoints(tmp_path, {"epoch": 0})
+    while os.waitpid(in_a_child(lambda: write(len(last))), 0)[1]:
+        last.append(read_checkpoint(tmp_path / "last.pth")["epoch"])
+    assert last == [0] * len(last) and len(last) >= 3
+    assert read_checkpoint(tmp_path / "last.pth")["epoch"] == len(last) + 1
+    assert read_checkpoint(tmp_path / "previous.pth")["epoch"] == 0

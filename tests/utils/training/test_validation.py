@@ -18,7 +18,7 @@ from utils.distributed import DistributedContext
 from utils.training.data import build_loaders
 from utils.training.step import to_device
 from utils.training.trainer import train_one_epoch
-from utils.training.validation import annotated_boxes, validate, validation_metrics
+from utils.training.validation import validate, validation_metrics
 
 
 class Meeting(nn.Module):
@@ -104,49 +104,53 @@ def test_images_are_of_the_first_batch_and_no_more_than_configured(new_state, co
 
 
 @pytest.fixture(scope="module")
-def seen(hdf5, tiny) -> TrainingHDF5:
+def validation_file(hdf5, tiny) -> TrainingHDF5:
     return TrainingHDF5(hdf5, load_config(tiny).skeleton)
 
 
-class Knowing:
-    """Finds whom the training HDF5 has, each image's first person not."""
+class AnnotatedPoses:
+    """A decoder that returns the annotated people of each image, except the first `skipped` ones."""
 
-    def __init__(self, people: TrainingHDF5, spare: int):
-        self.people, self.spare, self.given = people, spare, []
-        self.needs_boxes = True
+    needs_boxes = True
+
+    def __init__(self, file: TrainingHDF5, skipped: int):
+        self.file, self.skipped, self.boxes = file, skipped, {}
 
     def batch_key(self, image_size):
         return image_size[0] % 2
 
     def __call__(self, images, boxes):
-        self.given += boxes
-        found = []
-        for image in images:
-            (number,) = (n for n in range(len(self.people)) if (self.people.image(n) == image).all())
-            joints = self.people.joints(range(*self.people.first[number : number + 2]))[self.spare :]
-            joints[..., 2] = joints[..., 2] != 2
-            found.append((joints, torch.linspace(1, 0.5, len(joints)).numpy()))
-        return found
+        predictions = []
+        for image, given in zip(images, boxes):
+            (number,) = (n for n in range(len(self.file)) if (self.file.image(n) == image).all())
+            self.boxes[number] = given
+            keypoints = self.file.joints(range(*self.file.first[number : number + 2]))[self.skipped :]
+            keypoints[..., 2] = keypoints[..., 2] != 2
+            predictions.append((keypoints, torch.linspace(1, 0.5, len(keypoints)).numpy()))
+        return predictions
 
 
-@pytest.mark.parametrize("spare", [0, 1])
-def test_figures_of_the_people_in_people_files(seen, spare):
-    decoder = Knowing(seen, spare)
-    figures = validation_metrics(decoder, [seen, seen], seen.skeleton, 3, ALONE)
-    assert (figures["AP"] == 1) == (spare == 0)
-    assert [boxes.shape[1] for boxes in decoder.given] == [5] * 2 * len(seen)
-    assert (annotated_boxes(seen, 0)[:, 4] == 1).all()
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_validation_ap_is_one_only_for_all_annotated_people(validation_file, skipped):
+    decoder = AnnotatedPoses(validation_file, skipped)
+    metrics = validation_metrics(decoder, [validation_file, validation_file], validation_file.skeleton, 3, ALONE)
+    assert (metrics["AP"] == 1) == (skipped == 0)
+    for number, boxes in decoder.boxes.items():  # those of its own people, with the score 1
+        people = slice(*validation_file.first[number : number + 2])
+        annotated = (validation_file.num_labeled[people] > 0) & ~validation_file.crowd[people]
+        np.testing.assert_array_equal(boxes, np.c_[validation_file.boxes[people][annotated], np.ones(annotated.sum())])
+    assert len(decoder.boxes) == len(validation_file)
 
 
-def test_a_damaged_image_is_left_out_of_the_figures(seen, tmp_path, capsys):
-    """Training goes on, as it does where such an image is a sample's."""
-    path = tmp_path / "damaged.h5"
-    shutil.copy(seen.path, path)
+def test_a_corrupt_image_is_skipped_and_named_once(validation_file, tmp_path, capsys):
+    """Training goes on, as it does where a sample's image is corrupt."""
+    path = tmp_path / "corrupt.h5"
+    shutil.copy(validation_file.path, path)
     with h5py.File(path, "r+") as file:
         start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
         file["images/bytes"][start:end] = 0
-    decoder = Knowing(seen, 0)
+    decoder = AnnotatedPoses(validation_file, 0)
     for _ in range(2):
-        assert validation_metrics(decoder, [TrainingHDF5(path, seen.skeleton)], seen.skeleton, 3, ALONE)["AP"] == 1
-    assert len(re.findall(r"warning: image .*damaged.h5.*; skipped\n", capsys.readouterr().err)) == 1, "once, not in every epoch"
-    assert len(decoder.given) == 2 * (len(seen) - 1)
+        assert validation_metrics(decoder, [TrainingHDF5(path, validation_file.skeleton)], validation_file.skeleton, 3, ALONE)["AP"] == 1
+    assert len(re.findall(r"warning: image .*corrupt.h5.*; skipped\n", capsys.readouterr().err)) == 1
+    assert len(decoder.boxes) == len(validation_file) - 1
