@@ -5,7 +5,7 @@
     python data/synthetic.py --output DIR --video FRAMES --people P --seed S
 
 writes DIR/images/000000000001.jpg ... and DIR/annotations.json. A person is a set of capsules, painted by depth. Image i depends on
-the seed, the size and i alone. With --video, people walk to and fro: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
+the seed, the size and i only. With --video, people walk back and forth: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def paint_person(image: np.ndarray, ids: np.ndarray, person: Person, number: int
 
 
 def random_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Sample an empty place (H, W, 3) uint8 BGR: a gradient with spots of color, bars and noise, each weak or strong."""
+    """Sample a background (H, W, 3) uint8 BGR: a gradient with spots of color, bars and noise, each weak or strong."""
     rows, columns = rng.integers(2, 12, 2)
     gradient = 60 * (np.linspace(-1, 1, rows)[:, None] * rng.normal() + np.linspace(-1, 1, columns) * rng.normal()) * rng.random()
     spots = rng.uniform(40, 200, 3) + gradient[..., None] + rng.normal(0, rng.uniform(0, 25), (rows, columns, 3))
@@ -199,7 +199,7 @@ def annotate(person: Person, mask: np.ndarray) -> dict | None:
     keypoints[:, 2] = np.where(mask[rows, columns], 2, 1)
     keypoints[~inside] = 0
     if (keypoints[:, 2] == 2).sum() < 0.25 * inside.sum():
-        keypoints[:] = 0  # an annotator would leave out the keypoints of a person who is mostly occluded
+        keypoints[:] = 0  # annotators do not label keypoints of mostly occluded people
     return {
         "category_id": 1,
         "iscrowd": 0,
@@ -220,7 +220,7 @@ def render(image: np.ndarray, people: list[Person]) -> list[dict | None]:
 
 
 def random_people(rng: np.random.Generator, height: int, width: int) -> list[Person]:
-    """Sample one to four people for an image, from far to near: whoever is nearer is larger and stands lower."""
+    """Sample one to four people for an image, from far to near: nearer people are larger and stand lower."""
     count = 1 + rng.choice(4, p=[0.3, 0.35, 0.2, 0.15])
     largest = min(height, width) * rng.uniform(0.5, 1.0)
     statures = largest * np.sort(np.append(rng.uniform(0.5, 1, count - 1), 1))
@@ -236,7 +236,7 @@ def render_image(rng: np.random.Generator, height: int, width: int) -> tuple[np.
 
 
 def walk(frame: int, colors: np.ndarray, stature: float, feet: float, reach: float, speed: float, start: float, step: float) -> Person:
-    """Return a person who walks to and fro in a frame: `reach` pixels from the middle of the path to its ends, `speed` pixels per frame.
+    """Return a person walking back and forth, in a frame: `reach` pixels from the middle of the path to its ends, `speed` pixels per frame.
 
     In frame 0 the path is at `start` (0: in its middle and to the right, pi: to the left), the legs at `step`, both in radians.
     """
@@ -253,7 +253,7 @@ def walk(frame: int, colors: np.ndarray, stature: float, feet: float, reach: flo
 
 
 def random_walkers(rng: np.random.Generator, count: int, height: int, width: int) -> list[Callable[[int], Person]]:
-    """Sample walkers, functions of the frame, from far to near. Every other one starts in the other direction; no two have like shirts."""
+    """Sample walkers, functions of the frame, from far to near. Every other one starts in the other direction; shirts differ in hue."""
     walkers, hue = [], 180 * rng.random()
     for number, nearness in enumerate(np.linspace(0, 1, count)):
         colors, step = random_colors(rng, hue + 180 * number / count), rng.uniform(0, 2 * np.pi)
@@ -282,9 +282,9 @@ def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] =
 
 
 def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
-    """Write the frames of a video of `people` who walk, the video and the annotations below `output`; return the annotation file's path.
+    """Write the frames of a video of `people` walkers, the video and the annotations below `output`; return the annotation file's path.
 
-    An earlier video's frames are removed. Raises UserError where OpenCV cannot write videos.
+    The frames of an earlier video are removed. Raise UserError if OpenCV cannot write videos.
     """
     check_minimum(1, video=frames, people=people)
     check_minimum(0, seed=seed)
@@ -304,7 +304,7 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
                 writer.write(image)
                 yield f"{number:06d}.jpg", image, annotations
 
-        annotation_file = _write(output, images(), frames, f"{people} synthetic people who walk, seed {seed}")
+        annotation_file = _write(output, images(), frames, f"{people} synthetic walkers, seed {seed}")
         writer.release()
     return annotation_file
 
@@ -312,7 +312,7 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
 def _write(output: Path, images: Iterator[Rendered], count: int, description: str) -> Path:
     """Write images and, last and whole, the annotation file; return its path."""
     annotation_file, folder = output_folder(output) / "annotations.json", output_folder(output / "images")
-    annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the images from here on
+    annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the new images
     entries, annotations = [], []
     for number, (name, image, of_image) in enumerate(progress_bar(images, count, "rendering", unit="images"), start=1):
         (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
@@ -333,7 +333,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for images/ and annotations.json")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--count", type=int, metavar="N", help="number of images")
-    kind.add_argument("--video", type=int, metavar="FRAMES", help="number of frames of a video of people who walk, instead of images")
+    kind.add_argument("--video", type=int, metavar="FRAMES", help="number of frames of a video of walking people, instead of images")
     parser.add_argument("--people", type=int, default=4, metavar="P", help="number of people in the video (4)")
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed gives the same files")
     parser.add_argument("--size", type=int, nargs=2, default=(256, 320), metavar=("H", "W"), help="height and width in pixels (256 320)")

@@ -148,14 +148,14 @@ def test_channels_that_the_data_set_does_not_annotate_get_no_gradient(tmp_path):
     someone = {**person(10, 10), "keypoints": [v for k in range(5) for v in (20 + 5 * k, 30, 2)], "segmentation": []}
     build(tmp_path, [someone], names=names)
     targets = rendered_sample(dataset(tmp_path), CONFIG, 0)[1]
-    channels, skeleton, known = CONFIG.channels, CONFIG.skeleton, targets.channel_mask
+    channels, skeleton, annotated = CONFIG.channels, CONFIG.skeleton, targets.channel_mask
     labeled = {"Lsho", "Rsho", "Lelb", "Relb", "Lwri", "neck"}
-    assert {name for name, present in zip(skeleton.keypoints, known[channels.keypoints]) if present} == labeled
-    assert {limb for limb, present in zip(skeleton.limbs, known[channels.limbs]) if present} == {
+    assert {name for name, present in zip(skeleton.keypoints, annotated[channels.keypoints]) if present} == labeled
+    assert {limb for limb, present in zip(skeleton.limbs, annotated[channels.limbs]) if present} == {
         limb for limb in skeleton.limbs if set(limb) <= labeled
     }
-    assert not known[channels.person] and not known[channels.keypoint_maximum]
+    assert not annotated[channels.person] and not annotated[channels.keypoint_maximum]
     predictions = [[torch.rand(1, channels.count, 32 // 2**i, 32 // 2**i, requires_grad=True) for i in range(5)]]
     build_loss(CONFIG)(predictions, **{name: target[None] for name, target in targets._asdict().items()}).backward()
     for scale in predictions[0]:
-        assert torch.equal(scale.grad[0].flatten(1).any(1), known)
+        assert torch.equal(scale.grad[0].flatten(1).any(1), annotated)
