@@ -56,7 +56,7 @@ def accuracy(oracle: ModuleType, config: Config, seed: int | None, limit: int | 
 
 
 def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
-    """(count, K, 3) keypoints of people at random positions, input pixels; the more people, the smaller."""
+    """Return keypoints (count, K, 3) of people at random positions, input pixels; more people are smaller."""
     joints = np.full((count, len(config.skeleton.dataset), 3), VISIBLE, float)
     for person in joints:
         body = random_body(rng)[:, :2]
@@ -67,7 +67,7 @@ def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
 
 
 def growth(config: Config, count: int, frames: int, device: torch.device) -> dict[str, Any]:
-    """Measure frames of this many people: one by one in NumPy, and in batches on the device."""
+    """Measure frames with a number of people: one by one in NumPy, and in batches on the device."""
     rng, everywhere = np.random.default_rng(count), np.zeros([side // config.targets.stride for side in SIZE], np.float32)
     batch = np.stack([render_targets(crowd(rng, count, config), everywhere, config) for _ in range(frames)])
     batch = (batch + rng.normal(0, 0.005, batch.shape)).astype(np.float32)
@@ -80,7 +80,7 @@ def growth(config: Config, count: int, frames: int, device: torch.device) -> dic
 
 
 def _seconds(task: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """The shortest of some runs."""
+    """Return the seconds of the fastest run."""
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--config", default="config/simplepose_coco_512.yaml")
     parser.add_argument("--oracle", type=Path, default=ORACLE, metavar="DIR", help="folder of the decoder benchmark")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1], help="of degraded maps")
-    parser.add_argument("--limit", type=int, help="the first so many images only")
+    parser.add_argument("--limit", type=int, help="only the first N images")
     parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 20, 100], help="in a frame of the second table")
     parser.add_argument("--frames", type=int, default=4, help="for each number of people")
     parser.add_argument("--device", help="of the batches, such as cpu or cuda:0")

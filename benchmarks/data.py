@@ -39,13 +39,13 @@ RECIPES = [f"config/{name}.yaml" for name in ("simplepose_coco_512", "dekr_w32_c
 
 
 def batches_of(count: int, config: Config) -> list[list[tuple[int, int]]]:
-    """The items of at least three batches; numbers beyond the data set's are the same samples, augmented differently."""
+    """Return the items of at least three batches. Indices beyond the data set repeat its samples with another augmentation."""
     size = config.train.batch_size
     return [[(0, number) for number in range(first, first + size)] for first in range(0, max(count, 3 * size), size)]
 
 
 def one_process(dataset: MixedDataset, batches: list[list[tuple[int, int]]], rounds: int) -> float:
-    """Samples per second of processor time, the best round."""
+    """Return samples per second of processor time in the best round."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     best = float("inf")
@@ -59,7 +59,7 @@ def one_process(dataset: MixedDataset, batches: list[list[tuple[int, int]]], rou
 
 
 def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], config: Config, workers: int) -> float:
-    """Samples per second of the trainer's DataLoader, after its first batch."""
+    """Return samples per second of the trainer's DataLoader, after its first batch."""
     config = with_overrides(config, [f"data.workers={workers}"])
     loader = build_loader(dataset, batches, config, DistributedContext("none", torch.device("cpu")), persistent=False)
     with shutdown_workers(loader):
@@ -70,7 +70,7 @@ def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], co
 
 
 def targets_ms(batch: Any, config: Config, device: torch.device, rounds: int) -> float:
-    """Milliseconds in which the device has a batch's images and targets, the best round."""
+    """Return the milliseconds that the device needs for a batch's images and targets in the best round."""
     best = float("inf")
     for _ in range(rounds + 1):
         start = time.perf_counter()

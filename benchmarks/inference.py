@@ -52,7 +52,7 @@ class Images:
 
 
 def find_images(folder: Path, annotations: Path | None, count: int) -> Images:
-    """The first images of a folder, with the boxes of COCO annotations, or without these one box around the whole image."""
+    """Return the first `count` images of a folder, with the boxes of COCO annotations, or else one box around the whole image."""
     files = sorted(path for path in existing_folder(folder, "--images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)[:count]
     if not files:
         raise UserError(f"--images {folder}: no images in it")
@@ -67,7 +67,7 @@ def find_images(folder: Path, annotations: Path | None, count: int) -> Images:
 
 
 def measure(estimator: PoseEstimator, images: Images, batch_size: int, rounds: int) -> dict[str, Any]:
-    """Images per second, milliseconds of a batch, and milliseconds an image of each part."""
+    """Measure images per second, milliseconds per batch, and milliseconds per image of each part."""
     boxes, count = images.boxes if estimator.needs_boxes else None, len(images.files)
 
     def stream() -> float:

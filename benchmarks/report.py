@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine they run on, their tables, and the rows kept in benchmarks/results/*.csv.
+"""Describe the machine, print tables, and append their rows to benchmarks/results/*.csv.
 
 python benchmarks/report.py      # the head of docs/benchmarks.md, which `make benchmarks` writes
 """
@@ -35,7 +35,7 @@ def machine(device: torch.device | None = None) -> str:
 
 
 def versions() -> str:
-    """Name the packages that decide about speed."""
+    """Name the packages that determine the speed."""
     return f"PyTorch {torch.__version__}, OpenCV {cv2.__version__}, NumPy {np.__version__}"
 
 
@@ -61,7 +61,7 @@ def _shown(value: object) -> str:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when the device has done everything that was asked of it."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -42,7 +42,7 @@ from utils.training.trainer import train_one_epoch
 
 
 class Repeated:
-    """One batch as often as an epoch has steps, with the moment at which the trainer asks for it."""
+    """Yields one batch for every step of an epoch, and records the time of each request."""
 
     def __init__(self, batch: Any, steps: int, device: torch.device):
         self.batch, self.steps, self.device = batch, steps, device
@@ -63,7 +63,7 @@ class Repeated:
 
 
 def synthetic_batch(config: Config, folder: Path) -> Any:
-    """A batch of the system's own training samples of synthetic people."""
+    """Return a batch of the system's training samples of synthetic people."""
     annotations = write_synthetic(folder, 8, seed=1, size=(480, 640))
     build_hdf5(annotations, annotations.parent / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
     dataset = MixedDataset([folder / "people.h5"], config, augment=True)
@@ -71,7 +71,7 @@ def synthetic_batch(config: Config, folder: Path) -> Any:
 
 
 def measure(config: Config, steps: int, device: torch.device) -> dict[str, Any]:
-    """Samples per second, the median step, seconds of the first step, and the peak memory."""
+    """Measure samples per second, the median step, the first step in seconds, and the peak memory."""
     config = with_overrides(config, ["train.checkpoint_every=null", "train.accumulate=1"])
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         batch = synthetic_batch(config, Path(folder))

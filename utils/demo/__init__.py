@@ -1,1 +1,1 @@
-"""The demo: sources, results, and the loop from one to the other."""
+"""Run a network on images and videos, and write the results."""

@@ -44,7 +44,7 @@ class ImageFiles:
 
 
 class VideoSource:
-    """The frames, at most `limit`, of a video, an animated image or a camera. stem: of the names of its outputs."""
+    """The frames, at most `limit`, of a video, an animated image or a camera. stem: starts the names of its outputs."""
 
     unit = "frame"
 
@@ -100,7 +100,7 @@ def find_sources(text: str, output: Path, limit: int | None = None) -> list[Sour
 
 
 def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return images and videos. An animated image counts as a video only where it alone is named."""
+    """Return images and videos. An animated image counts as a video only if it is the only input."""
     if path.is_dir():
         images = sorted(file for file in path.iterdir() if _has_suffix(file, IMAGE_SUFFIXES))
         if not images:

@@ -35,7 +35,7 @@ class FrameResult:
 
 
 class ResultWriter:
-    """Writes the outputs of one source into a folder. As a context: a video appears at its end, whole, or not at all.
+    """Writes the outputs of one source into a folder. At the end of the context a video appears whole, or not at all after an error.
 
     Call `finish` afterwards for the files that cover all images or frames.
     """
@@ -85,7 +85,7 @@ class ResultWriter:
             write_text(self._path(".csv"), to_csv(rows, self.skeleton))
 
     def summary(self) -> str:
-        """Return a line about what was written and where."""
+        """Return a line with the number of outputs and their path."""
         if self._is_video:
             return f"{len(self.results)} frames: {self._path('.mp4')}"
         return f"{len(self.results)} images and their keypoints: {self.folder}"
@@ -94,7 +94,7 @@ class ResultWriter:
         return self.folder / f"{self.source.stem}{ending}"
 
     def _write_own_files(self, result: FrameResult) -> None:
-        """Write the files that each image or frame has of its own."""
+        """Write the files of a single image or frame."""
         name, stem = result.name, f"{self.source.stem}_{result.name:012d}" if self._is_video else _stem(result.name)
         if "json" in self.formats and not self._is_video:
             write_json(self.folder / f"{name}.json", to_json(result, self.skeleton), sync=False)

@@ -1,4 +1,4 @@
-"""Run the demo: read frames ahead, predict, track, draw, write; one line about each file that cannot be read."""
+"""Run the demo: read frames ahead, predict, track, draw and write. Print one line for each file that cannot be read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NAMES_SHOWN = 5  # in an error message
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What to do with every source."""
+    """The options that apply to every source."""
 
     output: Path
     formats: Sequence[str] = ("json",)
@@ -44,7 +44,7 @@ class DemoOptions:
 
 
 class ReadErrors:
-    """Collects the errors of single files. With `alone` there is no other file: the first error is raised. unit: the word for all files."""
+    """Collects the errors of single files. alone: there is one file only, so its error is raised. unit: names all files in the message."""
 
     def __init__(self, alone: bool, unit: str):
         self.alone, self.unit, self.names = alone, unit, []
@@ -66,7 +66,7 @@ class ReadErrors:
 def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
     """Write the outputs of each source and print the rate. Returns the results of all frames.
 
-    Of several files, those that cannot be read are skipped with a line each; at the end they are a UserError.
+    Files that cannot be read are skipped with a line each; a UserError names them at the end.
     """
     started, results = perf_counter(), []
     videos = [isinstance(source, VideoSource) for source in sources]

@@ -31,7 +31,7 @@ COLUMNS = 3  # of images without samples
 
 
 def fitting_skeleton(path: Path) -> Skeleton:
-    """Return the known skeleton that has all keypoints of the file, and fewest besides; any one for a file that TrainingHDF5 refuses."""
+    """Return the known skeleton that has all keypoints of the file, and fewest others; any for a file that TrainingHDF5 refuses."""
     try:
         with h5py.File(existing_file(path, "training file"), "r") as file:
             names = set(file.attrs.get("keypoints", ()))

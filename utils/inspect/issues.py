@@ -1,4 +1,4 @@
-"""Label issues in a training HDF5. They read the small arrays, and the images' bytes to compare them.
+"""Find label issues in a training HDF5 from its small arrays and its images' bytes.
 
 No issue is a proof: people stand on their heads, and images cut people in half.
 """
@@ -29,7 +29,7 @@ FEW = 3  # limbs or keypoints from which a person's own scale can be taken
 
 @dataclass(frozen=True)
 class LabelIssue:
-    """One image by its number in the file, a person in it by the row in people/* (None: the image itself), and what is wrong."""
+    """One image by its number in the file, a person in it by the row in people/* (None: the image itself), and the issue."""
 
     image: int
     row: int | None
@@ -91,7 +91,7 @@ def outside_box(table: PersonTable) -> list[LabelIssue]:
 
 
 def sided_pairs(skeleton: Skeleton) -> list[tuple[int, int]]:
-    """Return the pairs of left and right eyes, ears, shoulders and hips, as far as the keypoints' names, or the data set's, tell."""
+    """Return the pairs of left and right eyes, ears, shoulders and hips, by the keypoints' names, or by those of the data set."""
     dataset_name = {own: name for name, own in skeleton.dataset.items()}
     pairs = []
     for pair in skeleton.flip_pairs:

@@ -17,7 +17,7 @@ PEOPLE = (1, 2, 3, 4, 5, 10, 20)  # lower bounds of the bins of people per image
 
 
 def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
-    """Return the whole report. samples: how many samples a system makes of the file, in words."""
+    """Return the whole report. samples: the number of a system's samples, in words."""
     annotated = ~people.crowd
     per_image = np.bincount(people.image_of[annotated], minlength=len(people))
     areas = [side**2 for side in SIDES]

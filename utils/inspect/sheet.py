@@ -1,4 +1,4 @@
-"""A contact sheet of samples: the image with all its annotations, and what a pose system makes of it, plain and augmented.
+"""Draw a contact sheet: images with their annotations, and a pose system's samples of them, plain and augmented.
 
 It uses the interfaces of `data.datasets` and `data.targets` only, so it works with every pose system.
 """

@@ -1,4 +1,4 @@
-"""Charts as images: curves over two axes from 0 to 1, and bars."""
+"""Draw charts as images: curves over two axes from 0 to 1, and bars."""
 
 from __future__ import annotations
 

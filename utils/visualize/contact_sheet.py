@@ -14,7 +14,7 @@ WHITE = (255, 255, 255)
 
 
 class ContactSheet:
-    """Thumbnails of images in order. Of more than `limit` images it keeps some, spread evenly over all, however many come."""
+    """Thumbnails of images in order. Of more than `limit` images it keeps some, spread evenly over all."""
 
     def __init__(self, limit: int | None = None):
         self.limit, self.thumbnails = limit, []

@@ -1,4 +1,4 @@
-"""A window that shows images."""
+"""Show images in a window."""
 
 from __future__ import annotations
 

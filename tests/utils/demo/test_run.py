@@ -7,7 +7,6 @@ import json
 import re
 import resource
 import signal
-from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,25 +31,22 @@ IMAGE_FORMATS = ("json", "coco", "csv", "openpose")
 
 
 class FakeEstimator:
-    """Predicts two people in every image. images: those it got; batches: sizes of the batches; interrupt: the frame of Ctrl-C."""
+    """Predicts two people in every image. images: those it got; interrupt: the frame of Ctrl-C."""
 
     config = load_config(ROOT / "config" / "simplepose_coco_512.yaml", ["tracking.start_score=0.05", "tracking.min_score=0.05"])
 
     def __init__(self):
-        self.images, self.batches, self.interrupt = [], [], None
+        self.images, self.interrupt = [], None
         self.keypoints = np.zeros((2, 18, 3), np.float32)
         self.keypoints[:, 0] = [[*NOSE, 0.9], [*UNLIKELY, 0.5]]
         self.keypoints[0, 7] = [30.25, 50.5, 0.004]
 
     def stream(self, images, batch_size):
-        upcoming = iter(images)
-        while batch := list(islice(upcoming, batch_size)):
-            self.batches.append(len(batch))
-            for image in batch:
-                if len(self.images) == self.interrupt:
-                    signal.raise_signal(signal.SIGINT)
-                self.images.append(image.copy())
-                yield self.keypoints, np.array([0.8, 0.1])
+        for image in images:
+            if len(self.images) == self.interrupt:
+                signal.raise_signal(signal.SIGINT)
+            self.images.append(image.copy())
+            yield self.keypoints, np.array([0.8, 0.1])
 
     def stream_with_overlays(self, images, batch_size):
         for people in self.stream(images, batch_size):
@@ -100,17 +96,17 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def noses_drawn(drawn: np.ndarray, original: np.ndarray) -> list[bool]:
+def noses_drawn(output: np.ndarray, original: np.ndarray) -> list[bool]:
     """Return whether the likely and the unlikely person are drawn."""
-    difference = np.abs(drawn.astype(int) - original).max(2)
+    difference = np.abs(output.astype(int) - original).max(2)
     return [bool(difference[y - 1 : y + 2, x - 1 : x + 2].max() > 60) for x, y in (NOSE, UNLIKELY)]
 
 
 def test_people_are_drawn_and_written(demo, folder, tmp_path, capsys):
     demo(folder / "000002.png")
-    drawn, original = (cv2.imread(str(path / "000002.png")) for path in (tmp_path / "demo", folder))
-    assert noses_drawn(drawn, original) == [True, False]
-    assert (drawn[52:, 50:] == GRAY).all()
+    output, original = (cv2.imread(str(path / "000002.png")) for path in (tmp_path / "demo", folder))
+    assert noses_drawn(output, original) == [True, False]
+    assert (output[52:, 50:] == GRAY).all()
     result = read(tmp_path / "demo" / "000002.png.json")
     assert (result["image"], result["width"], result["height"], result["keypoints"][:2]) == ("000002.png", 80, 60, ["nose", "neck"])
     assert [(set(person), person["score"]) for person in result["people"]] == [({"score", "keypoints"}, 0.8), ({"score", "keypoints"}, 0.1)]
