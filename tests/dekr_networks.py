@@ -1,4 +1,4 @@
-"""Small networks of DEKR for tests, and files of weights as others write them."""
+"""Small DEKR networks for tests, and their weights in the published format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECIPES = {name: ROOT / "config" / f"dekr_{name}.yaml" for name in ("w32_coco", 
 SMALL = [f"model.{key}" for key in ("width=4", "stem_width=8", "modules=[1, 2, 1]", "blocks=1", "heat_channels=5", "offset_channels=3")]
 Weights = dict[str, Tensor]
 
-# Our names to the published ones: the other way round than the code has it. {k} is the number of a keypoint's branch.
+# Own keys to published ones, the inverse of the code's conversion. {k} is a keypoint's branch.
 TO_PUBLISHED = [
     (r"^trunk\.", ""),
     (r"^heat_in\.", "transition_heatmap."),
@@ -34,12 +34,12 @@ TO_PUBLISHED = [
 
 
 def build(*overrides: str, recipe: str = "w32_coco") -> DEKR:
-    """A small network, not in training."""
+    """Build a small network in evaluation mode."""
     return build_model(load_config(RECIPES[recipe], [*SMALL, *overrides])).eval()
 
 
-def lively(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
-    """A network in which everything matters, and whose taps reach a few pixels far."""
+def random_network(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
+    """Build a network with random weights, whose kernel points spread over a few pixels."""
     network = build(*overrides, recipe=recipe)
     weights = network.state_dict()
     randomize_weights(weights, seed)
@@ -50,7 +50,7 @@ def lively(*overrides: str, recipe: str = "w32_coco", seed: int = 0) -> DEKR:
 
 
 def published_weights(network: DEKR) -> Weights:
-    """The network's tensors as the published code would save them, a branch's own for each keypoint."""
+    """Return the network's tensors by published keys, with one branch per keypoint."""
     weights: Weights = {}
     for name, tensor in network.state_dict().items():
         theirs = name

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dekr_networks import SMALL, lively, published_weights, saved
+from dekr_networks import SMALL, published_weights, random_network, saved
 from people import crowd_file
 from places import ROOT
 from runs import losses, parameters_of, weights
@@ -149,7 +149,7 @@ def test_it_is_evaluated_on_crowdpose(run, train, crowded, images, tmp_path):
 
 
 def test_a_published_file_is_evaluated(run, annotations, images, tmp_path):
-    network = lively()
+    network = random_network()
     network.heat_out.bias.data += 5  # that sees somebody everywhere
     path = saved(tmp_path / "pose_dekr.pth", {f"module.{name}": tensor for name, tensor in published_weights(network).items()})
     small = ("--config", ROOT / "config" / "dekr_w32_coco.yaml", "data.input_size=[64, 64]", *SMALL)

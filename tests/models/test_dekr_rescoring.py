@@ -1,4 +1,4 @@
-"""DEKR's rescoring network: its features and its answer against reference numbers, and poses that have nothing to measure."""
+"""DEKR's rescoring network against reference numbers, and for poses without extent."""
 
 from __future__ import annotations
 
@@ -29,40 +29,40 @@ def filled(name: str, skeleton: str) -> RescoringNet:
 
 @needs_reference
 @SKELETONS
-def test_features_and_answers_are_the_published_ones(name, skeleton):
+def test_features_and_oks_are_the_published_ones(name, skeleton):
     net = filled(name, skeleton)
     with np.load(FIXTURE) as reference:
-        poses, wanted, oks = (torch.from_numpy(reference[f"{name}_{what}"]) for what in ("poses", "features", "oks"))
-    torch.testing.assert_close(features(poses, net.limb_ends).float(), wanted, atol=1e-6, rtol=1e-6)
+        poses, expected, oks = (torch.from_numpy(reference[f"{name}_{array}"]) for array in ("poses", "features", "oks"))
+    torch.testing.assert_close(features(poses, net.limb_ends).float(), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(net(poses), oks[:, 0], atol=1e-5, rtol=1e-5)
     scores = torch.linspace(0.1, 0.9, len(poses))
     torch.testing.assert_close(rescored(net, poses, scores), oks[:, 0] * scores, atol=1e-5, rtol=1e-5)
-    assert oks.min() < 0  # as they are, not held within 0 and 1
+    assert oks.min() < 0  # not clamped
 
 
 @SKELETONS
-def test_tensors_have_the_published_names(name, skeleton):
-    known = load_skeleton(skeleton)
-    shapes = {tensor: tuple(value.shape) for tensor, value in RescoringNet(known).state_dict().items()}
+def test_keys_and_shapes_are_the_published_ones(name, skeleton):
+    config_skeleton = load_skeleton(skeleton)
+    shapes = {tensor: tuple(value.shape) for tensor, value in RescoringNet(config_skeleton).state_dict().items()}
     count = {"coco": 74, "crowd_pose": 59}[name]
-    assert num_features(known) == count
+    assert num_features(config_skeleton) == count
     assert shapes == {
         "l1.weight": (256, count), "l1.bias": (256,), "l2.weight": (256, 256), "l2.bias": (256,), "l3.weight": (1, 256), "l3.bias": (1,),
     }  # fmt: skip
 
 
-def test_with_few_limbs_the_size_is_their_mean_length():
+def test_the_size_of_few_limbs_is_their_mean_length():
     pose = torch.tensor([[[0, 0, 1], [30, 40, 1], [30, 190, 1]]])
     assert features(pose.float(), torch.tensor([[1, 0], [2, 1]]))[0].tolist() == pytest.approx([0.3, 0.4, 0, 1.5, 0.5, 1.5, 1, 1, 1])
     assert features(pose.float(), torch.zeros(0, 2, dtype=torch.long)).tolist() == [[1, 1, 1]]
 
 
 @SKELETONS
-def test_nobody_and_people_who_miss_keypoints(name, skeleton):
-    known = load_skeleton(skeleton)
-    net = RescoringNet(known)
-    missing = torch.zeros(2, known.num_keypoints, 3)
-    missing[1, :3] = torch.tensor([40.0, 50.0, 0.9])  # three keypoints in one place
+def test_missing_keypoints_give_finite_scores(name, skeleton):
+    config_skeleton = load_skeleton(skeleton)
+    net = RescoringNet(config_skeleton)
+    missing = torch.zeros(2, config_skeleton.num_keypoints, 3)
+    missing[1, :3] = torch.tensor([40.0, 50.0, 0.9])
     assert rescored(net, missing, torch.ones(2)).isfinite().all()
     assert rescored(net, missing[:0], torch.zeros(0)).shape == (0,)
     half = rescored(net, missing.half(), torch.ones(2).half())

@@ -1,11 +1,11 @@
-"""DEKR's weights: from published files, for another skeleton, and its trunk from ImageNet's."""
+"""DEKR's weights: published files, another skeleton, and ImageNet's for the backbone."""
 
 from __future__ import annotations
 
 import pytest
 import timm
 import torch
-from dekr_networks import RECIPES, build, equal, lively, published_weights, saved
+from dekr_networks import RECIPES, build, equal, published_weights, random_network, saved
 from safetensors.torch import save_file
 from timm.models.hrnet import HighResolutionNet
 
@@ -14,31 +14,31 @@ from models import build_model, checkpoint_keys_of, hub
 from models.dekr import DEKR, from_published
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
-# Names and files
+# Published files
 
 
 @pytest.mark.parametrize("recipe", ["w32_coco", "w48_crowdpose"])
-def test_names_come_back_and_our_own_stay(recipe):
+def test_published_keys_are_converted_and_own_keys_stay(recipe):
     network = build(recipe=recipe)
     for name in network.state_dict():
         assert from_published(name) == from_published(f"module.{name}") == name
-    ours = {from_published(name) for name in published_weights(network)} - {None}
-    assert {name.partition("[")[0] for name in ours} == set(network.state_dict())
+    own = {from_published(name) for name in published_weights(network)} - {None}
+    assert {name.partition("[")[0] for name in own} == set(network.state_dict())
 
 
 @pytest.mark.parametrize("form", ["plain", "state_dict"])
-def test_a_published_file_loads_whole(tmp_path, form):
-    given, network = lively(), lively(seed=1)
-    weights = published_weights(given)
+def test_a_published_file_fills_every_tensor(tmp_path, form):
+    source, network = random_network(), random_network(seed=1)
+    weights = published_weights(source)
     if form != "plain":
         weights = {f"module.{name}": tensor for name, tensor in weights.items()}
     load_weights(network, saved(tmp_path / "pose_dekr.pth", {"state_dict": weights, "epoch": 3} if form == "state_dict" else weights))
-    assert equal(network, given)
+    assert equal(network, source)
 
 
 def test_a_published_file_without_a_branch_is_refused(tmp_path):
-    network = lively(seed=1)
-    weights = published_weights(lively())
+    network = random_network(seed=1)
+    weights = published_weights(random_network())
     for name in [name for name in weights if name.startswith(("offset_feature_layers.4.", "offset_final_layer.4."))]:
         del weights[name]
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -49,34 +49,34 @@ def test_a_published_file_without_a_branch_is_refused(tmp_path):
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
-def test_parts_that_do_not_fit_together_are_refused(tmp_path):
-    weights = published_weights(lively())
+def test_branches_of_different_shapes_are_refused(tmp_path):
+    weights = published_weights(random_network())
     weights["offset_feature_layers.3.1.adapt_conv.weight"] = torch.zeros(3, 3, 5, 5)
     with pytest.raises(UserError, match=r"odd\.pth: parts of a tensor do not fit together: .+") as error:
         load_weights(build(), saved(tmp_path / "odd.pth", weights))
     assert "\n" not in str(error.value)
 
 
-def test_another_skeleton_takes_the_trunk_and_draws_what_depends_on_it(tmp_path):
-    path = saved(tmp_path / "coco.pth", published_weights(lively()))
-    given, network = lively(), lively(recipe="w32_crowdpose", seed=1)
-    drawn = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+def test_another_skeleton_initializes_only_its_output_layers_newly(tmp_path):
+    path = saved(tmp_path / "coco.pth", published_weights(random_network()))
+    source, network = random_network(), random_network(recipe="w32_crowdpose", seed=1)
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     taken, fresh = init_weights(network, path)
-    state, of_coco = network.state_dict(), given.state_dict()
+    state, of_coco = network.state_dict(), source.state_dict()
     assert set(taken) | set(fresh) == set(state) and not set(taken) & set(fresh)
     assert {name for name in state if of_coco[name].shape != state[name].shape} == set(fresh)
     assert all(name.startswith(("heat_out.", "offset_")) for name in fresh)
     assert {name.split(".")[0] for name in taken if not name.endswith("tracked")} == {"trunk", "heat_in", "heat_block"}
     assert all(torch.equal(state[name], of_coco[name]) for name in taken)
-    assert all(torch.equal(state[name], drawn[name]) for name in fresh)
-    assert init_weights(lively(seed=1), path)[1] == []
+    assert all(torch.equal(state[name], initial[name]) for name in fresh)
+    assert init_weights(random_network(seed=1), path)[1] == []
 
 
-# The trunk from ImageNet
+# ImageNet weights for the backbone
 
 
 def classifier(width: int = 4) -> HighResolutionNet:
-    """timm's HRNet of the small networks' size, with its classifier, another value in every place."""
+    """Return a small HRNet of timm with its classifier and random weights."""
     stages = {"stem_width": 8, "stage1": stage(1, 1, "BOTTLENECK", (8,))}
     stages |= {f"stage{n}": stage(n, modules, "BASIC", [width * 2**b for b in range(n)]) for n, modules in ((2, 1), (3, 2), (4, 1))}
     network, g = HighResolutionNet(stages).eval(), torch.Generator().manual_seed(5)
@@ -91,72 +91,70 @@ def stage(branches: int, modules: int, block: str, channels: list[int] | tuple[i
     return {**blocks, "num_channels": tuple(channels), "fuse_method": "SUM"}
 
 
-def assert_has_trunk_of(network: DEKR, given: HighResolutionNet) -> None:
-    """All of it: the features are those of the classifier before its head."""
+def assert_same_backbone(network: DEKR, source: HighResolutionNet) -> None:
+    """The features equal those of the classifier before its head."""
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
-        x = given.act2(given.bn2(given.conv2(given.act1(given.bn1(given.conv1(image))))))
-        for answer, expected in zip(network.trunk.forward_features(image), given.stages(x)):
+        x = source.act2(source.bn2(source.conv2(source.act1(source.bn1(source.conv1(image))))))
+        for features, expected in zip(network.trunk.forward_features(image), source.stages(x)):
             assert expected.std() > 0
-            torch.testing.assert_close(answer, expected)
+            torch.testing.assert_close(features, expected)
 
 
-def test_a_classifiers_file_fills_the_trunk(tmp_path):
-    given, network = classifier(), lively()
-    weights = given.state_dict()
+def test_imagenet_weights_fill_the_backbone(tmp_path):
+    source, network = classifier(), random_network()
+    weights = source.state_dict()
     heads = {name.split(".")[0] for name in weights} - {name.split(".")[0] for name in network.trunk.state_dict()}
     assert heads == {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
-    drawn = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    initial = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     path = saved(tmp_path / "hrnet.pth", {f"module.{name}": tensor for name, tensor in weights.items()})
     taken, fresh = load_backbone(network, path)
-    assert set(taken) == {name for name in drawn if name.startswith("trunk.")}
-    assert set(fresh) == set(drawn) - set(taken)
-    assert all(torch.equal(network.state_dict()[name], drawn[name]) for name in fresh)
-    assert_has_trunk_of(network, given)
+    assert set(taken) == {name for name in initial if name.startswith("trunk.")}
+    assert set(fresh) == set(initial) - set(taken)
+    assert all(torch.equal(network.state_dict()[name], initial[name]) for name in fresh)
+    assert_same_backbone(network, source)
 
 
-def test_a_whole_pose_network_lends_its_trunk_too(tmp_path):
-    given, network = lively(), lively(recipe="w32_crowdpose", seed=1)
-    load_backbone(network, saved(tmp_path / "pose.pth", published_weights(given)))
-    assert equal(network.trunk, given.trunk) and not equal(network.heat_block, given.heat_block)
+def test_a_pose_checkpoint_fills_the_backbone(tmp_path):
+    source, network = random_network(), random_network(recipe="w32_crowdpose", seed=1)
+    load_backbone(network, saved(tmp_path / "pose.pth", published_weights(source)))
+    assert equal(network.trunk, source.trunk) and not equal(network.heat_block, source.heat_block)
 
 
-def test_another_width_is_refused(tmp_path):
+def test_a_backbone_of_another_width_is_refused(tmp_path):
     path = saved(tmp_path / "hrnet.pth", classifier(width=8).state_dict())
     with pytest.raises(UserError, match=r"model\.backbone .*hrnet\.pth: does not fit the network's trunk: \d+ tensors of another shape"):
         load_backbone(build(), path)
 
 
-def test_the_published_trunk_is_imagenets():
-    """Tensor for tensor, that of the network whose weights can be downloaded."""
+def test_backbone_keys_are_those_of_the_downloaded_weights():
     with torch.device("meta"):
-        theirs = timm.create_model("hrnet_w32").state_dict()
-        ours = build_model(load_config(RECIPES["w32_coco"]))
-    wanted = {name: tensor.shape for name, tensor in ours.trunk.state_dict().items()}
-    kept = {from_published(name): tensor.shape for name, tensor in theirs.items()}
-    del kept[None]
-    assert kept == {f"trunk.{name}": shape for name, shape in wanted.items()}
-    assert all(checkpoint_keys_of(ours).is_backbone(name) for name in kept)
+        timm_weights = timm.create_model("hrnet_w32").state_dict()
+        own = build_model(load_config(RECIPES["w32_coco"]))
+    backbone = {name: tensor.shape for name, tensor in own.trunk.state_dict().items()}
+    converted = {from_published(name): tensor.shape for name, tensor in timm_weights.items()}
+    del converted[None]
+    assert converted == {f"trunk.{name}": shape for name, shape in backbone.items()}
+    assert all(checkpoint_keys_of(own).is_backbone(name) for name in converted)
 
 
 @pytest.mark.parametrize("cached", [False, True])
-def test_weights_that_can_be_downloaded(monkeypatch, tmp_path, cached):
-    """Asked for by the network's width; a file that is there already is not asked for again."""
-    given, asked = classifier(), []
-    save_file(given.state_dict(), tmp_path / "model.safetensors")
+def test_weights_are_downloaded_once_by_width(monkeypatch, tmp_path, cached):
+    source, requests = classifier(), []
+    save_file(source.state_dict(), tmp_path / "model.safetensors")
 
     def download(repository: str, name: str) -> str:
-        asked.append((repository, name))
+        requests.append((repository, name))
         return str(tmp_path / name)
 
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *where: str(tmp_path / where[1]) if cached else None)
-    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url: asked.append(url))
+    monkeypatch.setattr(hub, "get_hf_file_metadata", lambda url: requests.append(url))
     monkeypatch.setattr(hub, "hf_hub_download", download)
     network = build()
     load_backbone(network, "timm")
-    assert_has_trunk_of(network, given)
+    assert_same_backbone(network, source)
     where = ("timm/hrnet_w4.ms_in1k", "model.safetensors")
-    assert cached == (asked == []) and (cached or asked[1:] == [where])
+    assert cached == (requests == []) and (cached or requests[1:] == [where])
 
 
 @pytest.mark.parametrize("error", [ConnectionError("no route to host\nsecond line"), TimeoutError()])

@@ -1,4 +1,4 @@
-"""Batch norms folded into convolutions: every system's network answers as before, and has hardly any left."""
+"""Conv-BN fusion keeps the outputs of every system's network and removes the batch norms."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def lively(network: nn.Module) -> nn.Module:
+def randomized(network: nn.Module) -> nn.Module:
     randomize_weights(network.eval().state_dict(), seed=0)
     return network
 
 
-def answer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def outputs(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     with torch.inference_mode():
-        found = network.predict(images)
-    return found if isinstance(found, tuple) else (found,)
+        output = network.predict(images)
+    return output if isinstance(output, tuple) else (output,)
 
 
 @pytest.mark.parametrize("recipe", [*SMALL, "tiny"])
-def test_the_answer_stays_as_it_was(recipe):
+def test_fusion_keeps_the_outputs(recipe):
     if recipe == "tiny":
-        network = lively(TinyNetwork(TinyConfig(skeleton=load_skeleton("coco17"))))
+        network = randomized(TinyNetwork(TinyConfig(skeleton=load_skeleton("coco17"))))
     else:
-        network = lively(build_model(load_config(ROOT / "config" / f"{recipe}.yaml", SMALL[recipe])))
+        network = randomized(build_model(load_config(ROOT / "config" / f"{recipe}.yaml", SMALL[recipe])))
     images = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(1))
-    before, there = answer(network, images), norms(network)
+    before, norm_count = outputs(network, images), norms(network)
     fuse_conv_bn(network)
-    for found, expected in zip(answer(network, images), before, strict=True):
+    for output, expected in zip(outputs(network, images), before, strict=True):
         assert expected.std() > 1e-3
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-    assert there > 1
-    assert norms(network) == (2 if recipe == "dekr_w32_coco" else 0)  # those after deformed convolutions
+        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    assert norm_count > 1
+    assert norms(network) == (2 if recipe == "dekr_w32_coco" else 0)  # after the deformable convolutions
     assert not any(module.training for module in network.modules())
 
 
 class NormsFirst(nn.Module):
-    """conv1 has bn1 before it, and nothing after it."""
+    """bn1 comes before conv1."""
 
     def __init__(self):
         super().__init__()
@@ -67,9 +67,9 @@ class NormsFirst(nn.Module):
         return self.other(self.conv2(self.conv1(self.bn1(x))))
 
 
-def test_what_does_not_come_right_after_a_convolution_stays():
-    network, images = lively(NormsFirst()), torch.rand(1, 3, 8, 8)
-    before = answer(network, images)
+def test_norms_that_do_not_follow_a_convolution_stay():
+    network, images = randomized(NormsFirst()), torch.rand(1, 3, 8, 8)
+    before = outputs(network, images)
     fuse_conv_bn(network)
-    assert torch.equal(answer(network, images)[0], before[0])
+    assert torch.equal(outputs(network, images)[0], before[0])
     assert norms(network) == 2

@@ -1,4 +1,4 @@
-"""The network's shapes, configuration and names."""
+"""IMHN's shapes, connections and initial weights."""
 
 import re
 
@@ -18,18 +18,18 @@ def build(*overrides: str) -> torch.nn.Module:
 
 @pytest.mark.parametrize(("stages", "depth"), [(1, 2), (3, 4)])
 @torch.inference_mode()
-def test_every_stage_answers_at_every_scale(stages, depth):
+def test_every_stage_predicts_at_every_scale(stages, depth):
     multiple = 4 * 2**depth
     weights = [1.0] * (depth + 1)
     model = build(f"model.stages={stages}", f"model.depth={depth}", f"loss.scale_weights={weights}")
-    answer = model(torch.rand(2, 3, multiple, 2 * multiple))
-    assert len(answer) == stages
-    for scales in answer:
+    outputs = model(torch.rand(2, 3, multiple, 2 * multiple))
+    assert len(outputs) == stages
+    for scales in outputs:
         assert [tuple(s.shape) for s in scales] == [(2, 50, multiple // 4 // 2**i, 2 * multiple // 4 // 2**i) for i in range(depth + 1)]
 
 
 @torch.inference_mode()
-def test_the_answer_is_what_the_last_stage_says_at_the_finest_scale_and_nothing_else_is_run():
+def test_predict_runs_only_what_the_finest_scale_of_the_last_stage_needs():
     torch.manual_seed(0)
     model = build("model.stages=3", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
     for p in model.parameters():
@@ -60,8 +60,8 @@ def test_channels_follow_the_skeleton_only_in_output_layers():
     assert all(is_output(name) for name in outputs)
 
 
-def lively(*overrides: str) -> torch.nn.Module:
-    """Two stages under whose weights everything matters; the initial ones are close to zero."""
+def random_network(*overrides: str) -> torch.nn.Module:
+    """Build two stages with random weights; the initial ones are close to zero."""
     torch.manual_seed(0)
     model = build("model.stages=2", *overrides)
     for module in model.modules():
@@ -70,31 +70,30 @@ def lively(*overrides: str) -> torch.nn.Module:
     return model
 
 
-def silence(norms: list[torch.nn.Module]) -> None:
-    """Let nothing through some of the connections between two stages."""
+def zero_out(norms: list[torch.nn.Module]) -> None:
+    """Set connections between two stages to zero."""
     for connection in norms:
         torch.nn.init.zeros_(connection.bn.weight)
 
 
-def test_a_stage_sees_what_the_one_before_it_saw():
-    """The identity mapping: what the first stage has to say comes on top of it."""
-    model = lively()
-    silence([*model.stages[0].merge_features, *model.stages[0].merge_predictions])
+def test_identity_mapping_passes_the_input_of_a_stage_on():
+    model = random_network()
+    zero_out([*model.stages[0].merge_features, *model.stages[0].merge_predictions])
     image = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         x = model.front(image)
-        nothing = [torch.zeros(1) for _ in range(5)]
-        expected, _ = model.stages[1](x, nothing)
-        answer = model(image)[1]
-    assert all(torch.allclose(*pair, rtol=1e-4) for pair in zip(answer, expected))
-    assert max(scale.std() for scale in answer) > 0
+        caches = [torch.zeros(1) for _ in range(5)]
+        expected, _ = model.stages[1](x, caches)
+        output = model(image)[1]
+    assert all(torch.allclose(*pair, rtol=1e-4) for pair in zip(output, expected))
+    assert max(scale.std() for scale in output) > 0
 
 
 @pytest.mark.parametrize("kind", ["features", "predictions"])
-def test_the_last_stage_teaches_the_first_one_by_both_ways(kind):
-    model = lively()
+def test_gradients_reach_the_first_stage_through_features_and_predictions(kind):
+    model = random_network()
     other = {"features": "predictions", "predictions": "features"}[kind]
-    silence(getattr(model.stages[0], f"merge_{other}"))
+    zero_out(getattr(model.stages[0], f"merge_{other}"))
     sum(scale.square().sum() for scale in model(torch.rand(1, 3, 64, 64))[1]).backward()
     for module in getattr(model.stages[0], kind):
         assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in module.parameters())

@@ -1,4 +1,4 @@
-"""Simple Baselines' network: what it takes and gives, and weights of every origin."""
+"""Simple Baselines' network, and its published and ImageNet weights."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def small(*overrides: str) -> SimpleBaselines:
     return network("model.depth=10", "model.deconv_channels=16", *overrides)
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """With weights that let an input be seen at the output."""
+def randomize(model: nn.Module) -> nn.Module:
+    """Set random weights under which outputs depend on inputs."""
     torch.manual_seed(1)
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -35,9 +35,9 @@ def lively(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_channels_are_in_the_order_that_is_configured():
-    """Both networks of the same weights: RGB's mean and deviation go with BGR's channels as published, and with RGB's."""
-    bgr, rgb = lively(small()), lively(small("model.channel_order=rgb"))
+def test_channel_order_is_configured():
+    """As published, BGR channels are normalized with RGB's mean and std."""
+    bgr, rgb = randomize(small()), randomize(small("model.channel_order=rgb"))
     images = torch.rand(1, 3, 64, 64)
     mean, std = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
@@ -47,11 +47,11 @@ def test_channels_are_in_the_order_that_is_configured():
         assert not torch.allclose(bgr(images), rgb(images), rtol=1e-2)
 
 
-def by_hand(weights: dict[str, Tensor], images: Tensor, trunk: resnet.ResNet) -> Tensor:
-    """From published tensors: torchvision's whole ResNet up to its pooling, and what comes after it."""
+def plain_forward(weights: dict[str, Tensor], images: Tensor, trunk: resnet.ResNet) -> Tensor:
+    """Run torchvision's ResNet up to its pooling, then the published layers."""
     assert trunk.load_state_dict(weights, strict=False).missing_keys == ["fc.weight", "fc.bias"]
     features: list[Tensor] = []
-    trunk.eval().layer4.register_forward_hook(lambda layer, given, answer: features.append(answer))
+    trunk.eval().layer4.register_forward_hook(lambda layer, inputs, output: features.append(output))
     trunk((images - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None])
     (x,) = features
     for number in (0, 3, 6):
@@ -62,9 +62,9 @@ def by_hand(weights: dict[str, Tensor], images: Tensor, trunk: resnet.ResNet) ->
 
 
 @pytest.mark.parametrize(("depth", "style"), [(18, "pytorch"), (50, "caffe")])
-def test_the_network_by_hand(depth, style):
-    model = lively(network(f"model.depth={depth}", f"model.style={style}", "model.deconv_channels=16"))
-    for name, tensor in model.state_dict().items():  # numbers that batch norm makes something of
+def test_the_network_equals_a_plain_implementation(depth, style):
+    model = randomize(network(f"model.depth={depth}", f"model.style={style}", "model.deconv_channels=16"))
+    for name, tensor in model.state_dict().items():
         if name.endswith(("running_mean", "bias", "running_var", "1.weight")) and tensor.ndim == 1:
             tensor.copy_(torch.rand(tensor.shape) + (0.5 if name.endswith(("var", "weight")) else -0.5))
     weights = {name.removeprefix("trunk."): tensor for name, tensor in model.state_dict().items()}
@@ -72,14 +72,13 @@ def test_the_network_by_hand(depth, style):
     for stage in (trunk.layer2, trunk.layer3, trunk.layer4) if style == "caffe" else ():
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
     with torch.inference_mode():
-        expected = by_hand(weights, images, trunk)
+        expected = plain_forward(weights, images, trunk)
         assert expected.std() > 0.1
         torch.testing.assert_close(model(images), expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("depth", [34, 50])
-def test_the_trunk_is_torchvisions(depth):
-    """Tensor for tensor, as files of ImageNet weights have it; the classifier is not needed."""
+def test_backbone_keys_are_torchvisions(depth):
     with torch.device("meta"):
         theirs, ours = getattr(resnet, f"resnet{depth}")().state_dict(), network(f"model.depth={depth}").trunk.state_dict()
     named = {from_published(f"{prefix}{name}"): tensor.shape for name, tensor in theirs.items() for prefix in ("", "module.")}
@@ -89,8 +88,8 @@ def test_the_trunk_is_torchvisions(depth):
         assert from_published(name) == from_published(f"module.{name}") == name
 
 
-def test_every_parameter_learns():
-    model = lively(small()).train()
+def test_every_parameter_gets_a_gradient():
+    model = randomize(small()).train()
     model(torch.rand(2, 3, 64, 64)).square().mean().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any(), name
@@ -98,7 +97,7 @@ def test_every_parameter_learns():
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_published_files_load(tmp_path, wrapped):
-    model, other = lively(small()), small()
+    model, other = randomize(small()), small()
     weights = {"module." + name.removeprefix("trunk."): tensor for name, tensor in model.state_dict().items()}
     torch.save({"state_dict": weights, "epoch": 140} if wrapped else weights, tmp_path / "published.pth")
     load_weights(other, tmp_path / "published.pth")
@@ -107,7 +106,7 @@ def test_published_files_load(tmp_path, wrapped):
         assert torch.equal(model(images), other(images))
 
 
-def test_imagenets_weights_fill_the_trunk(tmp_path):
+def test_imagenet_weights_fill_the_backbone(tmp_path):
     torch.manual_seed(2)
     source = resnet.resnet18()
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
@@ -122,16 +121,16 @@ def test_imagenets_weights_fill_the_trunk(tmp_path):
         load_backbone(network("model.depth=34"), tmp_path / "resnet18.pth")
 
 
-def test_another_skeleton_takes_all_but_the_last_layer(tmp_path):
-    given, model, path = lively(small()), small("skeleton=mpii"), tmp_path / "coco.pth"
-    torch.save(given.state_dict(), path)
+def test_another_skeleton_initializes_only_the_last_layer_newly(tmp_path):
+    source, model, path = randomize(small()), small("skeleton=mpii"), tmp_path / "coco.pth"
+    torch.save(source.state_dict(), path)
     taken, fresh = init_weights(model, path)
     assert fresh == ["final_layer.weight", "final_layer.bias"]
-    assert all(torch.equal(model.state_dict()[name], given.state_dict()[name]) for name in taken)
+    assert all(torch.equal(model.state_dict()[name], source.state_dict()[name]) for name in taken)
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 16, 16, 16)
 
 
-def test_new_layers_begin_small():
+def test_initial_values():
     model = small()
     for layer in (model.deconv_layers[0], model.deconv_layers[6], model.final_layer):
         assert layer.weight.std().item() == pytest.approx(0.001, rel=0.2)

@@ -34,37 +34,37 @@ def test_every_backbone_gives_heatmaps_at_stride_4(config, name, deconvolutions)
     assert sum(isinstance(layer, torch.nn.ConvTranspose2d) for layer in network.deconv_layers) == deconvolutions
 
 
-def test_it_sees_rgb_as_timm_wants_it(config):
-    network, theirs = build_model(config("lcnet_050")).eval(), timm.create_model("lcnet_050", features_only=True).eval()
-    theirs.load_state_dict(network.trunk.backbone.state_dict())
-    images, of_images = torch.rand(1, 3, 64, 64), timm.get_pretrained_cfg("lcnet_050")
-    mean, std = (torch.tensor(values)[:, None, None] for values in (of_images.mean, of_images.std))
+def test_images_are_normalized_as_the_backbone_needs(config):
+    network, backbone = build_model(config("lcnet_050")).eval(), timm.create_model("lcnet_050", features_only=True).eval()
+    backbone.load_state_dict(network.trunk.backbone.state_dict())
+    images, pretrained = torch.rand(1, 3, 64, 64), timm.get_pretrained_cfg("lcnet_050")
+    mean, std = (torch.tensor(values)[:, None, None] for values in (pretrained.mean, pretrained.std))
     with torch.inference_mode():
-        features = theirs((images.flip(1) - mean) / std)[-1]
+        features = backbone((images.flip(1) - mean) / std)[-1]
         torch.testing.assert_close(network.trunk(network.normalize(images)), features)
 
 
-def test_imagenet_weights_come_only_where_asked(config, monkeypatch, tmp_path):
-    given = timm.create_model("lcnet_050")
-    save_file(given.state_dict(), tmp_path / "model.safetensors")
-    asked = []
-    monkeypatch.setattr(simple_baselines_timm, "hub_file", lambda name: asked.append(name) or tmp_path / "model.safetensors")
+def test_imagenet_weights_are_downloaded_only_on_request(config, monkeypatch, tmp_path):
+    classifier = timm.create_model("lcnet_050")
+    save_file(classifier.state_dict(), tmp_path / "model.safetensors")
+    requests = []
+    monkeypatch.setattr(simple_baselines_timm, "hub_file", lambda name: requests.append(name) or tmp_path / "model.safetensors")
     network = build_model(config("lcnet_050"))
-    assert not asked
+    assert not requests
     taken, fresh = load_backbone(network, "timm")
-    assert asked == ["timm/lcnet_050.ra2_in1k"]
+    assert requests == ["timm/lcnet_050.ra2_in1k"]
     assert all(name.startswith("trunk.") for name in taken) and not any(name.startswith("trunk.") for name in fresh)
-    assert torch.equal(network.trunk.backbone.conv_stem.weight, given.conv_stem.weight)
+    assert torch.equal(network.trunk.backbone.conv_stem.weight, classifier.conv_stem.weight)
     torch.save(network.state_dict(), tmp_path / "ours.pth")
     load_weights(build_model(config("lcnet_050")), tmp_path / "ours.pth")
 
 
-@pytest.mark.parametrize(("name", "said"), [("lcnet_53", "no backbone 'lcnet_53' .* mean 'lcnet_150'"), ("nonsense!", "features_only")])
-def test_a_name_that_timm_does_not_know(config, name, said):
-    with pytest.raises(UserError, match=said):
+@pytest.mark.parametrize(("name", "message"), [("lcnet_53", "no backbone 'lcnet_53' .* mean 'lcnet_150'"), ("nonsense!", "features_only")])
+def test_an_unknown_backbone_is_refused(config, name, message):
+    with pytest.raises(UserError, match=message):
         build_model(config(name))
 
 
-def test_a_backbone_without_weights_is_one_line(config):
+def test_a_backbone_without_weights_is_refused(config):
     with pytest.raises(UserError, match="timm has no weights of lcnet_035"):
         load_backbone(build_model(config("lcnet_035")), "timm")

@@ -1,4 +1,4 @@
-"""Networks that are filled from a file are built without drawing weights first, and are the file's all the same."""
+"""Networks that a checkpoint fills are built without initial weights."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from utils.checkpoint import load_network, save_checkpoint
 
 
 @pytest.mark.parametrize("name", ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"])
-def test_a_loaded_network_is_the_files(name, tmp_path):
+def test_a_loaded_network_equals_the_saved_one(name, tmp_path):
     config = load_config(ROOT / "config" / f"{name}.yaml")
     network = build_model(config).eval()
     save_checkpoint(tmp_path / "network.pth", weights=network.state_dict())
     loaded = load_network(config, tmp_path / "network.pth", "cpu")
-    for kind in ("named_parameters", "named_buffers"):  # those too that no file holds
-        ours, theirs = dict(getattr(loaded, kind)()), dict(getattr(network, kind)())
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    for kind in ("named_parameters", "named_buffers"):  # buffers include those that no checkpoint holds
+        actual, expected = dict(getattr(loaded, kind)()), dict(getattr(network, kind)())
+        assert actual.keys() == expected.keys()
+        assert all(torch.equal(actual[key], expected[key]) for key in actual)
 
 
-def test_it_ends_with_its_block():
+def test_initialization_is_skipped_within_the_block_only():
     config = load_config(ROOT / "config" / "quickstart.yaml")
     generator = torch.get_rng_state()
     with SkipInit():
