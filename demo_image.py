@@ -16,7 +16,7 @@ from config.errors import check_minimum, run_cli
 from config.files import write_json
 from data.images import encode_image
 from utils.bundled_model import resolve_checkpoint
-from utils.checkpoint import Checkpoint, config_for
+from utils.checkpoint import config_for
 from utils.demo.inputs import VideoSource, find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import DemoOptions, run_demo
@@ -61,7 +61,7 @@ def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
-    checkpoint = Checkpoint(resolve_checkpoint(options.checkpoint, options.config))
+    checkpoint = resolve_checkpoint(options.checkpoint, options.config)
     if options.sheet is not None:
         encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
     config = config_for(checkpoint, options.config, options.overrides)

@@ -16,7 +16,7 @@ from config.errors import check_minimum, run_cli
 from config.files import output_folder
 from config.load import load_skeleton
 from utils.bundled_model import resolve_checkpoint
-from utils.checkpoint import Checkpoint, config_for
+from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.metrics import build_metric, evaluate, report
@@ -66,12 +66,11 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     if options.no_flip:
         overrides.append("inference.flip=false")
-    opened = Checkpoint(checkpoint)
-    config = config_for(opened, options.config, overrides)
+    config = config_for(checkpoint, options.config, overrides)
     truth, metric = load_truth(options, config.skeleton)
-    estimator = PoseEstimator(config, opened, options.device or context.shared_gpu())
-    output = options.output or (checkpoint.parent if options.checkpoint else Path("runs")) / "evaluation"
-    evaluate(metric, truth, estimator, checkpoint, output, context, options.batch_size, options.boxes, options.save_images or 0)
+    estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
+    output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
+    evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images or 0)
 
 
 def load_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> tuple[GroundTruth, CocoMetric]:

@@ -1,4 +1,4 @@
-"""Another network of SimplePose joins by one file, one configuration class and one entry: this file has all three."""
+"""A second network of SimplePose needs one file, one configuration class and one registry entry: this file has all three."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FlatConfig(ModelConfig):
 
 
 class FlatNetwork(nn.Module):
-    """A few convolutions; maps at strides 4 and 8 from one stage."""
+    """Return maps at strides 4 and 8 from one stage."""
 
     def __init__(self, config: SimplePoseConfig):
         super().__init__()
@@ -84,26 +84,24 @@ def test_it_trains_resumes_and_predicts(run, recipe, images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("model.widht=3", "unknown key 'model.widht'; did you mean 'model.width'?"),
         ("model.stages=3", "unknown key 'model.stages'"),
         ("width=3", "unknown key 'width'; did you mean 'model.width'?"),
-        ("model.width=0", "model.width: input should be greater than or equal to 1, got 0"),
         ("model.name=falt", "unknown model.name 'falt'; did you mean 'flat'?"),
         ("model.name=resnet", "unknown model.name 'resnet'; known: imhn, flat"),
-        ("model=3", "model: input should be a valid dictionary"),
         ("loss.scale_weights=[1]", "loss.scale_weights: 1 weights for the 2 scales of model.name flat"),
         ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be multiples of 4 for model.name flat"),
     ],
 )
-def test_its_keys_are_checked_like_any(recipe, override, said):
+def test_its_keys_are_checked(recipe, override, message):
     with pytest.raises(UserError) as error:
         load_config(recipe, [override])
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_the_systems_own_network_is_the_default(recipe):
+def test_the_first_network_is_the_default(recipe):
     config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
     assert with_overrides(config, []) == config and config.model.name == "imhn"
     assert with_overrides(load_config(recipe), []) == load_config(recipe)

@@ -136,12 +136,12 @@ def test_losses_with_other_channels_are_not_compared():
 
 def test_where_people_are_must_be_said(fails, evaluate, checkpoint, annotations, images, tmp_path):
     said = fails("demo_image.py", "--checkpoint", checkpoint, "--input", images, "--output", tmp_path / "demo")
-    assert "system 'simple_baselines' must be told where people are; give --detector" in said
+    assert "system 'simple_baselines': needs person boxes; use --detector" in said
     said = fails("demo_image.py", "--checkpoint", checkpoint, "--input", images, "--output", tmp_path / "demo", "--detector", checkpoint)
-    assert f"detector {checkpoint}: system 'simple_baselines' must be told where people are itself" in said
+    assert f"detector {checkpoint}: system 'simple_baselines' needs person boxes itself" in said
     held_out = tmp_path / "test-dev.json"
     held_out.write_text(json.dumps({"images": json.loads(annotations.read_text())["images"]}))
-    assert "must be told where people are, and " in evaluate(file=held_out)
+    assert "has no annotations, and the system needs person boxes" in evaluate(file=held_out)
 
 
 def test_boxes_of_other_pictures(evaluate, tmp_path):
@@ -168,7 +168,7 @@ def test_a_published_file_needs_its_recipe(run, evaluate, checkpoint, annotation
     """Its tensors do not say what they were trained for."""
     path, weights = tmp_path / "pose_resnet.pth.tar", torch.load(checkpoint, weights_only=True)["weights"]
     torch.save({f"module.{name.removeprefix('trunk.')}": tensor for name, tensor in weights.items()}, path)
-    assert f"checkpoint {path}: holds no configuration and is no published one that is known; give one with --config" in evaluate(
+    assert f"checkpoint {path}: holds no configuration and is no known published checkpoint; add a configuration with --config" in evaluate(
         checkpoint=path
     )
     output = ("--output", tmp_path / "out", "--config", RECIPES["r50_256x192"], *SMALL)

@@ -1,50 +1,51 @@
-"""An endless stream through workers: what is alike goes together, and what was made of it comes back in order."""
+"""Streams through workers: items with equal keys share a batch, and results come in the items' order."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from threading import Barrier
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-WORKERS = 2  # threads that take a batch all the way: while one of them assigns people, which is Python, the other's network is busy
-WINDOW = 4  # batches' images among which those of one size are looked for
+from utils.device import limit_threads
+
+MAX_WORKERS = 2  # threads that each take a batch through all steps: one runs the network while the other assigns people in Python
+LOOKAHEAD = 4  # batches' worth of images among which images of one size are grouped
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 Batch = list[tuple[int, Item]]  # items with their numbers in the stream
 
 
-def batch_by_key(items: Iterable[Item], key: Callable[[Item], Hashable], size: int, window: int) -> Iterator[Batch]:
-    """Batches of `size` items of equal keys, as soon as there are so many, or fewer: none waits for more than `window` later ones."""
-    waiting: dict[Hashable, Batch] = {}  # the one whose first item is the oldest first
+def batch_by_key(items: Iterable[Item], key: Callable[[Item], Hashable], size: int, lookahead: int) -> Iterator[Batch]:
+    """Yield batches of up to `size` items of equal keys. A batch is complete at `size`, or `lookahead` items after its first one."""
+    waiting: dict[Hashable, Batch] = {}  # in the order of the batches' first items
     for number, item in enumerate(items):
-        kind = key(item)
-        batch = waiting.setdefault(kind, [])
+        item_key = key(item)
+        batch = waiting.setdefault(item_key, [])
         batch.append((number, item))
         if len(batch) == size:
-            yield waiting.pop(kind)
+            yield waiting.pop(item_key)
         oldest = next(iter(waiting), None)
-        if oldest is not None and number - waiting[oldest][0][0] >= window:
+        if oldest is not None and number - waiting[oldest][0][0] >= lookahead:
             yield waiting.pop(oldest)
     yield from waiting.values()
 
 
 def sized_batches(items: Iterable[Item], key: Callable[[Item], Hashable], size: int) -> list[list[Item]]:
-    """Return batches of up to `size` items of equal keys, where all keys are known beforehand: fewer batches than `batch_by_key` finds."""
+    """Return batches of up to `size` items of equal keys, as few as possible; `batch_by_key` does not know later items."""
     groups: dict[Hashable, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
 
 
-def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Made]], pool: Executor, workers: int) -> Iterator[Made]:
-    """What `work` makes of each item of a batch, in the items' order; the pool has a batch for each worker and one that waits."""
+def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Result]], pool: Executor, workers: int) -> Iterator[Result]:
+    """Yield `work`'s result for each item, in the items' order. The pool has one batch for each worker and one that waits."""
     running: deque[tuple[list[int], Future]] = deque()
-    made: dict[int, Made] = {}
+    results: dict[int, Result] = {}
     following = 0
     upcoming = iter(batches)
     try:
@@ -55,9 +56,9 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
                 running.append((numbers, pool.submit(work, list(items))))
             while running and (batch is None or len(running) > workers or running[0][1].done()):
                 numbers, future = running.popleft()
-                made.update(zip(numbers, future.result()))
-                while following in made:
-                    yield made.pop(following)
+                results.update(zip(numbers, future.result()))
+                while following in results:
+                    yield results.pop(following)
                     following += 1
             if batch is None:
                 return
@@ -69,7 +70,7 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
 def predict_stream(
     decoder: Any, images: Iterable[tuple[np.ndarray, np.ndarray | None]], batch_size: int, device: torch.device
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the people of each image in order: `PoseEstimator.stream` for a `utils.systems.Decoder` whose network is still being trained.
+    """Yield the predictions for each image in order: `PoseEstimator.stream` for a `utils.systems.Decoder` whose network is being trained.
 
     images: (H, W, 3) uint8 BGR, each with its boxes (B, 4 or 5), or None where the decoder needs none. device: the network's.
     """
@@ -79,32 +80,25 @@ def predict_stream(
         return decoder(pixels, boxes if decoder.needs_boxes else None)
 
     workers = num_workers(device)
-    batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, WINDOW * batch_size)
+    batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, LOOKAHEAD * batch_size)
     with worker_pool(workers, device) as pool:
         yield from ordered_map(batches, predict, pool, workers)
 
 
 def num_workers(device: torch.device) -> int:
-    """Return how many batches are worked on at a time."""
-    return min(WORKERS, torch.get_num_threads()) if device.type == "cpu" else WORKERS
+    """Return how many batches are processed at the same time."""
+    return min(MAX_WORKERS, torch.get_num_threads()) if device.type == "cpu" else MAX_WORKERS
 
 
 def worker_pool(workers: int, device: torch.device) -> ThreadPoolExecutor:
-    """Return threads that share out PyTorch's threads among them; on a GPU each has a stream of its own."""
-    threads, begun = torch.get_num_threads(), Barrier(workers + 1)
+    """Return threads that divide PyTorch's threads among them; on a GPU each has its own stream."""
+    threads = max(1, torch.get_num_threads() // workers)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread that has not asked yet would take over what the others are told later
-        torch.set_num_threads(max(1, threads // workers))
-        begun.wait()
+        limit_threads(threads)
         if device.type == "cuda":
-            own = torch.cuda.Stream(device)
-            own.wait_stream(torch.cuda.default_stream(device))
-            torch.cuda.set_stream(own)
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.default_stream(device))
+            torch.cuda.set_stream(stream)
 
-    pool = ThreadPoolExecutor(workers, "people", begin)
-    for _ in range(workers):
-        pool.submit(int)
-    begun.wait()
-    torch.set_num_threads(threads)  # a worker's number is also that of all threads that are begun after it
-    return pool
+    return ThreadPoolExecutor(workers, "people", begin)

@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running code, ours and the published format."""
+"""Checkpoints: written atomically, read without running code, in this project's and the published formats."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from config.load import parse_config, with_overrides
 from models import build_model, checkpoint_keys_of, download_backbone, published_recipe
 from models.checkpoint_keys import merge_branches
 from models.skip_init import SkipInit
-from utils.device import default_device, in_one_thread
-from utils.onnx_network import OnnxNetwork, is_onnx, onnx_config
+from utils.device import default_device, limit_threads
+from utils.onnx_network import OnnxNetwork, is_onnx, open_session, stored_config
 from utils.safetensors_file import is_safetensors, read_safetensors
 
-SHOWN = 3  # names in a message
-DOWNLOAD = "timm"  # in the place of a file of backbone weights
+MAX_NAMES = 3  # in a message
+DOWNLOAD = "timm"  # instead of a file of backbone weights
 RECIPES = Path(__file__).parents[1] / "config"
 EXPORTED = (".onnx", ".pt2")
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
-    """Write a checkpoint; a kill while saving leaves the former one as it was."""
+    """Write a checkpoint; a process that is killed while saving leaves the former one intact."""
     with atomic_write(path) as partial:
         try:
             torch.save(content, partial)
-        except RuntimeError as error:  # its writer, in C++, does not pass on what the system said
+        except RuntimeError as error:  # PyTorch's writer does not pass on the system's message
             raise UserError(f"checkpoint {path}: cannot be written; is the disk full?") from error
 
 
 def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]:
-    """Read a checkpoint's dictionary, tensors on the CPU and mapped from the file rather than read where the format allows it.
+    """Return a checkpoint's dictionary, tensors on the CPU, memory-mapped where the format allows it.
 
-    checksums: compare those that the file holds, which reads all of it. Raises UserError where it is missing, cut short, damaged, not a
-    checkpoint, or holds pickled objects.
+    checksums: verify the file's, which reads all of it. Raises UserError where the file is missing, cut short, damaged, not a checkpoint,
+    or holds pickled objects.
     """
     path = existing_file(path, "checkpoint")
     if path.suffix.lower() in EXPORTED:
@@ -52,11 +52,11 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
         return read_safetensors(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the pickle protocol of a damaged file
+            warnings.simplefilter("ignore")  # about the pickle protocol, in damaged files
             content = _mapped(path)
-        damaged = zipfile.ZipFile(path).testzip() if checksums and zipfile.is_zipfile(path) else None  # PyTorch compares none
+        damaged = zipfile.ZipFile(path).testzip() if checksums and zipfile.is_zipfile(path) else None  # PyTorch verifies none
         if damaged is not None:
-            raise ValueError(f"{damaged} has another checksum")
+            raise ValueError(f"{damaged}: wrong checksum")
     except Exception as error:  # a damaged pickle can raise anything
         pickled = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short, damaged or not a checkpoint"
@@ -76,15 +76,19 @@ def _mapped(path: Path) -> Any:
 
 
 class Checkpoint:
-    """A checkpoint's file, read once, when its content is first asked for: for its configuration and then for its weights."""
+    """A checkpoint's file, opened once for both its configuration and its weights."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The dictionary in it."""
         return read_checkpoint(self.path)
+
+    @cached_property
+    def session(self) -> Any:
+        """Return an exported network's session of ONNX Runtime on the CPU."""
+        return open_session(self.path)
 
 
 def opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
@@ -93,97 +97,90 @@ def opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
 
 
 def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The configuration to run a checkpoint with: the named one; else its own; else, for a published checkpoint, its recipe.
+    """Return the configuration to run a checkpoint with: that at `path`; else its own; else, for a published checkpoint, its recipe.
 
-    Raises UserError where it has none of them.
+    Raises UserError where there is none.
     """
     if path is not None:
         return load_config(path, overrides)
     checkpoint = opened(checkpoint)
-    values = onnx_config(checkpoint.path) if is_onnx(checkpoint.path) else checkpoint.content.get("config")
+    values = stored_config(checkpoint.session, checkpoint.path) if is_onnx(checkpoint.path) else checkpoint.content.get("config")
     if isinstance(values, Mapping):
         return with_overrides(parse_config(values, f"configuration in {checkpoint.path}"), overrides)
     recipe = published_recipe(_tensors(checkpoint))
     if recipe is None:
         raise UserError(
-            f"checkpoint {checkpoint.path}: holds no configuration and is no published one that is known; give one with --config"
+            f"checkpoint {checkpoint.path}: holds no configuration and is no known published checkpoint; add a configuration with --config"
         )
     return load_config(RECIPES / f"{recipe}.yaml", overrides)
 
 
 def load_network(config: Config, checkpoint: str | Path | Checkpoint | None, device: str | None) -> nn.Module:
-    """The configured network on a device, not in training: what decoders take.
+    """Return the configured network on a device, in evaluation mode.
 
-    checkpoint: ours, as `.pth` or `.safetensors`, or the published format, whose weights it has; an exported `.onnx`, which ONNX Runtime
-    runs in its place; None leaves the freshly drawn weights. device: such as "cuda:0"; None takes a GPU if there is one.
+    checkpoint: this project's `.pth` or `.safetensors`, or the published format; an exported `.onnx` is run by ONNX Runtime instead; None
+    keeps random weights. device: such as "cuda:0"; None takes a GPU if there is one.
     """
-    place, checkpoint = default_device(device), None if checkpoint is None else opened(checkpoint)
+    target, checkpoint = default_device(device), None if checkpoint is None else opened(checkpoint)
     if checkpoint is not None and is_onnx(checkpoint.path):
-        network = OnnxNetwork(checkpoint.path, config, place)
-        if device is not None and network.device != place:
-            raise UserError(f"device {device!r}: the installed onnxruntime has none; leave it out, or pip install onnxruntime-gpu")
+        session = checkpoint.session if target.type == "cpu" else open_session(checkpoint.path, target)
+        network = OnnxNetwork(session, config, checkpoint.path)
+        if device is not None and network.device != target:
+            raise UserError(f"device {device!r}: the installed onnxruntime has none; omit it, or pip install onnxruntime-gpu")
         return network.eval()
-    with in_one_thread():
+    with limit_threads(1):  # of many small steps: on a busy CPU, several threads take three times as long
         with nullcontext() if checkpoint is None else SkipInit():
             network = build_model(config)
         if checkpoint is not None:
             load_weights(network, checkpoint)
-    return network.to(place).eval()
+    return network.to(target).eval()
 
 
 def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
-    """Fill the network from a checkpoint of ours or of the published format: every tensor used, none missing.
+    """Fill the network from a checkpoint of this project or the published format: every tensor used, none missing.
 
-    Raises UserError that counts and names what differs.
+    Raises UserError that counts and names the differences.
     """
-    checkpoint = opened(path)
+    checkpoint, target = opened(path), model.state_dict()
     weights = _weights(checkpoint, model)
-    wanted = model.state_dict()
-    differences = _differences(wanted, weights, lambda name: True)
-    if differences:
-        raise UserError(f"checkpoint {checkpoint.path}: does not fit the configured network: {'; '.join(differences)}")
-    _copy(weights, wanted)
+    _check_fit(target, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
+    _copy(weights, target)
 
 
 def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
-    """Fill the network for fine-tuning: output layers of another number of channels are left as they are.
+    """Fill the network for fine-tuning, except for output layers of another number of channels.
 
-    Returns the names taken and the names newly initialized. Raises UserError where anything but output layers differs.
+    Return the names of loaded and of newly initialized tensors. Raises UserError where anything but output layers differs.
     """
-    weights = _weights(Checkpoint(path), model)
-    wanted = model.state_dict()
+    weights, target = _weights(Checkpoint(path), model), model.state_dict()
     is_output = checkpoint_keys_of(model).is_output
-    fresh = [name for name in wanted if is_output(name) and (name not in weights or weights[name].shape != wanted[name].shape)]
-    differences = _differences(wanted, weights, lambda name: not is_output(name))
-    if differences:
-        raise UserError(f"checkpoint {path}: does not fit the configured network: {'; '.join(differences)}")
-    taken = [name for name in wanted if name not in set(fresh)]
-    _copy({name: weights[name] for name in taken}, wanted)
-    return taken, fresh
+    _check_fit(target, weights, lambda name: not is_output(name), f"checkpoint {path}: does not fit the configured network")
+    loaded = [name for name in target if name in weights and weights[name].shape == target[name].shape]
+    _copy({name: weights[name] for name in loaded}, target)
+    return loaded, [name for name in target if name not in set(loaded)]
 
 
 def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
-    """Fill the network's trunk; everything else in the file is left alone, everything else in the network as it was drawn.
+    """Fill the network's backbone; other tensors of the file are ignored, others of the network stay as initialized.
 
-    path: a file, or "timm" to download ImageNet weights where the network can. Returns the names taken and the others. Raises UserError
-    where part of the trunk is missing or of another shape.
+    path: a file, or "timm" to download ImageNet weights where the network can. Return the names of loaded and of other tensors. Raises
+    UserError where part of the backbone is missing or of another shape.
     """
-    wanted, is_backbone = model.state_dict(), checkpoint_keys_of(model).is_backbone
-    trunk = {name: tensor for name, tensor in wanted.items() if is_backbone(name)}
+    target, is_backbone = model.state_dict(), checkpoint_keys_of(model).is_backbone
+    backbone = {name: tensor for name, tensor in target.items() if is_backbone(name)}
     checkpoint = Checkpoint(path)
     if str(path) == DOWNLOAD:
         checkpoint.content = download_backbone(model)
-    weights = {name: tensor for name, tensor in _weights(checkpoint, model).items() if name in trunk}
-    # Batch norm counts its batches since PyTorch 0.4.1 only; many a file of ImageNet weights is older
-    differences = _differences(trunk, weights, lambda name: not name.endswith(".num_batches_tracked"))
-    if differences:
-        raise UserError(f"model.backbone {path}: does not fit the network's trunk: {'; '.join(differences)}")
-    _copy(weights, wanted)
-    return list(weights), [name for name in wanted if name not in weights]
+    weights = {name: tensor for name, tensor in _weights(checkpoint, model).items() if name in backbone}
+    # Files of PyTorch before 0.4.1, as many of ImageNet weights are, have no batch counters
+    error = f"model.backbone {path}: does not fit the network's trunk"
+    _check_fit(backbone, weights, lambda name: not name.endswith(".num_batches_tracked"), error)
+    _copy(weights, target)
+    return list(weights), [name for name in target if name not in weights]
 
 
 def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
-    """The checkpoint's tensors by the network's own names."""
+    """Return the checkpoint's tensors by the network's own names."""
     weights, convert_key, path = _tensors(checkpoint), checkpoint_keys_of(model).convert_key, checkpoint.path
     used = [(name, value) for name, value in ((convert_key(name), value) for name, value in weights.items()) if name is not None]
     named = dict(used)
@@ -196,29 +193,30 @@ def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
 
 
 def _tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """The checkpoint's tensors by the names that they have there."""
+    """Return the checkpoint's tensors by its own names."""
     weights = checkpoint.content.get("weights", checkpoint.content.get("state_dict", checkpoint.content))
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"checkpoint {checkpoint.path}: has no 'weights', a dictionary of tensors")
     return weights
 
 
-def _differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], counts: Callable[[str], bool]) -> list[str]:
-    """What stands between two sets of tensors, among the names that count."""
-    missing = [name for name in wanted if name not in found and counts(name)]
-    unknown = [name for name in found if name not in wanted and counts(name)]
+def _check_fit(target: Mapping[str, Tensor], source: Mapping[str, Tensor], counts: Callable[[str], bool], error: str) -> None:
+    """Raise UserError with the differences of two sets of tensors, among the names that count."""
+    missing = [name for name in target if name not in source and counts(name)]
+    unknown = [name for name in source if name not in target and counts(name)]
     reshaped = [
-        f"{name} {tuple(found[name].shape)} for {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape and counts(name)
+        f"{name} {tuple(source[name].shape)} for {tuple(target[name].shape)}"
+        for name in target
+        if name in source and source[name].shape != target[name].shape and counts(name)
     ]
     kinds = (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
-    return [f"{len(names)} tensors {kind} ({_first(names)})" for kind, names in kinds if names]
+    differences = [f"{len(names)} tensors {kind} ({_first(names)})" for kind, names in kinds if names]
+    if differences:
+        raise UserError(f"{error}: {'; '.join(differences)}")
 
 
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""A trained network as one file: ONNX or a program of PyTorch's own, which run without this project, or safetensors, its weights.
+"""Export a trained network as one file: ONNX or a PyTorch program, which run without this project, or its weights as safetensors.
 
 python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safetensors [--half]
 """
@@ -27,51 +27,51 @@ from config.version import VERSION as PROJECT_VERSION
 from models import build_model
 from utils import safetensors_file
 from utils.checkpoint import config_for, load_network, load_weights
-from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, required
+from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
 from utils.systems import decoder_class
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 OPSET = 17
-# Of a PyTorch program: a map of one pixel is another program to its tracer, which wants an upper limit in some versions
+# Limits of a PyTorch program: its tracer specializes maps of one pixel, and in some versions needs an upper limit of the batch
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
-TOLERANCE, ACCEPTED_HALF = 1e-3, 1e-2  # largest difference from PyTorch's answer, of its largest value; with weights in float16
-BATCHES = (1, 3)  # images that are run together in the check
+TOLERANCE, TOLERANCE_HALF = 1e-3, 1e-2  # largest difference from PyTorch's output, relative to its largest value; with float16 weights
+BATCHES = (1, 3)  # batch sizes of the check
 SEED = 0
 
-Answers = tuple[Tensor, ...]
+Outputs = tuple[Tensor, ...]
 Metadata = dict[str, str]
 
 
 class MaxDifference(NamedTuple):
-    """Of one answer, over everything that was run."""
+    """The largest difference of one output over all images of the check."""
 
     name: str
     largest: float
-    of: float  # the largest value of PyTorch's answer
+    of: float  # the largest value of PyTorch's output
 
     def __str__(self) -> str:
         return f"{self.largest:.1e} in {self.name} of up to {self.of:.1e}"
 
     def within(self, part: float) -> bool:
-        """Whether it is at most this part of the largest value. Not where either is no number."""
+        """Return whether it is at most this part of the largest value; False where either is not finite."""
         return self.largest <= part * self.of < float("inf")
 
 
 class PredictModule(nn.Module):
-    """A network whose call is its `predict`, always as a tuple."""
+    """Call a network's `predict`, and return its outputs as a tuple."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Answers:
-        answers = self.network.predict(images)
-        return answers if isinstance(answers, tuple) else (answers,)
+    def forward(self, images: Tensor) -> Outputs:
+        outputs = self.network.predict(images)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser("utils.export", description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="ours, or the published format")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of this project or the published format")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(WRITERS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--half", action="store_true", help=f"{safetensors_file.SUFFIX}: weights in float16, half as large a file")
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def check_output(path: Path, half: bool = False) -> None:
-    """Raise UserError where it cannot be written in any case, before anything is computed."""
+    """Raise UserError where the output cannot be written, before anything is computed."""
     if path.suffix.lower() not in WRITERS:
         raise UserError(f"--output {path}: unknown ending; known: {', '.join(WRITERS)}")
     if path.is_dir():
@@ -94,11 +94,12 @@ def check_output(path: Path, half: bool = False) -> None:
 
 
 def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> list[MaxDifference]:
-    """Write a checkpoint's network to a file, which computes on a CPU what the network computes; see `WRITERS` for the endings.
+    """Write a checkpoint's network to a file of one of the formats in `WRITERS`, and return its differences from the network on a CPU.
 
-    half: with weights in float16. Raises UserError, and writes nothing, where the two differ by more than is accepted.
+    checkpoint: None exports random weights. half: with weights in float16. Raises UserError, and writes nothing, where a difference exceeds
+    the tolerance.
     """
-    config = with_overrides(config, ["inference.precision=float32"])  # that of the file
+    config = with_overrides(config, ["inference.precision=float32"])  # the file's precision
     names, multiple = decoder_class(config).output_names, input_multiple(config)
     network = build_model(config)
     if checkpoint is not None:
@@ -107,7 +108,7 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     write, run = WRITERS[output.suffix.lower()]
     with atomic_write(output) as partial:
         write(network, partial, config, metadata(config, output.stem), half)
-        differences = checked(network, run(partial, config), names, check_sizes(config), ACCEPTED_HALF if half else TOLERANCE)
+        differences = compare(network, run(partial, config), names, check_sizes(config), TOLERANCE_HALF if half else TOLERANCE)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
     print(f"largest difference from PyTorch: {'; '.join(map(str, differences))}")
@@ -115,15 +116,12 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
 
 
 def input_multiple(config: Config) -> int | None:
-    """What the sides of images are multiples of; None where the network takes one size only."""
+    """Return the number that image sides must be multiples of; None where the network takes one size only."""
     return None if decoder_class(config).fixed_input_size else config.model.input_multiple
 
 
 def check_sizes(config: Config) -> list[tuple[int, int]]:
-    """Heights and widths at which the file is compared with the network: the only one, or two of about half the configured one's sides.
-
-    At least `LEAST_MULTIPLES` of what they are multiples of.
-    """
+    """Return the (height, width) pairs of the check: the only size, or two of about half the configured sides, at least two multiples."""
     multiple = input_multiple(config)
     if multiple is None:
         return [config.data.input_size]
@@ -131,60 +129,60 @@ def check_sizes(config: Config) -> list[tuple[int, int]]:
     return [(multiple * height, multiple * width), (multiple * (height + 1), multiple * (width + 2))]
 
 
-def photographs(count: int, size: tuple[int, int]) -> Tensor:
-    """(N, 3, height, width) in [0, 1]: smooth patches of color with grain, as photographs are to a network."""
+def random_images(count: int, size: tuple[int, int]) -> Tensor:
+    """Return (N, 3, height, width) in [0, 1]: smooth patches of color with noise, which resemble photographs to a network."""
     rng = np.random.default_rng(SEED)
-    pictures = [cv2.resize(rng.random((8, 8, 3), np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) for _ in range(count)]
-    grainy = np.stack(pictures) + rng.normal(0, 0.03, (count, *size, 3)).astype(np.float32)
-    return torch.from_numpy(grainy.clip(0, 1).transpose(0, 3, 1, 2).copy())
+    smooth = [cv2.resize(rng.random((8, 8, 3), np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) for _ in range(count)]
+    noisy = np.stack(smooth) + rng.normal(0, 0.03, (count, *size, 3)).astype(np.float32)
+    return torch.from_numpy(noisy.clip(0, 1).transpose(0, 3, 1, 2).copy())
 
 
 @torch.no_grad()
-def checked(
-    network: Callable[[Tensor], Answers],
-    exported: Callable[[Tensor], Answers],
+def compare(
+    network: Callable[[Tensor], Outputs],
+    exported: Callable[[Tensor], Outputs],
     names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
-    accepted: float,
+    tolerance: float,
 ) -> list[MaxDifference]:
-    """Of each answer the largest difference between the two, at these sizes (height, width) and several sizes of batch.
+    """Return each output's largest difference at these sizes (height, width) and several batch sizes.
 
-    Raises UserError where that is more than the accepted part of the largest value.
+    Raises UserError where it exceeds the tolerance, a part of the largest value.
     """
     largest, of = np.zeros(len(names)), np.zeros(len(names))
     with Progress(len(sizes) * len(BATCHES), "check", "batch") as progress:
-        for images in (photographs(count, size) for size in sizes for count in BATCHES):
+        for images in (random_images(count, size) for size in sizes for count in BATCHES):
             pairs = list(zip(network(images), exported(images), strict=True))
             largest = np.maximum(largest, [(ours - theirs).abs().amax().item() for ours, theirs in pairs])
             of = np.maximum(of, [ours.abs().amax().item() for ours, _ in pairs])
             progress.advance()
         differences = [MaxDifference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
-        for wrong in (difference for difference in differences if not difference.within(accepted)):
-            raise UserError(f"nothing was written: what was exported differs from PyTorch {torch.__version__} by {wrong}")
+        for wrong in (difference for difference in differences if not difference.within(tolerance)):
+            raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {wrong}")
     return differences
 
 
 def metadata(config: Config, name: str) -> Metadata:
-    """What an exported file says of itself."""
+    """Return the metadata of an exported file."""
     skeleton = json.dumps(config.skeleton.model_dump(mode="json"))
     return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, NAME: name, VERSION: PROJECT_VERSION}
 
 
 def write_onnx(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
-    """As ONNX, with what it says of itself among the model's own.
+    """Write ONNX with the metadata.
 
-    By PyTorch's exporter that traces a run (dynamo=False): from 2.6 on it writes all of our networks, in a second. The newer one fails for
-    some of them in 2.6, and takes half a minute.
+    PyTorch's tracing exporter (dynamo=False) writes all networks from 2.6 on, in a second. The newer one fails for some of them in 2.6, and
+    takes half a minute.
     """
     onnx, _ = required(*ONNX_PACKAGES)
-    answers, of_images, of_maps = decoder_class(config).output_names, {0: "batch"}, {0: "batch"}
+    outputs, of_images, of_maps = decoder_class(config).output_names, {0: "batch"}, {0: "batch"}
     if input_multiple(config) is not None:
         of_images |= {2: "height", 3: "width"}
         of_maps |= {2: "map height", 3: "map width"}
-    axes = {IMAGES: of_images, **dict.fromkeys(answers, of_maps)}
-    names = {"input_names": [IMAGES], "output_names": list(answers), "dynamic_axes": axes}
+    axes = {IMAGES: of_images, **dict.fromkeys(outputs, of_maps)}
+    names = {"input_names": [IMAGES], "output_names": list(outputs), "dynamic_axes": axes}
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a trace cannot follow would show in the check
+        warnings.simplefilter("ignore")  # the check shows what a trace cannot follow
         torch.onnx.export(network, (_example(config),), path, dynamo=False, opset_version=OPSET, **names)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, about)
@@ -192,41 +190,41 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: Metada
 
 
 def write_program(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
-    """As `torch.export.load` reads it, with what it says of itself as extra files."""
+    """Write what `torch.export.load` reads, with the metadata as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
         dynamic |= {axis: multiple * Dim(side, min=LEAST_MULTIPLES) for axis, side in ((2, "height"), (3, "width"))}
     with torch.no_grad():
         program = torch.export.export(network, (_example(config),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # where the code lies on this machine is nobody's business
+        node.meta.pop("stack_trace", None)  # holds paths of this machine
     torch.export.save(program, path, extra_files=about)
 
 
 def write_weights(network: PredictModule, path: Path, config: Config, about: Metadata, half: bool) -> None:
-    """As `utils.checkpoint` reads it: all of the network's weights, those too that only training needs."""
-    said = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
-    safetensors_file.write_safetensors(path, network.network.state_dict(), said, half)
+    """Write what `utils.checkpoint` reads: all weights, including those that only training needs."""
+    stored = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
+    safetensors_file.write_safetensors(path, network.network.state_dict(), stored, half)
 
 
 def _example(config: Config) -> Tensor:
-    """Images to trace the network's computation with."""
-    return photographs(2, check_sizes(config)[-1])
+    """Return images to trace the network with."""
+    return random_images(2, check_sizes(config)[-1])
 
 
-def run_onnx(path: Path, config: Config) -> Callable[[Tensor], Answers]:
-    return PredictModule(OnnxNetwork(path, config, torch.device("cpu")))
+def run_onnx(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
+    return PredictModule(OnnxNetwork(open_session(path), config, path))
 
 
-def run_program(path: Path, config: Config) -> Callable[[Tensor], Answers]:
+def run_program(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
     return torch.export.load(path).module()
 
 
-def run_weights(path: Path, config: Config) -> Callable[[Tensor], Answers]:
+def run_weights(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
     return PredictModule(load_network(config, path, "cpu"))
 
 
-# By the file's ending: how it is written, and how it is run
+# Suffix -> how a file is written, and how it is run
 WRITERS = {
     SUFFIX: (write_onnx, run_onnx),
     ".pt2": (write_program, run_program),

@@ -1,4 +1,4 @@
-"""Estimate people in photographs with whichever pose system the configuration names."""
+"""Predict people's poses in images with the pose system that the configuration names."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ import torch
 
 from config import Config, UserError
 from models.fuse import fuse_conv_bn
-from utils.batching import WINDOW, batch_by_key, num_workers, ordered_map, worker_pool
+from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
 from utils.bundled_model import resolve_checkpoint
-from utils.checkpoint import Checkpoint, config_for, load_network, opened
-from utils.device import in_one_thread
+from utils.checkpoint import Checkpoint, config_for, load_network
+from utils.device import limit_threads
 from utils.systems import Overlays, PosePredictions, build_decoder
 
-Given = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
+Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
 
 class PoseEstimator:
-    """A network with its weights on a device; call it with a photograph, `batch` with several, `stream` with any number.
+    """A network with its weights on a device; call it with an image, `batch` with several, `stream` with any number.
 
-    config: None takes the checkpoint's own. checkpoint: ours, .safetensors, the published format, or an exported .onnx; without both it is
-    the network that comes with the project, and a line says so; with a configuration None leaves the freshly drawn weights. device: such
-    as "cuda:0"; None takes a GPU if there is one. detector: finds the boxes of images (see `utils.detectors`), where a system needs them
-    and they are not given.
+    config: None takes the checkpoint's own. checkpoint: this project's, .safetensors, the published format, or an exported .onnx; None
+    takes random weights with a configuration, and the bundled model, which is announced on stdout, without one. device: such as "cuda:0";
+    None takes a GPU if there is one. detector: gives the boxes (see `utils.detectors`) where a system needs them and none are passed.
 
-    `seconds` counts what everything so far took, by part: "detection", "input" (resized, padded, or cut out), "network" (its outputs, until
-    they are there), "assignment" (from them to people), "overlays" (where asked for). Two threads work at a time, so that their sum may
-    exceed the time on the clock.
+    `seconds` holds the time that each part took so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are
+    complete), "assignment" (from outputs to people), "overlays" (if requested). Two threads work at a time, so the sum may exceed the
+    elapsed time.
     """
 
     def __init__(
@@ -47,105 +46,100 @@ class PoseEstimator:
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
     ):
         if config is None:
-            checkpoint = opened(resolve_checkpoint(checkpoint))
+            checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else resolve_checkpoint(checkpoint)
             config = config_for(checkpoint)
         self.config, self.detector = config, detector
         self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
-        on_cpu = self.device.type == "cpu"
-        with in_one_thread():
+        with limit_threads(1):
             self.network.to(memory_format=torch.channels_last)
-            if on_cpu:
+            if self.device.type == "cpu":
                 fuse_conv_bn(self.network)
         self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)
         self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
-        self._counting, self._detecting = Lock(), Lock()
+        self._seconds_lock, self._detector_lock = Lock(), Lock()
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
-        """image (H, W, 3) uint8 BGR -> keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first.
+        """Return keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing, and scores (P,), best first.
 
-        boxes (B, 4) x, y, width, height of the people in it, or (B, 5) with a detector's score, for a pose system that looks at one at a
-        time.
+        image: (H, W, 3) uint8 BGR. boxes: for a top-down system (B, 4) x, y, width, height in pixels, or (B, 5) with a detector's score.
         """
         return self.batch([image], None if boxes is None else [boxes])[0]
 
     def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
-        """As a call, for several photographs of any sizes, which the network sees together as far as their sizes allow."""
+        """Return the predictions for several images of any sizes; the network takes those of one size together."""
         for image in images:
             _check_image(image)
         if boxes is None and self.needs_boxes:
-            boxes = self._detected(images)
+            boxes = self._detect(images)
         elif boxes is not None:
-            boxes = _checked(boxes, images)
-        given = list(zip(images, repeat(None) if boxes is None else boxes))
-        if len(given) > 1 and self.workers > 1 and self.device.type == "cpu":
-            share = -(-len(given) // self.workers)  # on half of the threads each, two halves are faster than all on all
-            return list(self._through_workers(self._people, given, share, window=len(given)))
-        return self._people(given)
+            boxes = _check_boxes(boxes, images)
+        samples = list(zip(images, repeat(None) if boxes is None else boxes))
+        if len(samples) > 1 and self.workers > 1 and self.device.type == "cpu":
+            batch_size = -(-len(samples) // self.workers)  # two halves on half of the threads each are faster than all on all
+            return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
+        return self._predict(samples)
 
     def stream(
         self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None
     ) -> Iterator[PosePredictions]:
-        """As a call, for photographs that come one by one, such as a video's: the people of each, in their order.
+        """Yield the predictions for each image in order; images may come one by one, as a video's.
 
-        The network sees `batch_size` images of one size together, if so many come within a few batches; how much is read ahead does not
-        grow with the stream. boxes: as a call's, of each image.
+        The network takes `batch_size` images of one size together where a few batches hold so many; no more is read ahead. boxes: those of
+        each image, as in a call.
         """
         pairs = zip(images, repeat(None)) if boxes is None else _pairs(images, boxes)
-        given = ((_check_image(image), None if of_image is None else _checked([of_image], [image])[0]) for image, of_image in pairs)
-        yield from self._through_workers(self._people, given, batch_size, window=WINDOW * batch_size)
+        samples = ((_check_image(image), None if of_image is None else _check_box_array(of_image)) for image, of_image in pairs)
+        yield from self._map(self._predict, samples, batch_size, LOOKAHEAD * batch_size)
 
     def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
-        """As `stream`, and with the people of each image what the network answered, on its pixels."""
-        given = ((_check_image(image), None) for image in images)
-        yield from self._through_workers(self._people_and_overlays, given, batch_size, window=WINDOW * batch_size)
+        """Yield, as `stream`, the predictions for each image, and the network's outputs as overlays of the image's size."""
+        samples = ((_check_image(image), None) for image in images)
+        yield from self._map(self._predict_with_overlays, samples, batch_size, LOOKAHEAD * batch_size)
 
-    def _through_workers(self, work: Callable, given: Iterable[Given], batch_size: int, window: int) -> Iterator[Any]:
-        batches = batch_by_key(given, lambda pair: self.decoder.batch_key(pair[0].shape[:2]), batch_size, window)
+    def _map(self, work: Callable, samples: Iterable[Sample], batch_size: int, lookahead: int) -> Iterator[Any]:
+        batches = batch_by_key(samples, lambda sample: self.decoder.batch_key(sample[0].shape[:2]), batch_size, lookahead)
         return ordered_map(batches, work, self._pool, self.workers)
 
-    def _people(self, given: Sequence[Given]) -> list[PosePredictions]:
-        """One batch all the way."""
-        return self._decoded(self._outputs(given))
+    def _predict(self, samples: Sequence[Sample]) -> list[PosePredictions]:
+        return self._decode(self._outputs(samples))
 
-    def _people_and_overlays(self, given: Sequence[Given]) -> list[tuple[PosePredictions, Overlays]]:
-        outputs = self._outputs(given)
-        people = self._decoded(outputs)
-        with self._counted("overlays"):
+    def _predict_with_overlays(self, samples: Sequence[Sample]) -> list[tuple[PosePredictions, Overlays]]:
+        outputs = self._outputs(samples)
+        people = self._decode(outputs)
+        with self._timed("overlays"):
             return list(zip(people, self.decoder.overlays(outputs)))
 
-    def _outputs(self, given: Sequence[Given]) -> Any:
-        """What the network answers to one batch."""
-        images, boxes = [image for image, _ in given], [of_image for _, of_image in given]
+    def _outputs(self, samples: Sequence[Sample]) -> Any:
+        images, boxes = [image for image, _ in samples], [of_image for _, of_image in samples]
         if any(of_image is None for of_image in boxes):
-            boxes = self._detected(images) if self.needs_boxes else None
-        with self._counted("input"):
+            boxes = self._detect(images) if self.needs_boxes else None
+        with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes)
-        with self._counted("network"):
+        with self._timed("network"):
             outputs = self.decoder.forward(inputs)
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
         return outputs
 
-    def _decoded(self, outputs: Any) -> list[PosePredictions]:
-        with self._counted("assignment"):
+    def _decode(self, outputs: Any) -> list[PosePredictions]:
+        with self._timed("assignment"):
             return self.decoder.decode(outputs)
 
-    def _detected(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The detector's boxes of each image."""
+    def _detect(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self.detector is None:
-            raise UserError(f"system {self.config.system!r} looks at one person at a time and must be told where they are: give boxes")
-        with self._detecting, self._counted("detection"):
-            return _checked(self.detector(images), images)
+            raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
+        with self._detector_lock, self._timed("detection"):
+            return _check_boxes(self.detector(images), images)
 
     @contextmanager
-    def _counted(self, part: str) -> Iterator[None]:
-        begun = perf_counter()
+    def _timed(self, part: str) -> Iterator[None]:
+        start = perf_counter()
         yield
-        with self._counting:
-            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - begun
+        with self._seconds_lock:
+            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
 
     @cached_property
     def _pool(self) -> ThreadPoolExecutor:
@@ -153,34 +147,34 @@ class PoseEstimator:
 
 
 def _check_image(image: np.ndarray) -> np.ndarray:
-    """The image. Raises UserError where it is none."""
+    """Return the image. Raises UserError where the array is none."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
     return image
 
 
-def _pairs(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray]) -> Iterator[Given]:
-    """Each image with its boxes. Raises UserError where there are fewer of one than of the other."""
-    nothing = object()
-    for number, (image, of_image) in enumerate(zip_longest(images, boxes, fillvalue=nothing)):
-        if image is nothing or of_image is nothing:
-            fewer, more = ("images", "boxes") if image is nothing else ("boxes", "images")
+def _pairs(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray]) -> Iterator[Sample]:
+    """Yield each image with its boxes. Raises UserError where there are fewer of one than of the other."""
+    end = object()
+    for number, (image, of_image) in enumerate(zip_longest(images, boxes, fillvalue=end)):
+        if image is end or of_image is end:
+            fewer, more = ("images", "boxes") if image is end else ("boxes", "images")
             raise UserError(f"{fewer} end after {number}, {more} do not: expected an array of boxes for each image")
         yield image, of_image
 
 
-def _checked(boxes: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Each image's boxes."""
+def _check_boxes(boxes: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return each image's boxes. Raises UserError where there are not as many arrays as images."""
     if len(boxes) != len(images):
         raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
-    return [_checked_boxes(of_image) for of_image in boxes]
+    return [_check_box_array(of_image) for of_image in boxes]
 
 
-def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
-    """One image's boxes. Raises UserError where they are not of a box's shape, or not finite numbers."""
+def _check_box_array(boxes: np.ndarray) -> np.ndarray:
+    """Return one image's boxes as an array. Raises UserError where they have another shape or are not finite."""
     try:
         values = np.asarray(boxes)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # nested lists of unequal lengths
         values = np.asarray(None)
     if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] not in (4, 5) or not np.isfinite(values).all():
         shape = f"of shape {values.shape} and type {values.dtype}"

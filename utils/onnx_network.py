@@ -1,4 +1,4 @@
-"""Exported networks, `.onnx`, run by ONNX Runtime; `utils.export` writes them. ONNX Runtime is optional: it is imported when asked for."""
+"""Run exported networks, `.onnx`, by ONNX Runtime; `utils.export` writes them. ONNX Runtime is optional: it is imported when needed."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 def is_onnx(path: str | Path) -> bool:
-    """Whether a file is named as an exported network."""
+    """Return whether a path has the format's suffix."""
     return Path(path).suffix.lower() == SUFFIX
 
 
 def required(*packages: str) -> list[ModuleType]:
-    """The packages, imported. Raises UserError with the way to install them where one is missing."""
+    """Return the imported packages. Raises UserError with the command that installs them where one is missing."""
     modules = []
     for package in packages:
         try:
@@ -40,65 +40,26 @@ def required(*packages: str) -> list[ModuleType]:
     return modules
 
 
-def onnx_config(path: str | Path) -> dict[str, Any]:
-    """The configuration that a network was exported with, as a nested dictionary. Raises UserError where the file holds none."""
-    return _stored_config(_session(path, [CPU], optimized=False), path)
-
-
-class OnnxNetwork(nn.Module):
-    """Stands where a pose system has its network: `predict` gives the same, computed by ONNX Runtime. There are no layers in it.
-
-    device: a GPU is used where ONNX Runtime can. Raises UserError where the file is damaged, not ours, or not of this configuration.
-    """
-
-    def __init__(self, path: str | Path, config: Config, device: torch.device):
-        super().__init__()
-        with_gpu = device.type == "cuda" and CUDA in required("onnxruntime")[0].get_available_providers()
-        # Each size of image is new to cuDNN: a thorough search for the fastest algorithm would take seconds every time
-        on_gpu = (CUDA, {"device_id": device.index or 0, "cudnn_conv_algo_search": "HEURISTIC"})
-        self.session = _session(path, [on_gpu, CPU] if with_gpu else [CPU])
-        self.device = device if CUDA in self.session.get_providers() else torch.device("cpu")
-        # Decoders ask a network's parameters where it wants its images; there is nothing in this one
-        self.place = nn.Parameter(torch.empty(0, device=self.device), requires_grad=False)
-        self._check(config, path)
-
-    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """images (N, 3, H, W) BGR in [0, 1], as the exported network's `predict` takes them."""
-        found = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
-        answers = tuple(torch.from_numpy(maps).to(images.device) for maps in found)
-        return answers[0] if len(answers) == 1 else answers
-
-    def _check(self, config: Config, path: str | Path) -> None:
-        stored, wanted = _stored_config(self.session, path), config.model_dump(mode="json")
-        changed = changed_keys(_of_network(stored), _of_network(wanted))
-        sides = self.session.get_inputs()[0].shape[2:]
-        if all(isinstance(side, int) for side in sides) and sides != wanted["data"]["input_size"]:
-            changed["data.input_size"] = sides, wanted["data"]["input_size"]
-        if changed:
-            key, (before, now) = next(iter(changed.items()))
-            was, is_now = (textwrap.shorten(str(value), 60, placeholder=" ...") for value in (before, now))
-            raise UserError(f"checkpoint {path}: was exported with {key} {was}, the configuration has {is_now}; export it anew with that")
-        if config.inference.precision != "float32":
-            raise UserError(f"checkpoint {path}: computes in float32; leave inference.precision={config.inference.precision} out")
-
-
-def _session(path: str | Path, providers: list, optimized: bool = True) -> Any:
+def open_session(path: str | Path, device: torch.device | None = None) -> Any:
+    """Return ONNX Runtime's session of a file, on the CPU or a GPU that it can use. Raises UserError where the file cannot be read."""
     (runtime,) = required("onnxruntime")
     options = runtime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception
+    options.log_severity_level = 4  # errors come as exceptions
     options.intra_op_num_threads = torch.get_num_threads()
-    if not optimized:
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    providers: list[Any] = [CPU]
+    if device is not None and device.type == "cuda" and CUDA in runtime.get_available_providers():
+        # Each image size is new to cuDNN: an exhaustive search for the fastest algorithm would take seconds every time
+        providers.insert(0, (CUDA, {"device_id": device.index or 0, "cudnn_conv_algo_search": "HEURISTIC"}))
+    path = existing_file(path, "checkpoint")
     try:
-        return runtime.InferenceSession(str(existing_file(path, "checkpoint")), options, providers)
-    except UserError:
-        raise
+        return runtime.InferenceSession(str(path), options, providers)
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own
-        said = textwrap.shorten(str(error).rpartition(" : ")[2], 160, placeholder=" ...")
-        raise UserError(f"checkpoint {path}: cannot be read by ONNX Runtime {runtime.__version__}, is it whole? {said}") from error
+        reason = textwrap.shorten(str(error).rpartition(" : ")[2], 160, placeholder=" ...")
+        raise UserError(f"checkpoint {path}: cannot be read by ONNX Runtime {runtime.__version__}, is it whole? {reason}") from error
 
 
-def _stored_config(session: Any, path: str | Path) -> dict[str, Any]:
+def stored_config(session: Any, path: str | Path) -> dict[str, Any]:
+    """Return the configuration that a network was exported with. Raises UserError where the file holds none."""
     try:
         values = json.loads(session.get_modelmeta().custom_metadata_map[CONFIG])
     except (KeyError, ValueError):
@@ -108,8 +69,43 @@ def _stored_config(session: Any, path: str | Path) -> dict[str, Any]:
     return dict(values)
 
 
-def _of_network(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration decides what the network is, without the file that its training began with."""
+class OnnxNetwork(nn.Module):
+    """An exported network in the place of a system's: `predict` gives the same outputs, computed by ONNX Runtime. It has no layers.
+
+    Raises UserError where the file at `path` was not exported with this configuration.
+    """
+
+    def __init__(self, session: Any, config: Config, path: str | Path):
+        super().__init__()
+        self.session = session
+        on_gpu = session.get_provider_options().get(CUDA)
+        self.device = torch.device("cpu") if on_gpu is None else torch.device("cuda", int(on_gpu["device_id"]))
+        # Decoders look up the device of a network's first parameter
+        self.device_parameter = nn.Parameter(torch.empty(0, device=self.device), requires_grad=False)
+        self._check(config, path)
+
+    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what the exported network's `predict` does for images (N, 3, H, W) BGR in [0, 1]."""
+        maps = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
+        outputs = tuple(torch.from_numpy(array).to(images.device) for array in maps)
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _check(self, config: Config, path: str | Path) -> None:
+        stored, current = stored_config(self.session, path), config.model_dump(mode="json")
+        changed = changed_keys(_network_keys(stored), _network_keys(current))
+        sides = self.session.get_inputs()[0].shape[2:]
+        if all(isinstance(side, int) for side in sides) and sides != current["data"]["input_size"]:
+            changed["data.input_size"] = sides, current["data"]["input_size"]
+        if changed:
+            key, values = next(iter(changed.items()))
+            before, now = (textwrap.shorten(str(value), 60, placeholder=" ...") for value in values)
+            raise UserError(f"checkpoint {path}: was exported with {key} {before}, the configuration has {now}; export it again with that")
+        if config.inference.precision != "float32":
+            raise UserError(f"checkpoint {path}: computes in float32; omit inference.precision={config.inference.precision}")
+
+
+def _network_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a configuration that determines the network; its initial weights do not."""
     model = {key: value for key, value in values.get("model", {}).items() if key != "backbone"}
     skeleton = {key: values.get("skeleton", {}).get(key) for key in ("keypoints", "limbs")}
     return {"system": values.get("system"), "model": model, "skeleton": skeleton}

@@ -1,4 +1,4 @@
-"""Streams through workers: what goes together, what waits for what, and the order at the end."""
+"""Streams through workers: which items share a batch, how far ahead is read, and the order of the results."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import numpy as np
 import pytest
 import torch
 
-from utils.batching import batch_by_key, ordered_map, predict_stream, sized_batches
+from utils.batching import batch_by_key, ordered_map, predict_stream, sized_batches, worker_pool
 
 
-def numbered(size: int, window: int, kinds: str) -> list[list[tuple[int, str]]]:
-    return list(batch_by_key(kinds, str.lower, size, window))
+def test_items_with_equal_keys_share_a_batch_of_the_asked_size():
+    def batches(size: int, window: int, items: str) -> list[list[tuple[int, str]]]:
+        return list(batch_by_key(items, str.lower, size, window))
+
+    assert batches(2, 8, "abAB") == [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]
+    assert batches(3, 8, "aab") == [[(0, "a"), (1, "a")], [(2, "b")]]
+    assert batches(4, 8, "") == []
+    assert batches(4, 3, "xaaaaaaaa") == [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]
 
 
-def test_items_of_a_kind_go_together():
-    assert numbered(2, 8, "abAB") == [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]
-    assert numbered(3, 8, "aab") == [[(0, "a"), (1, "a")], [(2, "b")]]
-    assert numbered(1, 8, "ab") == [[(0, "a")], [(1, "b")]]
-    assert numbered(4, 8, "") == []
-
-
-def test_nothing_waits_for_more_than_the_window():
-    batches = numbered(4, 3, "xaaaaaaaa")
-    assert batches == [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]
-    taken = 0
+def test_no_item_waits_longer_than_the_window():
+    read = given = 0
 
     def items() -> Iterator[str]:
-        nonlocal taken
-        for kind in random.Random(0).choices("abcdefgh", k=500):
-            taken += 1
-            yield kind
+        nonlocal read
+        for key in random.Random(0).choices("abcdefgh", k=500):
+            read += 1
+            yield key
 
-    given = 0
     for batch in batch_by_key(items(), str, 4, 10):
         given += len(batch)
-        assert taken - given <= 10
-        assert taken - 1 - batch[0][0] <= 10
+        assert read - given <= 10
+        assert read - 1 - batch[0][0] <= 10
     assert given == 500
+
+
+def test_batches_of_known_keys_are_as_few_as_possible():
+    assert sized_batches([1, 10, 2, 3, 11, 4, 5, 12], lambda number: number >= 10, 2) == [[1, 2], [3, 4], [5], [10, 11], [12]]
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
@@ -52,30 +52,30 @@ def test_results_come_in_the_items_order(workers):
         return [item * 10 for item in items]
 
     with ThreadPoolExecutor(workers) as pool:
-        batches = batch_by_key(range(200), lambda item: item % 3, 4, 16)
-        assert list(ordered_map(batches, work, pool, workers)) == [item * 10 for item in range(200)]
+        batches = batch_by_key(range(100), lambda item: item % 3, 4, 16)
+        assert list(ordered_map(batches, work, pool, workers)) == [item * 10 for item in range(100)]
         assert list(ordered_map([], work, pool, workers)) == []
 
 
 def test_no_more_is_read_than_the_workers_need():
-    taken = 0
+    read = 0
 
     def items() -> Iterator[int]:
-        nonlocal taken
+        nonlocal read
         while True:
-            taken += 1
-            yield taken
+            read += 1
+            yield read
 
     with ThreadPoolExecutor(2) as pool:
         results = ordered_map(batch_by_key(items(), lambda item: 0, 3, 12), lambda items: items, pool, 2)
         for number in range(1, 50):
             assert next(results) == number
-            assert taken - number <= 3 * (2 + 2)
+            assert read - number <= 3 * (2 + 2)
         results.close()
 
 
-def test_workers_work_side_by_side():
-    """Two batches wait for each other: one after the other they would wait for ever."""
+def test_workers_run_at_the_same_time():
+    """Each of two batches waits for the other to begin."""
     begun = {0: Event(), 1: Event()}
 
     def work(items: list[int]) -> list[bool]:
@@ -86,23 +86,25 @@ def test_workers_work_side_by_side():
         assert list(ordered_map([[(0, 0)], [(1, 1)]], work, pool, 2)) == [True, True]
 
 
-def test_what_a_worker_raises_arrives():
-    def work(items: list[int]) -> list[int]:
-        if 5 in items:
-            raise ValueError("five")
-        return items
-
-    with ThreadPoolExecutor(2) as pool:
-        results = ordered_map(batch_by_key(range(9), lambda item: 0, 1, 4), work, pool, 2)
-        with pytest.raises(ValueError, match="five"):
-            list(results)
+def test_an_error_in_a_worker_is_raised():
+    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
+        list(ordered_map(batch_by_key(range(9), lambda item: 0, 1, 4), lambda items: [1 / (5 - items[0])], pool, 2))
 
 
-# A decoder's stream
+def test_workers_share_the_threads_and_leave_others_theirs():
+    torch.set_num_threads(4)
+    try:
+        with worker_pool(2, torch.device("cpu")) as pool:
+            assert torch.get_num_threads() == 4
+            with ThreadPoolExecutor(1) as others:
+                assert others.submit(torch.get_num_threads).result() == 4  # the number of threads that begin later
+            assert pool.submit(torch.get_num_threads).result() == 2
+    finally:
+        torch.set_num_threads(1)
 
 
 class Brightness:
-    """A decoder whose only person of an image is its mean value; it records the batches' sizes."""
+    """A decoder that predicts an image's mean value as its only person, and records the batches' sizes."""
 
     needs_boxes = False
 
@@ -118,15 +120,10 @@ class Brightness:
         return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
 
 
-def test_a_stream_groups_images_by_size_and_keeps_their_order():
+def test_a_decoders_stream_groups_images_by_size_and_keeps_their_order():
     sides = random.Random(1).choices([4, 5, 6], k=30)
     images = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
     decoder = Brightness()
-    found = predict_stream(decoder, ((image, None) for image in images), 4, torch.device("cpu"))
-    assert [keypoints.mean() for keypoints, _ in found] == list(range(30))
+    predictions = predict_stream(decoder, ((image, None) for image in images), 4, torch.device("cpu"))
+    assert [keypoints.mean() for keypoints, _ in predictions] == list(range(30))
     assert sum(decoder.batches) == 30 and len(decoder.batches) <= 12
-
-
-def test_batches_of_known_sizes_are_as_few_as_can_be():
-    batches = sized_batches([1, 10, 2, 3, 11, 4, 5, 12], lambda number: number >= 10, 2)
-    assert batches == [[1, 2], [3, 4], [5], [10, 11], [12]]

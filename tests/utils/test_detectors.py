@@ -1,4 +1,4 @@
-"""Where people are: torchvision's detectors, with randomly drawn weights, and pose systems that find people by themselves."""
+"""Person detectors: torchvision's networks, here with random weights, and bottom-up pose systems."""
 
 from __future__ import annotations
 
@@ -8,30 +8,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from top_down_system import VALUES, registered, write_checkpoint
+from top_down_system import registered, write_checkpoint
 from torchvision.models import get_model
 
 from config import UserError
-from config.load import parse_config
 from data.images import read_image
 from utils.detectors import TorchvisionDetector, boxes_around, load_detector
-from utils.inference import PoseEstimator
 
-NAME, OTHER = "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def system():
-    with registered():
-        yield
+NAME = "ssdlite320_mobilenet_v3_large"
+OTHER = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
 @pytest.fixture(scope="module")
 def network() -> torch.nn.Module:
-    """Everything in an image is to it most likely a person."""
+    """Return a network that takes most of an image for people."""
     torch.manual_seed(1)
     network = get_model(NAME, weights=None, weights_backbone=None).eval()
-    torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias[1:2], 6)
+    for layer in network.head.classification_head.module_list:
+        torch.nn.init.constant_(layer[1].bias.view(-1, 91)[:, 1], 6)
     return network
 
 
@@ -43,108 +37,88 @@ def weights(network, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def pictures(images) -> list[np.ndarray]:
-    """Of two sizes."""
+def photographs(images) -> list[np.ndarray]:
+    """Return images of two sizes."""
     first, second = (read_image(path) for path in sorted(images.iterdir())[:2])
     return [first, second[:90, ::-1]]
 
 
-def test_torchvisions_boxes_are_those_of_its_network(network, weights, pictures):
-    """Which wants RGB in [0, 1] and tells corners."""
+def test_torchvisions_boxes_are_those_of_its_network(network, weights, photographs):
+    """The network takes RGB in [0, 1] and returns corners."""
     with torch.inference_mode():
-        expected = network([torch.from_numpy(image[..., ::-1].transpose(2, 0, 1) / np.float32(255)) for image in pictures])
-    for boxes, found, image in zip(TorchvisionDetector(NAME, weights, 0.3, "cpu")(pictures), expected, pictures, strict=True):
-        left, top, right, bottom = found["boxes"].T
+        expected = network([torch.from_numpy(image[..., ::-1].transpose(2, 0, 1) / np.float32(255)) for image in photographs])
+    for boxes, output in zip(TorchvisionDetector(NAME, weights, 0.3, "cpu")(photographs), expected, strict=True):
+        people = (output["labels"] == 1) & (output["scores"] > 0.3)
+        left, top, right, bottom = output["boxes"][people].T
         assert len(boxes) > 9
-        np.testing.assert_allclose(boxes, torch.stack([left, top, right - left, bottom - top, found["scores"]], 1), atol=1e-3)
-        assert (boxes[:, :2] >= 0).all() and (boxes[:, :2] + boxes[:, 2:4] <= np.array(image.shape[1::-1]) + 1e-3).all()
+        np.testing.assert_allclose(boxes, torch.stack([left, top, right - left, bottom - top, output["scores"][people]], 1), atol=1e-3)
 
 
-def test_only_likely_people_count(weights, pictures, monkeypatch):
+def test_only_people_above_the_least_score_count(weights, photographs, monkeypatch):
     detect = TorchvisionDetector(NAME, weights, 0.5, "cpu")
-    found = {
+    output = {
         "boxes": torch.tensor([[1, 2, 11, 22], [1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 9, 9.5]]),
         "labels": torch.tensor([1, 2, 1, 1]),
         "scores": torch.tensor([0.9, 0.8, 0.75, 0.5]),
-        "masks": torch.zeros(4),  # as networks for other tasks have them
+        "masks": torch.zeros(4),  # an output of networks for other tasks
     }
-    monkeypatch.setattr(detect.network, "forward", lambda pixels: [found for _ in pixels])
-    for boxes in detect(pictures):
-        np.testing.assert_allclose(boxes, [[1, 2, 10, 20, 0.9], [5, 6, 2, 2, 0.75]])
-    assert len(detect(pictures)) == 2
+    monkeypatch.setattr(detect.network, "forward", lambda pixels: [output for _ in pixels])
+    boxes = detect(photographs)
+    assert len(boxes) == 2
+    np.testing.assert_allclose(boxes[0], [[1, 2, 10, 20, 0.9], [5, 6, 2, 2, 0.75]])
+    detect.least_score = 1.0
+    assert [of_image.shape for of_image in detect(photographs)] == [(0, 5)] * 2
     assert detect([]) == []
 
 
-def test_where_nobody_is_there_are_no_boxes(weights, pictures):
-    assert [boxes.shape for boxes in TorchvisionDetector(NAME, weights, 1.0, "cpu")(pictures)] == [(0, 5)] * 2
-
-
-def test_files_of_torchvisions_trainer_and_safetensors_are_read_too(network, pictures, weights, tmp_path):
+def test_trainers_files_and_safetensors_are_read(network, photographs, weights, tmp_path):
     torch.save({"model": network.state_dict(), "epoch": 3}, tmp_path / "trained.pth")
     save_file(network.state_dict(), tmp_path / "weights.safetensors")
     paths = (weights, tmp_path / "trained.pth", tmp_path / "weights.safetensors")
-    one, other, third = (load_detector(NAME, path, device="cpu")(pictures[:1])[0] for path in paths)
-    np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(one, third)
+    expected, *others = (load_detector(NAME, path, device="cpu")(photographs[:1])[0] for path in paths)
+    for boxes in others:
+        np.testing.assert_array_equal(boxes, expected)
 
 
-def test_boxes_around_people():
-    """A little larger than their keypoints, of which those that are missing lie at 0, 0; unlikely people and lone keypoints have none."""
+def test_boxes_around_people_have_a_margin():
+    """Missing keypoints lie at 0, 0. Improbable people and isolated keypoints get no box."""
     keypoints = np.zeros((4, 3, 3), np.float32)
-    keypoints[0, :2] = [[100, 50, 0.9], [120, 90, 0.1]]
+    keypoints[0, :2] = keypoints[3, :2] = [[100, 50, 0.9], [120, 90, 0.1]]
     keypoints[1] = [[10, 10, 1], [40, 10, 1], [25, 10, 1]]
     keypoints[2, 1] = [30, 40, 0.9]
-    keypoints[3, :2] = [[100, 50, 0.9], [120, 90, 0.1]]
     boxes = boxes_around(keypoints, np.array([0.9, 0.8, 0.7, 0.3]), 0.3)
     np.testing.assert_allclose(boxes, [[96, 46, 28, 48, 0.9], [7, 7, 36, 6, 0.8]], rtol=1e-6)
     assert boxes_around(keypoints[:0], np.zeros(0), 0.3).shape == (0, 5)
 
 
-def test_a_pose_system_that_finds_people_is_a_detector(trained, pictures, monkeypatch):
+def test_a_bottom_up_pose_system_is_a_detector(trained, photographs, monkeypatch):
     detect = load_detector(trained / "best.pth", least_score=0.5, device="cpu")
-    assert [boxes.shape for boxes in detect(pictures)] == [(0, 5)] * 2  # it has hardly been trained
     keypoints = np.zeros((2, 18, 3))
     keypoints[:, :2] = [[100, 50, 0.9], [120, 90, 0.1]]
-    found = [(keypoints, np.array([0.9, 0.4])), (keypoints[:0], np.zeros(0))]
-    monkeypatch.setattr(detect.estimator, "batch", lambda images: found[: len(images)])
-    boxes, of_nobody = detect(pictures)
+    predictions = [(keypoints, np.array([0.9, 0.4])), (keypoints[:0], np.zeros(0))]
+    monkeypatch.setattr(detect.estimator, "batch", lambda images: predictions[: len(images)])
+    boxes, none = detect(photographs)
     np.testing.assert_allclose(boxes, [[96, 46, 28, 48, 0.9]])
-    assert of_nobody.shape == (0, 5)
+    assert none.shape == (0, 5)
 
 
-def test_an_estimator_asks_its_detector(tmp_path):
-    """About all pictures of a batch at once, unless boxes are given."""
-    asked = []
-
-    def detect(images):
-        asked.append(len(images))
-        return [np.array([[0, 0, 20, 30, 0.5]]), np.zeros((0, 5))][: len(images)]
-
-    estimator = PoseEstimator(parse_config(VALUES, "tiny"), write_checkpoint(tmp_path / "tiny.pth"), "cpu", detect)
-    pictures = [np.zeros((40, 50, 3), np.uint8)] * 2
-    assert [len(scores) for _, scores in estimator.batch(pictures)] == [1, 0]
-    assert len(estimator(pictures[0])[1]) == 1
-    assert asked == [2, 1]
-    assert len(estimator(pictures[0], np.array([[0, 0, 9, 9], [5, 5, 9, 9]]))[1]) == 2
-    assert asked == [2, 1]
-
-
-def test_detectors_that_are_none(trained, weights, tmp_path):
-    tiny = write_checkpoint(tmp_path / "tiny.pth")
-    torch.save([1, 2], tmp_path / "list.pth")
-    torch.save({"model": [1, 2]}, tmp_path / "other.pth")
-    for arguments, said in (
-        ((tmp_path / "nowhere.pth",), "nowhere.pth: not found; give --detector, a checkpoint"),
-        ((NAME,), f"detector {NAME}: give its weights, a file, with --detector-weights"),
-        (("fasterrcnn_resnet51", weights), "torchvision has none of that name; it has fasterrcnn_mobilenet"),
-        ((NAME, tmp_path / "nowhere.pth"), "nowhere.pth: not found"),
-        ((NAME, tmp_path / "list.pth"), "list.pth: holds a list"),
-        ((NAME, tmp_path / "other.pth"), f"other.pth: not those of torchvision's {NAME}"),
-        ((NAME, trained / "best.pth"), f"best.pth: not those of torchvision's {NAME}: Missing key(s)"),
-        ((OTHER, weights), f"weights.pth: not those of torchvision's {OTHER}"),
-        ((tiny,), "tiny.pth: system 'tiny' must be told where people are itself"),
-    ):
-        with pytest.raises(UserError) as error:
-            load_detector(*arguments)
-        assert said in str(error.value)
-        assert len(str(error.value)) < 600
+def test_unusable_detectors_are_errors(trained, weights, tmp_path):
+    with registered():
+        tiny = write_checkpoint(tmp_path / "tiny.pth")
+        torch.save([1, 2], tmp_path / "list.pth")
+        torch.save({"model": [1, 2]}, tmp_path / "other.pth")
+        for arguments, message in (
+            ((tmp_path / "nowhere.pth",), "nowhere.pth: not found; "),
+            ((NAME,), f"detector {NAME}: "),
+            (("fasterrcnn_resnet51", weights), "known: fasterrcnn_mobilenet"),
+            ((NAME, tmp_path / "nowhere.pth"), "nowhere.pth: not found"),
+            ((NAME, tmp_path / "list.pth"), "list.pth: holds a list"),
+            ((NAME, tmp_path / "other.pth"), f"other.pth: not those of torchvision's {NAME}"),
+            ((NAME, trained / "best.pth"), f"best.pth: not those of torchvision's {NAME}: Missing key(s)"),
+            ((OTHER, weights), f"weights.pth: not those of torchvision's {OTHER}"),
+            ((tiny,), "tiny.pth: system 'tiny' needs person boxes itself"),
+        ):
+            with pytest.raises(UserError) as error:
+                load_detector(*arguments)
+            assert message in str(error.value)
+            assert len(str(error.value)) < 600

@@ -126,7 +126,7 @@ def test_a_file_that_computes_something_else_is_not_written(fails, lively, tmp_p
     calls = iter(range(100))
     monkeypatch.setattr(TinyNetwork, "predict", lambda self, images: self(images) + 0.01 * next(calls))
     message = fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / "model.onnx")
-    assert "nothing was written: what was exported differs from PyTorch" in message
+    assert "nothing was written: the exported network differs from PyTorch" in message
     assert "in heatmaps of up to" in message
 
 

@@ -1,4 +1,4 @@
-"""Which recipe a published checkpoint was trained with is told by its tensors; a file that is none of them is refused in a line."""
+"""A published checkpoint's tensors tell its recipe; a file of no recipe is refused."""
 
 from __future__ import annotations
 
@@ -8,27 +8,26 @@ import pytest
 import torch
 from places import ROOT, SHARED
 
-from config import load_config
+from config import UserError, load_config
 from models import published_recipe
 from utils.checkpoint import config_for
 
-PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 DEKR_RECIPES = sorted((ROOT / "config").glob("dekr_w*.yaml"))
 
 
-@pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("recipe", DEKR_RECIPES, ids=lambda path: path.stem)
-def test_a_published_checkpoint_of_dekr_has_its_recipe(tmp_path, recipe, prefix):
-    config = load_config(recipe)
+def test_a_published_checkpoint_of_dekr_has_its_recipe(tmp_path, recipe):
+    config, path = load_config(recipe), tmp_path / "pose_dekr.pth"
     last = torch.zeros(config.skeleton.num_keypoints + 1, config.model.heat_channels, 1, 1)
     weights = {"conv1.weight": torch.zeros(64, 3, 3, 3), "head_heatmap.1.weight": last}
-    torch.save({prefix + name: tensor for name, tensor in weights.items()}, tmp_path / "pose_dekr.pth")
-    assert config_for(tmp_path / "pose_dekr.pth") == config
-    assert config_for(tmp_path / "pose_dekr.pth", overrides=["inference.flip=false"]).inference.flip is False
+    for prefix in ("", "module."):
+        torch.save({prefix + name: tensor for name, tensor in weights.items()}, path)
+        assert config_for(path) == config
+    assert config_for(path, overrides=["inference.flip=false"]).inference.flip is False
 
 
 @pytest.mark.parametrize("recipe", ["dekr_w32_coco", "dekr_w48_coco", "dekr_w32_crowdpose", "simplepose"])
-def test_the_tensors_of_the_published_networks_say_which_they_are(recipe):
+def test_the_tensors_of_the_published_networks_tell_their_recipe(recipe):
     path = SHARED / "fixtures" / f"{recipe}_state_dict.json"
     if not path.is_file():
         pytest.skip(f"no names of the published tensors: there is no shared/fixtures/{path.name}")
@@ -46,8 +45,9 @@ def test_the_tensors_of_the_published_networks_say_which_they_are(recipe):
     ],
     ids=["dekr of another skeleton", "a number", "hrnet", "rescoring network"],
 )
-def test_a_checkpoint_of_no_recipe_is_one_line(fails, images, tmp_path, weights):
-    torch.save(weights, tmp_path / "odd.pth")
-    said = fails("demo_image.py", "--input", images, "--checkpoint", tmp_path / "odd.pth", "--output", tmp_path / "out")
-    assert "odd.pth: holds no configuration and is no published one that is known; give one with --config" in said
-    assert config_for(tmp_path / "odd.pth", PUBLISHED) == load_config(PUBLISHED)
+def test_a_checkpoint_of_no_recipe_needs_a_configuration(tmp_path, weights):
+    path, recipe = tmp_path / "odd.pth", ROOT / "config" / "simplepose_coco_512.yaml"
+    torch.save(weights, path)
+    with pytest.raises(UserError, match=r"odd\.pth: holds no configuration and is no known published checkpoint; .*--config"):
+        config_for(path)
+    assert config_for(path, recipe) == load_config(recipe)
