@@ -26,12 +26,12 @@ def pycocotools_oks(poses: np.ndarray, joints: np.ndarray, areas: np.ndarray, bo
          "num_keypoints": int((person[:, 2] > 0).sum())}
         for n, (person, area, box) in enumerate(zip(joints, areas.tolist(), boxes), start=1)
     ]  # fmt: skip
-    found = [{"image_id": 1, "category_id": 1, "keypoints": pose.ravel().tolist(), "score": 1 - n / 100} for n, pose in enumerate(poses)]
+    results = [{"image_id": 1, "category_id": 1, "keypoints": pose.ravel().tolist(), "score": 1 - n / 100} for n, pose in enumerate(poses)]
     truth = COCO()
     truth.dataset = {"info": {}, "images": [{"id": 1}], "annotations": people, "categories": [category]}
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
+        evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
         evaluation._prepare()
         return evaluation.computeOks(1, 1)
 
