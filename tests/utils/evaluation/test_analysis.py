@@ -122,6 +122,8 @@ def test_exact_predictions_have_no_errors():
 def test_a_keypoints_own_oks_tells_good_jitter_and_miss(oks, kind):
     image = two_people()
     assert kind_at(image, NOSE, image.joints[0, NOSE, :2] - [0, shift_for(oks)[NOSE]]) == kind
+    without_area = replace(image, areas=np.zeros(2))
+    assert kind_at(without_area, NOSE, image.joints[0, NOSE, :2] + 1) == "miss"
 
 
 def test_inversion_and_swap_are_at_the_keypoint_of_the_other_side_or_person():
@@ -228,17 +230,21 @@ def test_the_analysis_counts_every_error():
     images = eight_images_with("inversion")
     images[0] = add_prediction(images[0], np.full((17, 3), 900.0), 0.1)
     images[1] = replace(images[1], poses=images[1].poses[:1], scores=images[1].scores[:1])
+    images[2].poses[1, :, 0] += shift_for(0.52)  # matches at the first threshold only
     analysis = analyze(images, KEYPOINTS, match_predictions(images, SIGMAS).precision())
     assert analysis["errors"] == {
-        "good": 8 * 23 - 17, "jitter": 0, "inversion": 80, "swap": 0, "miss": 0, "false_positives": 1, "false_negatives": 1
+        "good": 8 * 23 - 34, "jitter": 17, "inversion": 80, "swap": 0, "miss": 0, "false_positives": 1, "false_negatives": 1
     }  # fmt: skip
     for k, (name, metrics) in enumerate(analysis["keypoints"].items()):
         assert metrics["errors"]["inversion"] == 8 * (5 <= k < 15)
         assert metrics["people"] == 16 - 8 * (k == ANKLE)
         assert metrics["recall50"] == pytest.approx((7 if 5 <= k < 15 or k == ANKLE else 15) / metrics["people"]), name
-    assert {name: (size["people"], size["recall50"]) for name, size in analysis["sizes"].items()} == {
-        "0-32 px": (0, 0), "32-64 px": (0, 0), "64-96 px": (16, 7 / 16), "96-192 px": (0, 0), "over 192 px": (0, 0)
+    sizes = analysis["sizes"]
+    assert {name: size["people"] for name, size in sizes.items()} == {
+        "0-32 px": 0, "32-64 px": 0, "64-96 px": 16, "96-192 px": 0, "over 192 px": 0
     }  # fmt: skip
+    assert [sizes["64-96 px"][name] for name in ("recall50", "AP50", "AP75")] == pytest.approx([7 / 16, 44 / 101, 38 / 101])
+    assert [sizes["0-32 px"][name] for name in ("recall50", "AP50", "AP75")] == [0, -1, -1]
 
 
 # Agreement with pycocotools
