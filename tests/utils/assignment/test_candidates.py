@@ -42,9 +42,9 @@ def peaks(reader, keypoint_sigma: float = 2.25, *overrides: str):
 
 @pytest.mark.parametrize("sigma", [1.5, 3.0])
 def test_position_inside_the_map_is_exact_for_any_width(read, sigma):
-    found = peaks(read(maps_of((WRIST, blob(20.3, 11.8, sigma)))))
-    assert (found.image.tolist(), found.keypoint_type.tolist()) == ([0], [WRIST - 30])
-    np.testing.assert_allclose([found.x[0], found.y[0]], [20.3, 11.8], atol=1e-4)
+    peak = peaks(read(maps_of((WRIST, blob(20.3, 11.8, sigma)))))
+    assert (peak.image.tolist(), peak.keypoint_type.tolist()) == ([0], [WRIST - 30])
+    np.testing.assert_allclose([peak.x[0], peak.y[0]], [20.3, 11.8], atol=1e-4)
 
 
 @pytest.mark.parametrize("sigma", [1.5, 3.0])
@@ -52,15 +52,15 @@ def test_position_inside_the_map_is_exact_for_any_width(read, sigma):
 def test_position_at_the_border_is_exact_for_the_rendered_width(read, sigma, x, y):
     """One neighbor is missing there: the width of a rendered keypoint replaces it."""
     reader = read(maps_of((WRIST, blob(x, y, sigma))))
-    found = peaks(reader, sigma)
-    np.testing.assert_allclose([found.x[0], found.y[0]], [x, y], atol=1e-4)
+    peak = peaks(reader, sigma)
+    np.testing.assert_allclose([peak.x[0], peak.y[0]], [x, y], atol=1e-4)
     other = peaks(reader, sigma + 1)
     assert np.hypot(other.x[0] - x, other.y[0] - y) > 0.1
 
 
 def test_position_moves_by_at_most_one_and_a_half_pixels(read):
-    found = peaks(read(maps_of((WRIST, blob(-4.0, 11.0)))), 2.25)
-    np.testing.assert_allclose([found.x[0], found.y[0]], [-1.5, 11], atol=1e-4)
+    peak = peaks(read(maps_of((WRIST, blob(-4.0, 11.0)))), 2.25)
+    np.testing.assert_allclose([peak.x[0], peak.y[0]], [-1.5, 11], atol=1e-4)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 1), (1, 0), (1, 1), (1, -1)])
@@ -81,8 +81,8 @@ def test_maxima_at_or_below_the_threshold_are_no_peaks(read):
 def test_the_strongest_peaks_of_each_keypoint_type_are_kept(read):
     maps = maps_of(*((WRIST, blob(5 + 10 * n, 20, 1.0, height)) for n, height in enumerate([0.5, 0.9, 0.3, 0.7])))
     maps = np.maximum(maps, maps_of((NOSE, blob(30, 5, 1.0, 0.2))))  # another type
-    found = peaks(read(maps), 2.25, "assignment.max_peaks=2")
-    assert sorted(np.round(found.score, 2).tolist()) == pytest.approx([0.2, 0.7, 0.9], abs=1e-6)
+    strongest_peaks = peaks(read(maps), 2.25, "assignment.max_peaks=2")
+    assert sorted(np.round(strongest_peaks.score, 2).tolist()) == pytest.approx([0.2, 0.7, 0.9], abs=1e-6)
 
 
 def test_strongest_keeps_the_first_of_equal_scores():
