@@ -1,4 +1,4 @@
-"""The training HDF5 of the photographs from which the reference samples were made."""
+"""The training HDF5 of the photos from which the reference samples were made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.coco_masks_hdf5 import build_hdf5
 
 @pytest.fixture(scope="session")
 def coco_mini(shared) -> Path:
-    """The annotation file of the photographs."""
+    """The annotation file of the photos."""
     return shared / "data" / "coco_mini" / "annotations" / "person_keypoints_train2017.json"
 
 

@@ -146,7 +146,7 @@ def test_decoding_of_noise():
         ("single_matched", [1.0], ["inference.match=true"]),
     ],
 )
-def test_decoding_of_photographs(case, name, scales, overrides):
+def test_decoding_of_photos(case, name, scales, overrides):
     config = config_of("w32_coco", "data.input_size=[256, 256]", *overrides)
     with np.load(FIXTURES / "dekr_decode_people.npz") as record:
         reference = case_arrays(record, case)

@@ -90,7 +90,7 @@ def test_training_sample(number, coco_mini_hdf5, coco_mini_annotations):
     center, size = center_and_crop_size(dataset.boxes[dataset.chosen[index]], input_size)
     if case["flip"]:
         center = np.array([dataset.people.sizes[dataset.image_of[index], 1] - 1 - center[0], center[1]])
-    size, expected = size * case["scale"], reference["labeled"] > 0
+    size, expected = size * case["scale"], reference["labelled"] > 0
     assert_near("sample: center, px", center, reference["center"], 1e-3)
     assert_near("sample: size, px", size, reference["size"], 1e-3)
     assert_near("sample: affine", crop_matrix(center, size[0], input_size, case["rotation"]), reference["affine"], 1e-3)

@@ -14,7 +14,7 @@ from config.systems.dekr import DekrInferenceConfig
 PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
 FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
 FIT_ROUNDS = 2
-MIN_HEATMAP_VALUE = 1e-3  # lower values are left out of the fit of the logarithm
+MIN_HEATMAP_VALUE = 1e-3  # the fit of the logarithm excludes lower values
 
 
 def upsample_heatmaps(heatmaps: Tensor, factor: float) -> Tensor:
