@@ -1,6 +1,6 @@
-"""A fourth pose system, whole: one person an image, each keypoint where its heatmap is highest.
+"""A complete fourth pose system: one person per image, each keypoint at the maximum of its heatmap.
 
-It has what every system brings: configuration, samples, targets, network, loss, decoder. No other file knows of it.
+It has the parts of every system: configuration, dataset, targets, network, loss, decoder.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class TinyModelConfig(ModelConfig):
 
 
 class TinyTargetsConfig(ConfigSection):
-    spread: Positive = 2.0  # of a drawn keypoint, map pixels
+    spread: Positive = 2.0  # sigma of a keypoint's Gaussian, map pixels
 
 
 class TinyInferenceConfig(InferenceConfig):
-    boxes: bool = False  # look at one box at a time, which the caller names
+    boxes: bool = False  # crop the boxes that the caller passes
 
 
 class TinyConfig(Config):
@@ -62,7 +62,7 @@ class TinyTargets(NamedTuple):
 
 
 def render_batch(batch: TinySample, config: TinyConfig, device: torch.device) -> TinyTargets:
-    """A Gaussian at each labeled keypoint."""
+    """Render a Gaussian at each labeled keypoint."""
     sides = (torch.arange(side // STRIDE, device=device) * STRIDE + (STRIDE - 1) / 2 for side in config.data.input_size)
     points = batch.joints.to(device)
     y, x = (axis - points[..., i, None] for axis, i in zip(sides, (1, 0)))
@@ -72,7 +72,7 @@ def render_batch(batch: TinySample, config: TinyConfig, device: torch.device) ->
 
 
 class TinyDataset(PoseDataset):
-    """One sample an image: all of it, and whoever has most keypoints in it."""
+    """One sample per image: the whole image, and the person with most labeled keypoints."""
 
     def __init__(self, people: TrainingHDF5, config: TinyConfig):
         rows = [np.arange(*people.first[n : n + 2]) for n in range(len(people))]
@@ -92,7 +92,7 @@ class TinyDataset(PoseDataset):
 
 
 def as_input(images: Sequence[np.ndarray]) -> Tensor:
-    """Images (H, W, 3) uint8 of one size -> (N, 3, H, W) float32 in [0, 1]."""
+    """Return (N, 3, H, W) float32 in [0, 1] of images (H, W, 3) uint8 of one size."""
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
 
 
@@ -120,7 +120,7 @@ NAMES = CheckpointKeys(convert_key=lambda name: name.removeprefix("theirs."), is
 
 
 class TinyLoss(nn.Module):
-    """The mean squared error of each keypoint's map, where the data set labels it."""
+    """Mean squared error of each keypoint's heatmap, where the data set labels it."""
 
     def __init__(self, config: TinyConfig):
         super().__init__()
