@@ -185,6 +185,7 @@ def test_poses_are_compared_at_shared_keypoints():
     expected = np.exp(-9 / (2 * 900 * (2 * SIGMAS[:9]) ** 2)).mean()
     assert pose_similarity(whole[None], half[None] + [3, 0, 0], np.full(1, 900.0), SIGMAS)[0, 0] == pytest.approx(expected)
     assert pose_similarity(half[None], other[None], np.full(1, 900.0), SIGMAS)[0, 0] == 0
+    assert pose_similarity(two[None], whole[None], np.full(1, 900.0), SIGMAS)[0, 0] == pytest.approx(2 / 3)
 
 
 def test_boxes_are_compared_by_iou():
