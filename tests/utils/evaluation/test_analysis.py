@@ -34,7 +34,7 @@ NOSE, WRIST, OTHER_WRIST, ANKLE = (KEYPOINTS.names.index(n) for n in ("nose", "l
 def two_people(image_id: int = 1) -> ImageResult:
     """Two people with exact predictions, areas 5,000 px2 and keypoints 30 px apart; the first one's left ankle is unlabeled."""
     cells = np.random.default_rng(image_id).permutation(20)[:17]
-    one = np.stack([1 + 30 * (cells % 5), 1 + 30 * (cells // 5), np.full(17, 2)], 1).astype(float)
+    one = np.stack([1 + 30 * (cells % 5), 1 + 30 * (cells // 5), 1 + np.arange(17) % 2], 1).astype(float)  # occluded and visible
     joints = np.stack([one, one + [200, 0, 0]])
     joints[0, ANKLE] = 0
     boxes = np.array([[0, 0, 100, 100], [200, 0, 100, 100]])

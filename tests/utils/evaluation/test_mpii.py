@@ -63,6 +63,9 @@ def test_a_box_takes_the_pose_that_overlaps_it_most_or_else_the_nearest():
     poses = np.stack([pose(95, 55, 108), pose(50, 45, 28), pose(50, 50, 92), pose(500, 500, 10)])
     assert nearest_people(boxes, poses).tolist() == [2, 0, 1, 3]
     assert nearest_people(boxes[:1], np.stack([pose(50, 50, 10), pose(58, 55, 96)])).tolist() == [1], "not the nearest center"
+    box = np.array([[100, 100, 60, 60]])
+    assert nearest_people(box, np.stack([pose(89, 130, 10), pose(169, 130, 10)])).tolist() == [1], "41 and 39 px from the center"
+    assert nearest_people(box, np.stack([pose(130, 130, 10), pose(155, 130, 20)])).tolist() == [1], "IoU 0.028 and 0.081"
 
 
 @pytest.fixture
