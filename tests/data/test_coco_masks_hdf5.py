@@ -26,7 +26,7 @@ from config.errors import run_cli
 from config.load import load_skeleton
 from config.skeleton import Skeleton
 from data import coco_masks_hdf5
-from data.coco_masks_hdf5 import ImageRecords, ImageTask, build_hdf5, in_workers
+from data.coco_masks_hdf5 import ImageRecords, ImageTask, build_hdf5, in_workers, start_worker
 from data.datasets import MixedDataset, collate
 from data.hdf5 import TrainingHDF5, unpack_mask
 from utils.training.step import to_device
@@ -293,6 +293,23 @@ class Killed(ImageRecords):
 def test_a_killed_worker_is_one_line():
     with pytest.raises(UserError, match=r"a process was killed.*fewer --workers"):
         list(in_workers(Killed(True, True), [None] * 3, 2))
+
+
+def test_a_worker_does_not_wait_for_opencv_threads_of_its_parent():
+    """OpenCV waited for them in about one of five forks."""
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (0, 0), 5)  # starts the threads
+    workers = [multiprocessing.get_context("fork").Process(target=start_worker, args=(0,)) for _ in range(12)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(5)
+        assert [worker.exitcode for worker in workers] == [0] * len(workers)
+    finally:
+        for worker in workers:
+            worker.kill()
+        cv2.setNumThreads(1)
 
 
 def run_in_new_session(arguments: list[str], stderr: Path) -> None:
