@@ -1,4 +1,4 @@
-"""Training runs for the tests of training: what they leave behind, single steps without a command line, kills, and ranks."""
+"""Helpers for tests of training: reading a run's files, single steps, kills, and ranks in forked processes."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def parameters_of(state: dict[str, torch.Tensor]) -> list[str]:
     return [name for name in state if "running" not in name and "tracked" not in name]
 
 
-def losses(said: str) -> list[float]:
-    return [float(line.split("training loss ")[1].split(",")[0]) for line in said.splitlines() if "training loss" in line]
+def losses(log: str) -> list[float]:
+    return [float(line.split("training loss ")[1].split(",")[0]) for line in log.splitlines() if "training loss" in line]
 
 
 def points(folder: Path) -> list[dict]:
-    """A run's logged metrics, except what is measured."""
+    """Return a run's logged metrics, except times and memory."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in line.items() if not name.startswith(("speed/", "memory/", "data/"))} for line in lines]
 
@@ -53,7 +53,7 @@ def points(folder: Path) -> list[dict]:
 def fresh_state(
     recipe: Path, folder: Path, overrides: tuple[str, ...] = (), context: DistributedContext = ALONE, scale: float | None = None
 ) -> TrainState:
-    """A run with initial weights. scale: of a gradient scaler such as float16 has; None: none."""
+    """Return a run with initial weights. scale: of a gradient scaler, as for float16; None: no scaler."""
     state = build_state(load_config(recipe, overrides), folder, context)[0]
     if scale is not None:
         state.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
@@ -74,7 +74,7 @@ def part_of(batch: SimplePoseSample, rows: slice) -> SimplePoseSample:
 
 
 def weighted(batch: SimplePoseSample, factor: float) -> SimplePoseSample:
-    """Return a batch whose loss counts so many times as much."""
+    """Return a batch whose loss is multiplied by `factor`."""
     return batch._replace(mask_miss=batch.mask_miss * factor)
 
 
@@ -91,7 +91,7 @@ def fix_norms(network: nn.Module) -> None:
 
 
 class Replicas(nn.Module):
-    """What DataParallel does, on one device: a part of the batch for each replica, the outputs one after the other."""
+    """Imitates DataParallel on one device: each replica takes a part of the batch, the outputs are concatenated."""
 
     def __init__(self, step: nn.Module, count: int):
         super().__init__()
@@ -103,11 +103,11 @@ class Replicas(nn.Module):
 
 
 class Killed(BaseException):
-    """Nobody catches it."""
+    """A BaseException, so that no handler catches it."""
 
 
 def stopped_after(steps: int, work: Callable[[], None]) -> None:
-    """Train, and be killed just after the checkpoint of this step."""
+    """Train, and be killed right after the checkpoint of step `steps`."""
     save_last = TrainState.save_last
 
     def save_and_die(state: TrainState, content: dict) -> None:
@@ -127,7 +127,7 @@ def stopped_after(steps: int, work: Callable[[], None]) -> None:
 
 @contextmanager
 def samples_read() -> Iterator[list[tuple[int, int]]]:
-    """Within, the epoch and number of each training sample that this process reads."""
+    """Record the epoch and number of each training sample that this process reads."""
     items, get = [], MixedDataset.__getitem__
 
     def noted(self: MixedDataset, item: tuple[int, int]) -> tuple:
@@ -142,11 +142,11 @@ def samples_read() -> Iterator[list[tuple[int, int]]]:
         MixedDataset.__getitem__ = get
 
 
-def in_a_child(work: Callable[[], object], said: Path = Path(os.devnull)) -> int:
-    """Start work in a copy of this process, which has everything imported already; its process number. said: a file for its output."""
+def in_a_child(work: Callable[[], object], output: Path = Path(os.devnull)) -> int:
+    """Start `work` in a fork of this process and return its process number. output: a file for its output."""
     child = os.fork()
     if child == 0:
-        sys.stdout = sys.stderr = said.open("w", buffering=1)
+        sys.stdout = sys.stderr = output.open("w", buffering=1)
         try:
             work()
             os._exit(0)
@@ -157,7 +157,7 @@ def in_a_child(work: Callable[[], object], said: Path = Path(os.devnull)) -> int
 
 
 def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Path) -> list[dict]:
-    """What work returns in each of so many ranks, over gloo."""
+    """Run `work` in `count` ranks over gloo and return the result of each."""
     folder.mkdir(exist_ok=True)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The ranks of a run: how many processes take part, on which devices, and how tensors and modules pass between them."""
+"""The ranks of a run, their devices, and the communication between them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class DistributedContext:
         return nn.parallel.DistributedDataParallel(
             step,
             device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=not synchronized,  # else they are the same everywhere
+            broadcast_buffers=not synchronized,  # synchronized batch norms are equal on all ranks
             gradient_as_bucket_view=True,  # no second copy of all gradients
             # Otherwise DDP repacks the gradients after the first step, which changes the order of their sums: a resumed run would differ
             # in the last bit
@@ -93,13 +93,13 @@ class DistributedContext:
         return [one[:count].to(rows.device) for one, count in zip(of_ranks, counts)]
 
     def broadcast_buffers(self, module: nn.Module) -> None:
-        """Give all ranks the buffers of rank 0, such as batch-norm statistics that each rank has gathered by itself."""
+        """Copy the buffers of rank 0, such as batch-norm statistics, to all ranks."""
         if self.size > 1:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
     def barrier(self, timeout: timedelta | None = None) -> None:
-        """Wait until every rank is here. timeout: of ranks on CPUs; default: the process group's, half an hour."""
+        """Wait for all ranks. timeout: for ranks on CPUs; default: the process group's, half an hour."""
         if self.size > 1:
             dist.barrier() if timeout is None else dist.monitored_barrier(timeout=timeout)
 
@@ -112,7 +112,7 @@ class DistributedContext:
 
 @contextmanager
 def distributed_context(parallel: Parallel) -> Iterator[DistributedContext]:
-    """Join the ranks that torchrun started; without it, or for the other kinds of training, this process is alone."""
+    """Join the ranks that torchrun started; otherwise yield a single rank."""
     if parallel != "distributed":
         yield DistributedContext(parallel, default_device())
         return
@@ -134,7 +134,7 @@ def distributed_context(parallel: Parallel) -> Iterator[DistributedContext]:
 
 @contextmanager
 def evaluation_context() -> Iterator[DistributedContext]:
-    """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several of them can use one GPU."""
+    """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several can use one GPU."""
     rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1)))
     if size == 1 or dist.is_initialized():
         yield DistributedContext("none", torch.device("cpu"), rank, size)
@@ -142,7 +142,7 @@ def evaluation_context() -> Iterator[DistributedContext]:
     try:
         init_process_group("gloo")
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"process {rank} of {size}: cannot reach the others ({error}); did torchrun start them?") from error
+        raise UserError(f"process {rank} of {size}: cannot reach the others ({error}); start all of them with torchrun") from error
     try:
         yield DistributedContext("distributed", torch.device("cpu"), rank, size)
     finally:
@@ -154,8 +154,8 @@ def init_process_group(backend: str, timeout: timedelta | None = None) -> None:
 
     `dist.init_process_group` alone does not survive a restart by torchrun: its agent keeps one store for all restarts, and a rank that
     starts earlier than another one reads the other's former address there, and fails or hangs (seen with PyTorch 2.14). No variable of
-    torchrun tells the restarts of several machines apart. So rank 0 names a new part of the store, and hands the name to each rank under a
-    key that only this start of it knows.
+    torchrun tells the restarts of several machines apart. So rank 0 names a new part of the store, and passes the name to each rank under a
+    key that is new at each start.
     """
     timeout = timeout or dist.default_pg_timeout
     store, rank, size = next(dist.rendezvous("env://", timeout=timeout))

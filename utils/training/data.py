@@ -60,12 +60,12 @@ def build_loader(
 
 
 class EpochBatchSampler:
-    """Batches of items of a `MixedDataset` for one rank, shuffled by seed and epoch: what is left of an epoch after `samples_seen`.
+    """Batches of items of a `MixedDataset` for one rank, shuffled by seed and epoch: the samples of an epoch after `samples_seen`.
 
     sizes: samples of each training file. weights: each file's fraction of an epoch; None: every sample once. accumulate: batches of an
     optimizer step. block: see `shuffled`.
     Every rank computes the same order and takes its own part of each step, so that a run resumes with the same samples in another number
-    of ranks. Samples that do not fill a step on all ranks are left out; a data set smaller than one step is repeated to fill it.
+    of ranks. Samples that do not fill a step on all ranks are skipped; a data set smaller than one step is repeated to fill it.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EpochBatchSampler:
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, samples_seen: int = 0) -> None:
-        """Choose the epoch, counted from 0, and how many of its samples to leave out."""
+        """Set the epoch, counted from 0, and how many of its samples to skip."""
         self.epoch, self.samples_seen = epoch, samples_seen
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class EpochBatchSampler:
             yield [(self.epoch, number) for number in batch]
 
     def steps(self, epoch: int, samples_seen: int) -> np.ndarray:
-        """Return (steps, batches of a step, ranks, samples of a batch) numbers of the samples that are left of an epoch."""
+        """Return (steps, batches of a step, ranks, samples of a batch) numbers of an epoch's remaining samples."""
         order = epoch_order(np.random.default_rng([self.seed, epoch]), self.sizes, self.weights, self.block)[samples_seen:]
         return np.resize(order, (self._steps_left(samples_seen), *self.step_shape))
 
@@ -152,14 +152,14 @@ def set_malloc_thresholds() -> None:
 
 
 def _init_worker(_: int) -> None:
-    """Have the trainer alone answer signals, and each worker use one thread: there are several workers."""
+    """Ignore signals, which the trainer handles, and use one thread: there are several workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches every process
     if hasattr(signal, "SIGALRM"):  # a scheduler's SIGTERM too: for a while the trainer needs batches, to end with a checkpoint
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     sys.excepthook = _except_lost_trainer
     torch.set_num_threads(1)
-    cv2.setNumThreads(0)  # not 1: for that OpenCV waits for its threads, which exist in the trainer and not in this fork of it
+    cv2.setNumThreads(0)  # not 1: with 1, OpenCV waits for its threads to end, and a forked worker has none
     set_malloc_thresholds()
 
 
@@ -183,7 +183,7 @@ def shutdown_workers(loader: DataLoader) -> Iterator[None]:
 
 @contextmanager
 def readable_worker_errors() -> Iterator[None]:
-    """Raise a worker's error, around whose message PyTorch puts a traceback, as the one line that it was."""
+    """Raise a worker's error, to which PyTorch adds a traceback, as its original one line."""
     try:
         yield
     except (UserError, OSError) as error:

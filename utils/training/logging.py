@@ -1,4 +1,4 @@
-"""What a run reports: lines on the terminal and in train.log, metrics in TensorBoard and as JSON lines."""
+"""A run's log on the terminal and in train.log, and its metrics in TensorBoard and as JSON lines."""
 
 from __future__ import annotations
 

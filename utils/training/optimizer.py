@@ -1,4 +1,4 @@
-"""What a step changes: the optimizer, the learning rate (paper section 4.1), frozen parameters, and averages of the weights."""
+"""The optimizer, the learning rate (paper section 4.1), frozen parameters, and averages of the weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utils.distributed import DistributedContext
 
 APEX_INSTALL = (
     "APEX_CPP_EXT=1 APEX_CUDA_EXT=1 pip install --no-build-isolation git+https://github.com/NVIDIA/apex"
-    " (PyPI's package 'apex' is another one)"
+    " (PyPI's package 'apex' is a different project)"
 )
 
 
@@ -76,11 +76,11 @@ def freeze(network: nn.Module, patterns: Iterable[str]) -> None:
     for pattern in patterns:
         names = frozen_names(network, [pattern])
         if not names:
-            raise UserError(f"train.freeze: no parameter is called {pattern!r}; there are {next(iter(parameters))}, ...")
+            raise UserError(f"train.freeze: no parameter matches {pattern!r}; names are like {next(iter(parameters))}")
         for name in names:
             parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in parameters.values()):
-        raise UserError("train.freeze: nothing is left to train")
+        raise UserError("train.freeze: no trainable parameters remain")
 
 
 def set_train_mode(step: nn.Module, network: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Runs that the tests of training share."""
+"""Fixtures of the tests of training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from utils.training.trainer import train as train_network
 
 @pytest.fixture
 def train(run, tiny, tmp_path) -> Callable[..., tuple[Path, str]]:
-    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and what it printed."""
+    """Runs train.py with the tiny configuration into a folder below tmp_path, and returns that folder and the output."""
 
     def start(name: str, *arguments: object, script: str = "train.py") -> tuple[Path, str]:
         ended = run(script, "--config", tiny, "--output", tmp_path / name, *arguments)
@@ -33,7 +33,7 @@ def new_state(tiny, tmp_path) -> Callable[..., TrainState]:
 
 @pytest.fixture(scope="session")
 def straight(tiny) -> Path:
-    """The folder of a run with everything switched on that nothing disturbed. Not to be written to."""
+    """The folder of an uninterrupted run with EMA, SWA and a checkpoint at every step. Read-only."""
     folder = tiny.parent / "straight"
     train_network(load_config(tiny, OFTEN), folder, ALONE)
     return folder

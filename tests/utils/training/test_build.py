@@ -87,8 +87,8 @@ def test_the_run_directory_holds_configuration_and_versions(trained, tiny, sampl
 
 
 def test_init_takes_weights_and_starts_at_the_first_epoch(train, trained):
-    folder, said = train("run", "--init", trained / "best.pth", *STILL)
-    assert "tensors loaded, 0 newly initialized" in said
+    folder, out = train("run", "--init", trained / "best.pth", *STILL)
+    assert "tensors loaded, 0 newly initialized" in out
     assert read_checkpoint(folder / "last.pth")["epoch"] == 1
     start, end = weights(trained, "best.pth"), weights(folder)
     assert all(torch.allclose(start[name], end[name], atol=1e-6) for name in parameters_of(start))
@@ -107,30 +107,30 @@ def test_a_backbone_is_loaded_from_a_file(tiny, trained, tmp_path):
         message == f"{trained / 'best.pth'}: {len(given) - len(outputs)} backbone tensors loaded, {len(outputs)} others newly initialized"
     )
     assert all(torch.equal(given[name], loaded[name]) == (name not in outputs) for name in given if name.endswith("conv.weight"))
-    said = build(tiny, tmp_path, backbone, init=trained / "best.pth")[1]
-    assert f"{trained / 'best.pth'}: not used, --init has the backbone too" in said
+    message = build(tiny, tmp_path, backbone, init=trained / "best.pth")[1]
+    assert f"{trained / 'best.pth'}: not used, --init has the backbone too" in message
 
 
-@pytest.mark.parametrize(("change", "said"), [("missing", "1 tensors missing"), ("shape", "1 tensors of another shape")])
-def test_a_backbone_that_does_not_fit_is_refused(tiny, trained, tmp_path, change, said):
+@pytest.mark.parametrize(("change", "message"), [("missing", "1 tensors missing"), ("shape", "1 tensors of another shape")])
+def test_a_backbone_that_does_not_fit_is_refused(tiny, trained, tmp_path, change, message):
     given = weights(trained)
     if change == "missing":
         del given["front.stem.conv.weight"]
     else:
         given["front.stem.conv.weight"] = torch.zeros(1)
     torch.save({"weights": {**given, "classifier.weight": torch.zeros(3)}}, tmp_path / "trunk.pth")
-    with pytest.raises(UserError, match=rf"trunk.pth: does not fit the network's trunk: {said} \(front.stem.conv.weight"):
+    with pytest.raises(UserError, match=rf"trunk.pth: does not fit the network's trunk: {message} \(front.stem.conv.weight"):
         build(tiny, tmp_path, f"model.backbone={tmp_path / 'trunk.pth'}")
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (("train.precision=float64", "train.evaluate_every=1"), "train.evaluate_every: validation AP is not computed in float64"),
         (("train.swa.start_epoch=1", "train.swa.cycle=2"), "train.swa: no cycle of 2 epochs fits between start_epoch 1 and epoch 2"),
     ],
 )
-def test_contradicting_settings_are_refused(tiny, tmp_path, overrides, said):
-    with pytest.raises(UserError, match=said):
+def test_contradicting_settings_are_refused(tiny, tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
         build(tiny, tmp_path, *overrides)
     assert not (tmp_path / "run").exists()

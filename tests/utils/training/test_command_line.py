@@ -16,8 +16,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(train, trained):
     """From the configuration that the first run has written."""
     halfway = train("run", "train.epochs=1")[0]
     assert not same(weights(halfway), weights(trained))
-    folder, said = train("run", "--resume", "auto", "--config", trained / "config.yaml", "--init", trained / "best.pth")
-    assert "resuming after epoch 1" in said and "best.pth: not used, the run resumes from" in said
+    folder, out = train("run", "--resume", "auto", "--config", trained / "config.yaml", "--init", trained / "best.pth")
+    assert "resuming after epoch 1" in out and "best.pth: not used, the run resumes from" in out
     assert same(weights(folder), weights(trained))
     assert "all 2 epochs are done" in train("run", "--resume", "auto")[1]
     elsewhere = train("elsewhere", "--resume", folder / "best.pth", "train.epochs=3")[0]

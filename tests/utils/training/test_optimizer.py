@@ -103,7 +103,7 @@ def test_apex_without_a_gpu_or_without_apex_is_refused_with_a_remedy(monkeypatch
 # Frozen parameters and averages
 
 
-@pytest.mark.parametrize(("pattern", "message"), [("trunk.*", "no parameter is called 'trunk.\\*'"), ("*", "nothing is left to train")])
+@pytest.mark.parametrize(("pattern", "message"), [("trunk.*", "no parameter matches 'trunk.\\*'"), ("*", "no trainable parameters remain")])
 def test_freezing_nothing_or_everything_is_refused(pattern, message):
     with pytest.raises(UserError, match=f"train.freeze: {message}"):
         freeze(nn.Conv2d(3, 4, 1), [pattern])

@@ -1,4 +1,4 @@
-"""Resuming from a checkpoint: what is restored, and what is said about it."""
+"""Resuming from a checkpoint: what is restored, and its messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from utils.training.trainer import train_one_epoch
 
 @pytest.fixture
 def resumed(new_state, trained):
-    """A function that restores the trained run's checkpoint with some overrides; the state, and what is said."""
+    """A function that restores the trained run's checkpoint with some overrides; returns state and messages."""
 
     def start(*overrides: str, content: dict | None = None):
         state = new_state(*overrides)
@@ -31,16 +31,16 @@ def resumed(new_state, trained):
 
 
 def test_overrides_count_on_resume(resumed):
-    state, said = resumed("train.epochs=3", "train.weight_decay=0.25", "train.momentum=0.5")
+    state, message = resumed("train.epochs=3", "train.weight_decay=0.25", "train.momentum=0.5")
     assert (state.optimizer.param_groups[0]["weight_decay"], state.optimizer.param_groups[0]["betas"][0]) == (0.25, 0.5)
-    assert "another configuration: train.epochs 2 -> 3; train.momentum 0.9 -> 0.5; train.weight_decay" in said
-    assert "starts anew" not in said and state.best < float("inf")
+    assert "another configuration: train.epochs 2 -> 3; train.momentum 0.9 -> 0.5; train.weight_decay" in message
+    assert "starts anew" not in message and state.best < float("inf")
 
 
 @pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "augmentation.person_size=0.9"])
 def test_another_validation_loss_chooses_the_best_anew(resumed, change):
-    state, said = resumed("train.epochs=3", change)
-    assert f"{change.split('=')[0]} " in said and "the best checkpoint starts anew" in said
+    state, message = resumed("train.epochs=3", change)
+    assert f"{change.split('=')[0]} " in message and "the best checkpoint starts anew" in message
     assert state.best == float("inf")
 
 
@@ -51,12 +51,12 @@ def test_a_checkpoint_of_an_earlier_version(resumed, trained):
         section, _, name = key.partition(".")
         del content["config"][section][name]
     content["config"]["assignment"] |= {"keypoint_sigma": 2.25, "trace_margin": 1.0}
-    said = resumed("train.epochs=3", content=content)[1]
-    assert said.endswith("was trained with another configuration: train.epochs 2 -> 3")
+    message = resumed("train.epochs=3", content=content)[1]
+    assert message.endswith("was trained with another configuration: train.epochs 2 -> 3")
     for key in ("taken", "steps", "averages", "sums", "dropped", "random"):
         del content[key]
-    state, said = resumed("train.epochs=3", content=content)
-    assert "resuming after epoch 2\n" in said and (state.epoch, state.steps) == (2, 0)
+    state, message = resumed("train.epochs=3", content=content)
+    assert "resuming after epoch 2\n" in message and (state.epoch, state.steps) == (2, 0)
 
 
 def test_what_a_checkpoint_must_hold_and_fit(resumed, trained):
