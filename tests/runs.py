@@ -1,4 +1,4 @@
-"""Helpers for tests of training: reading a run's files, single steps, kills, and ranks in forked processes."""
+"""Helpers for tests of training: reading a run's files, single steps, kills, and ranks in processes of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -157,19 +158,29 @@ def in_a_child(work: Callable[[], object], output: Path = Path(os.devnull)) -> i
 
 
 def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Path) -> list[dict]:
-    """Run `work` in `count` ranks over gloo and return the result of each."""
+    """Run `work`, which pickles, in `count` new processes over gloo and return the result of each.
+
+    They are spawned: PyTorch refuses a backward pass in a fork of a process that has done one.
+    """
     folder.mkdir(exist_ok=True)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-
-    def join(rank: int) -> None:
-        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in names.items()})
-        with distributed_context("distributed") as context:
-            torch.save(work(context), folder / f"rank{rank}.pth")
-
-    children = [in_a_child(lambda rank=rank: join(rank), folder / f"rank{rank}.txt") for rank in range(count)]
-    ends = [os.waitpid(child, 0)[1] for child in children]
-    assert ends == [0] * count, "\n".join((folder / f"rank{rank}.txt").read_text() for rank in range(count))
+    processes = get_context("spawn")
+    ranks = [processes.Process(target=_work_as_rank, args=(work, rank, count, port, folder)) for rank in range(count)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    assert not any(rank.exitcode for rank in ranks), "\n".join(path.read_text() for path in sorted(folder.glob("rank*.txt")))
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]
+
+
+def _work_as_rank(work: Callable[[DistributedContext], dict], rank: int, count: int, port: int, folder: Path) -> None:
+    """Save the result of `work` as one rank of `count`, and its output beside it."""
+    sys.stdout = sys.stderr = (folder / f"rank{rank}.txt").open("w", buffering=1)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    torch.set_num_threads(1)
+    with distributed_context("distributed") as context:
+        torch.save(work(context), folder / f"rank{rank}.pth")

@@ -115,7 +115,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tiny, folder) -> list[dict]:
-    return in_ranks(2, lambda context: two_ranks_work(tiny, folder, context), folder)
+    return in_ranks(2, partial(two_ranks_work, tiny, folder), folder)
 
 
 # One gradient
