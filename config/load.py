@@ -112,11 +112,12 @@ def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) 
         remedy = f"skeleton={fitting[0]} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting[0]})"
     raise UserError(
         f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
-        f" it has {_first(more)} besides and lacks {_first(fewer)}; {remedy}"
+        f" it has {first_names(more)} besides and lacks {first_names(fewer)}; {remedy}"
     )
 
 
-def _first(names: Sequence[str]) -> str:
+def first_names(names: Sequence[str]) -> str:
+    """Return the first three names for a message, and dots where there are more."""
     return ", ".join([*map(str, names[:3]), *["..."] * (len(names) > 3)])
 
 

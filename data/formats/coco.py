@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 
 from config import Skeleton, UserError
 from config.files import existing_folder, read_json
-from config.load import check_keypoint_names
+from config.load import check_keypoint_names, first_names
 from data.formats.cleanup import AnnotationFixes, fix_annotations
 
 LARGEST = 1e15  # largest number; products of box sides stay finite in float32
@@ -114,9 +114,10 @@ def keypoint_category(coco: COCO, skeleton: Skeleton, path: str | Path) -> tuple
     if set(expected) & set(names):
         check_keypoint_names(names, skeleton, f"annotation file {path}")
         return number, np.array([names.index(name) if name in names else -1 for name in expected])
-    found = [f"{category.get('name')} ({_first(names)})" for category, (_, names) in zip(coco.dataset["categories"], categories)]
+    pairs = zip(coco.dataset["categories"], categories)
+    found = [f"{category.get('name')} ({first_names(names) or 'no keypoints'})" for category, (_, names) in pairs]
     raise UserError(
-        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({_first(expected)});"
+        f"annotation file {path}: no category has the keypoints of skeleton {skeleton.name!r} ({first_names(expected)});"
         f" categories found: {', '.join(found) or 'none'}; name them as the skeleton's 'dataset' does (COCO: its person_keypoints_*.json)"
     )
 
@@ -130,10 +131,6 @@ def keypoint_names(category: dict, path: str | Path) -> list[str]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"annotation file {path}: category {category.get('name')!r} has two keypoints {twice!r}")
     return names
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join([*names[:3], *["..."] * (len(names) > 3)]) or "no keypoints"
 
 
 # Images

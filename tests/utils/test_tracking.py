@@ -200,6 +200,8 @@ def test_colors_are_compared_at_shared_samples():
     people[2], tracks[0, 3] = np.nan, np.nan
     assert color_similarity(tracks, people)[0].tolist() == pytest.approx([1, np.exp(-0.5), 0.5])
     assert color_similarity(tracks, people[:0]).shape == (1, 0)
+    tracks[:], people[0] = 0, np.array([0, 40, 80, np.nan])[:, None]
+    assert color_similarity(tracks, people)[0, 0] == pytest.approx(np.exp(-0.5)), "the middle one of three"
 
 
 def test_colors_are_sampled_at_keypoints_and_limbs_within_the_frame():

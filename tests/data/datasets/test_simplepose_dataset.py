@@ -59,6 +59,13 @@ def test_the_main_person_comes_first_then_all_others_with_a_keypoint(tmp_path):
     assert sample.labeled.sum(1).tolist() == [18, 18, 3]
 
 
+def test_a_person_takes_its_part_of_the_height_of_a_crop_that_is_no_square(tmp_path):
+    build(tmp_path, [person(100, 20)])
+    sample = dataset(tmp_path, load_config(RECIPE, ["data.input_size=[128, 256]"])).crop(0, Augmentation())
+    nose, scale = SKELETON.index("nose"), 0.6 * 127 / 60  # of the box of 60 pixels; the width of 256 has no part in it
+    np.testing.assert_allclose(sample.keypoints[0, nose], [scale * (100 - 130) + 127.5, scale * (20 - 50) + 63.5], rtol=1e-5)
+
+
 def test_left_and_right_are_swapped_in_a_flipped_sample(tmp_path):
     someone = person(40, 40)
     someone["keypoints"][3 * 9 : 3 * 10] = [0, 0, 0]  # no left wrist
