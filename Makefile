@@ -52,7 +52,7 @@ $(SYNTHETIC)/val/annotations.json: | setup
 $(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/hdf5.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
-# Takes a few minutes; other programs should not run meanwhile.
+# Takes up to four minutes on two cores; other programs should not run meanwhile.
 benchmarks: setup
 	mkdir -p runs
 	$(BIN)/python benchmarks/report.py > runs/benchmarks.md

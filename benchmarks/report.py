@@ -17,8 +17,9 @@ import torch
 RESULTS = Path(__file__).parent / "results"
 HEAD = """# Benchmarks
 
-`make benchmarks` writes this page, in a few minutes; run it on an idle machine. Each script of [benchmarks/](../benchmarks) takes a
-`--config` of any system, and appends its rows to a file in `benchmarks/results/` with `--save`; `--help` says what its columns mean.
+`make benchmarks` writes this page, in up to four minutes on two cores; run it on an idle machine. Each script of
+[benchmarks/](../benchmarks) takes a `--config` of any system, and appends its rows to a file in `benchmarks/results/` with `--save`;
+`--help` says what its columns mean.
 
 Measured on {machine}, with {versions}.
 """

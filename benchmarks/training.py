@@ -95,7 +95,7 @@ def measure(config: Config, steps: int, device: torch.device) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="config/quickstart.yaml")
-    parser.add_argument("--steps", type=int, default=10, help="after a first one, which also compiles and plans (10)")
+    parser.add_argument("--steps", type=int, default=5, help="after a first one, which also compiles and plans")
     parser.add_argument("--device", help="such as cpu or cuda:0")
     parser.add_argument("--save", action="store_true", help="append the row to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
