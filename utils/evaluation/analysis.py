@@ -8,8 +8,6 @@ jitter     near it: an OKS of at least 0.5;
 inversion  at the person's own keypoint of the other side;
 swap       at another person's keypoint, the same one or that of the other side;
 miss       anywhere else, or not predicted.
-
-pycocotools computes the reported metrics. This module follows the same rules on arrays, fast enough to repeat them for each error type.
 """
 
 from __future__ import annotations
@@ -24,14 +22,10 @@ import numpy as np
 from config import Skeleton
 from config.files import write_json
 from data.images import write_image
-from utils.oks import object_keypoint_similarity
+from utils.evaluation.matching import RECALLS, ImageResult, MatchTable, average_precision, match, match_predictions
 from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
 
 ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME = "analysis.json", "pr_curves.png", "errors.png"
-THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
-RECALLS = np.linspace(0, 1, 101)  # at which precision is sampled
-MAX_PREDICTIONS = 20  # of an image, the best
-ANY_SIZE = (0.0, 1e10)  # area in pixels squared
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER, INVERSION, SWAP, MISS = range(len(KINDS))
@@ -65,133 +59,6 @@ class AnnotatedKeypoints:
         rows = [skeleton.index(skeleton.dataset[name]) for name in names]
         mirror = np.array([rows.index(m) if (m := skeleton.flip_keypoints[row]) in rows else k for k, row in enumerate(rows)])
         return AnnotatedKeypoints(skeleton, names, skeleton.oks_sigmas[present], mirror)
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """One image: G annotated people and P predictions with D keypoints, in the data set's order."""
-
-    image_id: int
-    joints: np.ndarray  # (G, D, 3) x, y, v; v 0: unlabeled
-    areas: np.ndarray  # (G,) pixels squared
-    boxes: np.ndarray  # (G, 4) x, y, width, height
-    ignored: np.ndarray  # (G,) bool: crowds and people without keypoints; neither hits nor misses
-    crowd: np.ndarray  # (G,) bool: may be matched by many predictions
-    poses: np.ndarray  # (P, D, 3) x, y, v; 0 0 0: not predicted
-    scores: np.ndarray  # (P,)
-
-    @staticmethod
-    def of(image_id: int, people: list[dict], predictions: list[dict], file_index: np.ndarray) -> ImageResult:
-        """Collect the arrays. people: see `coco.comparable`; predictions: COCO's results; file_index (D,): of keypoints in these."""
-        count = len(file_index)
-        crowd = np.array([person["iscrowd"] for person in people], bool)
-        return ImageResult(
-            image_id,
-            np.array([person["keypoints"] for person in people], float).reshape(-1, count, 3),
-            np.array([person["area"] for person in people], float),
-            np.array([person["bbox"] for person in people], float).reshape(-1, 4),
-            crowd | np.array([person["num_keypoints"] == 0 for person in people], bool),
-            crowd,
-            np.array([np.reshape(p["keypoints"], (-1, 3))[file_index] for p in predictions], float).reshape(-1, count, 3),
-            np.array([prediction["score"] for prediction in predictions], float),
-        )
-
-    def best_first(self) -> ImageResult:
-        """Return the image with its `MAX_PREDICTIONS` best predictions, in descending score."""
-        order = np.argsort(-self.scores, kind="stable")[:MAX_PREDICTIONS]
-        return replace(self, poses=self.poses[order], scores=self.scores[order])
-
-    def similarity(self, sigmas: np.ndarray) -> np.ndarray:
-        """Return (P, G) OKS. sigmas (D,)."""
-        return object_keypoint_similarity(self.poses, self.joints, self.areas, self.boxes, sigmas)
-
-    def pose_areas(self) -> np.ndarray:
-        """Return (P,) pixels squared of the box around all keypoints; as in pycocotools, unpredicted ones at 0, 0 count."""
-        return np.prod(np.ptp(self.poses[..., :2], axis=1), -1)
-
-    def of_keypoint(self, k: int) -> ImageResult:
-        """Return the image with one keypoint only; predictions without it are excluded, people without it are ignored."""
-        has, missing = self.poses[:, k].any(-1), self.joints[:, k, 2] <= 0
-        joints, poses = self.joints[:, [k]], self.poses[has][:, [k]]
-        return replace(self, joints=joints, ignored=self.ignored | missing, poses=poses, scores=self.scores[has])
-
-
-# Matching and average precision, by COCO's rules
-
-
-def match(similarity: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, crowd: np.ndarray) -> np.ndarray:
-    """Match greedily in descending score. Return (T, P) the index of each prediction's person at each OKS threshold, -1: none.
-
-    Each prediction takes the unmatched person with the highest OKS; counted people come before ignored ones. Crowds match repeatedly.
-    similarity (P, G), predictions in descending score; thresholds (T,); ignored, crowd (G,) bool.
-    """
-    predictions, people = similarity.shape
-    matches = np.full((len(thresholds), predictions), -1)
-    if not people:
-        return matches
-    rows, free = np.arange(len(thresholds)), np.ones((len(thresholds), people), bool)
-    for p in np.flatnonzero(similarity.max(1) >= thresholds.min()):
-        similar = similarity[p] >= np.minimum(thresholds, 1 - 1e-10)[:, None]
-        for group in (~ignored, ignored):
-            value = np.where(similar & group & (free | crowd), similarity[p], -1)
-            best = people - 1 - value[:, ::-1].argmax(1)  # the last of equals, as in pycocotools
-            hit = (value[rows, best] >= 0) & (matches[:, p] < 0)
-            matches[hit, p] = best[hit]
-            free[rows[hit], best[hit]] = False
-    return matches
-
-
-@dataclass(frozen=True)
-class MatchTable:
-    """All N predictions of all images at T thresholds."""
-
-    scores: np.ndarray  # (N,)
-    is_true_positive: np.ndarray  # (T, N) bool: matches a counted person
-    not_ignored: np.ndarray  # (T, N) bool: a true or false positive
-    people: int  # that count
-
-    def precision(self) -> np.ndarray:
-        """Return (T, 101) the highest precision at each of RECALLS or above, 0 if not reached; (T, 0) without people."""
-        if not self.people:
-            return np.zeros((len(self.is_true_positive), 0))
-        order = np.argsort(-self.scores, kind="stable")
-        right = np.cumsum(self.is_true_positive[:, order], 1, dtype=float)
-        wrong = np.cumsum((self.not_ignored & ~self.is_true_positive)[:, order], 1, dtype=float)
-        precision = right / (right + wrong + np.spacing(1))
-        precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        precision = np.c_[precision, np.zeros(len(precision))]
-        return np.stack([row[np.searchsorted(recall, RECALLS)] for row, recall in zip(precision, right / self.people)])
-
-    def recall(self) -> np.ndarray:
-        """Return (T,) true positives by counted people; 0 without people."""
-        return self.is_true_positive.sum(1) / max(self.people, 1)
-
-
-def match_predictions(
-    images: Iterable[ImageResult], sigmas: np.ndarray, thresholds: np.ndarray = THRESHOLDS, size: tuple[float, float] = ANY_SIZE
-) -> MatchTable:
-    """Match the predictions of all images. size: least and greatest area of the people that count; others are ignored."""
-    no_predictions = np.zeros((len(thresholds), 0), bool)
-    scores, is_true_positive, not_ignored, people = [np.zeros(0)], [no_predictions], [no_predictions], 0
-    for image in images:
-        ignored = image.ignored | (image.areas < size[0]) | (image.areas > size[1])
-        people += int((~ignored).sum())
-        matches = match(image.similarity(sigmas), thresholds, ignored, image.crowd)
-        areas = image.pose_areas()
-        outside, matched = (areas < size[0]) | (areas > size[1]), matches >= 0
-        of_ignored = matched & np.append(ignored, False)[matches]
-        scores.append(image.scores)
-        is_true_positive.append(matched & ~of_ignored)
-        not_ignored.append(~of_ignored & (matched | ~outside))
-    return MatchTable(np.concatenate(scores), np.hstack(is_true_positive), np.hstack(not_ignored), people)
-
-
-def average_precision(precision: np.ndarray) -> float:
-    """Return the mean precision over all recalls; -1 without people, as in pycocotools."""
-    return float(precision.mean()) if precision.size else -1.0
-
-
-# Errors
 
 
 @dataclass(frozen=True)

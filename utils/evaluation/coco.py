@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import reprlib
 import sys
 import zipfile
 from pathlib import Path
@@ -20,7 +19,8 @@ from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import image_files, indexed, keypoint_category, listed_size, naming_file, read_person
 from data.formats.detections import load_detections
-from utils.evaluation.analysis import AnnotatedKeypoints, ImageResult, write_analysis
+from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
+from utils.evaluation.matching import ImageResult
 from utils.evaluation.worst import write_worst
 from utils.results_log import InputImage
 
@@ -196,11 +196,8 @@ def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None 
             return f"is of person {entry['annotation_id']!r}, which the annotation file does not list"
         if type(category) is not int or category != truth.category:
             return f"is of category {category!r}; people are {truth.category}"
-        if not isinstance(keypoints, list) or len(keypoints) != 3 * truth.num_keypoints:
-            given = f"{len(keypoints)} numbers" if isinstance(keypoints, list) else reprlib.repr(keypoints)
-            return f"has {given} as 'keypoints', expected {3 * truth.num_keypoints}: x, y, v of the {truth.num_keypoints} keypoints"
-        if not all(map(_is_finite, keypoints)):
-            return "has 'keypoints' that are not all finite numbers"
+        if not isinstance(keypoints, list) or len(keypoints) != 3 * truth.num_keypoints or not all(map(_is_finite, keypoints)):
+            return f"needs {3 * truth.num_keypoints} finite numbers as 'keypoints': x, y, v of the {truth.num_keypoints} keypoints"
         return None if _is_finite(entry["score"]) else f"has the score {entry['score']!r}, expected a finite number"
 
     for number, entry in enumerate(entries, start=1):

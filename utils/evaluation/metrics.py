@@ -22,8 +22,6 @@ from utils.results_log import ResultsLog, fingerprint, predict_images
 
 LOG_NAME, DETECTIONS_NAME = "detections.partial", "detections.json"
 DERIVED = (METRICS_NAME, ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME, PREDICTIONS_NAME, f"{SUBMISSION_NAME.format('*', '*')}.*")
-FORMER = ("figures.json", "details.json", "curves.png")  # names of METRICS_NAME, ANALYSIS_NAME and CURVES_NAME up to version 0.1
-
 LONGEST = timedelta(days=1)  # from the first rank's end to the last one's; torchrun ends all ranks where one dies
 
 
@@ -79,7 +77,7 @@ def report(
     metric: CocoMetric, predictions: list[dict], ground_truth: GroundTruth, output: Path, save_images: int = 0, system: str = "simplepose"
 ) -> None:
     """Replace an earlier evaluation's files by the metric's, and print its summary. system: the method's name for a server."""
-    for name in (*DERIVED, *FORMER):
+    for name in DERIVED:
         for path in output.glob(name):
             path.unlink()
     remove_worst(output)

@@ -64,9 +64,6 @@ def pckh_table(metrics: dict[str, float]) -> str:
 
 def write_predictions(path: Path, predictions: np.ndarray) -> None:
     """Write (N, 16, 2) x, y, counted from pixel 0, as MPII's server takes them: `preds`, counted from pixel 1."""
-    predictions = np.asarray(predictions, float)
-    if predictions.shape[1:] != (COUNT, 2) or not np.isfinite(predictions).all():
-        raise UserError(f"predictions {path}: of shape {predictions.shape}; expected finite numbers of shape (N, {COUNT}, 2)")
     with atomic_write(path) as partial:
         savemat(partial, {"preds": predictions + 1}, appendmat=False)
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from config.skeleton import UNLABELED, VISIBLE
 from data.images import read_image, write_image
-from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints, ImageResult, MatchedImage, image_errors, match_image
+from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints, MatchedImage, image_errors, match_image
+from utils.evaluation.matching import ImageResult
 from utils.visualize.people import draw_people
 
 FOLDER = "worst"

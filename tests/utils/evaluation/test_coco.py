@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from people import SKELETON, crowd_file, labeled_people, own_file
+from people import SKELETON, labeled_people, own_file
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -93,20 +93,10 @@ def test_people_with_none_of_the_files_keypoints_are_excluded():
     people[0, 0] = people[1, 2] = people[2, 1] = 9  # nose, right shoulder, and the neck, which no file has
     file_index = np.full(17, -1)
     file_index[[0, 1]] = [1, 0]  # nose and left eye
-    scores = np.array([0.9, 0.8, 0.7])
+    scores = np.array([0.987654321, 0.8, 0.7])
     results = to_results(1, people, scores, SKELETON, 1, file_index, 2)
-    assert results == [{"image_id": 1, "category_id": 1, "keypoints": [0, 0, 0, 9, 9, 1], "score": 0.9}]
-    assert [r["score"] for r in to_results(1, people, scores, SKELETON, 1, np.arange(17), 17)] == [0.9, 0.8]
-
-
-def test_annotated_boxes_are_those_of_people_with_counted_keypoints(annotations, tmp_path):
-    crowded = crowd_file(annotations, tmp_path / "crowded.json")
-    people = [a for a in json.loads(crowded.read_text())["annotations"] if a["num_keypoints"] and a["image_id"] != 1]
-    path = changed(crowded, tmp_path / "some.json", lambda c: c.update(annotations=[a for a in c["annotations"] if a["image_id"] != 1]))
-    boxes = GroundTruth(path).boxes(None)
-    assert boxes[1].shape == (0, 5)
-    for image_id in range(2, 9):
-        assert boxes[image_id].tolist() == [[*p["bbox"], 1] for p in people if p["image_id"] == image_id]
+    assert results == [{"image_id": 1, "category_id": 1, "keypoints": [0, 0, 0, 9, 9, 1], "score": 0.987654321}]
+    assert [r["score"] for r in to_results(1, people, scores, SKELETON, 1, np.arange(17), 17)] == [0.987654321, 0.8]
 
 
 # Results of any origin
@@ -122,11 +112,10 @@ def results(annotations, truth) -> list[dict]:
     return [result for number, people in labeled_people(annotations, 2).items() for result in METRIC.to_results(truth, number, *people)]
 
 
-@pytest.mark.parametrize("more", [{"bbox": [0, 0, 9, 9]}, {"bbox": None, "segmentation": None, "area": "large", "caption": "a man"}])
-def test_other_fields_of_results_change_no_metric(truth, results, more):
-    expected = METRIC.compute(results, truth)
-    for count in (1, len(results)):
-        assert METRIC.compute([*({**result, **more} for result in results[:count]), *results[count:]], truth) == expected
+def test_other_fields_of_results_change_no_metric(truth, results):
+    """pycocotools would evaluate boxes where a result has one."""
+    more = {"bbox": [0, 0, 9, 9], "segmentation": None, "area": "large"}
+    assert METRIC.compute([{**results[0], **more}, *results[1:]], truth) == METRIC.compute(results, truth)
 
 
 @pytest.mark.parametrize(
@@ -135,11 +124,10 @@ def test_other_fields_of_results_change_no_metric(truth, results, more):
         ({"image_id": 999}, "entry 3 is of image 999, which the annotation file does not list"),
         ({"image_id": "1"}, "entry 3 is of image '1'"),
         ({"category_id": 2}, "entry 3 is of category 2; people are 1"),
-        ({"keypoints": [1, 2, 1] * 16}, "entry 3 has 48 numbers as 'keypoints', expected 51: x, y, v of the 17 keypoints"),
-        ({"keypoints": "none"}, "entry 3 has 'none' as 'keypoints'"),
-        ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 3 has 'keypoints' that are not all finite numbers"),
-        ({"keypoints": [10**400, 2, 1] * 17}, "entry 3 has 'keypoints' that are not all finite numbers"),
-        ({"keypoints": [[1, 2, 1]] * 51}, "entry 3 has 'keypoints' that are not all finite numbers"),
+        ({"keypoints": [1, 2, 1] * 16}, "entry 3 needs 51 finite numbers as 'keypoints': x, y, v of the 17 keypoints"),
+        ({"keypoints": "none"}, "entry 3 needs 51 finite numbers"),
+        ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 3 needs 51 finite numbers"),
+        ({"keypoints": [10**400, 2, 1] * 17}, "entry 3 needs 51 finite numbers"),
         ({"score": float("inf")}, "entry 3 has the score inf, expected a finite number"),
         ({"score": None}, "entry 3 lacks 'score'; expected a list of {image_id, category_id, keypoints, score}"),
         ("[]", "an empty list, there is nothing to evaluate"),

@@ -13,7 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config.load import load_skeleton
 from utils.evaluation.coco import GroundTruth
-from utils.evaluation.crowdpose import CrowdPoseMetric, crowd_group
+from utils.evaluation.crowdpose import CrowdPoseMetric
 from utils.evaluation.metrics import build_metric
 
 CROWDPOSE = SHARED / "data" / "crowdpose"
@@ -107,7 +107,3 @@ def test_a_group_without_images_or_people_has_no_metric(tmp_path):
     metrics = CrowdPoseMetric().compute(predict(content, rng, 2), GroundTruth(path, None, SKELETON))
     assert metrics["AP_easy"] > 0 and (metrics["AP_medium"], metrics["AP_hard"]) == (-1, -1)
     assert list(CrowdPoseMetric().compute([], GroundTruth(path, None, SKELETON)).values()) == [0] * 7 + [-1] * 2
-
-
-def test_bounds_belong_to_the_more_crowded_group():
-    assert [crowd_group(index) for index in (0, 0.19, 0.2, 0.79, 0.8, 1)] == ["easy"] * 2 + ["medium"] * 2 + ["hard"] * 2

@@ -61,6 +61,7 @@ def test_images_with_errors_are_written_the_worst_first(result, tmp_path):
         cv2.imwrite(str(file), IMAGE)
     errors = image_errors([match_image(result, KEYPOINTS) for result in results])
     assert (errors[0], errors[2], errors[3]) == (0, 1, 0) and 0 < errors[1] < 1
+    assert write_worst([result], KEYPOINTS, files, tmp_path, 10) == "no image has an error"
     assert "the 2 worst images" in write_worst(results, KEYPOINTS, files, tmp_path, 10)
     assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["01_image1.jpg", "02_image2.jpg"]
     (tmp_path / "worst" / "mine.txt").touch()
