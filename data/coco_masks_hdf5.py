@@ -19,6 +19,7 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import h5py
@@ -35,12 +36,11 @@ from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
 from data.formats.coco import check_size, keypoint_category, listed_size, naming_file, read_person
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
-from data.hdf5 import MASKS, ImageRecord, TrainingHDF5Writer, boxes_mask, pack_mask
+from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource
 from data.images import check_image
 
 SHOWN = 10  # problems of one kind that are printed
-AHEAD = 4  # images that each worker prefetches
 TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
 
 
@@ -55,78 +55,72 @@ class BuildReport:
     boxed: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class ImageTask:
-    """An image with people. joints (P, D, 3) of the keypoints that the file labels, boxes (P, 4), areas (P,), crowd (P,)."""
+class ImageTask(NamedTuple):
+    """An image with people."""
 
-    annotations: Path  # the file
-    image: dict
-    people: list[dict]
+    file: Path  # the annotation file
+    image: dict  # its entry in the file, with an id of its own in the training HDF5
+    annotations: list[dict]  # its people's entries
+    people: ImagePeople
     entry: ImageEntry
-    joints: np.ndarray
-    boxes: np.ndarray
-    areas: np.ndarray
-    crowd: np.ndarray
+
+
+class ImageContent(NamedTuple):
+    """What a worker reads of an image. problems: the people whose segmentations cannot be decoded."""
+
+    size: tuple[int, int]  # height, width
+    parts: list[np.ndarray]  # of bytes: the image's file, then its packed masks, if the data set has any
+    problems: list[str]
 
 
 @dataclass(frozen=True)
-class ImageRecords(Dataset):
-    """The record of each task, None if the image is unusable, and the problems of the image or its people's segmentations.
+class ImageContents(Dataset):
+    """The content of a task's image, or the error that makes it unusable.
 
-    masks: records hold masks; box_masks: people without segmentation are masked by their boxes.
+    masks: images have masks; box_masks: people without segmentation are masked by their boxes.
     """
 
     masks: bool
     box_masks: bool
 
-    def __getitem__(self, task: ImageTask) -> tuple[ImageRecord | None, list[str]]:
-        path, labeled = task.entry.path, task.joints[..., 2] != UNLABELED
+    def __getitem__(self, task: ImageTask) -> ImageContent | UserError:
+        path, (joints, _, _, _, crowd), labeled = task.entry.path, task.people, task.people.labeled
         try:
             data = task.entry.read()
             height, width = check_image(data, path)
             check_size(path, height, width, listed_size(task.image))
         except UserError as error:
-            return None, [str(error)]
-        inside = labeled & ((task.joints[..., :2] >= 0) & (task.joints[..., :2] <= (width, height))).all(2)
-        outside = labeled.any(1) & ~inside.any(1) & ~task.crowd
+            return error
+        inside = labeled & ((joints[..., :2] >= 0) & (joints[..., :2] <= (width, height))).all(2)
+        outside = labeled.any(1) & ~inside.any(1) & ~crowd
         if outside.any():
-            person = task.people[outside.argmax()]
-            return None, [f"image {path}: is {width} x {height}, and no keypoint of annotation {person['id']} lies in it"]
-        masks, problems = people_masks(task, height, width, self.box_masks) if self.masks else ({}, [])
-        tracks = [person.get("track_id") for person in task.people]
-        return ImageRecord(
-            image_id=task.image["id"],
-            size=(height, width),
-            file=np.frombuffer(data, np.uint8),
-            masks=masks,
-            joints=task.joints,
-            boxes=task.boxes.astype(np.float32),
-            areas=task.areas.astype(np.float32),
-            tracks=np.array([track if type(track) is int else -1 for track in tracks], np.int64),
-            crowd=task.crowd,
-        ), problems
+            number = task.annotations[outside.argmax()]["id"]
+            return UserError(f"image {path}: is {width} x {height}, and no keypoint of annotation {number} lies in it")
+        masks, problems = people_masks(task, height, width, self.box_masks) if self.masks else ([], [])
+        return ImageContent((height, width), [np.frombuffer(data, np.uint8), *masks], problems)
 
 
-def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> tuple[dict[str, np.ndarray], list[str]]:
+def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> tuple[list[np.ndarray], list[str]]:
     """Return the packed masks of all people, of people without keypoints and of crowd regions, and which segmentations are undecodable.
 
     The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
     """
-    runs: dict[str, list[dict]] = {name: [] for name in MASKS}
-    problems = []
-    for person, joints, box, crowd in zip(task.people, task.joints, task.boxes, task.crowd):
+    people, unlabeled, crowds, problems = [], [], [], []
+    for annotation, labeled, box, crowd in zip(task.annotations, task.people.labeled.any(1), task.people.box, task.people.crowd):
         own = []
-        if has_segmentation(person):
+        if has_segmentation(annotation):
             try:
-                own = segmentation_to_rle(person, height, width)
+                own = segmentation_to_rle(annotation, height, width)
             except UserError as error:
-                problems.append(f"annotation file {task.annotations}: {error}")
+                problems.append(f"annotation file {task.file}: {error}")
         if not own and box_masks:
             own = [mask_to_rle(boxes_mask(box[None], height, width))]
-        runs["crowd" if crowd else "people"] += own
-        if not crowd and (joints[:, 2] == UNLABELED).all():
-            runs["unlabeled"] += own
-    return {name: pack_mask(rle_to_mask(own, height, width)) for name, own in runs.items()}, problems
+        if crowd:
+            crowds += own
+        else:
+            people += own
+            unlabeled += own if not labeled else []
+    return [pack_mask(rle_to_mask(runs, height, width)) for runs in (people, unlabeled, crowds)], problems
 
 
 def build_hdf5(
@@ -157,38 +151,37 @@ def build_hdf5(
         tasks += file_tasks
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
-    segmented = [bool(person.get("iscrowd")) for task in tasks for person in task.people if has_segmentation(person)]
-    with atomic_write(output) as partial, h5py.File(partial, "w") as file:
-        records = ImageRecords(bool(segmented) or not box_masks, box_masks)
-        writer = TrainingHDF5Writer(file, keypoints, records.masks, outlines=not all(segmented))
-        with Progress(len(tasks), "images", "image") as progress:
-            for record, problems in in_workers(records, tasks, workers):
-                if problems and strict:
-                    raise UserError(f"{problems[0]} (--strict; nothing was written)")
-                if record is None:
-                    report.skipped += problems
-                else:
-                    writer.add(record)
-                    report.images += 1
-                    report.people += int(((record.joints[..., 2] != UNLABELED).any(1) & ~record.crowd).sum())
-                    report.boxed += problems
-                progress.advance(note=f"{report.people} people" + (f", {len(report.skipped)} images failed" if report.skipped else ""))
+    segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
+    contents = ImageContents(bool(segmented) or not box_masks, box_masks)
+    with atomic_write(output) as partial, h5py.File(partial, "w") as file, Progress(len(tasks), "images", "image") as progress:
+        writer = TrainingHDF5Writer(file, keypoints, outlines=not all(segmented))
+        for task, content in zip(tasks, in_workers(contents, tasks, workers)):
+            usable = isinstance(content, ImageContent)
+            problems = content.problems if usable else [str(content)]
+            if problems and strict:
+                raise UserError(f"{problems[0]} (--strict; nothing was written)")
+            if usable:
+                writer.add(task.image["id"], content.size, content.parts, task.people)
+                report.images += 1
+                report.people += int((task.people.labeled.any(1) & ~task.people.crowd).sum())
+                report.boxed += problems
+            else:
+                report.skipped += problems
+            progress.advance(note=f"{report.people} people" + (f", {len(report.skipped)} images failed" if report.skipped else ""))
         if not report.people:
             raise UserError(f"annotation file {files[0]}: no image with keypoints can be used: {report.skipped[0]}")
         writer.finish()
     return report
 
 
-def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> Iterator[tuple[ImageRecord | None, list[str]]]:
-    """Yield the records of the tasks in order, made by `workers` processes. The sampler sends them tasks instead of indices."""
-    count = workers if workers > 1 else 0
+def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int) -> Iterator[ImageContent | UserError]:
+    """Yield the contents of the tasks in order, read by `workers` processes. The sampler sends them tasks instead of indices."""
     loader = DataLoader(
-        records,
+        contents,
         sampler=tasks,
         batch_size=None,
         collate_fn=identity,
-        num_workers=count,
-        prefetch_factor=AHEAD if count else None,
+        num_workers=workers if workers > 1 else 0,
         worker_init_fn=start_worker,
     )
     interrupts: list[int] = []
@@ -208,9 +201,9 @@ def in_workers(records: Dataset, tasks: Sequence[ImageTask], workers: int) -> It
         raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
 
 
-def identity(record: tuple[ImageRecord | None, list[str]]) -> tuple[ImageRecord | None, list[str]]:
-    """Return a record unchanged; PyTorch's default would convert its arrays to tensors."""
-    return record
+def identity(content: ImageContent | UserError) -> ImageContent | UserError:
+    """Return a content unchanged; PyTorch's default would convert its arrays to tensors."""
+    return content
 
 
 def start_worker(_: int) -> None:
@@ -228,20 +221,15 @@ def image_tasks(
     """
     coco = load_annotations(path, source.containers, fixes=fixes)
     category, order = keypoint_category(coco, skeleton, path)
-    entries, keypoints = [], 0
-    for _, image in sorted(coco.imgs.items()):
-        people = coco.loadAnns(coco.getAnnIds(image["id"], catIds=[category]))
-        if people:
+    entries = []
+    for image_id, image in sorted(coco.imgs.items()):
+        annotations = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+        if annotations:
             with naming_file(path):
-                joints, boxes, areas = map(np.array, zip(*(read_person(person, order) for person in people)))
-            joints = joints[:, order >= 0].astype(np.float32)
-            crowd = np.array([bool(person.get("iscrowd")) for person in people])
-            keypoints += int((joints[~crowd, :, 2] > 0).sum())
-            joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
-            entries.append((image, people, joints, boxes, areas, crowd))
+                entries.append((image, annotations, image_people(annotations, order)))
     if not entries:
         raise UserError(f"annotation file {path}: no image has a person (category {category})")
-    if not keypoints:
+    if not any(people.labeled[~people.crowd].any() for *_, people in entries):
         raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
     files = source.find([image["file_name"] for image, *_ in entries])
     for (image, *_), file in zip(entries, files):
@@ -254,10 +242,23 @@ def image_tasks(
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
-    tasks = []
-    for (image, people, *arrays), file in zip(entries, files):
-        tasks.append(ImageTask(path, {**image, "id": image["id"] + offset}, people, file, *arrays))
+    tasks = [ImageTask(path, {**image, "id": image["id"] + offset}, *rest, file) for (image, *rest), file in zip(entries, files)]
     return tasks, [name for name, index in zip(skeleton.dataset, order) if index >= 0]
+
+
+def image_people(annotations: list[dict], order: np.ndarray) -> ImagePeople:
+    """Return an image's people. order (D,): index of each of the skeleton's keypoints in the file; -1: not there."""
+    joints, boxes, areas = map(np.array, zip(*(read_person(annotation, order) for annotation in annotations)))
+    joints = joints[:, order >= 0].astype(np.float32)
+    joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
+    tracks = [annotation.get("track_id") for annotation in annotations]
+    return ImagePeople(
+        joints,
+        boxes.astype(np.float32),
+        areas.astype(np.float32),
+        np.array([track if type(track) is int else -1 for track in tracks], np.int64),
+        np.array([bool(annotation.get("iscrowd")) for annotation in annotations]),
+    )
 
 
 def _check_space(needed: int, output: Path) -> None:

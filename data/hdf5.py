@@ -18,8 +18,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import h5py
@@ -34,7 +34,6 @@ from data.images import decode_image
 FORMAT_VERSION = 3
 CHUNK = 2**16  # bytes that are read from the disk together; HDF5 caches a mebibyte
 GROWTH = 2**26  # bytes by which the data set grows beyond its content while it is written
-MASKS = ("people", "unlabeled", "crowd")
 MASK_LEVEL = 3  # of zlib: the file is 0.3 % larger than with its default 6, and packing takes a third of the time
 REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --output"
 
@@ -50,62 +49,58 @@ class CorruptImageError(UserError):
         return self.args[0]
 
 
-@dataclass(frozen=True)
-class ImageRecord:
-    """One image and its people, as in the file."""
+class ImagePeople(NamedTuple):
+    """The P people of an image, fields named as the file's arrays."""
 
-    image_id: int
-    size: tuple[int, int]  # height, width
-    file: np.ndarray  # (bytes,) uint8
-    masks: dict[str, np.ndarray]  # name in MASKS -> packed; empty if the data set has no segmentations
     joints: np.ndarray  # (P, D, 3) float32
-    boxes: np.ndarray  # (P, 4) float32
-    areas: np.ndarray  # (P,) float32
-    tracks: np.ndarray  # (P,) int64
+    box: np.ndarray  # (P, 4) float32
+    area: np.ndarray  # (P,) float32
+    track: np.ndarray  # (P,) int64
     crowd: np.ndarray  # (P,) bool
+
+    @property
+    def labeled(self) -> np.ndarray:
+        """Return (P, D) bool."""
+        return self.joints[..., 2] != UNLABELED
 
 
 class TrainingHDF5Writer:
-    """Append records to an open HDF5 file; `finish` writes the small arrays.
+    """Append images to an open HDF5 file; `finish` writes the small arrays.
 
-    keypoints: names of the labeled ones, in the order of the joints. has_masks: records hold masks. outlines: people's masks are
-    segmentations, not boxes.
+    keypoints: names of the labeled ones, in the order of the joints. outlines: people's masks are segmentations, not boxes.
     """
 
-    def __init__(self, file: h5py.File, keypoints: list[str], has_masks: bool, outlines: bool):
+    def __init__(self, file: h5py.File, keypoints: list[str], outlines: bool):
         self.file = file
         file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
-        self.parts = ("file", *MASKS) if has_masks else ("file",)
         self.bytes = file.create_dataset("images/bytes", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,))
-        self.ends = [0]  # of each part of each image
-        self.records: list[ImageRecord] = []  # without their bytes
+        self.ids: list[int] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.ends: list[np.ndarray] = []
+        self.people: list[ImagePeople] = []
 
-    def add(self, record: ImageRecord) -> None:
-        """Append one image."""
-        parts = [record.file, *(record.masks[name] for name in self.parts[1:])]
-        first = self.ends[-1]
-        self.ends += (first + np.cumsum(list(map(len, parts)))).tolist()
-        if self.ends[-1] > len(self.bytes):
-            self.bytes.resize((self.ends[-1] + GROWTH,))  # unwritten bytes use no disk space
-        self.bytes[first : self.ends[-1]] = np.concatenate(parts)
-        nothing = np.zeros(0, np.uint8)
-        self.records.append(ImageRecord(**{**vars(record), "file": nothing, "masks": {}}))
+    def add(self, image_id: int, size: tuple[int, int], parts: list[np.ndarray], people: ImagePeople) -> None:
+        """Append an image of height and width: its file and packed masks, if the data set has any, and its people."""
+        first = self.ends[-1][-1] if self.ends else 0
+        ends = first + np.cumsum([len(part) for part in parts])
+        if ends[-1] > len(self.bytes):
+            self.bytes.resize((ends[-1] + GROWTH,))  # unwritten bytes use no disk space
+        self.bytes[first : ends[-1]] = np.concatenate(parts)
+        self.ids.append(image_id)
+        self.sizes.append(size)
+        self.ends.append(ends)
+        self.people.append(people)
 
     def finish(self) -> None:
         """Write the small arrays and mark the file as complete."""
-        records = self.records
-        self.bytes.resize((self.ends[-1],))
+        self.bytes.resize((self.ends[-1][-1],))
         arrays = {
-            "images/id": np.array([record.image_id for record in records], np.int64),
-            "images/ends": np.array(self.ends[1:]).reshape(len(records), len(self.parts)),
-            "images/size": np.array([record.size for record in records], np.int32),
-            "images/first": np.cumsum([0] + [len(record.joints) for record in records]),
-            "people/joints": np.concatenate([record.joints for record in records]),
-            "people/box": np.concatenate([record.boxes for record in records]),
-            "people/area": np.concatenate([record.areas for record in records]),
-            "people/track": np.concatenate([record.tracks for record in records]),
-            "people/crowd": np.concatenate([record.crowd for record in records]),
+            "images/id": np.array(self.ids, np.int64),
+            "images/ends": np.array(self.ends),
+            "images/size": np.array(self.sizes, np.int32),
+            "images/first": np.cumsum([0] + [len(people.joints) for people in self.people]),
         }
+        arrays |= {f"people/{name}": np.concatenate(values) for name, values in zip(ImagePeople._fields, zip(*self.people))}
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values, compression="gzip")
         self.file.attrs["complete"] = True

@@ -26,7 +26,7 @@ from config.errors import run_cli
 from config.load import load_skeleton
 from config.skeleton import Skeleton
 from data import coco_masks_hdf5
-from data.coco_masks_hdf5 import ImageRecords, ImageTask, build_hdf5, in_workers, start_worker
+from data.coco_masks_hdf5 import ImageContents, ImageTask, build_hdf5, in_workers, start_worker
 from data.datasets import MixedDataset, collate
 from data.hdf5 import TrainingHDF5, unpack_mask
 from utils.training.step import to_device
@@ -285,7 +285,7 @@ def test_a_skeleton_may_have_fewer_or_more_keypoints_than_the_file_but_not_other
 
 
 @dataclasses.dataclass(frozen=True)
-class Killed(ImageRecords):
+class Killed(ImageContents):
     def __getitem__(self, task: ImageTask) -> None:
         os._exit(9)
 
