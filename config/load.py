@@ -170,15 +170,17 @@ def _validate(model: type[BaseModel], values: Any, source: str, known: Sequence[
         raise UserError(f"{source}: " + "; ".join(_explain(detail, known, section) for detail in error.errors()[:3])) from None
 
 
+def _likeness(known: str, key: str) -> float:
+    """Return how alike two dotted keys are, 0 to 1: as a whole, and in their last names, which may be in another section."""
+    pairs = (known, key), (known.rpartition(".")[2], key.rpartition(".")[2])
+    return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs) / 2
+
+
 def _explain(detail: Any, all_keys: Sequence[str], section: str) -> str:
     key = ".".join([*filter(None, [section]), *map(str, detail["loc"])])
     if detail["type"] == "extra_forbidden":
-        known = {name: name.rpartition(".")[2] for name in all_keys}
-        section, _, last = key.rpartition(".")
-        near = difflib.get_close_matches(key, [name for name in known if name.rpartition(".")[0] == section], 1, 0.9)
-        near = near or [name for name in known if known[name] == last] or difflib.get_close_matches(key, known, 1, 0.5)
-        near = near or [name for like in difflib.get_close_matches(last, known.values(), 1, 0.5) for name in known if known[name] == like]
-        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+        near = max(all_keys, key=lambda known: _likeness(known, key))
+        return f"unknown key {key!r}" + (f"; did you mean {near!r}?" if _likeness(near, key) > 0.5 else "")
     message = detail["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if detail["type"] == "value_error" and not detail["loc"]:  # of a whole section: the message names the keys

@@ -97,16 +97,12 @@ class ImageSource:
         return None
 
     def _similar(self, name: str) -> ImageEntry | None:
-        """Return the only image that the name can mean: with / for \\, without URL escapes, or by its tail; None where there are several.
+        """Return the only image whose path has the name as its tail, with / for \\ or without URL escapes; None where there are several.
 
         A relative name and the path of the file, which begins with the name of its folder or zip file, must agree as far as the shorter
         one goes. Of an absolute one, from another machine, the file's own name is enough.
         """
-        plain_names = dict.fromkeys([name.replace("\\", "/"), unquote(name).replace("\\", "/")])
-        for plain in plain_names:
-            if plain != name and (entry := self._exact(plain)):
-                return entry
-        for plain in plain_names:
+        for plain in (name.replace("\\", "/"), unquote(name).replace("\\", "/")):
             is_absolute = plain.startswith("/") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", plain)
             parts = PurePosixPath(plain).parts
             same_name = self._by_name.get(parts[-1], []) if parts else []

@@ -8,7 +8,6 @@ Baselines crops 1.25 times a box. So a person's box is the square around x - 1, 
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,21 +121,17 @@ def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
     Of the test set, the separated people (`single_person`); if the file has no test set, those of the training set. Raise UserError if
     the file is not MPII's.
     """
-    path = file.path
-    release = _read_mat(path, "annotation file", squeeze_me=True, struct_as_record=False).get("RELEASE")
-    lacking = [name for name in ("annolist", "img_train", "single_person") if not hasattr(release, name)]
-    if lacking:
-        raise UserError(f"annotation file {path}: not MPII's, it has no RELEASE.{lacking[0]}")
-    images, training = np.atleast_1d(release.annolist), np.atleast_1d(release.img_train)
-    separated = [release.single_person] if len(images) == 1 else release.single_person
-    if not len(images) == len(training) == len(separated):
-        raise UserError(f"annotation file {path}: not MPII's, RELEASE has {len(images)} images, but another number in single_person")
+    content = _read_mat(file.path, "annotation file", squeeze_me=True, struct_as_record=False)
     try:
+        release = content["RELEASE"]
+        images, training = np.atleast_1d(release.annolist), np.atleast_1d(release.img_train)
+        separated = [release.single_person] if len(images) == 1 else release.single_person
+        entries = [*zip(images, training, separated, strict=True)]
         if file.split == "train":
-            return [p for image, trained in zip(images, training) if trained for p in _people(image) if p.joints[:, 2].any()]
-        singles = [(trained, p) for image, trained, n in zip(images, training, separated) for p in _people(image, np.ravel(n))]
-    except (AttributeError, TypeError, ValueError, IndexError) as error:
-        raise UserError(f"annotation file {path}: an entry of RELEASE.annolist is not as MPII's are ({error})") from error
+            return [p for image, trained, _ in entries if trained for p in _people(image) if p.joints[:, 2].any()]
+        singles = [(trained, p) for image, trained, numbers in entries for p in _people(image, np.ravel(numbers))]
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"annotation file {file.path}: its RELEASE is not as MPII's is ({error})") from error
     return [p for trained, p in singles if not trained] or [p for _, p in singles if p.joints[:, 2].any()]
 
 
@@ -177,22 +172,16 @@ def _fields(struct: Any, *names: str) -> np.ndarray | None:
 
 def load_ground_truth(path: str | Path) -> PckhTruth:
     """Return the ground truth of PCKh from a file such as `gt_valid.mat`. Raise UserError for any other file."""
-    content, arrays = _read_mat(path, "head boxes"), {}
-    for name in ("jnt_missing", "pos_gt_src", "headboxes_src", "dataset_joints"):
-        if name not in content:
-            raise UserError(f"head boxes {path}: it has no {name!r}; expected a file such as MPII's gt_valid.mat")
-        arrays[name] = content[name]
-    names = [str(np.squeeze(name)).strip() for name in arrays.pop("dataset_joints").ravel()]
-    if sorted(names) != sorted(PCKH_KEYPOINTS):
-        raise UserError(f"head boxes {path}: 'dataset_joints' is {reprlib.repr(names)}, expected MPII's: {', '.join(PCKH_KEYPOINTS)}")
-    order, count = [names.index(name) for name in PCKH_KEYPOINTS], arrays["headboxes_src"].size // 4
-    shapes = {"jnt_missing": (COUNT, count), "pos_gt_src": (COUNT, 2, count), "headboxes_src": (2, 2, count)}
-    for name, shape in shapes.items():
-        values = arrays[name]
-        if values.dtype.kind not in "iufb" or values.size != np.prod(shape):
-            raise UserError(f"head boxes {path}: {name!r} is of shape {values.shape}, expected numbers of shape {shape}")
-        arrays[name] = values.reshape(shape).astype(float)  # Matlab drops a last axis of one person
-    missing, joints, boxes = arrays["jnt_missing"][order], arrays["pos_gt_src"][order], arrays["headboxes_src"]
+    content = _read_mat(path, "head boxes")
+    try:
+        names = [str(np.squeeze(name)).strip() for name in content["dataset_joints"].ravel()]
+        order = [names.index(name) for name in PCKH_KEYPOINTS]
+        # Matlab drops a last axis of one person
+        boxes = content["headboxes_src"].astype(float).reshape(2, 2, -1)
+        missing = content["jnt_missing"].astype(float).reshape(COUNT, boxes.shape[2])[order]
+        joints = content["pos_gt_src"].astype(float).reshape(COUNT, 2, boxes.shape[2])[order]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"head boxes {path}: expected a file such as MPII's gt_valid.mat ({error})") from error
     if not (np.isfinite(boxes).all() and np.isfinite(missing).all() and np.isfinite(joints).all(1)[missing == 0].all()):
         raise UserError(f"head boxes {path}: contains a number that is not finite")
     return PckhTruth(joints, missing, boxes)
