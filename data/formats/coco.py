@@ -188,6 +188,24 @@ def read_person(annotation: dict, order: np.ndarray) -> tuple[np.ndarray, np.nda
     return keypoints, box, area
 
 
+def comparable(annotations: COCO, category: int, file_index: np.ndarray) -> COCO:
+    """Return the people of an annotation file as pycocotools compares them. Raises UserError where an annotation is invalid.
+
+    Keypoints are in the order of the sigmas, and omitted values are filled in. Ids are new: pycocotools takes an id of 0 for "not
+    matched". A person without keypoints by the file's own count is ignored: CrowdPose does not count head and neck. file_index (D,): the
+    index of each of the data set's keypoints in the file; -1: none.
+    """
+    people = []
+    for person in annotations.dataset["annotations"]:
+        if person["category_id"] == category:
+            keypoints, box, area = read_person(person, file_index)
+            keypoints = keypoints[file_index >= 0]
+            count = 0 if person.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
+            shape = {"bbox": box.tolist(), "area": area, "iscrowd": int(bool(person.get("iscrowd")))}
+            people.append({**person, "id": len(people) + 1, **shape, "keypoints": keypoints.ravel(), "num_keypoints": count})
+    return indexed({**annotations.dataset, "annotations": people})
+
+
 def file_keypoints(annotation: dict, order: np.ndarray) -> np.ndarray:
     """Return (D, 3) x, y, v as in the file (v 2 visible, 1 occluded, 0 unlabeled), in the data set's order; zeros where it has none.
 

@@ -17,7 +17,7 @@ from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import image_files, indexed, keypoint_category, listed_size, naming_file, read_person
+from data.formats.coco import comparable, image_files, indexed, keypoint_category, listed_size, naming_file
 from data.formats.detections import load_detections
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
@@ -209,24 +209,6 @@ def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None 
 
 def _is_finite(value: object) -> bool:
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def comparable(annotations: COCO, category: int, file_index: np.ndarray) -> COCO:
-    """Return the people of an annotation file as pycocotools compares them. Raises UserError where an annotation is invalid.
-
-    Keypoints are in the order of the sigmas, and omitted values are filled in. Ids are new: pycocotools takes an id of 0 for "not
-    matched". A person without keypoints by the file's own count is ignored: CrowdPose does not count head and neck. file_index (D,): the
-    index of each of the data set's keypoints in the file; -1: none.
-    """
-    people = []
-    for person in annotations.dataset["annotations"]:
-        if person["category_id"] == category:
-            keypoints, box, area = read_person(person, file_index)
-            keypoints = keypoints[file_index >= 0]
-            count = 0 if person.get("num_keypoints") == 0 else int((keypoints[:, 2] > 0).sum())
-            shape = {"bbox": box.tolist(), "area": area, "iscrowd": int(bool(person.get("iscrowd")))}
-            people.append({**person, "id": len(people) + 1, **shape, "keypoints": keypoints.ravel(), "num_keypoints": count})
-    return indexed({**annotations.dataset, "annotations": people})
 
 
 def _skeleton_of(annotations: COCO) -> Skeleton:

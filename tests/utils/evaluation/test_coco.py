@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 
 from config import UserError
 from data.formats import load_annotations
-from data.formats.coco import keypoint_category
-from utils.evaluation.coco import CocoMetric, GroundTruth, comparable, keypoint_metrics, load_results, to_results
+from data.formats.coco import comparable, keypoint_category
+from utils.evaluation.coco import CocoMetric, GroundTruth, keypoint_metrics, load_results, to_results
 
 METRIC = CocoMetric()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,33 +103,6 @@ def test_a_written_file_is_read_back(poses, tmp_path):
     assert read.skeleton == COCO17
     for name in ("keypoints", "scores", "oks", "images"):
         np.testing.assert_array_equal(getattr(read, name), getattr(poses, name))
-    with np.load(tmp_path / "poses", allow_pickle=False) as file:
-        assert all(file[name].dtype != object for name in file.files)
-
-
-def changed(poses: PredictedPoses, **arrays: np.ndarray) -> PredictedPoses:
-    return PredictedPoses(**{**vars(poses), **arrays})
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        ({"keypoints": np.full((6, 17, 3), np.nan)}, "its 'keypoints' are not all finite numbers"),
-        ({"scores": np.array([np.inf] * 6)}, "its 'scores' are not all finite numbers"),
-        ({"oks": np.array([2.0] * 6)}, "its 'oks' are not all within 0 and 1"),
-        ({"keypoints": np.zeros((6, 14, 3))}, "its 'keypoints' are (6, 14, 3), expected (6, 17, 3) with the skeleton 'coco17'"),
-        ({"oks": np.zeros(5)}, "its 'oks' are (5,), expected (6,)"),
-        ({"images": np.ones(6)}, "all its poses are of one image"),
-        ({"images": np.array(list("abcdef"))}, "its 'images' are not all finite numbers"),
-        ({"scores": np.zeros(0)}, "holds no poses"),
-        ({"scores": np.array(1.0)}, "holds no poses"),
-    ],
-)
-def test_files_with_impossible_values_are_refused(poses, tmp_path, arrays, message):
-    write_poses(tmp_path / "poses.npz", changed(poses, **arrays))
-    with pytest.raises(UserError) as error:
-        read_poses(tmp_path / "poses.npz")
-    assert str(error.value).startswith(f"training data {tmp_path / 'poses.npz'}: {message}")
 
 
 class Malicious:
@@ -141,27 +115,19 @@ class Malicious:
         return os.mkdir, (str(self.path),)
 
 
-def test_no_code_is_run(poses, tmp_path):
-    harm = np.array([Malicious(tmp_path / "made by the pickle")] * 6, object)
-    write_poses(tmp_path / "poses.npz", changed(poses, scores=harm))
-    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
-        read_poses(tmp_path / "poses.npz")
-    assert not (tmp_path / "made by the pickle").exists()
-
-
-def test_corrupt_and_other_files_are_refused(poses, tmp_path):
-    path = tmp_path / "poses.npz"
+def test_corrupt_and_other_files_are_refused_and_run_no_code(poses, tmp_path):
+    path, made = tmp_path / "poses.npz", tmp_path / "made by the pickle"
     write_poses(path, poses)
     whole = path.read_bytes()
-    flipped = bytearray(whole)
-    flipped[300] ^= 255
-    for content in (b"", whole[: len(whole) // 2], whole[:-30], bytes(flipped), b"no archive"):
+    write_poses(path, replace(poses, scores=np.array([Malicious(made)] * 6, object)))
+    for content in (path.read_bytes(), whole[: len(whole) // 2], b"no archive"):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
             read_poses(path)
-    np.savez(path, x=np.zeros(3))
-    with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
-        read_poses(path)
-    np.savez(path, **vars(changed(poses, skeleton=np.array("{}"))))
-    with pytest.raises(UserError, match=r"poses.npz: its skeleton is invalid"):
-        read_poses(path)
+    assert not made.exists()
+
+
+def test_poses_of_one_image_are_refused(poses, tmp_path):
+    write_poses(tmp_path / "poses.npz", replace(poses, images=np.ones(6)))
+    with pytest.raises(UserError, match="all its poses are of one image"):
+        read_poses(tmp_path / "poses.npz")

@@ -180,29 +180,6 @@ def test_an_interrupted_run_resumes_to_the_last_bit(make_counted, trained, tmp_p
     assert make_counted(images_until=2, checkpoint=trained / "best.pth") == 2
 
 
-def test_an_image_that_could_not_be_read_is_tried_again(make_counted, images, copy_of):
-    folder = copy_of(images)
-    corrupt = folder / "000000000002.jpg"
-    content = corrupt.read_bytes()
-    corrupt.write_bytes(content[:2000])
-    assert make_counted("--limit", 4, images=folder, images_until=2) == 2
-    corrupt.write_bytes(content)
-    assert make_counted("--limit", 4, images=folder) == 2
-
-
-def test_an_interrupt_at_the_first_image_leaves_nothing(make_counted, tmp_path):
-    make_counted(images_until=0)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_memory_that_is_used_up_is_a_readable_error(make, fails, monkeypatch):
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(SimplePoseDecoder, "__call__", full)
-    assert "lower --batch-size" in make(run=fails)
-
-
 class RescoredInferenceConfig(TinyInferenceConfig):
     rescore: Path | None = None
 
@@ -231,15 +208,12 @@ def test_make_refuses_unusable_inputs(make, fails, monkeypatch, annotations, ima
     content = json.loads(annotations.read_text())
     content["annotations"] = []
     (tmp_path / "unlabeled.json").write_text(json.dumps(content))
-    cases = [
-        (("--device", "tpu?"), {}, "device 'tpu?': not available"),
-        ((), {"annotations": tmp_path / "unlabeled.json"}, "no person has a keypoint of the skeleton 'coco'"),
-        ((), {"images": tmp_path}, "lacks 8 of the 8 images"),
-        ((), {"output": tmp_path}, "is a folder; name a file"),
-        ((), {"images": broken}, "000000000001.jpg: cannot be decoded"),
-    ]
-    for more, replaced, message in cases:
-        assert message in make(*more, run=fails, **replaced)
+    for replaced, message in (
+        ({"annotations": tmp_path / "unlabeled.json"}, "no person has a keypoint of the skeleton 'coco'"),
+        ({"output": tmp_path}, "is a folder; name a file"),
+        ({"images": broken}, "000000000001.jpg: cannot be decoded"),
+    ):
+        assert message in make(run=fails, **replaced)
     ended = make("assignment.keypoint_threshold=0.999")
     assert ended.status == 2
     assert ended.err.splitlines()[-1].startswith("error: no predictions in 8 images")
@@ -319,26 +293,12 @@ def test_the_validation_split_takes_whole_images():
     assert validation_split(np.array([4, 4, 9]), 0).sum() in (1, 2)
 
 
-def test_train_refuses_unusable_data_and_options(fails, data, tmp_path):
+def test_train_refuses_unusable_options(fails, data, tmp_path):
     def train(*more: object, **replaced: object) -> str:
         named = {"data": data, "output": tmp_path / "rescore.pth", **replaced}
         return fails(COMMAND, "train", *(word for name, value in named.items() for word in (f"--{name}", value)), *more)
 
-    assert "nowhere.npz: not found" in train(data=tmp_path / "nowhere.npz")
     assert "is a folder; name a file" in train(output=tmp_path)
     assert "--epochs 0: expected at least 1" in train("--epochs", 0)
     assert "--learning-rate" in train("--learning-rate", "nan")
     assert "no longer a finite number in epoch" in train("--learning-rate", "1e30")
-    below = data / "folder" / "rescore.pth"
-    assert "cannot be written" in train(output=below)
-
-
-def test_from_images_to_a_network_that_rescores(make, run, tmp_path):
-    ended = make("--limit", 3, *FAINT)
-    assert ended.status == 0, ended.err
-    poses = read_poses(tmp_path / "poses.npz")
-    assert set(poses.images) <= {1, 2, 3}
-    ended = run(COMMAND, "train", "--data", tmp_path / "poses.npz", "--output", tmp_path / "rescore.pth", "--epochs", 1)
-    assert (ended.status, f"inference.rescore={tmp_path / 'rescore.pth'}" in ended.out) == (0, True), ended.err
-    net = load_rescoring(tmp_path / "rescore.pth", SKELETON)
-    assert rescored(net, torch.from_numpy(poses.keypoints), torch.from_numpy(poses.scores)).isfinite().all()

@@ -16,10 +16,12 @@ from pathlib import Path
 from config import UserError
 from config.errors import check_minimum, run_cli
 from config.files import output_folder
-from utils.checkpoint import config_for
+from config.load import with_overrides
+from utils.checkpoint import config_for, load_network
 from utils.results_log import ResultsLog, fingerprint
+from utils.systems import build_decoder
 from utils.systems.dekr_rescoring import save_rescoring
-from utils.systems.dekr_rescoring.make import pose_decoder, predict_poses, without_rescoring
+from utils.systems.dekr_rescoring.make import predict_poses
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, read_poses, write_poses
 from utils.systems.dekr_rescoring.train import train_rescoring
 
@@ -41,9 +43,13 @@ def _make(arguments: Sequence[str]) -> None:
     options = parser.parse_intermixed_args(arguments)
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     _check_output(options.output)
-    config = without_rescoring(config_for(options.checkpoint, options.config, options.overrides))
+    config = config_for(options.checkpoint, options.config, options.overrides)
+    if getattr(config.inference, "rescore", None) is not None:  # the network is trained on the scores before rescoring
+        config = with_overrides(config, ["inference.rescore=null"])
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
-    decoder = pose_decoder(config, options.checkpoint, options.device)
+    decoder = build_decoder(load_network(config, options.checkpoint, options.device), config)
+    if decoder.needs_boxes:
+        raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")
     partial = output_folder(options.output.parent) / f"{options.output.name}.partial"
     try:
         with ResultsLog(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as log:

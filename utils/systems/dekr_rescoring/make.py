@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from pathlib import Path
 
 import numpy as np
 
-from config import Config, UserError
-from config.load import with_overrides
+from config import UserError
 from data.images import image_or_error
-from utils.checkpoint import load_network
 from utils.results_log import InputImage, ResultsLog, predict_images
-from utils.systems import Decoder, build_decoder
+from utils.systems import Decoder
 from utils.systems.dekr_rescoring.poses import AnnotatedSet, PredictedPoses
 
 
@@ -47,16 +44,3 @@ def _packed(values: np.ndarray) -> str:
 def _unpacked(text: str) -> np.ndarray:
     """Return the flat values of a `_packed` text."""
     return np.frombuffer(b64decode(text), "<f4")
-
-
-def without_rescoring(config: Config) -> Config:
-    """Return the configuration without rescoring: the network is trained on the scores before it."""
-    return config if getattr(config.inference, "rescore", None) is None else with_overrides(config, ["inference.rescore=null"])
-
-
-def pose_decoder(config: Config, checkpoint: Path, device: str | None) -> Decoder:
-    """Return the pose network's decoder. Raises UserError for a top-down system."""
-    decoder = build_decoder(load_network(config, checkpoint, device), config)
-    if decoder.needs_boxes:
-        raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")
-    return decoder

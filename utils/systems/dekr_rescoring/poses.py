@@ -9,17 +9,15 @@ The file is an .npz without pickles. For N poses of K keypoints in it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from config import Skeleton, UserError
 from config.files import atomic_write, existing_file
 from data.formats import load_annotations
-from data.formats.coco import image_files, keypoint_category, listed_size, naming_file, read_person
+from data.formats.coco import comparable, image_files, keypoint_category, listed_size, naming_file
 from utils.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation matches a pose with a person
@@ -48,17 +46,14 @@ class AnnotatedSet:
     """
 
     def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        coco = load_annotations(path)
-        category, order = keypoint_category(coco, skeleton, path)
-        self.skeleton, self.present = skeleton, order >= 0
-        self.files = image_files(coco, path, folder, limit)
-        self.sizes = {image_id: listed_size(coco.imgs[image_id]) for image_id in self.files}
-        self._people: dict[int, _People] = {}
+        annotations = load_annotations(path)
+        category, file_index = keypoint_category(annotations, skeleton, path)
+        self.skeleton, self.present = skeleton, file_index >= 0
+        self.files = image_files(annotations, path, folder, limit)
+        self.sizes = {image_id: listed_size(annotations.imgs[image_id]) for image_id in self.files}
         with naming_file(path):
-            for image_id in self.files:
-                people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-                self._people[image_id] = _people(people, order[self.present])
-        if not any((~people.ignored).any() for people in self._people.values()):
+            self.people = comparable(annotations, category, file_index).imgToAnns
+        if not any(map(_counts, (person for image_id in self.files for person in self.people[image_id]))):
             of_images = f" in its first {limit} images" if limit is not None else ""
             raise UserError(f"annotation file {path}: no person{of_images} has a keypoint of the skeleton {skeleton.name!r}")
 
@@ -68,31 +63,18 @@ class AnnotatedSet:
         As in COCO's evaluation, crowd regions and people without keypoints are ignored: a pose that matches one of them, and no person
         with keypoints, may be right for a person who was not annotated.
         """
-        people = self._people[image_id]
-        poses, sigmas = self.skeleton.to_dataset(keypoints)[:, self.present], self.skeleton.oks_sigmas[self.present]
-        oks = object_keypoint_similarity(poses.astype(float), people.joints, people.areas, people.boxes, sigmas)
-        best, best_ignored = (oks[:, which].max(1, initial=0) for which in (~people.ignored, people.ignored))
+        people, sigmas = self.people[image_id], self.skeleton.oks_sigmas[self.present]
+        joints = np.array([person["keypoints"] for person in people], float).reshape(-1, len(sigmas), 3)
+        areas, boxes = (np.array([person[key] for person in people], float) for key in ("area", "bbox"))
+        poses = self.skeleton.to_dataset(keypoints)[:, self.present].astype(float)
+        oks = object_keypoint_similarity(poses, joints, areas, boxes.reshape(-1, 4), sigmas)
+        counted = np.array([_counts(person) for person in people], bool)
+        best, best_ignored = (oks[:, which].max(1, initial=0) for which in (counted, ~counted))
         return best, (best >= MATCH) | (best_ignored < MATCH)
 
 
-@dataclass(frozen=True)
-class _People:
-    """The people of one image, as arguments of `object_keypoint_similarity`; ignored: crowd regions and people without keypoints."""
-
-    joints: np.ndarray
-    areas: np.ndarray
-    boxes: np.ndarray
-    ignored: np.ndarray  # (G,) bool
-
-
-def _people(annotations: Sequence[dict], order: np.ndarray) -> _People:
-    """order (D,): each keypoint's index in the file."""
-    joints, boxes, areas = zip(*(read_person(a, order) for a in annotations)) if annotations else ((), (), ())
-    joints = np.array(joints).reshape(-1, len(order), 3)
-    # The file's own count decides: CrowdPose's excludes head and neck
-    uncounted = np.array([bool(a.get("iscrowd")) or a.get("num_keypoints") == 0 for a in annotations], bool)
-    ignored = uncounted | ~(joints[..., 2] > 0).any(1)
-    return _People(joints, np.array(areas, float), np.array(boxes, float).reshape(-1, 4), ignored)
+def _counts(person: dict) -> bool:
+    return bool(person["num_keypoints"]) and not person["iscrowd"]
 
 
 def write_poses(path: Path, poses: PredictedPoses) -> None:
@@ -103,29 +85,13 @@ def write_poses(path: Path, poses: PredictedPoses) -> None:
 
 
 def read_poses(path: Path) -> PredictedPoses:
-    """Read a file. Raises UserError where it is missing, cut short, of another kind, without poses, or holds impossible values."""
+    """Read a file. Raises UserError where it is missing, cut short, of another kind, or of less than two images."""
     path = existing_file(path, "training data")
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ARRAYS}
-            skeleton = Skeleton.model_validate_json(str(file["skeleton"]))
-    except ValidationError as error:
-        raise UserError(f"training data {path}: its skeleton is invalid ({error.errors()[0]['msg']}); {REMAKE}") from error
+            poses = PredictedPoses(Skeleton.model_validate_json(str(file["skeleton"])), *(file[name] for name in ARRAYS))
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"training data {path}: cut short, or not a file of poses; {REMAKE}") from error
-    count = len(arrays["scores"]) if arrays["scores"].ndim else 0
-    if not count:
-        raise UserError(f"training data {path}: holds no poses; {REMAKE} with another checkpoint or other images")
-    shapes = {"keypoints": (count, skeleton.num_keypoints, 3), "oks": (count,), "images": (count,)}
-    for name, shape in shapes.items():
-        if arrays[name].shape != shape:
-            what = f"its {name!r} are {arrays[name].shape}, expected {shape} with the skeleton {skeleton.name!r}"
-            raise UserError(f"training data {path}: {what}; {REMAKE}")
-    for name, values in arrays.items():
-        if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
-            raise UserError(f"training data {path}: its {name!r} are not all finite numbers; {REMAKE}")
-    if arrays["oks"].min() < 0 or arrays["oks"].max() > 1:
-        raise UserError(f"training data {path}: its 'oks' are not all within 0 and 1; {REMAKE}")
-    if len(np.unique(arrays["images"])) < 2:
+    if len(np.unique(poses.images)) < 2:
         raise UserError(f"training data {path}: all its poses are of one image, none is left for validation; {REMAKE} with more images")
-    return PredictedPoses(skeleton, **arrays)
+    return poses
