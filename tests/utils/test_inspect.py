@@ -132,23 +132,22 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, tiny, monkeypatch, system, m
     config = load_config(recipe)
     samples = build_dataset(TrainingHDF5(hdf5, config.skeleton), config)
     sheets = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        ended = run(SCRIPT, hdf5, "--config", recipe, "--output", tmp_path / f"{name}.png", "--count", 2, "--seed", seed)
+    for seed in (1, 1, 2):
+        ended = run(SCRIPT, hdf5, "--config", recipe, "--output", tmp_path / "sheet.png", "--count", 2, "--seed", seed)
         assert ended.status == 0, ended.err
         assert f"{len(samples):,} of the system '{system}'" in ended.out
-        sheets.append(read_image(tmp_path / f"{name}.png"))
+        sheets.append(read_image(tmp_path / "sheet.png"))
     assert len(sheets[0]) > 2 * 2 * SIDE
-    np.testing.assert_array_equal(sheets[0], sheets[1])
-    assert sheets[0].shape != sheets[2].shape or (sheets[0] != sheets[2]).any()
+    assert [np.array_equal(sheets[0], sheet) for sheet in sheets[1:]] == [True, False]
     assert len(sample_panels(render_sample(samples, config, 0, None), "plain")) == 1 + maps
 
 
 def test_up_to_half_of_the_sheet_shows_issues_of_all_kinds(faulty):
     issues, rng = find_label_issues(faulty), np.random.default_rng(0)
-    chosen = script.chosen_images(issues, list(range(7)), 6, rng)
+    chosen = script.choose_images(issues, range(7), 6, rng)
     assert chosen[:3] == [1, 2, 3]
     assert len(set(chosen)) == 6
-    assert sorted(script.chosen_images(issues, list(range(7)), 20, rng)) == list(range(7))
+    assert sorted(script.choose_images(issues, range(7), 20, rng)) == list(range(7))
 
 
 def test_keypoints_have_the_color_of_their_side_and_issues_a_red_box(faulty):
@@ -156,25 +155,17 @@ def test_keypoints_have_the_color_of_their_side_and_issues_a_red_box(faulty):
     for name in ("right_knee", "left_knee"):
         x, y = np.rint(point(10, 20, name)).astype(int)
         np.testing.assert_array_equal(image[y, x], colors[SKELETON.index(SKELETON.dataset[name])])
-    _, other = faulty.first[1:3] - 1
-    plain, marked = annotated_image(faulty, 1), annotated_image(faulty, 1, {int(other)})
-    changed = np.argwhere((plain != marked).any(2))
+    other = int(faulty.first[2]) - 1
     x, y, width, height = faulty.boxes[other]
-    assert np.abs(changed.min(0) - (y, x)).max() <= 4
-    assert np.abs(changed.max(0) - (y + height, x + width)).max() <= 4
-    assert (marked[tuple(changed.T)] == WRONG).all(1).any()
+    red = np.argwhere((annotated_image(faulty, 1, {other}) == WRONG).all(2))
+    np.testing.assert_allclose([red.min(0), red.max(0)], [(y, x), (y + height, x + width)], atol=4)
+    assert not (annotated_image(faulty, 1) == WRONG).all(2).any()
 
 
 def test_a_mask_does_not_hide_the_heatmaps_beside_it():
-    y, x = np.mgrid[:40, :40]
-    bell = np.exp(-((x - 12) ** 2 + (y - 20) ** 2) / 18)
-    mask = np.zeros((40, 40))
-    mask[10:30, 5:35] = 1
-    shown = strength(np.stack([bell, mask]).astype(np.float32))
-    assert shown[20, 12] == 1
-    assert 0 < shown[15, 30] < 0.5
-    assert strength(mask[None])[15, 30] == 1
-    assert strength(-50 * mask[None])[15, 30] == 1
+    targets = np.zeros((3, 40, 40), np.float32)
+    targets[:2, 20, 12], targets[2] = -1, 1
+    assert (strength(targets)[20, 12], strength(targets)[15, 30]) == (1, pytest.approx(1 / 3))
     assert not strength(np.zeros((2, 4, 4))).any()
 
 

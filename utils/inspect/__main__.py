@@ -2,12 +2,16 @@
 
 python -m utils.inspect F.h5
 python -m utils.inspect F.h5 --config C.yaml --output sheet.png
+
+Colors of the sheet: keypoints orange on one side of the body and blue on the other, occluded ones faint; boxes yellow, those of possible
+issues red; masks of people green, of people without keypoints red, of crowd regions violet.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import cv2
@@ -24,7 +28,7 @@ from data.hdf5 import TrainingHDF5
 from data.images import encode_image, write_image
 from utils.inspect.issues import LabelIssue, find_label_issues
 from utils.inspect.report import summary
-from utils.inspect.sheet import image_row, legend, render_sample
+from utils.inspect.sheet import image_row, render_sample
 from utils.visualize.contact_sheet import contact_sheet
 
 COLUMNS = 3  # of images without samples
@@ -44,39 +48,34 @@ def fitting_skeleton(path: Path) -> Skeleton:
     return min(fitting, key=lambda skeleton: len(skeleton.dataset))
 
 
-def chosen_images(issues: dict[str, list[LabelIssue]], candidates: list[int], count: int, rng: np.random.Generator) -> list[int]:
+def choose_images(issues: dict[str, list[LabelIssue]], candidates: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
     """Return `count` images at most for the sheet: some of each kind of issue, up to half of the sheet, then random candidates."""
-    suspected = [listed[turn].image for turn in range(count) for listed in issues.values() if turn < len(listed)]
+    suspected = [issue.image for of_each_kind in zip_longest(*issues.values()) for issue in of_each_kind if issue is not None]
     suspected = list(dict.fromkeys(suspected))[: -(-count // 2)]
-    others = [number for number in rng.permutation(candidates).tolist() if number not in suspected]
-    return [*suspected, *others][:count]
+    return list(dict.fromkeys([*suspected, *rng.permutation(candidates).tolist()]))[:count]
 
 
 def draw_sheet(
     people: TrainingHDF5, config: Config | None, samples: PoseDataset | None, issues: dict[str, list[LabelIssue]], count: int, seed: int
 ) -> np.ndarray:
     """Draw the sheet (H, W, 3) uint8 BGR; without a configuration, of images without samples."""
-    numbers = {int(image_id): number for number, image_id in reversed(list(enumerate(people.image_ids)))}
-    samples_of = defaultdict(list)
-    for index in range(0 if samples is None else len(samples)):
-        samples_of[numbers[samples.image_id(index)]].append(index)
-    issues_of = defaultdict(list)
-    for kind, listed in issues.items():
-        for issue in listed:
-            issues_of[issue.image].append((kind, issue))
-    candidates = list(range(len(people))) if samples is None else sorted(samples_of)
-    chosen, rows = chosen_images(issues, candidates, count, np.random.default_rng(seed)), []
+    candidates = range(len(people)) if samples is None else np.unique(samples.image_of)
+    rows, chosen = [], choose_images(issues, candidates, count, np.random.default_rng(seed))
     for number in progress_bar(chosen, len(chosen), "sheet", "image"):
         rng, rendered = np.random.default_rng([seed, number]), []
-        if number in samples_of:
-            index = int(rng.choice(samples_of[number]))
+        own = [] if samples is None else np.flatnonzero(samples.image_of == number)
+        if len(own):
+            index = int(rng.choice(own))
             rendered = [render_sample(samples, config, index, generator) for generator in (None, rng)]
-        rows.append(image_row(people, number, issues_of[number], rendered))
-    return contact_sheet([legend(people.skeleton), contact_sheet(rows, COLUMNS if samples is None else 1)], 1)
+        own_issues = [(kind, issue) for kind, of_kind in issues.items() for issue in of_kind if issue.image == number]
+        rows.append(image_row(people, number, own_issues, rendered))
+    return contact_sheet(rows, COLUMNS if samples is None else 1)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m utils.inspect", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.inspect", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path, help="as data/coco_masks_hdf5.py builds it")
     parser.add_argument("--config", type=Path, help="count and draw the samples that this configuration's system makes of the file")
     parser.add_argument("--skeleton", help="name in config/skeletons, or path of a YAML file; default: the configuration's, or what fits")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,25 +12,21 @@ from utils.inspect.issues import LabelIssue, describe_person
 
 BAR = 40  # characters of the longest bar
 SHOWN = 10  # issues of one kind that are listed
-SIDES = (16, 32, 64, 96, 128, 192, 256, 384, 512)  # lower bounds of the bins of heights, and squared those of areas, image pixels
+HEIGHTS = (16, 32, 64, 96, 128, 192, 256, 384, 512)  # lower bounds of the bins, image pixels
 PEOPLE = (1, 2, 3, 4, 5, 10, 20)  # lower bounds of the bins of people per image
 
 
 def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
     """Return the whole report. samples: the number of a system's samples, in words."""
     annotated = ~people.crowd
-    per_image = np.bincount(people.image_of[annotated], minlength=len(people))
-    areas = [side**2 for side in SIDES]
-    return "\n".join(
-        [
-            titled(str(people.path), [*counts(people), *([f"samples          {samples}"] if samples else [])]),
-            titled("keypoints of people with keypoints: # visible, - labeled but occluded", keypoints(people)),
-            titled("heights of people's boxes, pixels", histogram(people.boxes[annotated, 3], SIDES, map(str, SIDES))),
-            titled("areas of people, pixels", histogram(people.areas[annotated], areas, (f"{side} x {side}" for side in SIDES))),
-            titled("people per image", histogram(per_image, PEOPLE, map(str, PEOPLE))),
-            titled("possible label issues, to be checked", listed_issues(people, issues)),
-        ]
-    )
+    paragraphs = {
+        str(people.path): [*counts(people), *([f"samples          {samples}"] if samples else [])],
+        "keypoints of people with keypoints: # visible, - labeled but occluded": keypoints(people),
+        "heights of people's boxes, pixels": histogram(people.boxes[annotated, 3], HEIGHTS),
+        "people per image": histogram(np.bincount(people.image_of[annotated], minlength=len(people)), PEOPLE),
+        "possible label issues, to be checked": listed_issues(people, issues),
+    }
+    return "\n".join("\n  ".join([title, *lines]) + "\n" for title, lines in paragraphs.items())
 
 
 def counts(people: TrainingHDF5) -> list[str]:
@@ -64,13 +60,11 @@ def keypoints(people: TrainingHDF5) -> list[str]:
     return lines
 
 
-def histogram(values: np.ndarray, bounds: Sequence[float], names: Iterable[str]) -> list[str]:
+def histogram(values: np.ndarray, bounds: Sequence[float]) -> list[str]:
     """Return a bar for each bin of values (N,): below the first bound, from each one to the next, and from the last one on."""
-    names = list(names)
     bins = np.bincount(np.searchsorted(bounds, values, side="right"), minlength=len(bounds) + 1)
-    labels = [f"below {names[0]}", *(f"from {name}" for name in names)]
-    width, most = max(map(len, labels)), max(bins.max(), 1)
-    return [f"{label:{width}}  {'#' * -(-BAR * n // most):{BAR}} {n:9,}" for label, n in zip(labels, bins.tolist())]
+    labels = [f"below {bounds[0]}", *(f"from {bound}" for bound in bounds)]
+    return [f"{label:8}  {'#' * -(-BAR * n // max(bins.max(), 1)):{BAR}} {n:9,}" for label, n in zip(labels, bins.tolist())]
 
 
 def listed_issues(people: TrainingHDF5, issues: dict[str, list[LabelIssue]]) -> list[str]:
@@ -83,11 +77,5 @@ def listed_issues(people: TrainingHDF5, issues: dict[str, list[LabelIssue]]) -> 
             lines.append(f"  image {people.image_ids[issue.image]}{person}: {issue.message}")
         if len(of_kind) > SHOWN:
             ids = list(dict.fromkeys(str(people.image_ids[issue.image]) for issue in of_kind[SHOWN:]))
-            more = " ..." * (len(ids) > 5 * SHOWN)
-            lines.append(f"  and {len(of_kind) - SHOWN} more, in images {', '.join(ids[: 5 * SHOWN])}{more}")
+            lines.append(f"  and {len(of_kind) - SHOWN} more, first in images {', '.join(ids[: 5 * SHOWN])}")
     return lines
-
-
-def titled(title: str, lines: Iterable[str]) -> str:
-    """Return a paragraph of the report."""
-    return "\n".join([title, *(f"  {line}" for line in lines), ""])

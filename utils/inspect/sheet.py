@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import torch
 
-from config import Config, Skeleton
+from config import Config
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.datasets import PoseDataset, collate
 from data.hdf5 import TrainingHDF5, unpack_mask
@@ -19,14 +19,13 @@ from data.targets import render_batch
 from utils.inspect.issues import LabelIssue
 from utils.visualize.contact_sheet import contact_sheet, thumbnail
 from utils.visualize.heatmaps import overlay_heatmap
-from utils.visualize.people import draw_people, side_colors
+from utils.visualize.people import draw_people
 
 Color = tuple[int, int, int]  # BGR
 Rendered = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
 SIDE = 224  # pixels of a panel's height; the image is as high as two panels
 CAPTION, GAP = 22, 4  # pixels of the line above a panel or row, and beside it
-FAINT = 0.3  # strength of a filled area beside heatmaps
-TINTS = {"people": (90, 200, 90), "people without keypoints": (60, 60, 230), "crowd": (220, 80, 200)}  # of masks
+TINTS = (90, 200, 90), (60, 60, 230), (220, 80, 200)  # of the masks of people, people without keypoints and crowd regions
 BOX, WRONG, INK = (60, 220, 240), (0, 0, 200), (40, 40, 40)
 OPACITY = {VISIBLE: 1.0, OCCLUDED: 0.01, UNLABELED: 0.0}  # as draw_people takes scores
 
@@ -38,13 +37,13 @@ def annotated_image(people: TrainingHDF5, number: int, suspected: Collection[int
     """
     out = people.image(number)
     height, width = out.shape[:2]
-    for color, bits in zip(TINTS.values(), people.masks(number)):
+    for color, bits in zip(TINTS, people.masks(number)):
         mask = unpack_mask(bits, height, width) > 0
         out[mask] = np.rint(0.65 * out[mask] + 0.35 * np.array(color)).astype(np.uint8)
     rows = np.arange(*people.first[number : number + 2])
     thin = max(1, round(height / (4 * SIDE)))
     for row, (x, y, w, h), crowd in zip(rows.tolist(), people.boxes[rows].clip(-(2**14), 2**14), people.crowd[rows]):
-        color, line = (WRONG, 3 * thin) if row in suspected else (TINTS["crowd"] if crowd else BOX, thin)
+        color, line = (WRONG, 3 * thin) if row in suspected else (TINTS[2] if crowd else BOX, thin)
         cv2.rectangle(out, (round(x), round(y)), (round(x + w), round(y + h)), color, line, cv2.LINE_AA)
     joints = people.joints(rows[~people.crowd[rows] & (people.num_labeled[rows] > 0)])
     joints[..., 2] = np.select([joints[..., 2] == v for v in OPACITY], list(OPACITY.values()))
@@ -69,17 +68,9 @@ def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
 
 
 def strength(target: np.ndarray) -> np.ndarray:
-    """Return (h, w) in [0, 1]: the largest magnitude of the channels of (C, h, w), relative to the largest of all.
-
-    Channels that are filled areas, such as a mask among heatmaps, would hide the others: they are faint beside them.
-    """
-    size = np.abs(target)
-    peaks = size.max((1, 2), initial=0)
-    full, half = ((size >= part * peaks[:, None, None]).sum((1, 2)) for part in (0.99, 0.5))
-    areas = (peaks > 0) & (2 * full > half)
-    if (~areas & (peaks > 0)).any():
-        size[areas] *= FAINT
-    return size.max(0, initial=0) / max(float(peaks.max(initial=0)), 1e-12)
+    """Return (h, w) in [0, 1]: the sum of the magnitudes of the channels (C, h, w). A mask among heatmaps does not hide the others."""
+    total = np.abs(target).sum(0)
+    return total / max(float(total.max(initial=0)), 1e-12)
 
 
 def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
@@ -91,19 +82,6 @@ def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, Lab
         row = np.hstack([row, captioned(contact_sheet(sum(panels, []), len(panels[0])), "")])
     note = "   ".join(f"{kind}: {issue.message}" for kind, issue in issues)
     return captioned(row, note, WRONG)
-
-
-def legend(skeleton: Skeleton) -> np.ndarray:
-    """Explain the colors of annotated images."""
-    colors = side_colors(skeleton)
-    words: dict[str, Color] = {f"{name} ...": colors[skeleton.index(name)] for name in sum(skeleton.flip_pairs[:1], ())}
-    words |= {"box": BOX, "suspected": WRONG, **TINTS, "faint: labeled but occluded": (255, 255, 255)}
-    out, x = np.full((CAPTION + 6, 960, 3), 255, np.uint8), 6
-    for word, color in words.items():
-        cv2.rectangle(out, (x, 7), (x + 14, 19), color, -1)
-        cv2.putText(out, word, (x + 20, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK, 1, cv2.LINE_AA)
-        x += 32 + cv2.getTextSize(word, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)[0][0]
-    return out
 
 
 def captioned(image: np.ndarray, text: str, color: Color = INK) -> np.ndarray:
