@@ -22,7 +22,7 @@ from config.files import atomic_write, existing_file
 T = TypeVar("T")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 2**30  # of a file
-ANIMATED = {"GIF", "PNG", "WEBP", "AVIF"}  # formats with frames; a TIFF has pages
+ANIMATED = {"GIF", "PNG"}  # formats whose frames OpenCV reads as a video
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 

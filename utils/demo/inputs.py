@@ -17,7 +17,7 @@ import numpy as np
 from config import UserError
 from config.errors import check_minimum
 from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_images
-from utils.visualize.video import VIDEO_SUFFIXES, AnimationReader, VideoReader
+from utils.visualize.video import VIDEO_SUFFIXES, VideoReader
 
 T = TypeVar("T")
 MAX_ASPECT = 50  # longer side to shorter; beyond it some systems would need gigabytes
@@ -55,9 +55,8 @@ class VideoSource:
         self.folder = Path(stem) if self.is_camera else path.with_suffix("")  # where its frames would be as files
 
     @cached_property
-    def reader(self) -> VideoReader | AnimationReader:
-        video = self.is_camera or self.path.suffix.lower() in VIDEO_SUFFIXES
-        return VideoReader(self.path) if video else AnimationReader(self.path)
+    def reader(self) -> VideoReader:
+        return VideoReader(self.path)
 
     @property
     def count(self) -> int | None:

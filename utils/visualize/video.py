@@ -1,10 +1,10 @@
-"""Read the frames of videos, animated images and cameras; write videos."""
+"""Read the frames of videos and cameras; write videos."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -12,12 +12,10 @@ import numpy as np
 
 from config import UserError
 from config.files import atomic_write, existing_file, output_folder
-from data.images import opened_image, upright_bgr
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
 LOWEST_RATE, HIGHEST_RATE = 0.1, 600.0  # frames per second; a rate beyond is an error of the file
-DEFAULT_DURATION, TIMED = 100.0, 20  # milliseconds of a frame where an animation names none; the median of so many frames counts
 
 
 def silence_opencv() -> None:
@@ -30,7 +28,7 @@ def silence_opencv() -> None:
 
 
 class VideoReader:
-    """The frames (H, W, 3) uint8 BGR of a video file or of the camera with a number, once.
+    """The frames (H, W, 3) uint8 BGR of a video file, an animated GIF or PNG, or the camera with a number, once.
 
     rate: frames per second. count: as the file says it; None where unknown.
     """
@@ -55,34 +53,6 @@ class VideoReader:
                 _, frame = self._capture.read()
         finally:  # of many videos only one is open at a time
             self._capture.release()
-
-
-class AnimationReader:
-    """As `VideoReader`, for an animated GIF, PNG or WebP. A truncated file ends with its last whole frame."""
-
-    def __init__(self, path: Path):
-        self._path, self._data = path, existing_file(path, "image").read_bytes()
-        with opened_image(self._data, path) as image:
-            self.count = image.n_frames
-            durations = []
-            for number in range(min(self.count, TIMED)):
-                with suppress(Exception):  # a corrupt file can raise anything
-                    image.seek(number)
-                    image.load()
-                    durations.append(image.info.get("duration") or DEFAULT_DURATION)
-        self.rate = 1000 / float(np.median(durations or [DEFAULT_DURATION]))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        number = 0
-        try:
-            with opened_image(self._data, self._path) as image:
-                while number < self.count:
-                    image.seek(number)
-                    yield upright_bgr(image)
-                    number += 1
-        except UserError:
-            if not number:
-                raise
 
 
 @contextmanager

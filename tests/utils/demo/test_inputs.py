@@ -25,7 +25,7 @@ def folder(tmp_path) -> Path:
         Image.new("RGB", (8, 6)).save(tmp_path / name, "PNG")
     Image.new("RGB", (8, 6)).save(tmp_path / "still.gif")
     frames = [Image.new("RGB", (8, 6), color) for color in ("red", "blue", "lime")]
-    for suffix in ("gif", "webp", "png"):
+    for suffix in ("gif", "png"):
         frames[0].save(tmp_path / f"moves.{suffix}", save_all=True, append_images=frames[1:], duration=40)
     writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (16, 16))
     for _ in range(5):
@@ -55,31 +55,24 @@ def test_files_folders_and_patterns_of_images(folder, path, expected):
 
 def test_a_pattern_of_images_and_videos_gives_unique_stems(folder):
     images, clip = find_sources(str(folder / "*.*"), OUTPUT)
-    assert images.names == ["moves.gif", "moves.png", "moves.webp", "still.gif"]
+    assert images.names == ["moves.gif", "moves.png", "still.gif"]
     assert (clip.label, clip.count) == ("clip.avi", 5)
     (folder / "clip.mp4").write_bytes(b"")
     assert [source.stem for source in find_sources(str(folder / "clip.*"), OUTPUT)] == ["clip.avi", "clip.mp4"]
 
 
-@pytest.mark.parametrize(("name", "count"), [("clip.avi", 5), ("moves.gif", 3), ("moves.webp", 3), ("moves.png", 3)])
-def test_videos_and_animated_images(folder, name, count):
-    for limit, expected in ((None, count), (2, 2)):
-        (source,) = find_sources(str(folder / name), OUTPUT, limit)
-        assert isinstance(source, VideoSource)
-        assert (source.stem, source.count, source.reader.rate) == (Path(name).stem, expected, 10 if name == "clip.avi" else 25)
-        frames = list(source)
-        assert [frame.name for frame in frames] == list(range(expected))
-        if count == 3:
-            assert [frame.image[3, 4].argmax() for frame in frames] == [2, 0, 1][:expected]
-
-
-def test_a_truncated_animation_gives_what_is_there(tmp_path):
-    frames = [Image.fromarray(np.random.default_rng(n).integers(0, 255, (30, 30, 3), np.uint8)) for n in range(5)]
-    frames[0].save(tmp_path / "moves.gif", save_all=True, append_images=frames[1:], duration=40)
-    whole = (tmp_path / "moves.gif").read_bytes()
-    (tmp_path / "moves.gif").write_bytes(whole[: int(0.7 * len(whole))])
-    (source,) = find_sources(str(tmp_path / "moves.gif"), OUTPUT)
-    assert 2 <= len(list(source)) <= 4
+@pytest.mark.parametrize(("name", "frames", "count"), [("clip.avi", 5, 5), ("moves.gif", 3, 3), ("moves.png", 3, None)])
+def test_videos_and_animated_images(folder, name, frames, count):
+    (source,) = find_sources(str(folder / name), OUTPUT)
+    assert isinstance(source, VideoSource)
+    assert (source.stem, source.count, source.reader.rate) == (Path(name).stem, count, 10 if name == "clip.avi" else 25)
+    read = list(source)
+    assert [frame.name for frame in read] == list(range(frames))
+    if frames == 3:
+        assert [frame.image[3, 4].argmax() for frame in read] == [2, 0, 1]
+    (source,) = find_sources(str(folder / name), OUTPUT, limit=2)
+    assert source.count in (2, None)
+    assert len(list(source)) == 2
 
 
 @pytest.mark.parametrize(
