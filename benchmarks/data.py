@@ -1,10 +1,9 @@
 """Measure training data, from the training HDF5 to the device: samples per second, size on disk, and the rendering of targets.
 
-    python benchmarks/data.py [--config C ...] [--annotations A.json --images DIR] [--workers 0 1 2] [--samples N] [--rounds N]
-        [--device cpu] [--save] [key=value ...]
+    python benchmarks/data.py [--config C ...] [--annotations A.json --images DIR] [--workers 0 1 2] [--samples N] [--device cpu] [--save]
+        [key=value ...]
 
-Without annotations, data/synthetic.py renders people. The columns "one process" are processor time of one thread, which other programs
-change less than the clock's; those of DataLoader workers and targets are by the clock. The files are in the system's cache.
+Without annotations, data/synthetic.py renders people. The files are in the system's cache.
 """
 
 from __future__ import annotations
@@ -44,20 +43,6 @@ def batches_of(count: int, config: Config) -> list[list[tuple[int, int]]]:
     return [[(0, number) for number in range(first, first + size)] for first in range(0, max(count, 3 * size), size)]
 
 
-def one_process(dataset: MixedDataset, batches: list[list[tuple[int, int]]], rounds: int) -> float:
-    """Return samples per second of processor time in the best round."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.process_time()
-        for batch in batches:
-            collate([dataset[item] for item in batch])
-        best = min(best, time.process_time() - start)
-    torch.set_num_threads(threads)
-    return sum(map(len, batches)) / best
-
-
 def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], config: Config, workers: int) -> float:
     """Return samples per second of the trainer's DataLoader, after its first batch."""
     config = with_overrides(config, [f"data.workers={workers}"])
@@ -69,25 +54,24 @@ def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], co
         return rest * config.train.batch_size / (time.perf_counter() - start)
 
 
-def targets_ms(batch: Any, config: Config, device: torch.device, rounds: int) -> float:
-    """Return the milliseconds that the device needs for a batch's images and targets in the best round."""
-    best = float("inf")
-    for _ in range(rounds + 1):
+def targets_ms(batch: Any, config: Config, device: torch.device) -> float:
+    """Return the milliseconds that the device needs for a batch's images and targets, once it has done so before."""
+    seconds = []
+    for _ in range(3):
         start = time.perf_counter()
         to_device(device, batch, config)
         wait_for(device)
-        best = min(best, time.perf_counter() - start)
-    return 1000 * best
+        seconds.append(time.perf_counter() - start)
+    return 1000 * min(seconds)
 
 
 def measure(path: Path, config: Config, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
-    """Build, read and render the samples of one recipe."""
+    """Read and render the samples of one recipe."""
     dataset, batches = MixedDataset([path], config, augment=True), batches_of(options.samples, config)
     row: dict[str, Any] = {f"{count} workers, samples/s": with_workers(dataset, batches, config, count) for count in options.workers}
-    row["one process, samples/s"] = one_process(dataset, batches, options.rounds)
     row["KB a sample on disk"] = path.stat().st_size / len(dataset) / 1000
     batch = collate([dataset[item] for item in batches[0]])
-    return row | {f"targets, ms a sample, {device.type}": targets_ms(batch, config, device, options.rounds) / len(batches[0])}
+    return row | {f"targets, ms a sample, {device.type}": targets_ms(batch, config, device) / len(batches[0])}
 
 
 def main() -> None:
@@ -96,13 +80,12 @@ def main() -> None:
     parser.add_argument("--annotations", type=Path, help="COCO's or CrowdPose's; default: synthetic people")
     parser.add_argument("--images", type=Path, help="folder or zip file of their images")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], metavar="N", help="DataLoader workers (0 1 2)")
-    parser.add_argument("--samples", type=int, default=96, help="of a round")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=96, help="to be read, in three batches at least")
     parser.add_argument("--device", help="of the targets, such as cpu or cuda:0")
     parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
-    check_minimum(1, samples=options.samples, rounds=options.rounds)
+    check_minimum(1, samples=options.samples)
     if (options.annotations is None) != (options.images is None):
         raise UserError("--annotations and --images: one needs the other; give both, or none for synthetic people")
     configs, device, rows = [load_config(path, options.overrides) for path in options.config], default_device(options.device), []

@@ -52,14 +52,11 @@ class Repeated:
         return self.steps
 
     def __iter__(self) -> Iterator[Any]:
-        for _ in range(self.steps):
-            self._note()
-            yield self.batch
-        self._note()
-
-    def _note(self) -> None:
-        wait_for(self.device)
-        self.moments.append(time.perf_counter())
+        for step in range(self.steps + 1):
+            wait_for(self.device)
+            self.moments.append(time.perf_counter())
+            if step < self.steps:
+                yield self.batch
 
 
 def synthetic_batch(config: Config, folder: Path) -> Any:

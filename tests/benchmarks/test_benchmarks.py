@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from places import SHARED
+from top_down_system import registered, write_checkpoint
 
 from benchmarks import report
 
@@ -44,19 +45,19 @@ def test_assignment_is_simpleposes(fails):
 
 
 def test_data(table, tiny, annotations, images, hdf5, samples):
-    given = ("--annotations", annotations, "--images", images, "--workers", 0, 1, "--samples", 6, "--rounds", 1, "--device", "cpu")
+    given = ("--annotations", annotations, "--images", images, "--workers", 0, 1, "--samples", 6, "--device", "cpu")
     heads, row = table("data", "--config", tiny, *given)
-    assert row[0] == "tiny"
-    assert heads[1:3] == ["0 workers, samples/s", "1 workers, samples/s"]
+    assert (row[0], heads[1:3]) == ("tiny", ["0 workers, samples/s", "1 workers, samples/s"])
     assert float(row[heads.index("KB a sample on disk")]) == pytest.approx(hdf5.stat().st_size / samples / 1000, rel=0.01)
 
 
-def test_inference_of_each_system(table, annotations, images):
-    configs = [f"config/{name}quickstart.yaml" for name in ("", "simple_baselines_")]
-    given = ("--images", images, "--annotations", annotations, "--batches", 2, "--flip", "off", "--count", 2, "--rounds", 1)
-    rows = table("inference", "--config", *configs, *given, "--device", "cpu")
-    assert [row[0] for row in rows[1:]] == ["quickstart, off, 2", "simple_baselines_quickstart, off, 2"]
-    assert rows[0][1:3] == ["images/s", "latency, ms"]
+def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
+    given = ("--images", images, "--batches", 2, "--count", 2, "--rounds", 1)
+    heads, row = table("inference", "--config", tiny, *given)
+    assert heads == ["network, batch", "images/s", "latency, ms", "input, ms", "network, ms", "assignment, ms"]
+    assert row[0] == "tiny, 2"
+    with registered():
+        assert table("inference", "--checkpoint", write_checkpoint(tmp_path / "top_down.pth"), *given)[1][0] == "top_down, 2"
 
 
 def test_training_saves_its_row(table, tiny, monkeypatch, tmp_path):
