@@ -1,18 +1,26 @@
-"""Build the loss of a pose system.
-
-A loss is a module with `terms(outputs, **targets)`, a tensor whose sum is the loss, so that each term can be logged;
-`term_name(*index)`, the name of one of them; and `forward(outputs, **targets)`, the sum. `targets` are the fields of the system's targets
-(data/targets) by name.
-"""
+"""Build the loss of a pose system."""
 
 from __future__ import annotations
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 from config import Config
 from config.systems import SYSTEMS
 
 
-def build_loss(config: Config) -> nn.Module:
+class Loss(nn.Module):
+    """A loss whose terms can be logged: `terms(outputs, **targets)` returns a tensor of them, `term_name(*index)` the name of one.
+
+    targets: the fields of the system's targets (data/targets) by name.
+    """
+
+    def forward(self, outputs: Any, *targets: Tensor, **named: Tensor) -> Tensor:
+        """Return the scalar loss, the sum of the terms."""
+        return self.terms(outputs, *targets, **named).sum()
+
+
+def build_loss(config: Config) -> Loss:
     """Return the loss of `config.system`."""
     return SYSTEMS[config.system].load("loss")(config)

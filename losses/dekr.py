@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from config.systems.dekr import DekrConfig
+from losses import Loss
 
 
-class DekrLoss(nn.Module):
+class DekrLoss(Loss):
     """heatmap_weight x heatmap loss + offset_weight x offset loss."""
 
     def __init__(self, config: DekrConfig):
         super().__init__()
         self.settings = config.loss
-
-    def forward(self, outputs: tuple[Tensor, Tensor], heatmap: Tensor, weight: Tensor, offset: Tensor, offset_weight: Tensor) -> Tensor:
-        """Return the scalar loss; arguments as in `terms`."""
-        return self.terms(outputs, heatmap, weight, offset, offset_weight).sum()
 
     def terms(self, outputs: tuple[Tensor, Tensor], heatmap: Tensor, weight: Tensor, offset: Tensor, offset_weight: Tensor) -> Tensor:
         """Return (2,): heatmap_weight times the heatmaps' weighted squared error, mean over all pixels, and offset_weight times the

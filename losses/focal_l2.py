@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
+from losses import Loss
 
 
-class FocalL2(nn.Module):
+class FocalL2(Loss):
     """(s - t)^2 |1 - q|^gamma per pixel, with q = s - alpha on foreground and 1 - s - beta on background."""
 
     def __init__(self, config: SimplePoseConfig):
@@ -21,10 +22,6 @@ class FocalL2(nn.Module):
         scale_weights = torch.tensor(config.loss.scale_weights, dtype=torch.float64)
         self.register_buffer("channel_weights", channel_weights[:, None, None], persistent=False)
         self.register_buffer("scale_weights", (scale_weights / scale_weights.sum()).float(), persistent=False)
-
-    def forward(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, channel_mask: Tensor | None = None) -> Tensor:
-        """Return the scalar loss; arguments as in `terms`."""
-        return self.terms(predictions, heatmaps, mask_miss, channel_mask).sum()
 
     def terms(self, predictions: list[list[Tensor]], heatmaps: Tensor, mask_miss: Tensor, channel_mask: Tensor | None = None) -> Tensor:
         """Return (stages, scales): each one's part of the loss, summed over pixels and channels and divided by the batch size.

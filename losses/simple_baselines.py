@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
+from losses import Loss
 
 
-class SimpleBaselinesLoss(nn.Module):
+class SimpleBaselinesLoss(Loss):
     """The mean over the skeleton's keypoints of half of the weighted mean squared error."""
 
     def __init__(self, config: SimpleBaselinesConfig):
         super().__init__()
         self.keypoints = config.skeleton.keypoints
-
-    def forward(self, heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
-        """Return the scalar loss; arguments as in `terms`."""
-        return self.terms(heatmaps, target, target_weight).sum()
 
     def terms(self, heatmaps: Tensor, target: Tensor, target_weight: Tensor) -> Tensor:
         """Return (K,) each keypoint's part of the loss from heatmaps and target (N, K, h, w) and target_weight (N, K, 1)."""

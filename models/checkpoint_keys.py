@@ -26,17 +26,13 @@ class CheckpointKeys:
         branch k of one of the network's tensors, along the first axis.
     is_output: whether a tensor's shape depends on the skeleton; fine-tuning on another skeleton initializes it newly.
     recipe: the shapes of a published checkpoint by own keys -> its recipe in `config/`; None: another network's checkpoint.
-    in_backbone: whether a tensor belongs to the pretrained backbone; None: all but the outputs do.
+    is_backbone: whether `model.backbone` fills a tensor.
     """
 
     convert_key: Callable[[str], str | None] = without_prefix
     is_output: Callable[[str], bool] = lambda key: False
     recipe: Callable[[Shapes], str | None] = lambda shapes: None
-    in_backbone: Callable[[str], bool] | None = None
-
-    def is_backbone(self, key: str) -> bool:
-        """Return whether `model.backbone` fills the tensor."""
-        return not self.is_output(key) if self.in_backbone is None else self.in_backbone(key)
+    is_backbone: Callable[[str], bool] = lambda key: True
 
 
 def merge_branches(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

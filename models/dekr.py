@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import torch
+from safetensors.torch import load_file
 from timm.models.hrnet import BasicBlock
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,7 +13,8 @@ from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig, DekrModelConfig
 from models.checkpoint_keys import CheckpointKeys, Shapes, without_prefix
-from models.hrnet import CLASSIFIER, hrnet_backbone, imagenet_weights, upsample_concat
+from models.hrnet import CLASSIFIER, hrnet_backbone, upsample_concat
+from models.hub import hub_file
 from models.normalize import Normalize
 
 KERNEL = 3
@@ -117,21 +119,18 @@ def deform_conv(features: Tensor, locations: Tensor, conv: DeformConv2d) -> Tens
 
 # Published state-dict keys -> own keys. The K branches share one tensor here; branch k's key ends in [k].
 PUBLISHED_KEYS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"^transition_heatmap\.", "heat_in."),
-        (r"^head_heatmap\.0\.0\.", "heat_block."),
-        (r"^head_heatmap\.1\.", "heat_out."),
-        (r"^transition_offset\.", "offset_in."),
-        (r"^offset_feature_layers\.(\d+)\.(\d+)\.(.+)", r"offset_blocks.\2.\3[\1]"),
-        (r"\.transform_matrix_conv\.", ".matrix."),
-        (r"\.translation_conv\.", ".translation."),
-        (r"\.adapt_conv\.", ".conv."),
-        (r"^(offset_blocks\.\d+)\.bn\.", r"\1.norm."),
-        (r"\.num_batches_tracked\[0\]", ".num_batches_tracked"),  # a count, the same in all branches
-        (r"^offset_final_layer\.(\d+)\.(.+)", r"offset_out.\2[\1]"),
-        (r"^(?!trunk\.|heat_|offset_)", "trunk."),
-    ]
+    (r"^transition_heatmap\.", "heat_in."),
+    (r"^head_heatmap\.0\.0\.", "heat_block."),
+    (r"^head_heatmap\.1\.", "heat_out."),
+    (r"^transition_offset\.", "offset_in."),
+    (r"^offset_feature_layers\.(\d+)\.(\d+)\.(.+)", r"offset_blocks.\2.\3[\1]"),
+    (r"\.transform_matrix_conv\.", ".matrix."),
+    (r"\.translation_conv\.", ".translation."),
+    (r"\.adapt_conv\.", ".conv."),
+    (r"^(offset_blocks\.\d+)\.bn\.", r"\1.norm."),
+    (r"\.num_batches_tracked\[0\]", ".num_batches_tracked"),  # a count, the same in all branches
+    (r"^offset_final_layer\.(\d+)\.(.+)", r"offset_out.\2[\1]"),
+    (r"^(?!trunk\.|heat_|offset_)", "trunk."),
 ]
 # Shape of heat_out.weight (keypoints + center, features) -> recipe of the published checkpoint
 RECIPES = {
@@ -150,7 +149,7 @@ def from_published(name: str) -> str | None:
     """
     name = without_prefix(name)
     for pattern, replacement in PUBLISHED_KEYS:
-        name = pattern.sub(replacement, name)
+        name = re.sub(pattern, replacement, name)
     return None if UNUSED.search(name) else name
 
 
@@ -165,8 +164,8 @@ def recipe(shapes: Shapes) -> str | None:
 
 
 def download_backbone(network: DEKR) -> dict[str, Tensor]:
-    """Return ImageNet weights of the backbone by their published keys."""
-    return imagenet_weights(network.width)
+    """Read timm's ImageNet weights of the backbone, of a published width, by their published keys. They are downloaded once."""
+    return load_file(hub_file(f"timm/hrnet_w{network.width}.ms_in1k"))
 
 
-NAMES = CheckpointKeys(from_published, is_output, recipe, in_backbone=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_published, is_output, recipe, is_backbone=lambda name: name.startswith("trunk."))

@@ -8,12 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from safetensors.torch import load_file
 from timm.models import hrnet
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from models.hub import hub_file
 
 CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # keys of ImageNet's files that are not the backbone's
 
@@ -43,8 +40,3 @@ def upsample_concat(branches: Sequence[Tensor]) -> Tensor:
     """Upsample all branches to the first one's size and concatenate them: (N, 15 width, h, w)."""
     size = branches[0].shape[2:]
     return torch.cat([branches[0], *(F.interpolate(branch, size, mode="bilinear") for branch in branches[1:])], 1)
-
-
-def imagenet_weights(width: int) -> dict[str, Tensor]:
-    """Read timm's ImageNet weights of a published width, downloaded once."""
-    return load_file(hub_file(f"timm/hrnet_w{width}.ms_in1k"))

@@ -171,13 +171,13 @@ class IMHN(nn.Module):
 
         images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth. Predictions are unbounded; targets lie in [0, 1].
         """
-        return self._predictions(images, None)
+        return self._predictions(images)
 
     def predict(self, images: Tensor) -> Tensor:
         """Return the last stage's predictions at the finest scale (N, outputs, H / 4, W / 4); skip the layers of coarser predictions."""
         return self._predictions(images, 1)[-1][0]
 
-    def _predictions(self, images: Tensor, scales: int | None) -> list[list[Tensor]]:
+    def _predictions(self, images: Tensor, scales: int | None = None) -> list[list[Tensor]]:
         x, caches, predictions = self.front(images), None, []
         for stage in self.stages:
             stage_predictions, next_caches = stage(x, caches, scales)
@@ -196,35 +196,32 @@ def _initialize(module: nn.Module) -> None:
 
 
 PUBLISHED_KEYS = [
-    (re.compile(pattern), replacement)
-    for pattern, replacement in [
-        (r"^(module\.)?(posenet\.)?", ""),
-        (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
-        (r"^pre\.res(\d)\.", r"front.residual\1."),
-        (r"^pre\.dilation\.", "front.dilated."),
-        (r"^hourglass\.(\d+)\.hg\.(\d+)\.", r"stages.\1.hourglass.levels.\2."),
-        (r"(levels\.\d+)\.0\.", r"\1.upper."),
-        (r"(levels\.\d+)\.1\.", r"\1.down."),
-        (r"(levels\.\d+)\.2\.", r"\1.up."),
-        (r"(levels\.\d+)\.3\.", r"\1.smooth."),
-        (r"(levels\.\d+)\.4\.", r"\1.bottom."),
-        (r"convBlock\.0\.", "reduce.conv."),
-        (r"convBlock\.1\.", "reduce.bn."),
-        (r"convBlock\.3\.", "conv.conv."),
-        (r"convBlock\.4\.", "conv.bn."),
-        (r"convBlock\.6\.", "expand.conv."),
-        (r"convBlock\.7\.", "expand.bn."),
-        (r"skipConv\.0\.", "skip.conv."),
-        (r"skipConv\.1\.", "skip.bn."),
-        (r"^features\.(\d+)\.before_regress\.(\d+)\.", r"stages.\1.features.\2."),
-        (r"(\.features\.\d+)\.0\.(conv|bn)", r"\1.conv1.\2"),
-        (r"(\.features\.\d+)\.1\.(conv|bn)", r"\1.conv2.\2"),
-        (r"(\.features\.\d+)\.2\.fc\.0\.", r"\1.excitation.squeeze."),
-        (r"(\.features\.\d+)\.2\.fc\.2\.", r"\1.excitation.expand."),
-        (r"^outs\.(\d+)\.(\d+)\.conv\.", r"stages.\1.predictions.\2."),
-        (r"^merge_features\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_features.\2."),
-        (r"^merge_preds\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_predictions.\2."),
-    ]
+    (r"^(module\.)?(posenet\.)?", ""),
+    (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
+    (r"^pre\.res(\d)\.", r"front.residual\1."),
+    (r"^pre\.dilation\.", "front.dilated."),
+    (r"^hourglass\.(\d+)\.hg\.(\d+)\.", r"stages.\1.hourglass.levels.\2."),
+    (r"(levels\.\d+)\.0\.", r"\1.upper."),
+    (r"(levels\.\d+)\.1\.", r"\1.down."),
+    (r"(levels\.\d+)\.2\.", r"\1.up."),
+    (r"(levels\.\d+)\.3\.", r"\1.smooth."),
+    (r"(levels\.\d+)\.4\.", r"\1.bottom."),
+    (r"convBlock\.0\.", "reduce.conv."),
+    (r"convBlock\.1\.", "reduce.bn."),
+    (r"convBlock\.3\.", "conv.conv."),
+    (r"convBlock\.4\.", "conv.bn."),
+    (r"convBlock\.6\.", "expand.conv."),
+    (r"convBlock\.7\.", "expand.bn."),
+    (r"skipConv\.0\.", "skip.conv."),
+    (r"skipConv\.1\.", "skip.bn."),
+    (r"^features\.(\d+)\.before_regress\.(\d+)\.", r"stages.\1.features.\2."),
+    (r"(\.features\.\d+)\.0\.(conv|bn)", r"\1.conv1.\2"),
+    (r"(\.features\.\d+)\.1\.(conv|bn)", r"\1.conv2.\2"),
+    (r"(\.features\.\d+)\.2\.fc\.0\.", r"\1.excitation.squeeze."),
+    (r"(\.features\.\d+)\.2\.fc\.2\.", r"\1.excitation.expand."),
+    (r"^outs\.(\d+)\.(\d+)\.conv\.", r"stages.\1.predictions.\2."),
+    (r"^merge_features\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_features.\2."),
+    (r"^merge_preds\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_predictions.\2."),
 ]
 
 
@@ -236,7 +233,7 @@ def is_output(name: str) -> bool:
 def from_published(name: str) -> str:
     """Convert a key of the published checkpoints; own keys stay, without a 'module.' prefix."""
     for pattern, replacement in PUBLISHED_KEYS:
-        name = pattern.sub(replacement, name)
+        name = re.sub(pattern, replacement, name)
     return name
 
 
@@ -245,4 +242,4 @@ def recipe(shapes: Shapes) -> str | None:
     return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
 
 
-NAMES = CheckpointKeys(from_published, is_output, recipe)
+NAMES = CheckpointKeys(from_published, is_output, recipe, is_backbone=lambda name: not is_output(name))

@@ -81,4 +81,4 @@ def is_output(name: str) -> bool:
 
 
 # No recipe: the shapes depend neither on the input size nor on the style of strides
-NAMES = CheckpointKeys(from_published, is_output, in_backbone=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_published, is_output, is_backbone=lambda name: name.startswith("trunk."))

@@ -71,4 +71,4 @@ def from_checkpoint(name: str) -> str:
     return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.backbone.{name}"
 
 
-NAMES = CheckpointKeys(from_checkpoint, is_output, in_backbone=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(from_checkpoint, is_output, is_backbone=lambda name: name.startswith("trunk."))

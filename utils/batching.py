@@ -34,12 +34,19 @@ def batch_by_key(items: Iterable[Item], key: Callable[[Item], Hashable], size: i
     yield from waiting.values()
 
 
+def group_indices(keys: Iterable[Hashable]) -> list[list[int]]:
+    """Return the indices of equal keys, a list for each key."""
+    groups: dict[Hashable, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
 def sized_batches(items: Iterable[Item], key: Callable[[Item], Hashable], size: int) -> list[list[Item]]:
     """Return batches of up to `size` items of equal keys, as few as possible; `batch_by_key` does not know later items."""
-    groups: dict[Hashable, list[Item]] = {}
-    for item in items:
-        groups.setdefault(key(item), []).append(item)
-    return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+    items = list(items)
+    groups = group_indices(map(key, items))
+    return [[items[index] for index in group[start : start + size]] for group in groups for start in range(0, len(group), size)]
 
 
 def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[Result]], pool: Executor, workers: int) -> Iterator[Result]:

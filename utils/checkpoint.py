@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from config.files import atomic_write, existing_file
-from config.load import parse_config, with_overrides
+from config.load import first_names, parse_config, with_overrides
 from models import build_model, checkpoint_keys_of, download_backbone, published_recipe
 from models.checkpoint_keys import merge_branches
 from models.skip_init import SkipInit
 from utils.device import default_device, limit_threads
-from utils.onnx_network import OnnxNetwork, is_onnx, open_session, stored_config
-from utils.safetensors_file import is_safetensors, read_safetensors
+from utils.onnx_network import SUFFIX as ONNX
+from utils.onnx_network import OnnxNetwork, open_session, stored_config
+from utils.safetensors_file import SUFFIX as SAFETENSORS
+from utils.safetensors_file import read_safetensors
 
-MAX_NAMES = 3  # in a message
 DOWNLOAD = "timm"  # instead of a file of backbone weights
 RECIPES = Path(__file__).parents[1] / "config"
-EXPORTED = (".onnx", ".pt2")
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
@@ -46,17 +46,17 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     or holds pickled objects.
     """
     path = existing_file(path, "checkpoint")
-    if path.suffix.lower() in EXPORTED:
+    if path.suffix.lower() in (".onnx", ".pt2"):
         raise UserError(f"checkpoint {path}: weights of an exported network cannot be loaded; name its checkpoint")
-    if is_safetensors(path):
+    if path.suffix.lower() == SAFETENSORS:
         return read_safetensors(path)
     try:
+        is_zip = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are not, and cannot be mapped
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol, in damaged files
-            content = _mapped(path)
-        damaged = zipfile.ZipFile(path).testzip() if checksums and zipfile.is_zipfile(path) else None  # PyTorch verifies none
-        if damaged is not None:
-            raise ValueError(f"{damaged}: wrong checksum")
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        if checksums and is_zip and zipfile.ZipFile(path).testzip() is not None:  # PyTorch compares none
+            raise ValueError("wrong checksum")
     except Exception as error:  # a damaged pickle can raise anything
         pickled = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short, damaged or not a checkpoint"
@@ -66,20 +66,12 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     return dict(content)
 
 
-def _mapped(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-    return torch.load(path, map_location="cpu", weights_only=True)  # files of PyTorch before 1.6 cannot be mapped
-
-
 class Checkpoint:
     """A checkpoint's file, opened once for both its configuration and its weights."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self.is_onnx = self.path.suffix.lower() == ONNX
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -104,7 +96,7 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
     if path is not None:
         return load_config(path, overrides)
     checkpoint = opened(checkpoint)
-    values = stored_config(checkpoint.session, checkpoint.path) if is_onnx(checkpoint.path) else checkpoint.content.get("config")
+    values = stored_config(checkpoint.session, checkpoint.path) if checkpoint.is_onnx else checkpoint.content.get("config")
     if isinstance(values, Mapping):
         return with_overrides(parse_config(values, f"configuration in {checkpoint.path}"), overrides)
     recipe = published_recipe(_tensors(checkpoint))
@@ -122,7 +114,7 @@ def load_network(config: Config, checkpoint: str | Path | Checkpoint | None, dev
     keeps random weights. device: such as "cuda:0"; None takes a GPU if there is one.
     """
     target, checkpoint = default_device(device), None if checkpoint is None else opened(checkpoint)
-    if checkpoint is not None and is_onnx(checkpoint.path):
+    if checkpoint is not None and checkpoint.is_onnx:
         session = checkpoint.session if target.type == "cpu" else open_session(checkpoint.path, target)
         network = OnnxNetwork(session, config, checkpoint.path)
         if device is not None and network.device != target:
@@ -142,7 +134,7 @@ def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
     Raises UserError that counts and names the differences.
     """
     checkpoint, target = opened(path), model.state_dict()
-    weights = _weights(checkpoint, model)
+    weights = _converted(_tensors(checkpoint), model, checkpoint.path)
     _check_fit(target, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
     _copy(weights, target)
 
@@ -152,7 +144,7 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
 
     Return the names of loaded and of newly initialized tensors. Raises UserError where anything but output layers differs.
     """
-    weights, target = _weights(Checkpoint(path), model), model.state_dict()
+    weights, target = _converted(_tensors(Checkpoint(path)), model, path), model.state_dict()
     is_output = checkpoint_keys_of(model).is_output
     _check_fit(target, weights, lambda name: not is_output(name), f"checkpoint {path}: does not fit the configured network")
     loaded = [name for name in target if name in weights and weights[name].shape == target[name].shape]
@@ -168,10 +160,8 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     """
     target, is_backbone = model.state_dict(), checkpoint_keys_of(model).is_backbone
     backbone = {name: tensor for name, tensor in target.items() if is_backbone(name)}
-    checkpoint = Checkpoint(path)
-    if str(path) == DOWNLOAD:
-        checkpoint.content = download_backbone(model)
-    weights = {name: tensor for name, tensor in _weights(checkpoint, model).items() if name in backbone}
+    tensors = download_backbone(model) if str(path) == DOWNLOAD else _tensors(Checkpoint(path))
+    weights = {name: tensor for name, tensor in _converted(tensors, model, path).items() if name in backbone}
     # Files of PyTorch before 0.4.1, as many of ImageNet weights are, have no batch counters
     error = f"model.backbone {path}: does not fit the network's trunk"
     _check_fit(backbone, weights, lambda name: not name.endswith(".num_batches_tracked"), error)
@@ -179,10 +169,10 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     return list(weights), [name for name in target if name not in weights]
 
 
-def _weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, Tensor]:
-    """Return the checkpoint's tensors by the network's own names."""
-    weights, convert_key, path = _tensors(checkpoint), checkpoint_keys_of(model).convert_key, checkpoint.path
-    used = [(name, value) for name, value in ((convert_key(name), value) for name, value in weights.items()) if name is not None]
+def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors by the network's own names. path: for messages."""
+    convert_key = checkpoint_keys_of(model).convert_key
+    used = [(convert_key(name), tensor) for name, tensor in tensors.items() if convert_key(name) is not None]
     named = dict(used)
     if len(named) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
@@ -210,13 +200,9 @@ def _check_fit(target: Mapping[str, Tensor], source: Mapping[str, Tensor], count
         if name in source and source[name].shape != target[name].shape and counts(name)
     ]
     kinds = (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
-    differences = [f"{len(names)} tensors {kind} ({_first(names)})" for kind, names in kinds if names]
+    differences = [f"{len(names)} tensors {kind} ({first_names(names)})" for kind, names in kinds if names]
     if differences:
         raise UserError(f"{error}: {'; '.join(differences)}")
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from torch import nn
 
 from config import UserError
 from utils.checkpoint import read_checkpoint
-from utils.device import default_device
+from utils.device import as_images, default_device
 from utils.inference import PoseEstimator
 
 Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each
@@ -35,16 +35,13 @@ class TorchvisionDetector:
 
     @torch.inference_mode()
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        pixels = [
-            torch.from_numpy(np.ascontiguousarray(image)).to(self.device).flip(2).permute(2, 0, 1).float().div_(255) for image in images
-        ]
-        return [self._boxes(**output) for output in self.network(pixels)] if pixels else []
-
-    def _boxes(self, boxes: torch.Tensor, labels: torch.Tensor, scores: torch.Tensor, **_: torch.Tensor) -> np.ndarray:
-        """Select people from boxes (D, 4) left, top, right, bottom of all categories."""
-        selected = (labels == PERSON) & (scores > self.least_score)
-        corner, end = boxes[selected].split(2, 1)
-        return torch.cat([corner, end - corner, scores[selected, None]], 1).cpu().numpy()
+        pixels = [as_images(np.ascontiguousarray(image)[None], self.device)[0].flip(0) for image in images]
+        detected = []
+        for output in self.network(pixels) if pixels else []:
+            selected = (output["labels"] == PERSON) & (output["scores"] > self.least_score)
+            corner, end = output["boxes"][selected].split(2, 1)
+            detected.append(torch.cat([corner, end - corner, output["scores"][selected, None]], 1).cpu().numpy())
+        return detected
 
 
 class PoseDetector:

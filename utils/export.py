@@ -10,13 +10,11 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.export import Dim
+from torch.nn import functional as F
 
 from config import Config, UserError
 from config.errors import run_cli
@@ -42,21 +40,6 @@ Outputs = tuple[Tensor, ...]
 Metadata = dict[str, str]
 
 
-class MaxDifference(NamedTuple):
-    """The largest difference of one output over all images of the check."""
-
-    name: str
-    largest: float
-    of: float  # the largest value of PyTorch's output
-
-    def __str__(self) -> str:
-        return f"{self.largest:.1e} in {self.name} of up to {self.of:.1e}"
-
-    def within(self, part: float) -> bool:
-        """Return whether it is at most this part of the largest value; False where either is not finite."""
-        return self.largest <= part * self.of < float("inf")
-
-
 class PredictModule(nn.Module):
     """Call a network's `predict`, and return its outputs as a tuple."""
 
@@ -72,7 +55,7 @@ class PredictModule(nn.Module):
 def main() -> None:
     parser = argparse.ArgumentParser("utils.export", description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="of this project or the published format")
-    parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(WRITERS)}")
+    parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--half", action="store_true", help=f"{safetensors_file.SUFFIX}: weights in float16, half as large a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
@@ -83,18 +66,18 @@ def main() -> None:
 
 def check_output(path: Path, half: bool = False) -> None:
     """Raise UserError where the output cannot be written, before anything is computed."""
-    if path.suffix.lower() not in WRITERS:
-        raise UserError(f"--output {path}: unknown ending; known: {', '.join(WRITERS)}")
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(f"--output {path}: unknown ending; known: {', '.join(FORMATS)}")
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file")
-    if half and not safetensors_file.is_safetensors(path):
+    if half and path.suffix.lower() != safetensors_file.SUFFIX:
         raise UserError(f"--half: not for {path.suffix.lower()}, only for {safetensors_file.SUFFIX}")
     if path.suffix.lower() == SUFFIX:
         required(*ONNX_PACKAGES)
 
 
-def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> list[MaxDifference]:
-    """Write a checkpoint's network to a file of one of the formats in `WRITERS`, and return its differences from the network on a CPU.
+def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> None:
+    """Write a checkpoint's network to a file of one of the formats in `FORMATS`, and print its differences from the network on a CPU.
 
     checkpoint: None exports random weights. half: with weights in float16. Raises UserError, and writes nothing, where a difference exceeds
     the tolerance.
@@ -105,14 +88,13 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     if checkpoint is not None:
         load_weights(network, checkpoint)
     network = PredictModule(network).eval().requires_grad_(False)
-    write, run = WRITERS[output.suffix.lower()]
+    write, run = FORMATS[output.suffix.lower()]
     with atomic_write(output) as partial:
         write(network, partial, config, metadata(config, output.stem), half)
         differences = compare(network, run(partial, config), names, check_sizes(config), TOLERANCE_HALF if half else TOLERANCE)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
-    print(f"largest difference from PyTorch: {'; '.join(map(str, differences))}")
-    return differences
+    print(f"largest difference from PyTorch: {differences}")
 
 
 def input_multiple(config: Config) -> int | None:
@@ -130,11 +112,9 @@ def check_sizes(config: Config) -> list[tuple[int, int]]:
 
 
 def random_images(count: int, size: tuple[int, int]) -> Tensor:
-    """Return (N, 3, height, width) in [0, 1]: smooth patches of color with noise, which resemble photographs to a network."""
-    rng = np.random.default_rng(SEED)
-    smooth = [cv2.resize(rng.random((8, 8, 3), np.float32), size[::-1], interpolation=cv2.INTER_CUBIC) for _ in range(count)]
-    noisy = np.stack(smooth) + rng.normal(0, 0.03, (count, *size, 3)).astype(np.float32)
-    return torch.from_numpy(noisy.clip(0, 1).transpose(0, 3, 1, 2).copy())
+    """Return (N, 3, height, width) in [0, 1]: smooth patches of color, which resemble photographs to a network."""
+    patches = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(SEED))
+    return F.interpolate(patches, size, mode="bicubic").clamp(0, 1)
 
 
 @torch.no_grad()
@@ -144,22 +124,22 @@ def compare(
     names: Sequence[str],
     sizes: Sequence[tuple[int, int]],
     tolerance: float,
-) -> list[MaxDifference]:
-    """Return each output's largest difference at these sizes (height, width) and several batch sizes.
+) -> str:
+    """Describe each output's largest difference at these sizes (height, width) and several batch sizes.
 
-    Raises UserError where it exceeds the tolerance, a part of the largest value.
+    Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite.
     """
-    largest, of = np.zeros(len(names)), np.zeros(len(names))
+    largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
     with Progress(len(sizes) * len(BATCHES), "check", "batch") as progress:
         for images in (random_images(count, size) for size in sizes for count in BATCHES):
-            pairs = list(zip(network(images), exported(images), strict=True))
-            largest = np.maximum(largest, [(ours - theirs).abs().amax().item() for ours, theirs in pairs])
-            of = np.maximum(of, [ours.abs().amax().item() for ours, _ in pairs])
+            pairs = zip(network(images), exported(images), strict=True)
+            largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
             progress.advance()
-        differences = [MaxDifference(*values) for values in zip(names, largest.tolist(), of.tolist(), strict=True)]
-        for wrong in (difference for difference in differences if not difference.within(tolerance)):
-            raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {wrong}")
-    return differences
+        described = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
+        for text, (difference, value) in zip(described, largest.tolist()):
+            if not difference <= tolerance * value < float("inf"):
+                raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {text}")
+    return "; ".join(described)
 
 
 def metadata(config: Config, name: str) -> Metadata:
@@ -212,23 +192,11 @@ def _example(config: Config) -> Tensor:
     return random_images(2, check_sizes(config)[-1])
 
 
-def run_onnx(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
-    return PredictModule(OnnxNetwork(open_session(path), config, path))
-
-
-def run_program(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
-    return torch.export.load(path).module()
-
-
-def run_weights(path: Path, config: Config) -> Callable[[Tensor], Outputs]:
-    return PredictModule(load_network(config, path, "cpu"))
-
-
 # Suffix -> how a file is written, and how it is run
-WRITERS = {
-    SUFFIX: (write_onnx, run_onnx),
-    ".pt2": (write_program, run_program),
-    safetensors_file.SUFFIX: (write_weights, run_weights),
+FORMATS = {
+    SUFFIX: (write_onnx, lambda path, config: PredictModule(OnnxNetwork(open_session(path), config, path))),
+    ".pt2": (write_program, lambda path, config: torch.export.load(path).module()),
+    safetensors_file.SUFFIX: (write_weights, lambda path, config: PredictModule(load_network(config, path, "cpu"))),
 }
 
 

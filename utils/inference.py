@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import repeat, zip_longest
+from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
@@ -70,13 +70,9 @@ class PoseEstimator:
 
     def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
         """Return the predictions for several images of any sizes; the network takes those of one size together."""
-        for image in images:
-            _check_image(image)
         if boxes is None and self.needs_boxes:
-            boxes = self._detect(images)
-        elif boxes is not None:
-            boxes = _check_boxes(boxes, images)
-        samples = list(zip(images, repeat(None) if boxes is None else boxes))
+            boxes = self._detect([_check_image(image) for image in images])
+        samples = list(_samples(images, boxes))
         if len(samples) > 1 and self.workers > 1 and self.device.type == "cpu":
             batch_size = -(-len(samples) // self.workers)  # two halves on half of the threads each are faster than all on all
             return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
@@ -90,14 +86,11 @@ class PoseEstimator:
         The network takes `batch_size` images of one size together where a few batches hold so many; no more is read ahead. boxes: those of
         each image, as in a call.
         """
-        pairs = zip(images, repeat(None)) if boxes is None else _pairs(images, boxes)
-        samples = ((_check_image(image), None if of_image is None else _check_box_array(of_image)) for image, of_image in pairs)
-        yield from self._map(self._predict, samples, batch_size, LOOKAHEAD * batch_size)
+        yield from self._map(self._predict, _samples(images, boxes), batch_size, LOOKAHEAD * batch_size)
 
     def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
         """Yield, as `stream`, the predictions for each image, and the network's outputs as overlays of the image's size."""
-        samples = ((_check_image(image), None) for image in images)
-        yield from self._map(self._predict_with_overlays, samples, batch_size, LOOKAHEAD * batch_size)
+        yield from self._map(self._predict_with_overlays, _samples(images), batch_size, LOOKAHEAD * batch_size)
 
     def _map(self, work: Callable, samples: Iterable[Sample], batch_size: int, lookahead: int) -> Iterator[Any]:
         batches = batch_by_key(samples, lambda sample: self.decoder.batch_key(sample[0].shape[:2]), batch_size, lookahead)
@@ -132,7 +125,7 @@ class PoseEstimator:
         if self.detector is None:
             raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
         with self._detector_lock, self._timed("detection"):
-            return _check_boxes(self.detector(images), images)
+            return [of_image for _, of_image in _samples(images, self.detector(images))]
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -146,6 +139,12 @@ class PoseEstimator:
         return worker_pool(self.workers, self.device)
 
 
+def _samples(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray] | None = None) -> Iterator[Sample]:
+    """Yield each image with its boxes. Raises ValueError where there are fewer of one than of the other."""
+    for image, of_image in zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None):
+        yield _check_image(image), None if of_image is None else _check_boxes(of_image)
+
+
 def _check_image(image: np.ndarray) -> np.ndarray:
     """Return the image. Raises UserError where the array is none."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -153,30 +152,9 @@ def _check_image(image: np.ndarray) -> np.ndarray:
     return image
 
 
-def _pairs(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray]) -> Iterator[Sample]:
-    """Yield each image with its boxes. Raises UserError where there are fewer of one than of the other."""
-    end = object()
-    for number, (image, of_image) in enumerate(zip_longest(images, boxes, fillvalue=end)):
-        if image is end or of_image is end:
-            fewer, more = ("images", "boxes") if image is end else ("boxes", "images")
-            raise UserError(f"{fewer} end after {number}, {more} do not: expected an array of boxes for each image")
-        yield image, of_image
-
-
-def _check_boxes(boxes: Sequence[np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return each image's boxes. Raises UserError where there are not as many arrays as images."""
-    if len(boxes) != len(images):
-        raise UserError(f"boxes for {len(boxes)} of {len(images)} images: expected an array of boxes for each image")
-    return [_check_box_array(of_image) for of_image in boxes]
-
-
-def _check_box_array(boxes: np.ndarray) -> np.ndarray:
+def _check_boxes(boxes: np.ndarray) -> np.ndarray:
     """Return one image's boxes as an array. Raises UserError where they have another shape or are not finite."""
-    try:
-        values = np.asarray(boxes)
-    except ValueError:  # nested lists of unequal lengths
-        values = np.asarray(None)
-    if values.dtype.kind not in "iuf" or values.ndim != 2 or values.shape[1] not in (4, 5) or not np.isfinite(values).all():
-        shape = f"of shape {values.shape} and type {values.dtype}"
-        raise UserError(f"boxes {shape}: expected (B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers")
+    values = np.asarray(boxes, float)
+    if values.ndim != 2 or values.shape[1] not in (4, 5) or not np.isfinite(values).all():
+        raise UserError(f"boxes of shape {values.shape}: expected (B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers")
     return values

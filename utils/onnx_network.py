@@ -24,11 +24,6 @@ NAME, VERSION = "simplepose.name", "simplepose.version"
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
-def is_onnx(path: str | Path) -> bool:
-    """Return whether a path has the format's suffix."""
-    return Path(path).suffix.lower() == SUFFIX
-
-
 def required(*packages: str) -> list[ModuleType]:
     """Return the imported packages. Raises UserError with the command that installs them where one is missing."""
     modules = []
@@ -61,12 +56,10 @@ def open_session(path: str | Path, device: torch.device | None = None) -> Any:
 def stored_config(session: Any, path: str | Path) -> dict[str, Any]:
     """Return the configuration that a network was exported with. Raises UserError where the file holds none."""
     try:
-        values = json.loads(session.get_modelmeta().custom_metadata_map[CONFIG])
-    except (KeyError, ValueError):
-        values = None
-    if not isinstance(values, Mapping):
-        raise UserError(f"checkpoint {path}: holds no configuration of this project; was it written by 'python -m utils.export'?")
-    return dict(values)
+        return dict(json.loads(session.get_modelmeta().custom_metadata_map[CONFIG]))
+    except (KeyError, ValueError, TypeError) as error:
+        remedy = "was it written by 'python -m utils.export'?"
+        raise UserError(f"checkpoint {path}: holds no configuration of this project; {remedy}") from error
 
 
 class OnnxNetwork(nn.Module):

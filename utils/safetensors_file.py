@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -20,11 +19,6 @@ SUFFIX = ".safetensors"
 ENTRY = "simplepose"
 
 
-def is_safetensors(path: str | Path) -> bool:
-    """Return whether a path has the format's suffix."""
-    return Path(path).suffix.lower() == SUFFIX
-
-
 def read_safetensors(path: str | Path) -> dict[str, Any]:
     """Return a checkpoint's dictionary: "weights", numbers as float32, and the metadata, such as "config" and "name".
 
@@ -33,12 +27,10 @@ def read_safetensors(path: str | Path) -> dict[str, Any]:
     path = existing_file(path, "checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get(ENTRY, "{}"))
+            about = dict(json.loads((file.metadata() or {}).get(ENTRY, "{}")))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not in safetensors format") from error
-    if not isinstance(about, Mapping):
-        raise UserError(f"checkpoint {path}: metadata entry {ENTRY!r} is a {type(about).__name__}, not a dictionary")
     return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
 
 
@@ -48,16 +40,9 @@ def write_safetensors(path: Path, weights: Mapping[str, Tensor], about: Mapping[
     half: in float16, except for biases and batch norms: they are few, and variances may exceed its range. Raises UserError where another
     number does.
     """
-    stored = {
-        name: _halved(name, tensor) if half and tensor.ndim > 1 and tensor.is_floating_point() else tensor
-        for name, tensor in weights.items()
-    }
-    separate = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in stored.items()}  # no shared memory
-    path.write_bytes(save(separate, {ENTRY: json.dumps(about, sort_keys=True)}))
-
-
-def _halved(name: str, tensor: Tensor) -> Tensor:
-    small = tensor.half()
-    if (small.isinf() & tensor.isfinite()).any():
-        raise UserError(f"nothing was written: {name} has numbers too large for float16; omit --half")
-    return small
+    halved = {name for name, tensor in weights.items() if half and tensor.ndim > 1 and tensor.is_floating_point()}
+    stored = {name: (tensor.half() if name in halved else tensor).contiguous() for name, tensor in weights.items()}
+    for name in halved:
+        if (stored[name].isinf() & weights[name].isfinite()).any():
+            raise UserError(f"nothing was written: {name} has numbers too large for float16; omit --half")
+    path.write_bytes(save(stored, {ENTRY: json.dumps(about, sort_keys=True)}))

@@ -27,7 +27,7 @@ from utils.training.build import find_checkpoint
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 SMALL = ("model.stages=2", "model.channels=16", "model.channels_increase=16", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])
-NAMES = CheckpointKeys(lambda name: None if name.startswith("fc.") else name, in_backbone=lambda name: name.startswith("trunk."))
+NAMES = CheckpointKeys(lambda name: None if name.startswith("fc.") else name, is_backbone=lambda name: name.startswith("trunk."))
 
 # Patterns of our names and the published ones: the inverse of `from_published`, written independently of it
 TO_PUBLISHED = [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 
 from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
+from utils.batching import group_indices
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
 from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
@@ -24,14 +24,12 @@ Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """Images of one input size, with the network's inputs or outputs."""
 
     indices: list[int]  # of the images in the batch
     image_sizes: list[Size]
-    inputs: list[np.ndarray]  # of each scale (N, h, w, 3) uint8
-    maps: list[ScaleMaps]
+    maps: list[np.ndarray] | list[ScaleMaps]  # of each scale: inputs (N, h, w, 3) uint8, or outputs
 
 
 class DekrDecoder(Decoder):
@@ -49,21 +47,29 @@ class DekrDecoder(Decoder):
         return input_size(image_size, 1.0, self.config)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
-        indices_by_key: dict[Hashable, list[int]] = defaultdict(list)
-        for index, image in enumerate(images):
-            indices_by_key[self.batch_key(image.shape[:2])].append(index)
         groups = []
-        for indices in indices_by_key.values():
+        for indices in group_indices(self.batch_key(image.shape[:2]) for image in images):
             of_group = [images[index] for index in indices]
             inputs = [as_input(of_group, scale, self.config) for scale in self.config.inference.scales]
-            groups.append(Group(indices, [image.shape[:2] for image in of_group], inputs, []))
+            groups.append(Group(indices, [image.shape[:2] for image in of_group], inputs))
         return groups
 
+    @torch.inference_mode()
     def forward(self, inputs: list[Group]) -> list[Group]:
+        """Return the outputs at each scale, averaged by the flip test, without padding."""
+        scales = self.config.inference.scales
         return [
-            Group(group.indices, group.image_sizes, [], run_network(self.network, group.inputs, group.image_sizes[0], self.config))
+            group._replace(maps=[self._predict(scale, pixels, group.image_sizes[0]) for scale, pixels in zip(scales, group.maps)])
             for group in inputs
         ]
+
+    def _predict(self, scale: float, pixels: np.ndarray, image_size: Size) -> ScaleMaps:
+        settings, device = self.config.inference, next(self.network.parameters()).device
+        batch = as_images(pixels, device)
+        height, width = (-(-side // self.config.model.stride) for side in input_size(image_size, scale, self.config))
+        with in_precision(settings.precision, device):
+            heat, offset = predict_with_flip(self.network, batch, self.config) if settings.flip else self.network.predict(batch)
+        return scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]
 
     def decode(self, outputs: list[Group]) -> list[PosePredictions]:
         predictions: dict[int, PosePredictions] = {}
@@ -95,7 +101,7 @@ class DekrDecoder(Decoder):
         return keypoints[order], scores[order]
 
 
-def decode(outputs: Sequence[tuple[float, Tensor, Tensor]], image_size: Size, config: DekrConfig) -> PosePredictions:
+def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -> PosePredictions:
     """Return one image's keypoints (P, K, 3) x, y, score in image pixels and scores (P,), in the order of their center candidates.
 
     outputs: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), averaged with the flip test already.
@@ -245,38 +251,14 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
     return padded
 
 
-def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: DekrConfig) -> list[ScaleMaps]:
-    """Return the outputs at each scale of `config.inference`, averaged by the flip test, for images of one input size."""
-    inputs = [as_input(images, scale, config) for scale in config.inference.scales]
-    return run_network(network, inputs, images[0].shape[:2], config)
-
-
-@torch.inference_mode()
-def run_network(network: nn.Module, inputs: Sequence[np.ndarray], image_size: Size, config: DekrConfig) -> list[ScaleMaps]:
-    """Return what `predict_maps` returns. inputs: of each scale (N, h, w, 3) uint8; image_size: of one of the images."""
-    settings, device = config.inference, next(network.parameters()).device
-    outputs = []
-    for scale, pixels in zip(settings.scales, inputs):
-        batch = as_images(pixels, device)
-        height, width = (-(-side // config.model.stride) for side in input_size(image_size, scale, config))
-        with in_precision(settings.precision, device):
-            heat, offset = predict_with_flip(network, batch, config) if settings.flip else network.predict(batch)
-        outputs.append((scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]))
-    return outputs
-
-
 def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
-    """Return heatmap and offset, averaged with those of the flipped images.
+    """Return heatmap (N, K + 1, h, w) and offset (N, 2 K, h, w), averaged with those of the flipped images.
 
     As published, flipped images are shifted left by stride - 1 columns, so that their map pixels coincide with the others'.
     """
     flipped, shift = images.flip(3), config.model.stride - 1
     flipped[..., :-shift] = flipped[..., shift:].clone()
-    return average_flip(*network.predict(torch.cat([images, flipped])), config)
-
-
-def average_flip(heat: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
-    """Average heatmap (2 N, K + 1, h, w) and offset (2 N, 2 K, h, w) of N images and then their flipped ones."""
+    heat, offset = network.predict(torch.cat([images, flipped]))
     partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heat.device)
     straight, flipped = heat.chunk(2)
     channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center has no partner

@@ -58,9 +58,17 @@ class SimpleBaselinesDecoder(Decoder):
         pixels = [crop_boxes(images, image_of[chunk], centers[chunk], sizes[chunk], self.config.data.input_size) for chunk in chunks]
         return Crops([image.shape[:2] for image in images], counts, centers, sizes, all_boxes[:, 4], pixels)
 
+    @torch.inference_mode()
     def forward(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
-        """Return the crops without their pixels, and the heatmaps (P, K, h / 4, w / 4) of each chunk."""
-        return replace(inputs, pixels=[]), [predict_maps(self.network, pixels, self.config) for pixels in inputs.pixels]
+        """Return the crops without their pixels, and of each chunk the heatmaps (P, K, h / 4, w / 4), averaged by the flip test."""
+        return replace(inputs, pixels=[]), [self._predict(pixels) for pixels in inputs.pixels]
+
+    def _predict(self, pixels: np.ndarray) -> Tensor:
+        settings, device = self.config.inference, next(self.network.parameters()).device
+        batch = as_images(pixels, device)
+        with in_precision(settings.precision, device):
+            maps = self.network.predict(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
+        return average_flip(maps, self.config) if settings.flip else maps
 
     def decode(self, outputs: tuple[Crops, list[Tensor]]) -> list[PosePredictions]:
         crops, heatmaps = outputs
@@ -107,8 +115,6 @@ class SimpleBaselinesDecoder(Decoder):
 
 def valid_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Return (B', 5) x, y, width, height, score: the boxes (B, 4) or (B, 5) with some area inside the image (height, width)."""
-    boxes = np.asarray(boxes, float)
-    boxes = boxes.reshape(len(boxes), -1) if len(boxes) else np.zeros((0, 5))
     if boxes.shape[1] == 4:
         boxes = np.column_stack([boxes, np.ones(len(boxes))])
     height, width = image_size
@@ -130,16 +136,6 @@ def crop_boxes(
     for crop, index, center, size in zip(crops, image_of, centers, sizes):
         cv2.warpAffine(images[index], crop_matrix(center, size[0], input_size), input_size[::-1], crop, flags=cv2.INTER_LINEAR)
     return crops
-
-
-@torch.inference_mode()
-def predict_maps(network: nn.Module, crops: np.ndarray, config: SimpleBaselinesConfig) -> Tensor:
-    """Return heatmaps (P, K, h / 4, w / 4) on the network's device, averaged by the flip test. crops (P, h, w, 3) uint8 BGR."""
-    settings, device = config.inference, next(network.parameters()).device
-    batch = as_images(crops, device)
-    with in_precision(settings.precision, device):
-        maps = network.predict(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
-    return average_flip(maps, config) if settings.flip else maps
 
 
 def average_flip(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:

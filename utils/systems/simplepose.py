@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
 from utils.assignment import assign_people
 from utils.assignment.torch_heatmaps import assign_people_batch
+from utils.batching import group_indices
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
 from utils.visualize.heatmaps import resize_to_image
@@ -54,10 +54,50 @@ class SimplePoseDecoder(Decoder):
         return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> Inputs:
-        return inputs_of(images, self.config)
+        """Resize the images to every scale and rotate them; batch those that are padded to one size."""
+        settings = self.config.inference
+        sizes = [[resized_size(*image.shape[:2], scale, self.config) for scale in settings.scales] for image in images]
+        runs = []
+        for degree in settings.rotations:
+            rotated = [_rotate(image, degree, settings.pad_value) for image in images]
+            for s in range(len(settings.scales)):
+                for group in group_indices(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
+                    of_group = [sizes[n][s] for n in group]
+                    runs.append(Run(group, of_group, degree, _resize_and_pad([rotated[n] for n in group], of_group, self.config)))
+        return Inputs([image.shape[:2] for image in images], [max(of_image) for of_image in sizes], runs)
 
+    @torch.inference_mode()
     def forward(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
-        return run_network(self.network, inputs, self.config), inputs.image_sizes
+        """Return each image's maps and size. The maps are float32, without padding, averaged over flip, scales and rotations.
+
+        The maps are on the grid of the largest scale. Resizing them to the image, as published, would take most of the time.
+        """
+        stride, count = self.config.targets.stride, len(self.config.inference.scales) * len(self.config.inference.rotations)
+        totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
+        for run in inputs.runs:
+            for n, size, maps in zip(run.indices, run.sizes, self._predict(run)):
+                if size != inputs.largest[n] or run.degree % 360:
+                    maps = _resample(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
+                totals[n] = maps if totals[n] is None else totals[n].add_(maps)
+        scales = [
+            (stride * size[1] / largest[1], stride * size[0] / largest[0]) for size, largest in zip(inputs.image_sizes, inputs.largest)
+        ]
+        return [(total.div_(count), scale) for total, scale in zip(totals, scales)], inputs.image_sizes
+
+    def _predict(self, run: Run) -> list[Tensor]:
+        """Run the network with the flip test and remove the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
+        settings, stride = self.config.inference, self.config.targets.stride
+        batch = as_images(run.pixels, next(self.network.parameters()).device)
+        if settings.flip:
+            batch = torch.cat([batch, batch.flip(3)])
+        with in_precision(settings.precision, batch.device):
+            maps = self.network.predict(batch)
+        maps = maps.float()
+        if settings.flip:
+            straight, flipped = maps.chunk(2)
+            maps = (straight + flipped.flip(3)[:, torch.from_numpy(self.config.channels.flip).to(maps.device)]) / 2
+        sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
+        return [of_image[:, :height, :width].clone() for of_image, (height, width) in zip(maps, sizes)]
 
     def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[PosePredictions]:
         predicted, sizes = outputs
@@ -84,59 +124,12 @@ class SimplePoseDecoder(Decoder):
 
 def assign_on_device(predicted: list[MapsOnGrid], config: SimplePoseConfig) -> list[PosePredictions]:
     """Assign the people of each image, maps of one size together. A few kilobytes leave the device, not the maps."""
-    people: list[PosePredictions | None] = [None] * len(predicted)
-    for group in _group_indices(maps.shape for maps, _ in predicted):
+    people: dict[int, PosePredictions] = {}
+    for group in group_indices(maps.shape for maps, _ in predicted):
         maps, scales = zip(*(predicted[n] for n in group))
         of_group = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
-        for n, of_image in zip(group, of_group):
-            people[n] = of_image
-    return people
-
-
-def predict_maps(network: nn.Module, images: Sequence[np.ndarray], config: SimplePoseConfig) -> list[MapsOnGrid]:
-    """Return each image's maps, averaged over flip, scales and rotations of `config.inference`: float32, without padding, on the device.
-
-    images: each (H, W, 3) uint8 BGR; those padded to one size run together. The maps are on the grid of the largest scale. Resizing them
-    to the image, as published, would take most of the time.
-    """
-    return run_network(network, inputs_of(images, config), config)
-
-
-def inputs_of(images: Sequence[np.ndarray], config: SimplePoseConfig) -> Inputs:
-    """Resize images (H, W, 3) uint8 to every scale and rotate them; batch those that are padded to one size."""
-    settings = config.inference
-    sizes = [[resized_size(*image.shape[:2], scale, config) for scale in settings.scales] for image in images]
-    runs = []
-    for degree in settings.rotations:
-        rotated = [_rotate(image, degree, settings.pad_value) for image in images]
-        for s in range(len(settings.scales)):
-            for group in _group_indices(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
-                of_group = [sizes[n][s] for n in group]
-                runs.append(Run(group, of_group, degree, _resize_and_pad([rotated[n] for n in group], of_group, config)))
-    return Inputs([image.shape[:2] for image in images], [max(of_image) for of_image in sizes], runs)
-
-
-@torch.inference_mode()
-def run_network(network: nn.Module, inputs: Inputs, config: SimplePoseConfig) -> list[MapsOnGrid]:
-    """Return what `predict_maps` returns."""
-    stride = config.targets.stride
-    totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
-    for run in inputs.runs:
-        for n, size, maps in zip(run.indices, run.sizes, _predict_run(network, run, config)):
-            if size != inputs.largest[n] or run.degree % 360:
-                maps = _resample(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
-            totals[n] = maps if totals[n] is None else totals[n].add_(maps)
-    count = len(config.inference.scales) * len(config.inference.rotations)
-    scales = [(stride * size[1] / largest[1], stride * size[0] / largest[0]) for size, largest in zip(inputs.image_sizes, inputs.largest)]
-    return [(total.div_(count), scale) for total, scale in zip(totals, scales)]
-
-
-def _group_indices(keys: Iterable[Hashable]) -> list[list[int]]:
-    """Group the indices of equal keys."""
-    groups: dict[Hashable, list[int]] = defaultdict(list)
-    for index, key in enumerate(keys):
-        groups[key].append(index)
-    return list(groups.values())
+        people |= zip(group, of_group)
+    return [people[n] for n in range(len(predicted))]
 
 
 def resized_size(height: int, width: int, scale: float, config: SimplePoseConfig) -> Size:
@@ -157,22 +150,6 @@ def _resize_and_pad(images: list[np.ndarray], sizes: list[Size], config: SimpleP
     for canvas, image, (height, width) in zip(padded, images, sizes):
         canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     return padded
-
-
-def _predict_run(network: nn.Module, run: Run, config: SimplePoseConfig) -> list[Tensor]:
-    """Run the network with the flip test and remove the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
-    settings, stride = config.inference, config.targets.stride
-    batch = as_images(run.pixels, next(network.parameters()).device)
-    if settings.flip:
-        batch = torch.cat([batch, batch.flip(3)])
-    with in_precision(settings.precision, batch.device):
-        maps = network.predict(batch)
-    maps = maps.float()
-    if settings.flip:
-        straight, flipped = maps.chunk(2)
-        maps = (straight + flipped.flip(3)[:, torch.from_numpy(config.channels.flip).to(maps.device)]) / 2
-    sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
-    return [of_image[:, :height, :width].clone() for of_image, (height, width) in zip(maps, sizes)]
 
 
 def _rotate(image: np.ndarray, degree: float, border: int) -> np.ndarray:

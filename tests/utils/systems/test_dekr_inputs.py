@@ -8,7 +8,7 @@ import torch
 from dekr_scenes import scene_image, settings
 from torch import Tensor, nn
 
-from utils.systems.dekr import as_input, input_matrix, input_size, predict_maps, predict_with_flip
+from utils.systems.dekr import DekrDecoder, as_input, input_matrix, input_size, predict_with_flip
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,8 @@ def test_maps_are_the_network_outputs_without_padding(precision):
     """At scale 0.75 the input is 264 wide and padded to 288; half precision only if configured."""
     config = settings("inference.scales=[0.75, 1]", "inference.flip=false", "inference.pad_multiple=32", f"inference.precision={precision}")
     network, image = HalvesNetwork(17), scene_image(100, 130)
-    maps = predict_maps(network, [image], config)
+    decoder = DekrDecoder(network, config)
+    ((_, _, maps),) = decoder.forward(decoder.preprocess([image]))
     assert [(scale, heat.shape, offset.shape) for scale, heat, offset in maps] == [
         (0.75, (1, 18, 48, 66), (1, 34, 48, 66)),
         (1, (1, 18, 64, 88), (1, 34, 64, 88)),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from config import Config, load_config
 from data.targets import render_targets
-from utils.systems.simplepose import SimplePoseDecoder, assign_on_device, predict_maps, resized_size
+from utils.systems.simplepose import SimplePoseDecoder, assign_on_device, resized_size
 
 STRIDE = 4
 # The published channel order of a flipped image; the code derives it from the skeleton's names.
@@ -61,6 +61,11 @@ class MeanNetwork(CellNetwork):
 
     def predict(self, images: Tensor) -> Tensor:
         return F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)
+
+
+def predict_maps(network: nn.Module, images: list[np.ndarray], config: Config) -> list[tuple[Tensor, tuple[float, float]]]:
+    decoder = SimplePoseDecoder(network, config)
+    return decoder.forward(decoder.preprocess(images))[0]
 
 
 def predict_one(network: nn.Module, image: np.ndarray, config: Config) -> tuple[Tensor, tuple[float, float]]:
