@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -79,18 +79,12 @@ class DistributedContext:
             dist.all_reduce(values)
         return values
 
-    def all_gather(self, rows: Tensor) -> list[Tensor]:
-        """Return each rank's rows (N, ...), by rank; N may differ between ranks."""
-        if self.size == 1:
-            return [rows]
-        lengths = torch.zeros(self.size, dtype=torch.int64, device=self.device)
-        lengths[self.rank] = len(rows)
-        counts = self.all_reduce(lengths).tolist()
-        padded = rows.new_zeros((max(counts), *rows.shape[1:]), device=self.device)
-        padded[: len(rows)] = rows
-        of_ranks = [torch.empty_like(padded) for _ in counts]
-        dist.all_gather(of_ranks, padded)
-        return [one[:count].to(rows.device) for one, count in zip(of_ranks, counts)]
+    def all_gather(self, value: Any) -> list[Any]:
+        """Return each rank's value, by rank: anything that pickles, with tensors on the CPU."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def broadcast_buffers(self, module: nn.Module) -> None:
         """Copy the buffers of rank 0, such as batch-norm statistics, to all ranks."""
@@ -136,7 +130,7 @@ def distributed_context(parallel: Parallel) -> Iterator[DistributedContext]:
 def evaluation_context() -> Iterator[DistributedContext]:
     """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several can use one GPU."""
     rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    if size == 1 or dist.is_initialized():
+    if size == 1:
         yield DistributedContext("none", torch.device("cpu"), rank, size)
         return
     try:

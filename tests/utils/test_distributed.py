@@ -213,7 +213,7 @@ def test_another_number_of_ranks_resumes_with_the_samples_that_are_left(two, fol
 def test_ranks_that_do_not_see_the_same_checkpoint_are_refused(tiny, tmp_path, monkeypatch):
     """Where machines do not share the output folder, one would start anew beside the others."""
     state = fresh_state(tiny, tmp_path)
-    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, rows: [rows, rows + torch.tensor([3, 0, 15])])
+    monkeypatch.setattr(DistributedContext, "all_gather", lambda self, progress: [progress, (3, 0, 15)])
     with pytest.raises(UserError, match="not every machine sees the same checkpoint in it; all of them must share it"):
         state.check_same_on_all_ranks()
 

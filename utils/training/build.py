@@ -132,13 +132,5 @@ def open_run_dir(state: TrainState, messages: list[str]) -> None:
 def versions() -> dict[str, object]:
     """Return the versions of Python and the packages, the device and the command."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
-    packages = {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    packages = {package.name: package.version for package in metadata.distributions() if package.name in PACKAGES}
     return {"python": platform.python_version(), "device": device, "command": sys.argv, **packages}
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True

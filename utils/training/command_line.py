@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,6 +66,7 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
     reading = state.samples_per_step // context.size * seconds_per_sample / max(1, workers)
     step = max(seconds[-1], reading) if workers else seconds[-1] + reading
     steps, epochs = len(loader) // config.train.accumulate, config.train.epochs
+    of_epoch, of_all = (timedelta(seconds=round(n * steps * step)) for n in (1, epochs))
     lines = [
         *messages,
         f"system {config.system}, {context.size} x batch {config.train.batch_size} x {config.train.accumulate} on {context.device}",
@@ -75,7 +77,7 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
         *(f"output: {text}" for text in sorted(_shapes(outputs))),
         f"memory: {peak_memory(context.device):,.0f} MiB of {'the GPU' if context.device.type == 'cuda' else 'the machine'} at most",
         f"step: {seconds[0]:.3g} s, then {seconds[1]:.3g} s; its samples: {reading:.3g} s with {workers} DataLoader workers",
-        f"epoch: {steps:,} steps, about {duration(steps * step)}; {epochs} epochs: {duration(epochs * steps * step)}",
+        f"epoch: {steps:,} steps, about {of_epoch}; {epochs} epochs: {of_all}",
     ]
     print("\n".join(lines))
 
@@ -112,11 +114,3 @@ def _shapes(outputs: Any) -> set[str]:
 
 def _shape(tensor: Tensor) -> str:
     return f"{' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in the unit that fits."""
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} seconds"

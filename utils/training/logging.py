@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,20 +65,14 @@ class MetricsLogger:
 
 
 def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
-    if not path.exists() or not step:
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    points = [(line, _parsed(line)) for line in lines if line.endswith("\n")]
-    return [line for line, point in points if point and point["step"] <= step and point.get("epoch/number", 0) <= epoch]
-
-
-def _parsed(line: str) -> dict[str, float] | None:
-    """Return a line's metrics; None where a power cut has damaged it."""
-    try:
-        point = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return point if isinstance(point, dict) and "step" in point else None
+    """Return the file's lines up to a step and an epoch, except what a kill has cut or a power cut damaged."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if step and path.exists() else ():
+        with suppress(json.JSONDecodeError):
+            metrics = json.loads(line)
+            if metrics["step"] <= step and metrics.get("epoch/number", 0) <= epoch:
+                lines.append(f"{line}\n")
+    return lines
 
 
 def tag(name: str) -> str:

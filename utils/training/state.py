@@ -99,8 +99,9 @@ class LossSums:
 
     def state_dict(self, context: DistributedContext) -> dict[str, Tensor]:
         """Return the sums of all ranks, by rank."""
-        own = {"epoch": self.epoch, "parts": self.terms, "count": torch.tensor(self.count)}
-        return {name: torch.cat(context.all_gather(value[None])) for name, value in own.items()}
+        own = {"epoch": self.epoch.cpu(), "parts": self.terms.cpu(), "count": torch.tensor(self.count)}
+        of_ranks = context.all_gather(own)
+        return {name: torch.stack([sums[name] for sums in of_ranks]) for name in own}
 
     def load_state_dict(self, content: dict[str, Tensor], context: DistributedContext) -> None:
         """Restore the sums; where there was another number of ranks, rank 0 takes all of them."""
@@ -225,8 +226,7 @@ class TrainState:
 
     def check_same_on_all_ranks(self) -> None:
         """Raise UserError where ranks would resume from different checkpoints."""
-        progress = self.context.all_gather(torch.tensor([[self.epoch, self.samples_seen, self.steps]]))
-        if any(not torch.equal(one, progress[0]) for one in progress):
+        if len(set(self.context.all_gather((self.epoch, self.samples_seen, self.steps)))) > 1:
             raise UserError(f"output folder {self.output}: not every machine sees the same checkpoint in it; all of them must share it")
 
     def save_last(self, content: dict[str, Any]) -> None:
@@ -270,8 +270,7 @@ def _random_states(context: DistributedContext) -> list[dict[str, Tensor]]:
     states = {"torch": torch.get_rng_state()}
     if context.device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(context.device)
-    gathered = {name: context.all_gather(state[None]) for name, state in states.items()}
-    return [{name: of_ranks[rank][0] for name, of_ranks in gathered.items()} for rank in range(context.size)]
+    return context.all_gather(states)
 
 
 def _restore_random_states(states: list[dict[str, Tensor]], context: DistributedContext) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -44,17 +45,17 @@ def validate(state: TrainState, loader: Iterable[NamedTuple], epoch: int, averag
     context.broadcast_buffers(context.unwrap(wrapped))
     wrapped.eval()
     step, shown = context.local_module(wrapped), state.config.train.val_images
-    sums = [torch.zeros(0, 2, device=context.device, dtype=torch.float64)]  # of each batch: loss times samples, samples
+    sums = []  # of each batch: loss times samples, on the device; samples
     for i, batch in enumerate(loader):
         state.stop.check()
         images, targets = to_device(context.device, batch, state.config)
-        total = step(images, targets).sum().double()
-        sums.append(torch.stack([total, total.new_tensor(len(images))])[None])
+        sums.append((step(images, targets).sum(), len(images)))
         if i == 0 and state.metrics is not None and shown and average is None:
             heatmaps = context.unwrap(wrapped).predict(images[:shown])[0]
             decoder = build_decoder(state.network, state.config)
             state.metrics.add_images(epoch + 1, "validation", decoder.draw(images[:shown], heatmaps, targets[0][:shown]))
-    losses, counts = torch.cat(context.all_gather(torch.cat(sums))).T.tolist()
+    own = [(total.item(), count) for total, count in sums]
+    losses, counts = zip(*chain.from_iterable(context.all_gather(own)))
     return math.fsum(losses) / sum(counts)
 
 
@@ -82,20 +83,16 @@ def validation_metrics(
     images = [(file, number) for file in files for number in range(len(file))]
     batches = sized_batches(range(len(images)), lambda i: decoder.batch_key(tuple(images[i][0].sizes[images[i][1]].tolist())), batch_size)
     own = [i for batch in batches[context.rank :: context.size] for i in batch]
-    rows, seen = [np.zeros((0, 2 + 3 * skeleton.num_keypoints))], []
+    count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
+    seen, results = [], []
     with Progress(len(own), "validation AP", "image", context.is_main) as progress:
         for index, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, context.device):
             seen.append(own[index])
-            flat = keypoints.reshape(len(scores), 3 * skeleton.num_keypoints)
-            rows.append(np.column_stack([np.full(len(scores), own[index]), scores, flat]))
+            results += to_results(own[index], keypoints, scores, skeleton, CATEGORY, order, count)
             progress.advance()
-    predictions = torch.cat(context.all_gather(torch.from_numpy(np.concatenate(rows)))).numpy()
-    predictions = predictions[np.argsort(predictions[:, 0], kind="stable")]
-    seen = sorted(torch.cat(context.all_gather(torch.tensor(seen, dtype=torch.int64))).tolist())
-    count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
-    results = []
-    for row in predictions:
-        results += to_results(int(row[0]), row[2:].reshape(1, -1, 3), row[1:2], skeleton, CATEGORY, order, count)
+    of_ranks = context.all_gather((seen, results))
+    seen = sorted(i for images_of_rank, _ in of_ranks for i in images_of_rank)
+    results = sorted((result for _, of_rank in of_ranks for result in of_rank), key=lambda result: result["image_id"])
     truth = indexed({"images": [{"id": i} for i in seen], "categories": [{"id": CATEGORY}], "annotations": _annotations(images, seen)})
     return keypoint_metrics(truth, results, seen, CATEGORY, order, skeleton.oks_sigmas)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,9 +32,6 @@ def rate(epoch: int, step: int = 0, ranks: int = 1, overrides: tuple[str, ...] =
         (2, STEPS - 1, BASE),  # end of the warm-up
         (14, STEPS - 1, BASE),
         (15, 0, BASE * 0.2),
-        (30, 0, BASE * 0.2**2),
-        (77, STEPS - 1, BASE * 0.2**5),
-        (78, 0, BASE * 0.2**5),
         (82, STEPS - 1, BASE * 0.2**5),
         (83, 0, BASE * 0.2**6),
         (99, STEPS - 1, BASE * 0.2**9),
@@ -83,21 +79,12 @@ def test_optimizers_take_the_configured_settings(name, kind, expected):
 
 
 def test_apex_without_a_gpu_or_without_apex_is_refused_with_a_remedy(monkeypatch):
-    def build(name: str, device: str) -> None:
-        build_optimizer([], load_config(PUBLISHED, [f"train.optimizer={name}"]).train, torch.device(device))
-
-    def without_kernels(parameters, **settings):
-        raise RuntimeError("FusedAdam requires cuda extensions")
-
+    settings = load_config(PUBLISHED, ["train.optimizer=apex_sgd"]).train
     with pytest.raises(UserError, match=r"apex_sgd.*need a GPU; use sgd, adam or adamw"):
-        build("apex_sgd", "cpu")
+        build_optimizer([], settings, torch.device("cpu"))
     monkeypatch.setitem(sys.modules, "apex.optimizers", None)
-    with pytest.raises(UserError, match=r"Apex is not installed.*pip install.*train\.optimizer=sgd"):
-        build("apex_sgd", "cuda")
-    monkeypatch.setitem(sys.modules, "apex", SimpleNamespace())
-    monkeypatch.setitem(sys.modules, "apex.optimizers", SimpleNamespace(FusedAdam=without_kernels))
-    with pytest.raises(UserError, match=r"FusedAdam requires cuda extensions.*APEX_CUDA_EXT=1 pip install"):
-        build("apex_adam", "cuda")
+    with pytest.raises(UserError, match=r"Apex is not installed.*APEX_CUDA_EXT=1 pip install.*train\.optimizer=sgd"):
+        build_optimizer([], settings, torch.device("cuda"))
 
 
 # Frozen parameters and averages

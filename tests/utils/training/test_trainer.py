@@ -37,7 +37,6 @@ from models import build_model
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.training import build, trainer
 from utils.training.build import open_run_dir
-from utils.training.optimizer import build_averages
 from utils.training.state import TrainState
 from utils.training.trainer import finish_epoch, train_one_epoch
 
@@ -118,13 +117,6 @@ def test_a_compiled_step_is_the_same_step(new_state):
     assert same(copied(plain), copied(compiled))
 
 
-def test_loss_scaling_alone_changes_nothing(new_state):
-    plain, scaled = (new_state(*SLOW, scale=scale) for scale in (None, 1024.0))
-    for state in (plain, scaled):
-        train_one_epoch(state, [random_batch(state)], 0)
-    assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(plain.network.parameters(), scaled.network.parameters()))
-
-
 def test_a_step_that_the_scaler_skips_does_not_count_for_the_ema(new_state):
     state = new_state(*SLOW, "train.ema_decay=0.5", scale=1e38)
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
@@ -179,14 +171,6 @@ def test_a_run_is_fixed_by_its_seed_alone_with_workers_and_train_parallel_too(ti
     train("run", *OFTEN, "data.workers=1", "--resume", "auto", script="train_parallel.py")
     assert multiprocessing.active_children() == []
     assert_same_run(tmp_path / "run", straight)
-
-
-def test_every_epoch_augments_anew(tiny, tmp_path, samples):
-    with samples_read() as read:
-        trainer.train(load_config(tiny), tmp_path, ALONE)
-    first, second = ([number for epoch, number in read if epoch == wanted] for wanted in range(2))
-    assert len(first) == len(second) == samples // 2 * 2
-    assert first != second
 
 
 @pytest.mark.parametrize("where", ["at the end of an epoch, before its validation", "in the second epoch"])
@@ -301,19 +285,6 @@ def test_swa_is_the_mean_of_the_cycles_ends(train, tiny, samples, tmp_path):
     (two / "swa.pth").unlink()  # as where the end came while it was made
     train("2 epochs", *swa, "train.epochs=2", "--resume", "auto")
     assert same(weights(two, "swa.pth"), average)
-
-
-def test_the_ema_follows_every_step(straight, tiny, tmp_path, new_state):
-    """Its statistics too."""
-    state = new_state("train.ema_decay=0.75", "train.learning_rate=1e-2")
-    expected = None
-    for decay in (0.0, 2 / 11, 3 / 12):
-        train_one_epoch(state, [random_batch(state)], 0)
-        now = copied(state)
-        expected = now if expected is None else {name: decay * expected[name] + (1 - decay) * now[name] for name in now}
-    found = state.averages["ema"].module.state_dict()
-    assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
-    assert build_averages(state.network, state.config.train).keys() == {"ema"}
 
 
 def test_validation_ap_is_logged_every_n_epochs_with_images(train):
