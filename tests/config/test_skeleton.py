@@ -69,16 +69,6 @@ def test_a_contradictory_skeleton_is_one_line(tmp_path, changes, problem):
     assert str(path) in str(error.value) and problem in str(error.value)
 
 
-def test_a_data_set_labels_its_names_and_midpoints_of_them():
-    skeleton = load_skeleton("coco")
-    for names, expected in (
-        (["nose", "left_shoulder", "right_shoulder", "tail"], {"nose", "Lsho", "Rsho", "neck"}),
-        (["nose", "left_shoulder"], {"nose", "Lsho"}),
-    ):
-        labeled = skeleton.labeled_by(names)
-        assert {name for name, present in zip(skeleton.keypoints, labeled) if present} == expected
-
-
 def test_index_arrays_of_an_own_skeleton_follow_from_names(tmp_path):
     path = tmp_path / "hand.yaml"
     for drawn, expected in (([], [[0, 1], [0, 2]]), ([["finger", "thumb"]], [[2, 1]])):

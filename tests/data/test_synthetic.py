@@ -1,4 +1,4 @@
-"""Synthetic images: the same files from the same seed, valid COCO annotations, keypoints on the person."""
+"""Synthetic images and videos: valid COCO annotations, keypoints on the person, the same files from the same seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from pycocotools.coco import COCO
 
 from config.load import load_skeleton
-from data import synthetic
 from data.synthetic import (
     FACE,
     HEAD,
@@ -71,17 +70,6 @@ def standing(yaw: float = 0) -> np.ndarray:
 # Images
 
 
-def test_an_image_depends_on_seed_and_number_only(tmp_path):
-    one, again, more, other = (
-        files(write_synthetic(tmp_path / name, count, seed, size=(64, 80)).parent)
-        for name, count, seed in (("one", 4, 7), ("again", 4, 7), ("more", 6, 7), ("other", 4, 8))
-    )
-    assert one == again and len(one) == 5
-    images = {name: content for name, content in one.items() if name.startswith("images")}
-    assert images.items() < more.items()
-    assert all(other[name] != content for name, content in images.items())
-
-
 def test_annotations_are_valid_coco(coco):
     """Boxes, areas and masks agree; labeled keypoints are in the image, visible ones on the person."""
     assert sorted(coco.imgs) == list(range(1, COUNT + 1)) and sorted(coco.anns) == list(range(1, len(coco.anns) + 1))
@@ -135,16 +123,6 @@ def test_left_is_at_the_right_of_a_person_who_faces_the_viewer():
     assert face[NUMBER["right_ear"]] == 2 and face[NUMBER["left_ear"]] == 0, "seen from the person's right"
 
 
-def test_mirrored_angles_give_mirrored_keypoints_with_sides_swapped():
-    swap = [NUMBER[name.replace("left", "?").replace("right", "left").replace("?", "right")] for name in KEYPOINTS]
-    rng = RNG(5)
-    for _ in range(5):
-        limbs, (lean, tilt, yaw, head_yaw) = rng.uniform(-1, 1, (2, 7)), rng.uniform(-1, 1, 4)
-        points, mirrored = body_points(limbs, lean, tilt, yaw, head_yaw), body_points(limbs[::-1], lean, -tilt, -yaw, -head_yaw)
-        np.testing.assert_allclose(mirrored[swap] * [-1, 1, 1], points[: len(swap)], atol=1e-9)
-        np.testing.assert_allclose(mirrored[HEAD] * [-1, 1, 1], points[HEAD], atol=1e-9)
-
-
 # Videos
 
 
@@ -185,8 +163,13 @@ def test_people_cross_and_the_nearer_one_occludes(tracks):
     assert 0.05 < occluded[1] < 0.6 and occluded[PEOPLE] == 0
 
 
-def test_a_shorter_video_replaces_a_longer_one(tmp_path):
-    """The same seed gives the same frames."""
+def test_images_and_frames_depend_on_seed_and_number_only(tmp_path):
+    """A shorter video replaces a longer one."""
+    few, more, other = (
+        files(write_synthetic(tmp_path / name, count, seed, size=(64, 80)).parent / "images")
+        for name, count, seed in (("few", 2, 7), ("more", 3, 7), ("other", 2, 8))
+    )
+    assert len(few) == 2 and few.items() < more.items() and few != other
     one = files(write_video(tmp_path / "one", 4, 2, seed=3, size=(64, 80)).parent)
     write_video(tmp_path / "two", 4, 2, seed=4, size=(64, 80))
     two = files(write_video(tmp_path / "two", 2, 2, seed=3, size=(64, 80)).parent)
@@ -194,27 +177,6 @@ def test_a_shorter_video_replaces_a_longer_one(tmp_path):
 
 
 # Files and command line
-
-
-@pytest.mark.parametrize("write", [write_synthetic, lambda folder, count, seed, size: write_video(folder, count, 2, seed, size)])
-def test_an_interrupted_run_leaves_no_annotation_file(tmp_path, monkeypatch, write):
-    write(tmp_path, 2, 1, (64, 64))
-
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(synthetic, "render", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        write(tmp_path, 2, 2, (64, 64))
-    assert not (tmp_path / "annotations.json").exists()
-
-
-@pytest.mark.parametrize("name", ["count", "people", "size"])
-def test_invalid_arguments_are_named(tmp_path, fails, name):
-    options = {"video" if name in ("video", "people") else "count": 1, "people": 1, "seed": 0, name: -1}
-    flags = [text for option, value in options.items() if option != "size" for text in (f"--{option}", value)]
-    message = fails("data/synthetic.py", "--output", tmp_path / "out", *flags, "--size", 80, 63 if name == "size" else 64)
-    assert f"error: --{name} " in message
 
 
 def test_the_script_prints_the_annotation_file(run, tmp_path):

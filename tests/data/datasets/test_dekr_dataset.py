@@ -18,7 +18,7 @@ from config.systems.dekr import DekrAugmentationConfig
 from data.augment import Augmentation, OcclusionPatch, PhotometricParams
 from data.coco_masks_hdf5 import build_hdf5
 from data.datasets.dekr import DekrDataset, sample_augmentation
-from data.hdf5 import TrainingHDF5, unpack_mask
+from data.hdf5 import TrainingHDF5
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 COCO17 = load_config(RECIPE).skeleton
@@ -27,7 +27,7 @@ SIZE = (160, 200)  # height, width of the images that write_coco describes
 
 
 def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = (), image: np.ndarray | None = None, **more) -> DekrDataset:
-    """Return the samples of one image for each list of people, cropped to 128 x 128; `image`: the first one's pixels."""
+    """Return the samples of one image for each list of people, cropped to 128 x 128; `image`: the pixels of the first one."""
     annotations, images = write_coco(folder, *people, **more)
     if image is not None:
         cv2.imwrite(str(images / "0.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 100, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, 0x111111])
@@ -171,28 +171,20 @@ def test_validation_samples_are_the_images_middle(tmp_path):
     assert sample.keypoints[0, 0].tolist() == [7.5, 15] and sample.mask_miss.all()
 
 
-def test_people_without_keypoints_and_crowds_have_no_weight_in_any_heatmap(tmp_path):
-    """Also where they overlap with a labeled person, as published."""
+@pytest.mark.parametrize("segmented", ["all", "crowd", "none"])
+def test_people_without_keypoints_and_crowds_have_no_weight_in_any_heatmap(tmp_path, segmented):
+    """Also where they overlap with a labeled person, as published. PoseTrack18 has segmentations of ignore regions, but not of people."""
+    unlabeled, crowd = (40, 40, 50, 60), (120, 20, 40, 30)  # x, y, width, height
     hidden = [
-        person(40, 40, visible=0, segmentation=polygon(40, 40, 50, 60)),
-        person(120, 20, iscrowd=1, segmentation=polygon(120, 20, 40, 30)),
+        person(*box[:2], visible=0, bbox=box, iscrowd=iscrowd, segmentation=polygon(*box) if segmented in kinds else [])
+        for box, iscrowd, kinds in ((unlabeled, 0, ["all"]), (crowd, 1, ["all", "crowd"]))
     ]
-    found = dataset(tmp_path, [person(50, 50), *hidden])
+    found = dataset(tmp_path, [person(50, 50, segmentation=polygon(50, 50, 60, 60) if segmented == "all" else []), *hidden])
+    assert found.people.outlines == (segmented == "all")
     weight = rendered_sample(found, found.config, 0)[1].weight
     assert not weight[:, 8:20, 5:14].any()  # x 40 to 90, y 40 to 100: (x - 20) / 5 and y / 5 in map pixels
     assert not weight[:, 5:9, 21:27].any()
     assert weight[:, 24:].all() and weight[:, :3].all() and weight[:, :, 29:].all()
-
-
-@pytest.mark.parametrize("crowd_segmentation", [True, False])
-def test_boxes_mask_ignored_people_if_the_data_set_has_no_segmentations(tmp_path, crowd_segmentation):
-    """PoseTrack18 has segmentations of ignore regions, but not of people."""
-    crowd = person(120, 20, bbox=[120, 20, 40, 30], iscrowd=1, segmentation=polygon(120, 20, 40, 30) if crowd_segmentation else [])
-    found = dataset(tmp_path, [person(50, 50, segmentation=[]), person(40, 40, bbox=[40, 40, 50, 60], visible=0, segmentation=[]), crowd])
-    assert not found.people.outlines
-    mask = found.crop(0, Augmentation()).mask_miss
-    assert not mask[8:20, 5:14].any() and not mask[5:9, 21:27].any()
-    assert mask[24:].all() and mask[:3].all() and mask[:, 29:].all()
 
 
 def test_crowdpose_has_no_mask(tmp_path):
@@ -206,16 +198,6 @@ def test_crowdpose_has_no_mask(tmp_path):
     stored = crowdpose.model_dump(mode="json")
     del stored["targets"]["mask_ignored"]  # as configurations were stored before the key existed
     assert parse_config(stored, "stored") == crowdpose and load_config(RECIPE).targets.mask_ignored
-
-
-def test_ignore_regions_of_posetrack18_have_no_weight(shared, tmp_path):
-    root, config = shared / "data" / "posetrack18", load_config(RECIPE, ["skeleton=posetrack18"])
-    build_hdf5(root / "annotations" / "val" / "012834_mpii_test.json", root, tmp_path / "out.h5", config.skeleton, workers=1)
-    found = DekrDataset(TrainingHDF5(tmp_path / "out.h5", config.skeleton), config)
-    weight = rendered_sample(found, config, 0)[1].weight
-    height, width = found.people.sizes[0].tolist()
-    shown = unpack_mask(found.people.masks(0)[2], height, width)[:, (width - height) // 2 : (width + height) // 2] > 0
-    assert (weight == 0).all(0).float().mean() == pytest.approx(shown.mean(), abs=0.02) and shown.mean() > 0.2
 
 
 def test_keypoints_that_the_data_set_does_not_annotate_have_no_weight(tmp_path):

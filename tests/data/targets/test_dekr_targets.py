@@ -79,30 +79,3 @@ def test_the_published_bug_renders_the_centers_of_few_keypoints_small():
     for config, keypoints, sigma in ((COCO, 17, 4), (CROWDPOSE, 14, 2)):
         joints, sizes = crowd(np.random.default_rng(0), 2, keypoints)
         assert_same(render_targets(joints, sizes, SIZE, published(config)), by_definition(joints, sizes, SIZE, sigma))
-
-
-def person(x: float, y: float, reach: float = 3.5) -> np.ndarray:
-    """Return (18, 3) joints on a line down to the right, through the center."""
-    steps = np.linspace(-reach, reach, 17)
-    joints = np.ones((18, 3))
-    joints[:, :2] = x, y
-    joints[:17, :2] += np.column_stack([steps, steps / 2])
-    return joints
-
-
-@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
-def test_where_two_people_meet_the_smaller_one_wins(order):
-    people, sizes = np.array([person(14, 10), person(17.6, 12.9)]), np.array([400.0, 100.0])
-    _, _, offset, weight = render_targets(people[order], sizes[order], SIZE, COCO)
-    pairs, weights = offset.reshape(17, 2, *SIZE), weight.reshape(17, 2, *SIZE)
-    for k in range(17):
-        for (x, y), winner, weight_there in (((15, 7), 0, 0.05), ((15, 8), 1, 0.1), ((16, 11), 1, 0.1), ((12, 11), 0, 0.05)):
-            assert pairs[k, :, y, x] == pytest.approx((x, y) - people[winner, k, :2], abs=1e-5)
-            assert weights[k, :, y, x] == pytest.approx(weight_there)
-    assert (weights[0, 0] > 0).sum() == 8 * 8 + 8 * 8 - 5 * 6  # squares [10, 18) x [6, 14) and [13, 21) x [8, 16)
-
-
-def test_no_people():
-    targets = render_targets(np.zeros((0, 18, 3)), np.zeros(0), SIZE, COCO)
-    assert [maps.shape for maps in targets] == [(18, *SIZE), (18, *SIZE), (34, *SIZE), (34, *SIZE)]
-    assert not any(maps.any() for maps in (targets[0], *targets[2:])) and targets[1] == pytest.approx(0.1)
