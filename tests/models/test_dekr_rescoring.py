@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import numpy as np
 import pytest
 import torch
-from places import SHARED
+from reference import FIXTURES, fill_weights, needs_fixtures
 
 from config.load import load_skeleton
-from models.dekr_rescoring import RescoringNet, features, num_features, rescored
+from models.dekr_rescoring import RescoringNet, features, rescored
 
-FIXTURE = SHARED / "fixtures" / "dekr_rescore.npz"
-needs_reference = pytest.mark.skipif(not FIXTURE.is_file(), reason="no reference numbers: there is no shared/fixtures/dekr_rescore.npz")
 SKELETONS = pytest.mark.parametrize(("name", "skeleton"), [("coco", "coco17"), ("crowd_pose", "crowdpose")])
 
 
-def filled(name: str, skeleton: str) -> RescoringNet:
-    """The reference network, whose weights follow from their names."""
-    spec = importlib.util.spec_from_file_location("fill_weights", FIXTURE.with_name("fill_weights.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    net = RescoringNet(load_skeleton(skeleton))
-    net.load_state_dict(module.fill(net.state_dict(), name))
-    return net.eval()
-
-
-@needs_reference
+@needs_fixtures
 @SKELETONS
 def test_features_and_oks_are_the_published_ones(name, skeleton):
-    net = filled(name, skeleton)
-    with np.load(FIXTURE) as reference:
+    net = RescoringNet(load_skeleton(skeleton)).eval()
+    net.load_state_dict(fill_weights(net.state_dict(), name))
+    with np.load(FIXTURES / "dekr_rescore.npz") as reference:
         poses, expected, oks = (torch.from_numpy(reference[f"{name}_{array}"]) for array in ("poses", "features", "oks"))
     torch.testing.assert_close(features(poses, net.limb_ends).float(), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(net(poses), oks[:, 0], atol=1e-5, rtol=1e-5)
@@ -42,10 +29,8 @@ def test_features_and_oks_are_the_published_ones(name, skeleton):
 
 @SKELETONS
 def test_keys_and_shapes_are_the_published_ones(name, skeleton):
-    config_skeleton = load_skeleton(skeleton)
-    shapes = {tensor: tuple(value.shape) for tensor, value in RescoringNet(config_skeleton).state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in RescoringNet(load_skeleton(skeleton)).state_dict().items()}
     count = {"coco": 74, "crowd_pose": 59}[name]
-    assert num_features(config_skeleton) == count
     assert shapes == {
         "l1.weight": (256, count), "l1.bias": (256,), "l2.weight": (256, 256), "l2.bias": (256,), "l3.weight": (1, 256), "l3.bias": (1,),
     }  # fmt: skip
@@ -57,13 +42,10 @@ def test_the_size_of_few_limbs_is_their_mean_length():
     assert features(pose.float(), torch.zeros(0, 2, dtype=torch.long)).tolist() == [[1, 1, 1]]
 
 
-@SKELETONS
-def test_missing_keypoints_give_finite_scores(name, skeleton):
-    config_skeleton = load_skeleton(skeleton)
-    net = RescoringNet(config_skeleton)
-    missing = torch.zeros(2, config_skeleton.num_keypoints, 3)
+def test_missing_keypoints_give_finite_scores():
+    net = RescoringNet(load_skeleton("coco17"))
+    missing = torch.zeros(2, 17, 3)
     missing[1, :3] = torch.tensor([40.0, 50.0, 0.9])
-    assert rescored(net, missing, torch.ones(2)).isfinite().all()
-    assert rescored(net, missing[:0], torch.zeros(0)).shape == (0,)
     half = rescored(net, missing.half(), torch.ones(2).half())
     assert half.dtype == torch.float16 and half.isfinite().all()
+    assert rescored(net, missing[:0], torch.zeros(0)).shape == (0,)

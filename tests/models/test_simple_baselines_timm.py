@@ -5,36 +5,29 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-import yaml
 from safetensors.torch import save_file
 
-from config import Config, UserError, load_config
+from config import Config, UserError
+from config.load import parse_config
 from models import build_model, simple_baselines_timm
 from utils.checkpoint import load_backbone, load_weights
 
 
-@pytest.fixture
-def config(tmp_path):
-    """A function that loads a recipe for a backbone of timm."""
-
-    def load(name: str, *overrides: str) -> Config:
-        values = {"system": "simple_baselines", "skeleton": "coco17", "data": {"input_size": [64, 96]}}
-        values["model"] = {"name": "timm", "backbone_name": name, "deconv_channels": 8}
-        (tmp_path / "timm.yaml").write_text(yaml.safe_dump(values))
-        return load_config(tmp_path / "timm.yaml", overrides)
-
-    return load
+def config(name: str) -> Config:
+    """Return a configuration for a backbone of timm."""
+    model = {"name": "timm", "backbone_name": name, "deconv_channels": 8}
+    return parse_config({"system": "simple_baselines", "skeleton": "coco17", "data": {"input_size": [64, 96]}, "model": model}, "test")
 
 
 @pytest.mark.parametrize(("name", "deconvolutions"), [("lcnet_050", 3), ("swin_tiny_patch4_window7_224", 3), ("test_vit", 2)])
-def test_every_backbone_gives_heatmaps_at_stride_4(config, name, deconvolutions):
+def test_every_backbone_gives_heatmaps_at_stride_4(name, deconvolutions):
     network = build_model(config(name)).eval()
     with torch.inference_mode():
         assert network.predict(torch.rand(2, 3, 64, 96)).shape == (2, 17, 16, 24)
     assert sum(isinstance(layer, torch.nn.ConvTranspose2d) for layer in network.deconv_layers) == deconvolutions
 
 
-def test_images_are_normalized_as_the_backbone_needs(config):
+def test_images_are_normalized_as_the_backbone_needs():
     network, backbone = build_model(config("lcnet_050")).eval(), timm.create_model("lcnet_050", features_only=True).eval()
     backbone.load_state_dict(network.trunk.backbone.state_dict())
     images, pretrained = torch.rand(1, 3, 64, 64), timm.get_pretrained_cfg("lcnet_050")
@@ -44,7 +37,7 @@ def test_images_are_normalized_as_the_backbone_needs(config):
         torch.testing.assert_close(network.trunk(network.normalize(images)), features)
 
 
-def test_imagenet_weights_are_downloaded_only_on_request(config, monkeypatch, tmp_path):
+def test_imagenet_weights_are_downloaded_only_on_request(monkeypatch, tmp_path):
     classifier = timm.create_model("lcnet_050")
     save_file(classifier.state_dict(), tmp_path / "model.safetensors")
     requests = []
@@ -60,11 +53,11 @@ def test_imagenet_weights_are_downloaded_only_on_request(config, monkeypatch, tm
 
 
 @pytest.mark.parametrize(("name", "message"), [("lcnet_53", "no backbone 'lcnet_53' .* mean 'lcnet_150'"), ("nonsense!", "features_only")])
-def test_an_unknown_backbone_is_refused(config, name, message):
+def test_an_unknown_backbone_is_refused(name, message):
     with pytest.raises(UserError, match=message):
         build_model(config(name))
 
 
-def test_a_backbone_without_weights_is_refused(config):
+def test_a_backbone_without_weights_is_refused():
     with pytest.raises(UserError, match="timm has no weights of lcnet_035"):
         load_backbone(build_model(config("lcnet_035")), "timm")

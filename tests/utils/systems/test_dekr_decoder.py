@@ -11,7 +11,6 @@ from people import UPPER_BODY
 from torch import Tensor
 
 from config.systems.dekr import DekrConfig
-from utils.inference import PoseEstimator
 from utils.systems.dekr import DekrDecoder, decode, pose_nms, pose_overlaps
 
 SIDE = 256  # pixels of the square input of `square_maps`
@@ -38,10 +37,8 @@ def decode_square(config: DekrConfig, *outputs: tuple[float, Tensor, Tensor]) ->
 @pytest.mark.parametrize(
     ("size", "scales", "flip"),
     [
-        ((160, 240), "[1]", True),
         ((251, 160), "[0.75, 1]", True),
         ((9, 13), "[0.5, 1, 2]", True),
-        ((97, 131), "[0.5, 1, 2]", False),
         ((600, 811), "[1]", False),
     ],
 )
@@ -54,28 +51,22 @@ def test_keypoints_are_decoded_at_any_image_size(size, scales, flip):
     assert scores == pytest.approx(keypoints[..., 2].mean(1))
 
 
-def test_any_skeleton_is_decoded_by_the_estimator(monkeypatch, tmp_path):
+def test_any_skeleton_is_decoded(tmp_path):
     (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
     config, size = settings(f"skeleton={tmp_path / 'upper_body.yaml'}", "inference.scales=[1, 2]"), (160, 240)
-    poses, image = two_people(config, size), scene_image(*size)
-    monkeypatch.setattr("utils.checkpoint.build_model", lambda config: SceneNetwork(config, [poses], [size]))
-    estimator = PoseEstimator(config, device="cpu")
-    keypoints, scores = estimator(image)
-    assert keypoints.shape == (2, 3, 3) and len(scores) == 2
+    poses = two_people(config, size)
+    ((keypoints, _),) = DekrDecoder(SceneNetwork(config, [poses], [size]), config)([scene_image(*size)], [np.zeros((0, 4))])
     assert_same_poses(keypoints, poses, tolerance=0.2)
-    assert np.array_equal(estimator.batch([image] * 2, [np.zeros((0, 4))] * 2)[1][0], keypoints)  # ignores boxes
 
 
 def test_a_batch_of_mixed_sizes_equals_single_images():
     config = settings("inference.scales=[0.5, 1]")
-    sizes = [(160, 240), (240, 160), (97, 131), (160, 241), (320, 480), (200, 200)]
+    sizes = [(160, 240), (240, 160), (320, 480)]
     poses = [two_people(config, size) for size in sizes]
     network = SceneNetwork(config, poses, sizes)
     decoder, images = DekrDecoder(network, config), [scene_image(*size, number) for number, size in enumerate(sizes)]
     together = decoder(images)
-    assert sorted(shape for shape in network.input_shapes if min(shape[2:]) == 256) == [
-        (2, 3, 256, 256), (2, 3, 256, 448), (2, 3, 384, 256), (6, 3, 256, 384),
-    ]  # fmt: skip
+    assert sorted(shape for shape in network.input_shapes if min(shape[2:]) == 256) == [(2, 3, 384, 256), (4, 3, 256, 384)]
     for image, (keypoints, scores), expected in zip(images, together, poses):
         ((single, single_scores),) = decoder([image])
         np.testing.assert_allclose(keypoints, single, atol=1e-4)
@@ -84,9 +75,8 @@ def test_a_batch_of_mixed_sizes_equals_single_images():
     assert decoder([]) == []
 
 
-@pytest.mark.parametrize("overrides", [[], ["inference.scales=[0.5, 1, 2]", "inference.match=true"]])
-def test_an_image_without_people_gives_empty_arrays(overrides):
-    config, size = settings(*overrides), (160, 240)
+def test_an_image_without_people_gives_empty_arrays():
+    config, size = settings("inference.scales=[0.5, 1]", "inference.match=true"), (160, 240)
     poses = two_people(config, size)
     decoder = DekrDecoder(SceneNetwork(config, [poses[:0], poses], [size, size]), config)
     (keypoints, scores), two = decoder([scene_image(*size, 0), scene_image(*size, 1)])
@@ -125,14 +115,14 @@ def test_nms_distance_is_a_fraction_of_the_pose_diagonal(overrides, count):
     assert len(decode_square(config, *outputs)[0]) == count
 
 
-@pytest.mark.parametrize(("near", "overlap"), [(8, False), (9, True)])
-def test_poses_overlap_by_more_than_half_of_the_keypoints(near, overlap):
+def test_poses_overlap_by_more_than_half_of_the_keypoints():
     """Of 17. The distance depends on each pose's own diagonal."""
     large = torch.linspace(0, 200, 17)[:, None].repeat(1, 2)  # diagonal 283 pixels, 0.05 of it are 14
-    other = large.clone()
-    other[:near, 0] += 13
-    other[near:, 0] += 15.5
-    assert pose_overlaps(torch.stack([large, other])[None], settings().inference)[0].tolist() == [[True, overlap], [overlap, True]]
+    for near, overlap in ((8, False), (9, True)):
+        other = large.clone()
+        other[:near, 0] += 13
+        other[near:, 0] += 15.5
+        assert pose_overlaps(torch.stack([large, other])[None], settings().inference)[0].tolist() == [[True, overlap], [overlap, True]]
     small = large / 8 + 5  # diagonal 35 pixels, 0.05 of it are 1.8
     mixed = large.clone()
     mixed[:12] = small[:12] + 3
@@ -151,15 +141,6 @@ def test_pose_nms_keeps_the_highest_value_of_each_group_once():
     assert sorted(pose_nms(np.eye(5, dtype=bool), values, present, 2).tolist()) == [1, 2]
 
 
-def test_the_order_of_the_scales_changes_nothing():
-    config = settings("inference.scales=[1, 2]")
-    poses = poses_in_boxes(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 120, 60, 90))
-    outputs = [square_maps(config, poses[:2]), square_maps(config, poses[1:], 2)]
-    for one, other in zip(decode_square(config, *outputs), decode_square(config, *outputs[::-1])):
-        assert len(one) == 3
-        np.testing.assert_array_equal(one, other)
-
-
 def test_max_people_may_exceed_the_number_of_map_pixels():
     config = settings("data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true")
     poses = poses_in_boxes(config, (4, 2, 20, 28))
@@ -167,28 +148,20 @@ def test_max_people_may_exceed_the_number_of_map_pixels():
 
 
 def test_max_people_keeps_the_highest_scores():
-    config, all_people = settings("inference.max_people=2"), settings()
-    poses, strengths = (
-        poses_in_boxes(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 20, 60, 90), (60, 140, 60, 90)),
-        [0.3, 0.9, 0.6, 0.5],
-    )
-    output = square_maps(config, poses, strengths=strengths)
+    config = settings("inference.max_people=2")
+    poses = poses_in_boxes(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 20, 60, 90), (60, 140, 60, 90))
+    output = square_maps(config, poses, strengths=[0.3, 0.9, 0.6, 0.5])
     assert_same_poses(decode_square(config, output)[0], poses[[1, 2]], tolerance=0.01)
-    assert len(decode_square(all_people, output)[0]) == 4
+    assert len(decode_square(settings(), output)[0]) == 4
     several = settings("inference.max_people=2", "inference.scales=[1, 2]")
-    assert len(decode_square(several, output, square_maps(several, poses[[3, 0]], 2))[0]) == 2
+    assert len(decode_square(several, square_maps(several, poses[[3, 0]], 2), output)[0]) == 2  # in any order of the scales
 
 
 def test_centers_must_exceed_the_threshold():
     poses = poses_in_boxes(settings(), (10, 20, 60, 90), (100, 20, 60, 90))
-    for threshold, count in ((0.01, 2), (0.3, 1), (0.95, 0)):
+    for threshold, count in ((0.01, 2), (0.3, 1), (0.9, 0)):
         config = settings(f"inference.centre_threshold={threshold}")
         assert len(decode_square(config, square_maps(config, poses, strengths=[0.2, 0.9]))[0]) == count
-    config = settings("inference.centre_threshold=0.25")
-    scale, heatmap, offset = square_maps(config, poses)
-    heatmap[-1] = (heatmap[-1] == heatmap[-1].max()) * 0.25
-    assert len(decode_square(config, (scale, heatmap, offset))[0]) == 0
-    assert len(decode_square(config, (scale, heatmap * 1.01, offset))[0]) == 1
 
 
 @pytest.mark.parametrize(

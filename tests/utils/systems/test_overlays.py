@@ -55,12 +55,6 @@ def test_overlays_are_aligned_with_the_image(system, size):
             assert (overlay > 0.5).sum() < 2 * 3.2 * 12**2  # twice the disk
 
 
-def test_without_boxes_the_overlay_is_empty():
-    config = load_config(ROOT / "config" / "simple_baselines_r50_256x192.yaml")
-    image = np.full((40, 50, 3), 255, np.uint8)
-    assert not overlays("simple_baselines", config, image, np.zeros((0, 5)))["keypoints"].any()
-
-
 def test_overlays_are_drawn_beside_the_image():
     image = np.full((100, 120, 3), 80, np.uint8)
     overlay = resize_to_image(np.eye(25, 30, dtype=np.float32), (4, 4), (1.5, 1.5), (100, 120))
