@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import multiprocessing
@@ -62,15 +61,6 @@ def test_all_people_are_in_the_file(tmp_path):
     assert people.areas.tolist() == [3600, 5, 3600]
     assert people.boxes[1].tolist() == [100, 60, 60, 60]
     assert people.image(0).shape == (160, 200, 3)
-
-
-def test_keypoints_are_matched_by_name(tmp_path):
-    reversed_person = copy.deepcopy(person(10, 10))
-    reversed_person["keypoints"] = np.array(reversed_person["keypoints"]).reshape(17, 3)[::-1].ravel().tolist()
-    reversed_person["keypoints"][-1] = 1
-    build(tmp_path, [reversed_person], names=NAMES[::-1])
-    joints = SKELETON.to_dataset(read_back(tmp_path).joints(np.array([0])))[0]
-    assert joints.tolist() == [[10 + k, 10 + k, min(k, 1)] for k in range(17)], "the nose is occluded, the others visible"
 
 
 # Masks
@@ -148,20 +138,11 @@ def test_several_annotation_files_are_merged_and_equal_ids_raised(two, tmp_path,
     people = read_back(tmp_path)
     assert people.image_ids.tolist() == [0, 1, 10, 11]
     assert people.boxes[:, 0].tolist() == [10, 20, 30, 80, 40]
-    b.write_text(b.read_text().replace('"id": 0', '"id": 5').replace('"image_id": 0', '"image_id": 5'))
-    content = json.loads(b.read_text())
-    b.write_text(json.dumps({**content, "images": content["images"][:1], "annotations": content["annotations"][:2]}))
-    build_hdf5([a, b], images_a, tmp_path / "out.h5", SKELETON, workers=1)  # one folder for both
-    assert read_back(tmp_path).image_ids.tolist() == [0, 1, 5]
-
-
-def test_several_files_must_fit_together(two, tmp_path):
-    (a, images), (b, _) = two
     with pytest.raises(UserError, match="--images: 3 for 2 annotation files"):
-        build_hdf5([a, b], [images] * 3, tmp_path / "out.h5", SKELETON, workers=1)
+        build_hdf5([a, b], [images_a] * 3, tmp_path / "out.h5", SKELETON, workers=1)
     other = write_coco(tmp_path / "c", [{**person(10, 10), "keypoints": [9, 9, 2, 8, 8, 2]}], names=NAMES[:2])[0]
     with pytest.raises(UserError, match=r"c/annotations\.json: labels other keypoints than .*a/annotations\.json"):
-        build_hdf5([a, other], images, tmp_path / "out.h5", SKELETON, workers=1)
+        build_hdf5([a, other], images_a, tmp_path / "out.h5", SKELETON, workers=1)  # one folder for both
 
 
 def test_images_keep_their_bytes_also_from_a_zip_file(two, tmp_path):
@@ -201,7 +182,6 @@ def test_unusable_images_are_named_and_skipped(run, tmp_path):
     ):
         assert line in err
     (tmp_path / "out.h5").unlink()
-    annotations.write_text(annotations.read_text().replace("/home/me/0.jpg", "0.jpg"))
     status, _, err = run(*command, "--strict")
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: ") and err.endswith("(--strict; nothing was written)\n")
@@ -242,14 +222,12 @@ def test_annotations_without_usable_people_are_refused(tmp_path, monkeypatch):
 def test_keypoint_names_must_be_the_skeletons(tmp_path):
     categories = [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog", "keypoints": ["Nose", "LeftEye", "Tail", "Paw"]}]
     message = refusal(tmp_path, [person(9, 9)], categories=categories)
-    assert "no category has the keypoints of skeleton 'coco' (nose, left_eye, right_eye, ...);" in message
     assert "categories found: cat (no keypoints), dog (Nose, LeftEye, Tail, ...)" in message
     assert "category 'person' has two keypoints 'left_eye'" in refusal(tmp_path, [person(9, 9)], names=["nose", "left_eye", "left_eye"])
     assert "'keypoints' of category 'person' are not a list of names" in refusal(tmp_path, [person(9, 9)], names=[{"name": "nose"}])
     crowdpose = list(load_skeleton("crowdpose").dataset)
     message = refusal(tmp_path, [{**person(9, 9), "keypoints": [9, 9, 2] * 14}], names=crowdpose)
-    assert "its 14 keypoints and those of the skeleton 'coco' overlap only in part" in message
-    assert "it has head, neck besides and lacks nose, left_eye, right_eye, ...;" in message
+    assert "overlap only in part: it has head, neck besides and lacks nose, left_eye, right_eye, ...;" in message
     assert "skeleton=crowdpose has all of the file's (data/coco_masks_hdf5.py: --skeleton crowdpose)" in message
 
 
@@ -267,18 +245,18 @@ def test_the_file_lists_the_keypoints_that_its_data_set_labels(tmp_path):
 
 
 def test_a_skeleton_may_have_fewer_or_more_keypoints_than_the_file_but_not_others(tmp_path):
-    def skeleton_of(*names: str) -> Skeleton:
-        sigmas, dataset = dict.fromkeys(names, 0.1), dict(zip(names, names))
-        return Skeleton(name="own", keypoints=names, limbs=(), flip_pairs=(), sigmas=sigmas, dataset=dataset)
-
     build(tmp_path, [person(10, 10)])
-    path = tmp_path / "out.h5"
-    assert TrainingHDF5(path, skeleton_of("left_eye", "right_eye", "nose")).labeled.all()
-    assert TrainingHDF5(path, skeleton_of(*NAMES, "tail")).labeled.tolist() == [*[True] * 17, False]
-    with pytest.raises(UserError, match=r"labels nose, left_eye, right_eye, \.\.\.; the skeleton 'own' has none of them"):
-        TrainingHDF5(path, skeleton_of("tail"))
-    with pytest.raises(UserError, match=r"out\.h5: its 17 keypoints and those of the skeleton 'own' overlap only in part: it has left_eye"):
-        TrainingHDF5(path, skeleton_of("nose", "tail"))
+
+    def opened(*names: str) -> TrainingHDF5:
+        sigmas, dataset = dict.fromkeys(names, 0.1), dict(zip(names, names))
+        skeleton = Skeleton(name="own", keypoints=names, limbs=(), flip_pairs=(), sigmas=sigmas, dataset=dataset)
+        return TrainingHDF5(tmp_path / "out.h5", skeleton)
+
+    assert opened("left_eye", "right_eye", "nose").labeled.all()
+    assert opened(*NAMES, "tail").labeled.tolist() == [*[True] * 17, False]
+    for names, problem in ((["tail"], "the skeleton 'own' has none of them"), (["nose", "tail"], "overlap only in part: it has left_eye")):
+        with pytest.raises(UserError, match=rf"out\.h5: .*{problem}"):
+            opened(*names)
 
 
 # Workers

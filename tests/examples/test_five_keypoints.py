@@ -37,14 +37,12 @@ def test_annotators_label_coco_keypoints_with_different_noise(own, annotations):
     ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
     coco = load_annotations(annotations)
     for mine, other in zip(first["annotations"], second["annotations"], strict=True):
-        person = coco.anns[mine["id"]]
-        a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, person))
-        assert a[feet, 2].tolist() == true[ankles, 2].tolist()
-        seen = a[:, 2] > 0
-        assert (a[~seen] == 0).all()
-        assert (a[seen, :2] != b[seen, :2]).any(1).all()
-        near = 0.2 * np.sqrt(np.prod(person["bbox"][2:]))
-        assert (np.hypot(*(a[feet, :2] - true[ankles, :2]).T)[seen[feet]] < near).all()
+        a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, coco.anns[mine["id"]]))
+        labeled = a[:, 2] > 0
+        assert a[feet, 2].tolist() == true[ankles, 2].tolist() and not a[~labeled].any()
+        assert (a[labeled, :2] != b[labeled, :2]).any(1).all()
+        near = 0.2 * np.sqrt(np.prod(mine["bbox"][2:]))
+        assert (np.hypot(*(a[feet, :2] - true[ankles, :2]).T)[labeled[feet]] < near).all()
         assert {"area", "segmentation"}.isdisjoint(mine)
 
 
@@ -98,23 +96,13 @@ def test_other_weights_are_fine_tuned_and_evaluated(run, own, images, trained, t
     assert 0 <= json.loads((output / "evaluation" / "metrics.json").read_text())["AP"] <= 1
 
 
-def test_the_pages_annotation_file_builds_and_its_commands_have_existing_options(run, images, tmp_path):
+def test_the_pages_annotation_file_builds(run, images, tmp_path):
     page = (ROOT / "docs" / "own_data.md").read_text()
     (tmp_path / "page.json").write_text(page.split("```json\n")[1].split("```")[0])
     named = ("--annotations", tmp_path / "page.json", "--images", images, "--output", tmp_path / "page.h5", "--workers", 1)
     ended = run("data/coco_masks_hdf5.py", *named, "--skeleton", ROOT / EXAMPLE / "skeleton.yaml")
     assert ended.status == 0, ended.err
     assert "1 people in 1 images" in ended.out
-    commands = [line.split() for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
-    assert len(commands) > 10
-    for python, script, *words in commands:
-        assert python == "python"
-        if script == "-m":
-            module, *words = words
-            script = f"{module.replace('.', '/')}/__main__.py"
-        source = (ROOT / script).read_text() if script != "train.py" else (ROOT / "utils/training/command_line.py").read_text()
-        assert all(f'"{word}"' in source for word in words if word.startswith("--")), script
-        assert all((ROOT / word).exists() for word in words if word.startswith(("examples/", "config/"))), script
 
 
 def test_the_example_has_the_quickstarts_network(monkeypatch):
