@@ -81,8 +81,8 @@ def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoO
         if options.window is not None and options.window.closed:
             break
     if results:
-        seconds, unit = perf_counter() - started, sources[0].unit if all(videos) or not any(videos) else "image"
-        print(f"{len(results)} {unit}{'s' * (len(results) != 1)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
+        seconds = perf_counter() - started
+        print(f"{'frames' if all(videos) else 'images'}: {len(results)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
     errors.raise_all(sum(1 if is_video else source.count for source, is_video in zip(sources, videos)))
     return results
 
@@ -104,12 +104,7 @@ def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, 
                     images.append(draw_overlays(images[0], image, overlays))
                 if not writer.results:
                     output_folder(options.output)
-                try:
-                    writer.add(result, images)
-                except UserError as error:  # about one image, such as one that is too large for its format
-                    if is_video:
-                        raise
-                    errors.add(name, error)
+                writer.add(result, images)
                 if options.sheet is not None:
                     options.sheet.add(images[0])
                 progress.advance()
