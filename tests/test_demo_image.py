@@ -8,13 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from top_down_system import registered, write_checkpoint
-from torchvision.models import get_model
 
 from utils.inference import PoseEstimator
-
-DETECTOR = "fasterrcnn_mobilenet_v3_large_320_fpn"
 
 
 @pytest.fixture
@@ -84,18 +80,6 @@ def top_down(tmp_path):
         yield write_checkpoint(tmp_path / "top_down.pth")
 
 
-def test_a_torchvision_detector_finds_the_boxes(demo, top_down, images, tmp_path):
-    torch.manual_seed(1)
-    network = get_model(DETECTOR, weights=None, weights_backbone=None)
-    torch.nn.init.constant_(network.roi_heads.box_predictor.cls_score.bias[1:2], 9)  # it sees people everywhere
-    torch.save(network.state_dict(), tmp_path / "weights.pth")
-    more = ("--limit", 1, "--detector", DETECTOR, "--detector-weights", tmp_path / "weights.pth")
-    output = demo(top_down, images, *more)
-    people = read(output / "000000000001.jpg.json")["people"]
-    assert people and np.shape(people[0]["keypoints"]) == (17, 3)
-    assert read(demo(top_down, images, *more, "--detector-score", 1) / "000000000001.jpg.json")["people"] == []
-
-
 def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, monkeypatch):
     monkeypatch.setattr("utils.detectors.boxes_around", lambda keypoints, scores, least: np.array([[10.0, 20, 60, 70, least]]))
     output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5)
@@ -108,5 +92,5 @@ def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, mo
 def test_a_missing_detector_is_named(fails, top_down, trained, images, tmp_path):
     usual = ("demo_image.py", "--input", images, "--output", tmp_path / "demo", "--checkpoint")
     assert "needs person boxes; use --detector" in fails(*usual, top_down)
-    assert "no weights given; add a file with --detector-weights" in fails(*usual, top_down, "--detector", DETECTOR)
-    assert "is bottom-up; omit the detector" in fails(*usual, trained / "best.pth", "--detector", DETECTOR)
+    assert "no weights given; add a file with --detector-weights" in fails(*usual, top_down, "--detector", "fasterrcnn_resnet50_fpn")
+    assert "is bottom-up; omit the detector" in fails(*usual, trained / "best.pth", "--detector", "fasterrcnn_resnet50_fpn")
