@@ -23,17 +23,12 @@ COCO = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
     "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
-OPENPOSE = {
-    "COCO_18": (
-        "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
-        "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
-    ),
-    "BODY_25": (
-        "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "mid_hip", "right_hip",
-        "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
-        "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel",
-    ),
-}  # fmt: skip
+COCO_18 = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
+    "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
+FEET = "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"
+OPENPOSE = {"COCO_18": COCO_18, "BODY_25": (*COCO_18[:8], "mid_hip", *COCO_18[8:], *FEET)}
 MIDPOINTS = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}  # as OpenPose defines them
 OPENPOSE_EMPTY = (
     "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d",
@@ -52,9 +47,6 @@ def round_keypoints(keypoints: np.ndarray) -> np.ndarray:
     return np.concatenate([np.round(keypoints[..., :2], 2), scores[..., None]], -1)
 
 
-# COCO
-
-
 def image_ids(names: Sequence[str | int]) -> list[int]:
     """Return an id for each image or frame: the number at the end of its name, as in COCO's, where all differ; else 0, 1, ..."""
     matches = [re.search(r"\d+$", str(name).rpartition("/")[2].partition(".")[0]) for name in names]
@@ -70,9 +62,6 @@ def to_coco(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: 
         for person, score in zip(ordered, scores)
         if person[:, 2].any()
     ]
-
-
-# OpenPose
 
 
 def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
@@ -101,9 +90,6 @@ def _openpose_order(keypoints: np.ndarray, skeleton: Skeleton, layout: str) -> t
         columns.setdefault(name, keypoints[:, skeleton.index(name)] if name in skeleton.keypoints else midpoint)
     missing = np.zeros((len(keypoints), 3))
     return np.stack([columns.get(name, missing) for name in OPENPOSE[layout]], 1), OPENPOSE[layout]
-
-
-# PoseTrack18
 
 
 def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[str, Any]:
@@ -146,9 +132,6 @@ def posetrack_image_name(path: Path) -> PurePath:
     return PurePath(*(parts[roots[-1] :] if roots else parts[-2:]))
 
 
-# CSV
-
-
 def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
     """Return a table with one row for each person of each image; the fields of a missing keypoint are empty."""
     text = io.StringIO()
@@ -159,9 +142,6 @@ def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
             values = [value if keypoint[2] > 0 else "" for keypoint in person.tolist() for value in keypoint]
             table.writerow([image, number, "" if ids is None else int(ids[number]), round(float(score), 4), *values])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file name may hold bytes that are no text
-
-
-# supervision
 
 
 def to_supervision(keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> Any:

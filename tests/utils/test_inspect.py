@@ -29,7 +29,7 @@ SCRIPT = "utils/inspect/__main__.py"
 # A person from the front, x and y in percent of the width and height of a box half as wide as high: nose, eyes, ears, ...
 FIGURE = [(50, 8), (56, 6), (44, 6), (62, 8), (38, 8), (80, 22), (20, 22), (90, 38), (10, 38), (95, 52), (5, 52), (70, 52), (30, 52),
           (68, 75), (32, 75), (66, 97), (34, 97)]  # fmt: skip
-KINDS = ("outside", "boxes", "swapped", "too long", "two people", "twice")
+KINDS = ("outside", "boxes", "swapped", "two people", "twice")
 
 
 def point(x: float, y: float, name: str, height: float = 100) -> tuple[float, float]:
@@ -61,10 +61,10 @@ def faulty(tmp_path) -> TrainingHDF5:
     people = [
         [*healthy, unlabeled],
         [figure(145, 20, left_wrist=(203, 58)), figure(80, 30)], [elsewhere], [figure(30, 20, **swapped(30, 20, "hip"))],
-        [figure(20, 20, right_ankle=(195, 10))], [figure(30, 20), figure(31, 20)], healthy,
+        [figure(30, 20), figure(31, 20)], healthy,
     ]  # fmt: skip
     annotations, images = write_coco(tmp_path, *people)
-    shutil.copy(images / "0.jpg", images / "6.jpg")
+    shutil.copy(images / "0.jpg", images / "5.jpg")
     build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
     return read_back(tmp_path)
 
@@ -81,13 +81,12 @@ def test_each_issue_is_listed_for_its_image_and_no_other(faulty, tmp_path):
     lines = "\n".join(report.listed_issues(faulty, find_label_issues(faulty)))
     assert "image 1, the person in 145, 20, 50 x 100: Lwri at 203, 58; the image is 200 x 160" in lines
     assert "image 3, the person in 30, 20, 50 x 100: Lsho-Rsho and Lhip-Rhip point opposite ways" in lines
-    assert "Rkne-Rank is" in lines and "times what the other limbs say" in lines
-    assert "image 5, the person in 31, 20, 50 x 100: 17 keypoints are 1.0 pixels from those of the person in 30, 20" in lines
-    assert "image 6: is the same file as image 0" in lines
+    assert "image 4, the person in 31, 20, 50 x 100: 17 keypoints are 1.0 pixels from those of the person in 30, 20" in lines
+    assert "image 5: is the same file as image 0" in lines
     shutil.copy(tmp_path / "out.h5", tmp_path / "again.h5")
     with h5py.File(tmp_path / "again.h5", "r+") as file:
         file["images/id"][2] = 1
-    assert suspected(TrainingHDF5(tmp_path / "again.h5", SKELETON))["twice"] == [1, 6]
+    assert suspected(TrainingHDF5(tmp_path / "again.h5", SKELETON))["twice"] == [1, 5]
 
 
 def test_a_person_upside_down_or_from_behind_is_no_issue(tmp_path):
@@ -114,9 +113,9 @@ def test_report_without_a_configuration_takes_the_skeleton_that_fits(run, faulty
     ended = run(SCRIPT, tmp_path / "out.h5")
     assert ended.status == 0, ended.err
     words = " ".join(ended.out.split())
-    for line in ("images 7", "people 12, masked by their boxes; 1 of them without keypoints", "crowd regions 0", "labels 17 of the 17"):
+    for line in ("images 6", "people 11, masked by their boxes; 1 of them without keypoints", "crowd regions 0", "labels 17 of the 17"):
         assert line in words
-    assert [line.split()[-3:] for line in ended.out.splitlines() if line.startswith("  nose")] == [["11", "11", "0"]]
+    assert [line.split()[-3:] for line in ended.out.splitlines() if line.startswith("  nose")] == [["10", "10", "0"]]
     assert "two people with nearly the same keypoints: 1" in words
     assert "samples" not in words and "tracks" not in words
 
@@ -144,10 +143,10 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, tiny, monkeypatch, system, m
 
 def test_up_to_half_of_the_sheet_shows_issues_of_all_kinds(faulty):
     issues, rng = find_label_issues(faulty), np.random.default_rng(0)
-    chosen = script.choose_images(issues, range(7), 6, rng)
+    chosen = script.choose_images(issues, range(6), 5, rng)
     assert chosen[:3] == [1, 2, 3]
-    assert len(set(chosen)) == 6
-    assert sorted(script.choose_images(issues, range(7), 20, rng)) == list(range(7))
+    assert len(set(chosen)) == 5
+    assert sorted(script.choose_images(issues, range(6), 20, rng)) == list(range(6))
 
 
 def test_keypoints_have_the_color_of_their_side_and_issues_a_red_box(faulty):

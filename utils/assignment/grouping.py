@@ -201,22 +201,19 @@ def share_keypoints(clusters: list[Cluster], graph: Graph, parameters: Assignmen
     complete = []
     for cluster in clusters:
         if len(cluster) >= parameters.share_members:
-            cluster = list(cluster)
-            mask = graph.mask(cluster)
-            gains: dict[int, float] = {}
-            added = cluster
+            cluster, mask = list(cluster), graph.mask(cluster)
             while True:
-                for candidate in added:
+                gains: dict[int, float] = {}
+                for candidate in cluster:
                     for other, gain in links[candidate].items():
                         if not mask >> types[other] & 1:
                             gains[other] = gains.get(other, 0.0) + gain
-                free = [other for other in gains if not mask >> types[other] & 1]
-                net, other = max([(gains[other] - graph.missing_penalty([other], mask), other) for other in free], default=(0.0, -1))
-                if other < 0 or net < parameters.share_evidence:
+                nets = [(gain - graph.missing_penalty([other], mask), other) for other, gain in gains.items()]
+                net, other = max(nets, default=(-np.inf, -1))
+                if net < parameters.share_evidence:
                     break
                 cluster.append(other)
                 mask |= 1 << types[other]
-                added = [other]
         complete.append(cluster)
     complete.sort(key=len, reverse=True)
     sets = [frozenset(cluster) for cluster in complete]

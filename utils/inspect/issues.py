@@ -21,10 +21,8 @@ from data.hdf5 import TrainingHDF5
 SIDED = r"(?:left|right|l|r)?[ _-]?(eye|ear|sho|shoulder|hip)s?[ _-]?(?:left|right|l|r)?"  # pairs that point the same way in any person
 OPPOSITE = -0.7  # cosine between two such pairs, from left to right, below which one of them is swapped
 WIDE = 0.7  # of a pair's usual length relative to its person: a shorter one, of a person seen from the side, points anywhere
-LONG = 3.0  # times as long, relative to the person's other limbs, as it is in most people
-LONG_REACH = 0.5  # of the person's extent, least length of a limb that is an issue
 SAME = 0.03  # of the person's extent, mean distance of two people's keypoints that are duplicates
-FEW = 3  # limbs or keypoints from which a person's own scale can be taken
+FEW = 3  # keypoints that two people share, from which on they can be duplicates
 
 
 @dataclass(frozen=True)
@@ -124,29 +122,6 @@ def swapped_sides(table: PersonTable) -> list[LabelIssue]:
     return table.issues(np.array(sorted(opposite), np.intp), message)
 
 
-def long_limbs(table: PersonTable) -> list[LabelIssue]:
-    """Return the people with a limb that is far too long for their other limbs."""
-    skeleton, ends = table.people.skeleton, table.people.skeleton.drawn_ends
-    present = table.labeled[:, ends].all(2)  # (P, limbs)
-    vectors = table.joints[:, ends[:, 1], :2] - table.joints[:, ends[:, 0], :2]
-    lengths = np.where(present, np.hypot(vectors[..., 0], vectors[..., 1]), np.nan)
-    usual = np.array([np.nanmedian((l / table.extent)[p]) if p.any() else np.nan for l, p in zip(lengths.T, present.T)])
-    relative = lengths / np.where(usual > 0, usual, np.nan)
-    enough = np.flatnonzero(np.isfinite(relative).sum(1) >= FEW)
-    own = np.full(len(lengths), np.nan)
-    own[enough] = np.nanmedian(relative[enough], 1) if len(enough) else 0
-    with np.errstate(invalid="ignore"):
-        too_long = (relative > LONG * own[:, None]) & (lengths > LONG_REACH * table.extent[:, None])
-
-    def message(n: int) -> str:
-        limb = int(np.where(too_long[n], relative[n], 0).argmax())
-        a, b = (skeleton.keypoints[k] for k in ends[limb])
-        times = min(relative[n, limb] / max(own[n], 1e-6), 999)
-        return f"{a}-{b} is {lengths[n, limb]:.0f} pixels long, {times:.0f} times what the other limbs say"
-
-    return table.issues(np.flatnonzero(too_long.any(1)), message)
-
-
 def duplicate_people(table: PersonTable) -> list[LabelIssue]:
     """Return the people with nearly the same keypoints as an earlier one in the image."""
     issues = []
@@ -192,7 +167,6 @@ CHECKS: dict[str, Callable[[PersonTable], list[LabelIssue]]] = {
     "keypoints outside the image": outside_image,
     "boxes without any of their keypoints": outside_box,
     "left and right probably swapped": swapped_sides,
-    "limbs too long for the person": long_limbs,
     "two people with nearly the same keypoints": duplicate_people,
     "images that are in the file twice": duplicate_images,
 }
