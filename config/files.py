@@ -17,22 +17,17 @@ from config.errors import UserError
 def existing_file(path: str | Path, what: str) -> Path:
     """Return the path of a readable file. Raises UserError, which calls the file `what`, where there is none."""
     path = Path(path)
-    if not path.is_file():
-        missing = "a link that leads nowhere" if path.is_symlink() else "not found"
-        reason = "is a folder, not a file" if path.is_dir() else "not a regular file" if path.exists() else missing
-        raise UserError(f"{what} {path}: {reason}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{what} {path}: no permission to read it")
-    return path
+    if path.is_file() and os.access(path, os.R_OK):
+        return path
+    problems = {"not found": not path.exists(), "is a folder, not a file": path.is_dir(), "not a regular file": not path.is_file()}
+    raise UserError(f"{what} {path}: {next((text for text, applies in problems.items() if applies), 'no permission to read it')}")
 
 
 def existing_folder(path: str | Path, what: str) -> Path:
     """Return the path of a folder. Raises UserError, which calls the folder `what`, where there is none."""
-    path = Path(path)
-    if not path.is_dir():
-        reason = "is a file, not a folder" if path.exists() else "not found"
-        raise UserError(f"{what} {path}: {reason}")
-    return path
+    if not Path(path).is_dir():
+        raise UserError(f"{what} {path}: " + ("is a file, not a folder" if Path(path).exists() else "not found"))
+    return Path(path)
 
 
 def output_folder(path: str | Path, probe: bool = True) -> Path:
@@ -83,10 +78,6 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
         partial.replace(path)
-    except OSError as error:
-        if error.filename == str(partial):  # no permission, a name that is too long
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from error
-        raise
     finally:
         partial.unlink(missing_ok=True)
 

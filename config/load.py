@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from config.errors import UserError
 from config.files import existing_file
-from config.schema import Config, ModelConfig
+from config.schema import Config
 from config.skeleton import Skeleton
-from config.systems import SYSTEMS
+from config.systems import SYSTEMS, SystemEntry
 
 SKELETONS = Path(__file__).parent / "skeletons"
 
@@ -31,32 +31,28 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:
     """Check a nested dictionary, as read from YAML or a checkpoint, with overrides applied; `source` names it in errors."""
     values, overrides = deepcopy(values), list(overrides)
-    for key in _config_class(values, source).deprecated_keys:
-        _drop_key(values, key)
+    for section, keys in _system(values, source).load("config").deprecated_keys.items():
+        if isinstance(values.get(section), dict):
+            values[section] = {key: value for key, value in values[section].items() if key not in keys}
     for override in overrides:
         _apply(values, override)
     source = " with ".join([source, *overrides])
     skeleton = values.get("skeleton", "coco")
     if isinstance(skeleton, str):
         values["skeleton"] = load_skeleton(skeleton)
-    config_class = _config_class(values, source)
-    model_class = _model_class(values, config_class, source)
-    known = [key for key in _keys(config_class) if not key.startswith("model.")] + _keys(model_class, "model.")
-    values["model"] = _validate(model_class, values.get("model") or {}, source, known, "model")
+    system, model = _system(values, source), values.get("model") or {}
+    config_class = system.load("config")
+    default = config_class.model_fields["model"].default.name
+    name = model.get("name", default) if isinstance(model, dict) else default
+    model_class = _named(system.networks, name, "model.name", source).load("config")
+    known = _keys(config_class) + _keys(model_class, "model.")
+    values["model"] = _validate(model_class, model, source, known, "model")
     return _validate(config_class, values, source, known)
 
 
-def _config_class(values: dict[str, Any], source: str) -> type[Config]:
-    """Return the system's configuration class, before anything else is checked, so that errors name its keys."""
-    return _named(SYSTEMS, values.get("system", "simplepose"), "system", source).load("config")
-
-
-def _model_class(values: dict[str, Any], config_class: type[Config], source: str) -> type[ModelConfig]:
-    """Return the configuration class of `model.name`, or of the system's default network."""
-    default, section = config_class.model_fields["model"].default.name, values.get("model")
-    name = section.get("name", default) if isinstance(section, dict) else default
-    networks = SYSTEMS[config_class.model_fields["system"].default].networks
-    return _named(networks, name, "model.name", source).load("config")
+def _system(values: dict[str, Any], source: str) -> SystemEntry:
+    """Return the system's entry, before anything else is checked, so that errors name its keys."""
+    return _named(SYSTEMS, values.get("system", "simplepose"), "system", source)
 
 
 def _named(entries: dict[str, Any], name: Any, key: str, source: str) -> Any:
@@ -87,14 +83,14 @@ def load_skeleton(name: str) -> Skeleton:
     """Load a skeleton by its name in `config/skeletons`, or by the path of a YAML file."""
     path = Path(name) if name.endswith((".yaml", ".yml")) else SKELETONS / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(known_skeletons())
+        known = ", ".join(skeleton.name for skeleton in known_skeletons())
         raise UserError(f"skeleton {name!r}: no file {path}; known skeletons: {known}, or give the path of a YAML file")
     return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path), _keys(Skeleton))
 
 
-def known_skeletons() -> list[str]:
-    """Return the names in `config/skeletons`."""
-    return sorted(file.stem for file in SKELETONS.glob("*.yaml"))
+def known_skeletons() -> list[Skeleton]:
+    """Return the skeletons in `config/skeletons`."""
+    return [load_skeleton(str(file)) for file in sorted(SKELETONS.glob("*.yaml"))]
 
 
 def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
@@ -104,16 +100,13 @@ def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) 
     """
     more = [name for name in names if name not in skeleton.dataset]
     fewer = [name for name in skeleton.dataset if name not in names]
-    if not more or not fewer:
-        return
-    fitting = [known for known in known_skeletons() if set(names) <= set(load_skeleton(known).dataset)]
-    remedy = "write a skeleton that has all of the file's, as those in config/skeletons"
-    if fitting:
-        remedy = f"skeleton={fitting[0]} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting[0]})"
-    raise UserError(
-        f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
-        f" it has {first_names(more)} besides and lacks {first_names(fewer)}; {remedy}"
-    )
+    if more and fewer:
+        fitting = [known.name for known in known_skeletons() if set(names) <= set(known.dataset)]
+        remedy = "skeleton={0} has all of the file's (data/coco_masks_hdf5.py: --skeleton {0})" if fitting else "write one of the file's"
+        raise UserError(
+            f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
+            f" it has {first_names(more)} besides and lacks {first_names(fewer)}; {remedy.format(*fitting)}"
+        )
 
 
 def first_names(names: Sequence[str]) -> str:
@@ -124,13 +117,11 @@ def first_names(names: Sequence[str]) -> str:
 def _read_yaml(path: str | Path, what: str) -> dict[str, Any]:
     path = existing_file(path, what)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{what} {path}: not valid YAML: {error}") from error
-    if values is None:
-        values = {}
     if not isinstance(values, dict):
-        raise UserError(f"{what} {path}: expected keys and values, found a {type(values).__name__}")
+        raise UserError(f"{what} {path}: expected keys and values")
     return values
 
 
@@ -144,22 +135,10 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise UserError(f"override {override!r}: the value is not valid YAML") from error
     *sections, last = key.split(".")
     for section in sections:
-        if values.get(section) is None:
-            values[section] = {}
-        values = values[section]
+        values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UserError(f"override {override!r}: {section} is not a section")
     values[last] = value
-
-
-def _drop_key(values: dict[str, Any], key: str) -> None:
-    """Remove a dotted key, if present."""
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.get(section)
-        if not isinstance(values, dict):
-            return
-    values.pop(last, None)
 
 
 def _validate(model: type[BaseModel], values: Any, source: str, known: Sequence[str], section: str = "") -> Any:
@@ -185,8 +164,6 @@ def _explain(detail: Any, all_keys: Sequence[str], section: str) -> str:
     message = message[:1].lower() + message[1:]
     if detail["type"] == "value_error" and not detail["loc"]:  # of a whole section: the message names the keys
         return message
-    if detail["type"] == "missing":
-        return f"{key}: missing"
     shown = "" if isinstance(detail["input"], (dict, BaseModel)) else f", got {detail['input']!r}"
     return f"{key}: {message}{shown}"
 

@@ -167,7 +167,7 @@ class TrackingConfig(ConfigSection):
 class Config(ConfigSection):
     """The whole of a run. Each pose system has a subclass with keys of its own."""
 
-    deprecated_keys: ClassVar[tuple[str, ...]] = ()  # keys of stored configurations that other keys now imply
+    deprecated_keys: ClassVar[dict[str, tuple[str, ...]]] = {}  # of stored configurations, by section: other keys now imply them
 
     # a validation loss depends on these besides the weights: after a change, earlier losses are not comparable
     loss_comparability_keys: ClassVar[tuple[str, ...]] = ("data.val", "data.input_size", "targets", "loss", "skeleton")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -20,18 +20,8 @@ class ConfigSection(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        # pydantic reads true as 1, also in a list of numbers and where null is allowed
-        if _holds_bool(value):
-            types = _types(cls.model_fields[info.field_name].annotation)
-            if types & {int, float} and bool not in types:
-                raise ValueError("input should be a number")
+        # pydantic reads true as 1, also in a list of numbers
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if cls.model_fields[info.field_name].annotation is not bool and any(isinstance(one, bool) for one in values):
+            raise ValueError("input should not be true or false")
         return value
-
-
-def _holds_bool(value: Any) -> bool:
-    return isinstance(value, bool) or (isinstance(value, (list, tuple)) and any(map(_holds_bool, value)))
-
-
-def _types(annotation: Any) -> set[Any]:
-    """Return the types that an annotation consists of."""
-    return {annotation}.union(*map(_types, get_args(annotation))) if get_origin(annotation) is not Literal else set()

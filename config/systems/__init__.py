@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pkgutil import resolve_name
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 
-class NetworkEntry(NamedTuple):
-    """Name a network's configuration and how it is built, as "module:name"."""
+class Entry:
+    """Name parts as "module:name". Parts are imported on use, so no system needs another's libraries."""
 
-    config: str  # a subclass of config.schema.ModelConfig
-    model: str  # Config -> nn.Module with `forward` and `predict`
-
-    def load(self, part: Literal["config", "model"]) -> Any:
-        """Import a part."""
+    def load(self, part: str) -> Any:
+        """Import a part, named as the field."""
         return resolve_name(getattr(self, part))
 
 
 @dataclass(frozen=True)
-class SystemEntry:
-    """Name the parts of a system as "module:name". Parts are imported on use, so no system needs another's libraries."""
+class NetworkEntry(Entry):
+    """The parts of a network."""
+
+    config: str  # a subclass of config.schema.ModelConfig
+    model: str  # Config -> nn.Module with `forward` and `predict`
+
+
+@dataclass(frozen=True)
+class SystemEntry(Entry):
+    """The parts of a system."""
 
     config: str  # a subclass of config.Config
     dataset: str  # TrainingHDF5, Config -> data.datasets.PoseDataset: training samples
@@ -28,10 +33,6 @@ class SystemEntry:
     networks: dict[str, NetworkEntry]  # by `model.name`
     loss: str  # Config -> nn.Module
     decoder: str  # nn.Module, Config -> utils.systems.Decoder: images to people
-
-    def load(self, part: Literal["config", "dataset", "targets", "loss", "decoder"]) -> Any:
-        """Import a part."""
-        return resolve_name(getattr(self, part))
 
 
 # Another system joins by its files and an entry here, another network by one file, a configuration class and an entry in `networks`.

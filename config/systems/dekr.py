@@ -6,7 +6,7 @@ The defaults are the published recipe for HRNet-W32 on COCO.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, model_validator
 
@@ -87,8 +87,6 @@ class DekrInferenceConfig(InferenceConfig):
 
 class DekrConfig(Config):
     """The whole of a run of DEKR."""
-
-    loss_comparability_keys: ClassVar[tuple[str, ...]] = Config.loss_comparability_keys
 
     system: Literal["dekr"] = "dekr"
     model: SerializeAsAny[ModelConfig] = DekrModelConfig()

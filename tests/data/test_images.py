@@ -115,7 +115,7 @@ def test_only_regular_files_of_a_gigabyte_are_read(tmp_path):
     os.mkfifo(paths["pipe"])
     with paths["sparse"].open("wb") as file:
         file.truncate(3 * 2**30)
-    problems = {"folder": "is a folder", "link": "leads nowhere", "pipe": "not a regular file", "sparse": "3.0 GB"}
+    problems = {"folder": "is a folder", "link": "not found", "pipe": "not a regular file", "sparse": "3.0 GB"}
     for name, path in paths.items():
         error = image_or_error(path)
         assert isinstance(error, UserError)

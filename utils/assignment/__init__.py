@@ -10,8 +10,7 @@ import numpy as np
 
 from config.errors import UserError
 from config.skeleton import Skeleton
-from config.systems.simplepose import Channels
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig, Channels
 from utils.assignment.candidates import Candidates, HeatmapReader, Limbs, by_image, find_peaks
 from utils.assignment.extrapolate import extrapolate_limbs
 from utils.assignment.grouping import group_candidates

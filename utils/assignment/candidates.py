@@ -8,8 +8,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from config.skeleton import Skeleton
-from config.systems.simplepose import Channels
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig, Channels
 
 NOT_FINITE = "the maps hold NaN or infinite values: the network's weights or its input are broken"
 LOG_FLOOR = 1e-3  # heatmap values are raised to this before their logarithm is taken

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from config.skeleton import Skeleton
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, HeatmapReader, Limbs, by_image, pixel_index
 
 COARSE_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)  # directions that are searched for a limb ...

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from config.skeleton import Skeleton
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates
 
 Cluster = list[int]  # candidate indices

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from config.skeleton import Skeleton
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
 from utils.assignment.fragments import MAX_FRAGMENTS, Cluster, merge_fragments
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from config.errors import UserError
 from config.skeleton import Skeleton
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import NOT_FINITE, Candidates, HeatmapReader, Limbs, pixel_index, strongest
 
 CHUNK = 1 << 15  # pairs that are scored at once, which bounds the memory

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 
 from config.errors import UserError
 from config.skeleton import Skeleton
-from config.systems.simplepose import Channels
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig, Channels
 from utils.assignment import KEYPOINT_SIGMA, LIMB_MARGIN, assign_batch, check_shape
 from utils.assignment.candidates import NOT_FINITE
 

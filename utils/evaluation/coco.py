@@ -214,9 +214,8 @@ def _is_finite(value: object) -> bool:
 def _skeleton_of(annotations: COCO) -> Skeleton:
     """Return the known skeleton with most of the file's keypoints and fewest others; COCO's where the file has none."""
     names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
-    known = {name: load_skeleton(name) for name in known_skeletons()}
-    best = max(known.values(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
-    return best if names else known["coco"]
+    best = max(known_skeletons(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
+    return best if names else load_skeleton("coco")
 
 
 def _file_names(annotations: COCO, path: Path, limit: int | None) -> dict[int, Path]:

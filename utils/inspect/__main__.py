@@ -41,7 +41,7 @@ def fitting_skeleton(path: Path) -> Skeleton:
             names = set(file.attrs.get("keypoints", ()))
     except OSError:
         names = set()
-    fitting = [skeleton for skeleton in map(load_skeleton, known_skeletons()) if names <= set(skeleton.dataset)]
+    fitting = [skeleton for skeleton in known_skeletons() if names <= set(skeleton.dataset)]
     if not fitting:
         first = ", ".join([*map(str, sorted(names)[:3]), "..."])
         raise UserError(f"training file {path}: labels {first}, which none of config/skeletons has; name its skeleton with --skeleton")

@@ -6,7 +6,7 @@ import numpy as np
 from places import ROOT
 
 from config import load_config
-from config.systems.simplepose_assignment import AssignmentConfig
+from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
 from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates, refine
 
