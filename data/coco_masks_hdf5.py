@@ -34,7 +34,7 @@ from config.progress import Progress
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
-from data.formats.coco import check_size, keypoint_category, listed_size, naming_file, read_person
+from data.formats.coco import check_size, keypoint_category, listed_size, read_people
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource
@@ -94,7 +94,7 @@ class ImageContents(Dataset):
         inside = labeled & ((joints[..., :2] >= 0) & (joints[..., :2] <= (width, height))).all(2)
         outside = labeled.any(1) & ~inside.any(1) & ~crowd
         if outside.any():
-            number = task.annotations[outside.argmax()]["id"]
+            number = task.annotations[outside.argmax()]["file_id"]
             return UserError(f"image {path}: is {width} x {height}, and no keypoint of annotation {number} lies in it")
         masks, problems = people_masks(task, height, width, self.box_masks) if self.masks else ([], [])
         return ImageContent((height, width), [np.frombuffer(data, np.uint8), *masks], problems)
@@ -107,20 +107,17 @@ def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> t
     """
     people, unlabeled, crowds, problems = [], [], [], []
     for annotation, labeled, box, crowd in zip(task.annotations, task.people.labeled.any(1), task.people.box, task.people.crowd):
-        own = []
+        masks = []
         if has_segmentation(annotation):
             try:
-                own = segmentation_to_rle(annotation, height, width)
+                masks = segmentation_to_rle(annotation["segmentation"], height, width)
             except UserError as error:
-                problems.append(f"annotation file {task.file}: {error}")
-        if not own and box_masks:
-            own = [mask_to_rle(boxes_mask(box[None], height, width))]
-        if crowd:
-            crowds += own
-        else:
-            people += own
-            unlabeled += own if not labeled else []
-    return [pack_mask(rle_to_mask(runs, height, width)) for runs in (people, unlabeled, crowds)], problems
+                problems.append(f"annotation file {task.file}: annotation {annotation['file_id']}: {error}")
+        if not masks and box_masks:
+            masks = [mask_to_rle(boxes_mask(box[None], height, width))]
+        (crowds if crowd else people).extend(masks)
+        unlabeled += masks if not (crowd or labeled) else []
+    return [pack_mask(rle_to_mask(masks, height, width)) for masks in (people, unlabeled, crowds)], problems
 
 
 def build_hdf5(
@@ -184,15 +181,12 @@ def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int) -> I
         num_workers=workers if workers > 1 else 0,
         worker_init_fn=start_worker,
     )
-    interrupts: list[int] = []
-    # Ctrl-C reaches every process of the terminal, but only the first one should answer: workers inherit this handler
-    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    # Ctrl-C reaches every process of the terminal, but only the first one should answer: workers inherit this
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         results = iter(loader)
     finally:
         signal.signal(signal.SIGINT, handler)
-    if interrupts:
-        signal.raise_signal(signal.SIGINT)
     try:
         yield from results
     except RuntimeError as error:
@@ -207,8 +201,7 @@ def identity(content: ImageContent | UserError) -> ImageContent | UserError:
 
 
 def start_worker(_: int) -> None:
-    """Leave Ctrl-C to the first process, and use one OpenCV thread in each worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Use one OpenCV thread in each worker."""
     cv2.setNumThreads(0)  # not 1: OpenCV may then wait for threads of the parent, which a fork lacks
 
 
@@ -220,44 +213,39 @@ def image_tasks(
     used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
     coco = load_annotations(path, source.containers, fixes=fixes)
-    category, order = keypoint_category(coco, skeleton, path)
-    entries = []
-    for image_id, image in sorted(coco.imgs.items()):
-        annotations = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-        if annotations:
-            with naming_file(path):
-                entries.append((image, annotations, image_people(annotations, order)))
-    if not entries:
-        raise UserError(f"annotation file {path}: no image has a person (category {category})")
-    if not any(people.labeled[~people.crowd].any() for *_, people in entries):
-        raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
-    files = source.find([image["file_name"] for image, *_ in entries])
-    for (image, *_), file in zip(entries, files):
+    category, file_index = keypoint_category(coco, skeleton, path)
+    people_of = read_people(coco, category, file_index, path).imgToAnns
+    images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
+    people = [image_people(people_of[image["id"]]) for image in images]
+    if not any(of_image.labeled[~of_image.crowd].any() for of_image in people):
+        raise UserError(f"annotation file {path}: no person of category {category} has a keypoint of skeleton {skeleton.name!r}")
+    files = source.find([image["file_name"] for image in images])
+    for image, file in zip(images, files):
         if file.renamed:
             fixes.add("found under another path", f"annotation file {path}: image {image['id']} ({image['file_name']})")
-    if all(file.size < 0 for file in files):
-        raise UserError(f"image folder {source}: has none of the images of {path}, such as {entries[0][0]['file_name']}")
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
-    tasks = [ImageTask(path, {**image, "id": image["id"] + offset}, *rest, file) for (image, *rest), file in zip(entries, files)]
-    return tasks, [name for name, index in zip(skeleton.dataset, order) if index >= 0]
+    tasks = [
+        ImageTask(path, {**image, "id": image["id"] + offset}, people_of[image["id"]], of_image, file)
+        for image, of_image, file in zip(images, people, files)
+    ]
+    return tasks, [name for name, index in zip(skeleton.dataset, file_index) if index >= 0]
 
 
-def image_people(annotations: list[dict], order: np.ndarray) -> ImagePeople:
-    """Return an image's people. order (D,): index of each of the skeleton's keypoints in the file; -1: not there."""
-    joints, boxes, areas = map(np.array, zip(*(read_person(annotation, order) for annotation in annotations)))
-    joints = joints[:, order >= 0].astype(np.float32)
+def image_people(people: list[dict]) -> ImagePeople:
+    """Convert an image's people of `read_people`."""
+    joints = np.array([person["keypoints"] for person in people], np.float32).reshape(len(people), -1, 3)
     joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
-    tracks = [annotation.get("track_id") for annotation in annotations]
+    tracks = [person.get("track_id") for person in people]
     return ImagePeople(
         joints,
-        boxes.astype(np.float32),
-        areas.astype(np.float32),
+        np.array([person["bbox"] for person in people], np.float32),
+        np.array([person["area"] for person in people], np.float32),
         np.array([track if type(track) is int else -1 for track in tracks], np.int64),
-        np.array([bool(annotation.get("iscrowd")) for annotation in annotations]),
+        np.array([person["iscrowd"] for person in people], bool),
     )
 
 

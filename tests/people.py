@@ -19,7 +19,7 @@ from config.skeleton import UNLABELED
 from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
 from data.formats import load_annotations
-from data.formats.coco import file_keypoints, keypoint_category
+from data.formats.coco import keypoint_category, read_person
 from data.hdf5 import TrainingHDF5
 from utils.training.step import to_device
 
@@ -80,7 +80,7 @@ def labeled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, 
     rng, predictions = np.random.default_rng(0), {}
     for image_id in sorted(coco.imgs):
         people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
-        joints = np.array([file_keypoints(a, order) for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        joints = np.array([read_person(a, order, path)[0] for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
         joints[..., 2] = 2 - joints[..., 2]  # COCO's v 0 (unlabeled) becomes 2
         keypoints = SKELETON.from_dataset(joints)
         keypoints[..., 2] = keypoints[..., 2] != UNLABELED

@@ -1,20 +1,20 @@
-"""Fixes of annotation files in COCO's format as other tools write them, before they are indexed.
+"""The entries of COCO's format as other tools write them: cleaned up and checked here only, for builder and evaluation.
 
-A defect with only one meaning is fixed, or its entry omitted, and counted. The rest stays, and is refused where it is read.
+A defect with only one meaning is fixed, or its entry omitted, and counted. What has several meanings is refused. `coco.read_person` reads
+the numbers of a person.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from config import UserError
+import numpy as np
 
-FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "": 0}
+from config import UserError
 
 
 @dataclass
@@ -40,100 +40,104 @@ class AnnotationFixes:
             print("fixed or omitted in the annotations:", *self.lines(), sep="\n  ", file=sys.stderr)
 
 
-def fix_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) -> Any:
-    """Return a COCO file's content with fixed copies of its entries; other content as it is."""
-    if not isinstance(content, dict) or not all(isinstance(content.get(kind), list) for kind in ("images", "annotations")):
-        return content
-    images = list(_fixed(content["images"], f"annotation file {path}: image", _fix_image, ("id", "file_name"), fixes))
-    listed = {image["id"] for image in images if isinstance(image, dict) and type(image.get("id")) is int}
-    people = []
-    for person in _fixed(content["annotations"], f"annotation file {path}: annotation", _fix_person, (), fixes):
-        if isinstance(person, dict) and type(person.get("image_id")) is int and person["image_id"] not in listed:
-            fixes.add("omitted: its image is not listed", f"annotation file {path}: annotation {person.get('id')}")
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _parse_text(entry: dict, *keys: str) -> Iterator[str]:
+    """Convert a number that is written as text, or a list with such numbers; leave other texts."""
+    for key in keys:
+        value = entry.get(key)
+        if isinstance(value, str) or (isinstance(value, list) and str in map(type, value)):
+            try:
+                entry[key] = np.array(value, float).tolist()
+            except (TypeError, ValueError):
+                continue
+            yield f"its {key!r} is written as text"
+
+
+def _fix_ids(entry: dict, place: str, keys: tuple[str, ...]) -> Iterator[str]:
+    for key in keys:
+        value = entry.get(key)
+        if isinstance(value, float) and value.is_integer():
+            yield f"its {key!r} is written with a decimal point"
+            entry[key] = int(value)
+        elif type(value) is not int or abs(value) >= 2**62:
+            raise UserError(f"{place}: its {key!r} is {value!r}, expected a whole number")
+
+
+def _fix_image(image: dict, place: str) -> Iterator[str]:
+    if not isinstance(image.get("file_name"), str):
+        raise UserError(f"{place}: its 'file_name' is {image.get('file_name')!r}, expected a text")
+    yield from _parse_text(image, "width", "height")
+    for key in [key for key in ("width", "height") if key in image]:
+        size = image.pop(key)
+        if _is_number(size) and 1 <= size < 2**31 and float(size).is_integer():
+            image[key] = int(size)
         else:
-            people.append(person)
-    return {**content, "images": images, "annotations": people}
-
-
-def _fixed(
-    entries: list, place: str, fix: Callable[[dict], Iterator[str]], identity: tuple[str, ...], fixes: AnnotationFixes
-) -> Iterator[Any]:
-    """Yield fixed copies of the entries, without those that equal an earlier one of the same id in the keys `identity`, or in all keys.
-
-    fix: changes an entry and yields what it fixes.
-    """
-    first: dict[int, dict] = {}
-    for entry in entries:
-        if isinstance(entry, dict):
-            where, entry = f"{place} {entry.get('id')}", dict(entry)
-            for problem in fix(entry):
-                fixes.add(problem, where)
-            if type(entry.get("id")) is int:
-                earlier = first.setdefault(entry["id"], entry)
-                if earlier is not entry and all(entry.get(key) == earlier.get(key) for key in identity or {**entry, **earlier}):
-                    fixes.add("omitted: listed a second time", where)
-                    continue
-        yield entry
-
-
-def _fix_image(image: dict) -> Iterator[str]:
-    yield from _fix_ids(image)
-    for key in ("width", "height"):
-        size = _parsed(image.get(key))
-        if key in image and (not _is_number(size) or size <= 0):
             yield f"its {key!r} makes no sense: the image's own size is used"
-            del image[key]
-        elif size is not image.get(key):
-            yield f"its {key!r} is written as text"
-            image[key] = size
 
 
-def _fix_person(person: dict) -> Iterator[str]:
-    yield from _fix_ids(person)
-    for key in ("bbox", "keypoints", "area"):
-        values = _parsed(person.get(key))
-        if values is not person.get(key):
-            yield f"its {key!r} is written as text"
-            person[key] = values
-    box, keypoints = person.get("bbox"), person.get("keypoints")
-    if isinstance(box, list) and len(box) == 4:
-        if not all(map(_is_number, box)):
-            if not keypoints or (isinstance(keypoints, list) and not any(keypoints[2::3])):
-                yield "its 'bbox' holds what is no number, and it has no keypoints: the box is dropped"
-                person["bbox"] = None
-        elif min(box[2:]) < 0:
-            yield "its 'bbox' has a side below 0: the corners are swapped"
-            x, y, width, height = box
-            person["bbox"] = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
-    if _is_number(person.get("area")) and person["area"] < 0:
+def _fix_person(person: dict, place: str) -> Iterator[str]:
+    yield from _parse_text(person, "bbox", "keypoints", "area", "iscrowd")
+    if person.get("iscrowd") not in (None, 0, 1):
+        raise UserError(f"{place}: its 'iscrowd' is {person['iscrowd']!r}, expected 0 or 1")
+    box, area, outline = map(person.get, ("bbox", "area", "segmentation"))
+    if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and min(box[2:]) < 0:
+        yield "its 'bbox' has a side below 0: the corners are swapped"
+        x, y, width, height = box
+        person["bbox"] = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
+    if _is_number(area) and area < 0:
         yield "its 'area' is below 0: the box's area is used"
         person["area"] = None
-    crowd, outline = person.get("iscrowd"), person.get("segmentation")
-    if isinstance(crowd, str) and crowd.strip().lower() in FLAGS:
-        yield "its 'iscrowd' is written as text"
-        person["iscrowd"] = FLAGS[crowd.strip().lower()]
     if isinstance(outline, list) and outline and all(map(_is_number, outline)):
         yield "its 'segmentation' is one polygon, not a list of them"
         person["segmentation"] = [outline]
 
 
-def _fix_ids(entry: dict) -> Iterator[str]:
-    for key in ("id", "image_id", "category_id"):
-        if isinstance(entry.get(key), float) and entry[key].is_integer():
-            yield f"its {key!r} is written with a decimal point"
-            entry[key] = int(entry[key])
+def _fix_category(category: dict, place: str) -> Iterator[str]:
+    names = category.get("keypoints") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{place}: its 'keypoints' are not a list of names")
+    if len(set(names)) < len(names):
+        raise UserError(f"{place}: two of its keypoints are {next(name for name in names if names.count(name) > 1)!r}")
+    yield from ()
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+KINDS = {  # of entries: what one is called, the ids that it must have, and what fixes it
+    "images": ("image", ("id",), _fix_image),
+    "annotations": ("annotation", ("id", "image_id", "category_id"), _fix_person),
+    "categories": ("category", ("id",), _fix_category),
+}
 
 
-def _parsed(value: Any) -> Any:
-    """Return the number that a text is, or a list with those of its texts; what has none of them itself."""
-    if isinstance(value, list):
-        return [_parsed(one) for one in value] if any(isinstance(one, str) for one in value) else value
-    try:
-        number = float(value) if isinstance(value, str) else math.nan
-    except ValueError:
-        return value
-    return (int(number) if number.is_integer() else number) if math.isfinite(number) else value
+def clean_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) -> dict[str, Any]:
+    """Return a COCO file's content; its entries are fixed in place. Raise UserError where it is of another format, or ambiguous."""
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
+    content |= {kind: _entries(content.get(kind, []), kind, path, fixes) for kind in KINDS}
+    listed, people = {image["id"] for image in content["images"]}, []
+    for person in content["annotations"]:
+        if person["image_id"] in listed:
+            people.append(person)
+        else:
+            fixes.add("omitted: its image is not listed", f"annotation file {path}: annotation {person['id']}")
+    return {**content, "annotations": people}
+
+
+def _entries(entries: object, kind: str, path: str | Path, fixes: AnnotationFixes) -> list[dict]:
+    """Return the entries of a list, each id once."""
+    refused, (name, ids, fix), by_id = f"annotation file {path}: not in COCO's format,", KINDS[kind], {}
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{refused} {kind!r} is not a list of objects")
+    for entry in entries:
+        place = f"annotation file {path}: {name} {entry.get('id')}"
+        for problem in (*_fix_ids(entry, place, ids), *fix(entry, place)):
+            fixes.add(problem, place)
+        first = by_id.setdefault(entry["id"], entry)
+        if first is not entry:
+            keys = ("file_name",) if kind == "images" else {**entry, **first}  # an image is its file, whatever else is said about it
+            if any(entry.get(key) != first.get(key) for key in keys):
+                raise UserError(f"{refused} two {kind} have the id {entry['id']}")
+            fixes.add("omitted: listed a second time", place)
+    return list(by_id.values())

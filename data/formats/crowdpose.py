@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import reprlib
 from typing import Any
 
 from config import UserError
 from data.formats import coco
-from data.formats.coco import AnnotationFile, person_box
+from data.formats.coco import AnnotationFile, finite_numbers, person_box
 
 AREA_OF_BOX = 0.53  # a person's share of the box, as CrowdPose's evaluation code has it
 
@@ -26,11 +24,8 @@ def load(file: AnnotationFile) -> dict[str, Any]:
     """
     content = coco.load(file)
     for image in content["images"]:
-        index = image.get("crowdIndex")
-        if type(index) not in (int, float) or not math.isfinite(index):
-            given = f"its 'crowdIndex' is {reprlib.repr(index)}" if "crowdIndex" in image else "it has no 'crowdIndex', as others have"
-            raise UserError(f"annotation file {file.path}: image {image['id']} ({image['file_name']}): {given}; expected a finite number")
+        finite_numbers(image, "crowdIndex", "a number", f"annotation file {file.path}: image {image['id']} ({image['file_name']})", ())
     for annotation in content["annotations"]:
         with contextlib.suppress(UserError):  # a person without keypoints may have no box; where one is needed, that is an error there
-            annotation["area"] = AREA_OF_BOX * float(person_box(annotation)[2:].prod())
+            annotation["area"] = AREA_OF_BOX * float(person_box(annotation, "")[2:].prod())
     return content

@@ -5,7 +5,6 @@ What PoseTrack's evaluation takes is written by utils/output_formats.py.
 
 from __future__ import annotations
 
-import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from config import UserError
 from data.formats import coco
-from data.formats.coco import AnnotationFile
+from data.formats.coco import AnnotationFile, finite_numbers
 
 KEYPOINTS = (
     "nose", "head_bottom", "head_top", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -48,16 +47,15 @@ def load(file: AnnotationFile) -> dict[str, Any]:
 
 def _person(annotation: dict[str, Any], names: list[str], path: Path) -> dict[str, Any]:
     """Return a person without ears, and with a box around the keypoints where the file has none."""
-    given = annotation.get("keypoints")
-    if not given:
+    if not annotation.get("keypoints"):
         return annotation
-    if not isinstance(given, list) or len(given) != 3 * len(names):
-        problem = f"its 'keypoints' is {reprlib.repr(given)}, expected x, y, v of {len(names)} keypoints"
-        raise UserError(f"annotation file {path}: annotation {annotation['id']}: {problem}")
-    labeled = [given[3 * k : 3 * k + 2] + [2 if given[3 * k + 2] else 0] for k, name in enumerate(names) if name not in NEVER_LABELED]
-    person = {**annotation, "keypoints": sum(labeled, [])}
-    points = np.array([(x, y) for x, y, v in labeled if v])
-    if annotation.get("bbox") is None and len(points) and points.dtype.kind in "iuf":
+    place = f"annotation file {path}: annotation {annotation['id']}"
+    keypoints = finite_numbers(annotation, "keypoints", f"x, y, v of {len(names)} keypoints", place, (3 * len(names),)).reshape(-1, 3)
+    keypoints = keypoints[[name not in NEVER_LABELED for name in names]]
+    keypoints[:, 2] = np.where(keypoints[:, 2] == 0, 0, 2)
+    person = {**annotation, "keypoints": keypoints.ravel().tolist()}
+    points = keypoints[keypoints[:, 2] > 0, :2]
+    if annotation.get("bbox") is None and len(points):
         size = np.ptp(points, 0)
         person["bbox"] = np.concatenate([points.min(0) - BOX_MARGIN * size, (1 + 2 * BOX_MARGIN) * size]).tolist()
     return person

@@ -16,9 +16,8 @@ def has_segmentation(annotation: dict) -> bool:
     return bool(annotation.get("segmentation")) and annotation["segmentation"] != [[]]
 
 
-def segmentation_to_rle(annotation: dict, height: int, width: int) -> list[dict]:
+def segmentation_to_rle(segmentation: list | dict, height: int, width: int) -> list[dict]:
     """Return an annotation's polygons or RLE as pycocotools' RLEs of the image. Raise UserError where they cannot be decoded."""
-    segmentation = annotation["segmentation"]
     try:
         if isinstance(segmentation, list):
             return coco_mask.frPyObjects(_polygons(segmentation), height, width)
@@ -31,7 +30,7 @@ def segmentation_to_rle(annotation: dict, height: int, width: int) -> list[dict]
         given = coco_mask.frPyObjects({"size": [height, width], "counts": lengths}, height, width)
         return [mask_to_rle(coco_mask.decode(given))]  # without empty runs, at which merging may end
     except Exception as error:  # pycocotools has no error classes of its own
-        raise UserError(f"annotation {annotation['id']}: its 'segmentation' cannot be decoded ({error})") from error
+        raise UserError(f"its 'segmentation' cannot be decoded ({error})") from error
 
 
 def mask_to_rle(mask: np.ndarray) -> dict:

@@ -24,7 +24,7 @@ from config.errors import check_minimum, run_cli
 from config.files import write_json
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import file_keypoints, keypoint_category, naming_file, person_box
+from data.formats.coco import keypoint_category, read_person
 
 # The COCO keypoints whose mean each one is, and the annotator's error: standard deviation in x and in y, over the square root of the
 # box's area
@@ -57,8 +57,8 @@ def annotate(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
     people = []
     for person in coco.loadAnns(coco.getAnnIds(catIds=[category])):
         rng = np.random.default_rng([annotator, person["id"]])
-        box = person_box(person)
-        keypoints = five_keypoints(file_keypoints(person, order), list(skeleton.dataset), float(np.sqrt(box[2:].prod())), rng)
+        joints, box, _ = read_person(person, order, path)
+        keypoints = five_keypoints(joints, list(skeleton.dataset), float(np.sqrt(box[2:].prod())), rng)
         people.append({
             "id": person["id"],
             "image_id": person["image_id"],
@@ -79,8 +79,7 @@ def main() -> None:
     parser.add_argument("--annotator", type=int, default=1, metavar="N", help="number of the annotator (1)")
     options = parser.parse_args()
     check_minimum(0, annotator=options.annotator)
-    with naming_file(options.annotations):
-        content = annotate(load_annotations(options.annotations), options.annotations, options.annotator)
+    content = annotate(load_annotations(options.annotations), options.annotations, options.annotator)
     write_json(options.output, content)
     print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")
 

@@ -23,7 +23,7 @@ from config import Skeleton, UserError
 from config.errors import run_cli
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import keypoint_category, naming_file, read_person
+from data.formats.coco import keypoint_category, read_person
 
 MIN_IOU = 0.5  # of two boxes of the same person
 AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as in the file, boxes (P, 4), areas (P,)
@@ -34,13 +34,12 @@ def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, AnnotatedPoses
     coco = load_annotations(path)
     category, order = keypoint_category(coco, skeleton, path)
     poses = {}
-    with naming_file(path):
-        for image_id, image in coco.imgs.items():
-            people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-            parts = [read_person(person, order) for person in people if not person.get("iscrowd")]
-            labeled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
-            if labeled:
-                poses[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
+    for image_id, image in coco.imgs.items():
+        people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
+        parts = [read_person(person, order, path) for person in people if not person.get("iscrowd")]
+        labeled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
+        if labeled:
+            poses[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
     return poses
 
 

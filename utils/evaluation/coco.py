@@ -17,7 +17,7 @@ from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import comparable, image_files, indexed, keypoint_category, listed_size, naming_file
+from data.formats.coco import image_files, indexed, keypoint_category, listed_size, read_people
 from data.formats.detections import load_detections
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
@@ -49,9 +49,8 @@ class GroundTruth:
         if self.is_annotated or any(category.get("keypoints") for category in annotations.cats.values()):
             self.category, self.file_index = keypoint_category(annotations, self.skeleton, path)
             self.num_keypoints = len(annotations.cats[self.category]["keypoints"])
-        with naming_file(path):
-            self.coco = comparable(annotations, self.category, self.file_index)
-        self.files = image_files(annotations, path, folder, limit) if folder is not None else _file_names(annotations, path, limit)
+        self.coco = read_people(annotations, self.category, self.file_index, path)
+        self.files = image_files(annotations, path, folder, limit)
 
     def boxes(self, boxes_file: Path | None) -> dict[int, np.ndarray]:
         """Return boxes (B, 5) x, y, width, height, score by image: a detector's, or the annotated ones with a score of 1."""
@@ -133,7 +132,7 @@ def keypoint_metrics(
 ) -> dict[str, float]:
     """Return COCO's ten metrics over these images; -1 where no person counts, as in pycocotools.
 
-    truth: see `comparable`. file_index (D,): the index of each of the data set's keypoints in the annotation file; -1: none.
+    truth: see `read_people`. file_index (D,): the index of each of the data set's keypoints in the annotation file; -1: none.
     sigmas (D,): of OKS, in the data set's order.
     """
     present = file_index >= 0
@@ -216,13 +215,6 @@ def _skeleton_of(annotations: COCO) -> Skeleton:
     names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
     best = max(known_skeletons(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
     return best if names else load_skeleton("coco")
-
-
-def _file_names(annotations: COCO, path: Path, limit: int | None) -> dict[int, Path]:
-    """Return the listed file names by image id. Raises UserError where there are none."""
-    if not annotations.imgs:
-        raise UserError(f"annotation file {path}: lists no image")
-    return {image_id: Path(annotations.imgs[image_id]["file_name"]) for image_id in sorted(annotations.imgs)[:limit]}
 
 
 def metrics_table(metrics: dict[str, float]) -> str:

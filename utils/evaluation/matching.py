@@ -34,7 +34,7 @@ class ImageResult:
 
     @staticmethod
     def of(image_id: int, people: list[dict], predictions: list[dict], file_index: np.ndarray) -> ImageResult:
-        """Collect the arrays. people: see `coco.comparable`; predictions: COCO's results; file_index (D,): of keypoints in these."""
+        """Collect the arrays. people: see `coco.read_people`; predictions: COCO's results; file_index (D,): of keypoints in these."""
         count = len(file_index)
         crowd = np.array([person["iscrowd"] for person in people], bool)
         return ImageResult(

@@ -24,7 +24,7 @@ def test_a_mask_covers_all_segmentations():
     expected[:, :9] = True
     for polygon in polygons:
         expected |= coco_mask.decode(coco_mask.frPyObjects(polygon, 160, 200)).any(2)
-    runs = [run for one in segmentations for run in segmentation_to_rle({"id": 1, "segmentation": one}, 160, 200)]
+    runs = [run for one in segmentations for run in segmentation_to_rle(one, 160, 200)]
     np.testing.assert_array_equal(rle_to_mask(runs, 160, 200), expected)
     assert not rle_to_mask([], 160, 200).any()
 
@@ -44,7 +44,7 @@ def test_segmentations_of_any_numbers_end_in_a_mask_or_an_error():
     for _ in range(3000):
         segmentation = rle() if rng.random() < 0.5 else [polygon() for _ in range(rng.randrange(4))]
         try:
-            mask = rle_to_mask(segmentation_to_rle({"id": 1, "segmentation": segmentation}, 16, 20), 16, 20)
+            mask = rle_to_mask(segmentation_to_rle(segmentation, 16, 20), 16, 20)
         except UserError:
             continue
         assert (mask.shape, mask.dtype) == ((16, 20), bool)

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config import UserError
 from data.formats import load_annotations
-from data.formats.coco import comparable, keypoint_category
+from data.formats.coco import keypoint_category, read_people
 from utils.evaluation.coco import CocoMetric, GroundTruth, keypoint_metrics, load_results, to_results
 
 METRIC = CocoMetric()
@@ -36,7 +36,7 @@ def metrics_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     count = len(coco.cats[category]["keypoints"])
     predicted = labeled_people(path, noise=2)
     results = [r for i, people in predicted.items() for r in to_results(i, *people, SKELETON, category, file_index, count)]
-    truth = comparable(coco, category, file_index)
+    truth = read_people(coco, category, file_index, path)
     return keypoint_metrics(truth, results, sorted(coco.imgs), category, file_index, SKELETON.oks_sigmas), results
 
 

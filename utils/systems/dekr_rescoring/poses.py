@@ -17,7 +17,7 @@ import numpy as np
 from config import Skeleton, UserError
 from config.files import atomic_write, existing_file
 from data.formats import load_annotations
-from data.formats.coco import comparable, image_files, keypoint_category, listed_size, naming_file
+from data.formats.coco import image_files, keypoint_category, listed_size, read_people
 from utils.oks import object_keypoint_similarity
 
 MATCH = 0.5  # the least OKS at which COCO's evaluation matches a pose with a person
@@ -51,8 +51,7 @@ class AnnotatedSet:
         self.skeleton, self.present = skeleton, file_index >= 0
         self.files = image_files(annotations, path, folder, limit)
         self.sizes = {image_id: listed_size(annotations.imgs[image_id]) for image_id in self.files}
-        with naming_file(path):
-            self.people = comparable(annotations, category, file_index).imgToAnns
+        self.people = read_people(annotations, category, file_index, path).imgToAnns
         if not any(map(_counts, (person for image_id in self.files for person in self.people[image_id]))):
             of_images = f" in its first {limit} images" if limit is not None else ""
             raise UserError(f"annotation file {path}: no person{of_images} has a keypoint of the skeleton {skeleton.name!r}")
