@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -54,10 +55,8 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
     running: deque[tuple[list[int], Future]] = deque()
     results: dict[int, Result] = {}
     following = 0
-    upcoming = iter(batches)
     try:
-        while True:
-            batch = next(upcoming, None)
+        for batch in chain(batches, [None]):  # None: the end
             if batch is not None:
                 numbers, items = zip(*batch)
                 running.append((numbers, pool.submit(work, list(items))))
@@ -67,8 +66,6 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
                 while following in results:
                     yield results.pop(following)
                     following += 1
-            if batch is None:
-                return
     finally:
         for _, future in running:
             future.cancel()
@@ -82,14 +79,10 @@ def predict_stream(
     images: (H, W, 3) uint8 BGR, each with its boxes (B, 4 or 5), or None where the decoder needs none. device: the network's.
     """
 
-    def predict(batch: list[tuple[np.ndarray, np.ndarray | None]]) -> Sequence[tuple[np.ndarray, np.ndarray]]:
-        pixels, boxes = zip(*batch)
-        return decoder(pixels, boxes if decoder.needs_boxes else None)
-
     workers = num_workers(device)
     batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, LOOKAHEAD * batch_size)
     with worker_pool(workers, device) as pool:
-        yield from ordered_map(batches, predict, pool, workers)
+        yield from ordered_map(batches, lambda batch: decoder(*zip(*batch)), pool, workers)
 
 
 def num_workers(device: torch.device) -> int:

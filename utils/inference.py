@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
 from threading import Lock
@@ -70,13 +70,12 @@ class PoseEstimator:
 
     def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
         """Return the predictions for several images of any sizes; the network takes those of one size together."""
-        if boxes is None and self.needs_boxes:
-            boxes = self._detect([_check_image(image) for image in images])
         samples = list(_samples(images, boxes))
-        if len(samples) > 1 and self.workers > 1 and self.device.type == "cpu":
-            batch_size = -(-len(samples) // self.workers)  # two halves on half of the threads each are faster than all on all
-            return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
-        return self._predict(samples)
+        if len(samples) == 1:
+            return self._predict(samples)
+        # On a CPU two halves on half of the threads each are faster than all on all
+        batch_size = -(-len(samples) // self.workers) if self.device.type == "cpu" else len(samples)
+        return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
 
     def stream(
         self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None
@@ -90,36 +89,29 @@ class PoseEstimator:
 
     def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
         """Yield, as `stream`, the predictions for each image, and the network's outputs as overlays of the image's size."""
-        yield from self._map(self._predict_with_overlays, _samples(images), batch_size, LOOKAHEAD * batch_size)
+        yield from self._map(partial(self._predict, overlays=True), _samples(images), batch_size, LOOKAHEAD * batch_size)
 
     def _map(self, work: Callable, samples: Iterable[Sample], batch_size: int, lookahead: int) -> Iterator[Any]:
         batches = batch_by_key(samples, lambda sample: self.decoder.batch_key(sample[0].shape[:2]), batch_size, lookahead)
         return ordered_map(batches, work, self._pool, self.workers)
 
-    def _predict(self, samples: Sequence[Sample]) -> list[PosePredictions]:
-        return self._decode(self._outputs(samples))
-
-    def _predict_with_overlays(self, samples: Sequence[Sample]) -> list[tuple[PosePredictions, Overlays]]:
-        outputs = self._outputs(samples)
-        people = self._decode(outputs)
-        with self._timed("overlays"):
-            return list(zip(people, self.decoder.overlays(outputs)))
-
-    def _outputs(self, samples: Sequence[Sample]) -> Any:
-        images, boxes = [image for image, _ in samples], [of_image for _, of_image in samples]
-        if any(of_image is None for of_image in boxes):
-            boxes = self._detect(images) if self.needs_boxes else None
+    def _predict(self, samples: Sequence[Sample], overlays: bool = False) -> list[PosePredictions] | list[tuple[PosePredictions, Overlays]]:
+        """Return the predictions for images of one batch key, each with its overlays if asked."""
+        images, boxes = zip(*samples)
+        if self.needs_boxes and any(of_image is None for of_image in boxes):
+            boxes = self._detect(images)
         with self._timed("input"):
-            inputs = self.decoder.preprocess(images, boxes)
+            inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
         with self._timed("network"):
             outputs = self.decoder.forward(inputs)
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
-        return outputs
-
-    def _decode(self, outputs: Any) -> list[PosePredictions]:
         with self._timed("assignment"):
-            return self.decoder.decode(outputs)
+            people = self.decoder.decode(outputs)
+        if not overlays:
+            return people
+        with self._timed("overlays"):
+            return list(zip(people, self.decoder.overlays(outputs)))
 
     def _detect(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self.detector is None:

@@ -115,7 +115,7 @@ class Brightness:
         return image_size
 
     def __call__(self, images, boxes):
-        assert boxes is None and len({image.shape for image in images}) == 1
+        assert not any(boxes) and len({image.shape for image in images}) == 1
         self.batches.append(len(images))
         return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
 

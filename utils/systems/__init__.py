@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from config import Config
 from config.systems import SYSTEMS
-from utils.visualize.heatmaps import draw_heatmaps
+from utils.batching import group_indices
+from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 
 # keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
 PosePredictions = tuple[np.ndarray, np.ndarray]
@@ -24,7 +25,8 @@ Overlays = dict[str, np.ndarray]  # by group name, the maximum heatmap value (H,
 class Decoder(ABC):
     """Predict people in images with a network, of which it calls only `predict`.
 
-    Only `forward` needs the network's device, so threads can preprocess and decode other batches meanwhile.
+    The three steps take images of one `batch_key`. Only `forward` needs the network's device, so threads can preprocess and decode other
+    batches meanwhile.
     """
 
     needs_boxes = False  # top-down: a caller must pass person boxes
@@ -39,7 +41,11 @@ class Decoder(ABC):
 
         boxes: of each image (B, 4) x, y, width, height in its pixels, or (B, 5) with a score; None for bottom-up systems.
         """
-        return self.decode(self.forward(self.preprocess(images, boxes)))
+        predictions: dict[int, PosePredictions] = {}
+        for group in group_indices(self.batch_key(image.shape[:2]) for image in images):
+            inputs = self.preprocess([images[n] for n in group], [boxes[n] for n in group] if self.needs_boxes else None)
+            predictions |= zip(group, self.decode(self.forward(inputs)))
+        return [predictions[n] for n in range(len(images))]
 
     def batch_key(self, image_size: tuple[int, int]) -> Hashable:
         """Return a key of an image's height and width: the network runs images of equal keys together."""
@@ -64,6 +70,11 @@ class Decoder(ABC):
     @abstractmethod
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         """Split heatmaps (C, h, w), predicted or target, into groups (n, h, w) that are shown together, by name."""
+
+    def resized_groups(self, heatmaps: Tensor, scale: Sequence[float], shift: Sequence[float], image_size: tuple[int, int]) -> Overlays:
+        """Return the overlays of one image from its heatmaps (C, h, w). scale, shift: see `resize_to_image`."""
+        maxima = {name: group.amax(0).cpu().numpy() for name, group in self.groups(heatmaps).items()}
+        return {name: resize_to_image(maximum, scale, shift, image_size) for name, maximum in maxima.items()}
 
     def draw(self, images: Tensor, *heatmaps: Tensor) -> list[np.ndarray]:
         """Draw of each image (3, H, W) BGR in [0, 1] one row (H, W * panels, 3) uint8: the image, then every group of its heatmaps over it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,27 +12,17 @@ from torch.nn import functional as F
 
 from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import rescored
-from utils.batching import group_indices
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
 from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
 from utils.systems.dekr_rescoring import load_rescoring
-from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
 
 
-class Group(NamedTuple):
-    """Images of one input size, with the network's inputs or outputs."""
-
-    indices: list[int]  # of the images in the batch
-    image_sizes: list[Size]
-    maps: list[np.ndarray] | list[ScaleMaps]  # of each scale: inputs (N, h, w, 3) uint8, or outputs
-
-
 class DekrDecoder(Decoder):
-    """Decode the people of a batch of images."""
+    """Decode the people of images of one input size."""
 
     output_names = ("heatmaps", "offsets")
     config: DekrConfig
@@ -46,59 +35,44 @@ class DekrDecoder(Decoder):
     def batch_key(self, image_size: Size) -> Hashable:
         return input_size(image_size, 1.0, self.config)
 
-    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[Group]:
-        groups = []
-        for indices in group_indices(self.batch_key(image.shape[:2]) for image in images):
-            of_group = [images[index] for index in indices]
-            inputs = [as_input(of_group, scale, self.config) for scale in self.config.inference.scales]
-            groups.append(Group(indices, [image.shape[:2] for image in of_group], inputs))
-        return groups
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> tuple[list[Size], list[np.ndarray]]:
+        """Return the images' sizes, and the network's input (N, h, w, 3) uint8 at each scale."""
+        return [image.shape[:2] for image in images], [as_input(images, scale, self.config) for scale in self.config.inference.scales]
 
     @torch.inference_mode()
-    def forward(self, inputs: list[Group]) -> list[Group]:
-        """Return the outputs at each scale, averaged by the flip test, without padding."""
-        scales = self.config.inference.scales
-        return [
-            group._replace(maps=[self._predict(scale, pixels, group.image_sizes[0]) for scale, pixels in zip(scales, group.maps)])
-            for group in inputs
-        ]
-
-    def _predict(self, scale: float, pixels: np.ndarray, image_size: Size) -> ScaleMaps:
+    def forward(self, inputs: tuple[list[Size], list[np.ndarray]]) -> tuple[list[Size], list[ScaleMaps]]:
+        """Return the images' sizes, and the outputs at each scale, averaged by the flip test, without padding."""
+        image_sizes, pixels = inputs
         settings, device = self.config.inference, next(self.network.parameters()).device
-        batch = as_images(pixels, device)
-        height, width = (-(-side // self.config.model.stride) for side in input_size(image_size, scale, self.config))
-        with in_precision(settings.precision, device):
-            heat, offset = predict_with_flip(self.network, batch, self.config) if settings.flip else self.network.predict(batch)
-        return scale, heat.float()[..., :height, :width], offset.float()[..., :height, :width]
+        outputs = []
+        for scale, of_scale in zip(settings.scales, pixels):
+            batch = as_images(of_scale, device)
+            height, width = (-(-side // self.config.model.stride) for side in input_size(image_sizes[0], scale, self.config))
+            with in_precision(settings.precision, device):
+                heatmaps, offset = predict_with_flip(self.network, batch, self.config) if settings.flip else self.network.predict(batch)
+            outputs.append((scale, heatmaps.float()[..., :height, :width], offset.float()[..., :height, :width]))
+        return image_sizes, outputs
 
-    def decode(self, outputs: list[Group]) -> list[PosePredictions]:
-        predictions: dict[int, PosePredictions] = {}
-        for group in outputs:
-            predictions |= zip(group.indices, decode_batch(group.maps, group.image_sizes, self.config))
-        return [self._rescore_and_sort(*predictions[index]) for index in range(len(predictions))]
+    def decode(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[PosePredictions]:
+        """Return the people of each image, rescored if configured. Rescoring runs on the CPU: these are few numbers."""
+        predictions = []
+        for keypoints, scores in decode_batch(outputs[1], outputs[0], self.config):
+            if self.rescoring is not None:
+                scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
+            order = np.argsort(-scores, kind="stable")
+            predictions.append((keypoints[order], scores[order]))
+        return predictions
 
-    def overlays(self, outputs: list[Group]) -> list[Overlays]:
+    def overlays(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[Overlays]:
         """Resize the heatmaps of scale 1 to each image."""
-        overlays: dict[int, Overlays] = {}
-        for group in outputs:
-            heatmaps = next(heat for scale, heat, _ in group.maps if scale == 1.0)
-            for index, size, of_image in zip(group.indices, group.image_sizes, heatmaps.cpu()):
-                corner, other = to_image(np.array([[0.0, 0.0], [self.config.model.stride] * 2]), size, self.config)
-                overlays[index] = {
-                    name: resize_to_image(maps.amax(0).numpy(), tuple(other - corner), tuple(corner), size)
-                    for name, maps in self.groups(of_image).items()
-                }
-        return [overlays[index] for index in range(len(overlays))]
+        overlays = []
+        for size, heatmaps in zip(outputs[0], next(heatmaps for scale, heatmaps, _ in outputs[1] if scale == 1.0)):
+            corner, other = to_image(np.array([[0.0, 0.0], [self.config.model.stride] * 2]), size, self.config)
+            overlays.append(self.resized_groups(heatmaps, other - corner, corner, size))
+        return overlays
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
-
-    def _rescore_and_sort(self, keypoints: np.ndarray, scores: np.ndarray) -> PosePredictions:
-        """Rescore if configured, and sort by score. Runs on the CPU: these are few numbers."""
-        if self.rescoring is not None:
-            scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
-        order = np.argsort(-scores, kind="stable")
-        return keypoints[order], scores[order]
 
 
 def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -> PosePredictions:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -18,23 +17,21 @@ from data.transforms import crop_matrix
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
 from utils.systems import Decoder, Overlays, PosePredictions
-from utils.visualize.heatmaps import resize_to_image
 
 ROWS = 4  # of a heatmap that are searched together, if its height is a multiple
 MIN_HEATMAP_VALUE = 1e-6  # lower values are clamped before the logarithm
 Subpixel = Literal["parabola", "quarter"]
 
 
-@dataclass(frozen=True)
-class Crops:
+class Crops(NamedTuple):
     """The boxes of a batch of images, in the order of the images, and their crops."""
 
     image_sizes: list[tuple[int, int]]  # height, width
-    counts: list[int]  # of each image
+    image_of: np.ndarray  # (P,) index of each box's image
     centers: np.ndarray  # (P, 2) x, y, and ...
     sizes: np.ndarray  # ... (P, 2) width, height of the crops in image pixels
     scores: np.ndarray  # (P,) of the boxes
-    pixels: list[np.ndarray]  # (up to inference.crops, h, w, 3) uint8
+    pixels: np.ndarray  # (P, h, w, 3) uint8
 
 
 class SimpleBaselinesDecoder(Decoder):
@@ -50,67 +47,49 @@ class SimpleBaselinesDecoder(Decoder):
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None) -> Crops:
         valid = [valid_boxes(of_image, image.shape[:2]) for image, of_image in zip(images, boxes)]
-        counts = [len(of_image) for of_image in valid]
-        all_boxes = np.concatenate([np.zeros((0, 5)), *valid])
+        image_of = np.repeat(np.arange(len(images)), [len(of_image) for of_image in valid])
+        all_boxes = np.concatenate(valid)
         centers, sizes = center_and_crop_size(all_boxes[:, :4], self.config.data.input_size)
-        image_of = np.repeat(np.arange(len(images)), counts)
-        chunks = self._chunks(len(all_boxes))
-        pixels = [crop_boxes(images, image_of[chunk], centers[chunk], sizes[chunk], self.config.data.input_size) for chunk in chunks]
-        return Crops([image.shape[:2] for image in images], counts, centers, sizes, all_boxes[:, 4], pixels)
+        pixels = crop_boxes(images, image_of, centers, sizes, self.config.data.input_size)
+        return Crops([image.shape[:2] for image in images], image_of, centers, sizes, all_boxes[:, 4], pixels)
 
     @torch.inference_mode()
-    def forward(self, inputs: Crops) -> tuple[Crops, list[Tensor]]:
-        """Return the crops without their pixels, and of each chunk the heatmaps (P, K, h / 4, w / 4), averaged by the flip test."""
-        return replace(inputs, pixels=[]), [self._predict(pixels) for pixels in inputs.pixels]
+    def forward(self, inputs: Crops) -> tuple[Crops, Tensor]:
+        """Return the crops without their pixels, and their heatmaps (P, K, h / 4, w / 4), averaged by the flip test."""
+        config, device = self.config, next(self.network.parameters()).device
+        height, width = (side // config.model.stride for side in config.data.input_size)
+        heatmaps = [torch.zeros(0, config.skeleton.num_keypoints, height, width, device=device)]
+        for start in range(0, len(inputs.pixels), config.inference.crops):
+            batch = as_images(inputs.pixels[start : start + config.inference.crops], device)
+            with in_precision(config.inference.precision, device):
+                maps = self.network.predict(torch.cat([batch, batch.flip(3)]) if config.inference.flip else batch).float()
+            heatmaps.append(average_flip(maps, config) if config.inference.flip else maps)
+        return inputs._replace(pixels=inputs.pixels[:0]), torch.cat(heatmaps)
 
-    def _predict(self, pixels: np.ndarray) -> Tensor:
-        settings, device = self.config.inference, next(self.network.parameters()).device
-        batch = as_images(pixels, device)
-        with in_precision(settings.precision, device):
-            maps = self.network.predict(torch.cat([batch, batch.flip(3)]) if settings.flip else batch).float()
-        return average_flip(maps, self.config) if settings.flip else maps
+    def decode(self, outputs: tuple[Crops, Tensor]) -> list[PosePredictions]:
+        (crops, heatmaps), settings = outputs, self.config.inference
+        keypoints = decode(heatmaps, crops.centers, crops.sizes, settings.subpixel)
+        scores = person_scores(keypoints[..., 2], crops.scores, settings.keypoint_threshold)
+        areas = crops.sizes.prod(1)
+        present = np.where(keypoints[..., 2:] > 0, keypoints, 0)
+        predictions = []
+        for n in range(len(crops.image_sizes)):
+            rows = np.flatnonzero(crops.image_of == n)
+            rows = rows[oks_nms(keypoints[rows], areas[rows], scores[rows], self.sigmas, settings.nms_threshold)]
+            predictions.append((present[rows], scores[rows]))
+        return predictions
 
-    def decode(self, outputs: tuple[Crops, list[Tensor]]) -> list[PosePredictions]:
-        crops, heatmaps = outputs
-        keypoints = np.zeros((len(crops.scores), self.config.skeleton.num_keypoints, 3), np.float32)
-        for chunk, maps in zip(self._chunks(len(keypoints)), heatmaps):
-            keypoints[chunk] = decode(maps, crops.centers[chunk], crops.sizes[chunk], self.config.inference.subpixel)
-        return [self._score_and_nms(keypoints[rows], crops.sizes[rows], crops.scores[rows]) for rows in self._rows(crops)]
-
-    def overlays(self, outputs: tuple[Crops, list[Tensor]]) -> list[Overlays]:
+    def overlays(self, outputs: tuple[Crops, Tensor]) -> list[Overlays]:
         """Return the maximum over all boxes of each image."""
         crops, heatmaps = outputs
-        strongest = [of_crop for chunk in heatmaps for of_crop in chunk.amax(1).cpu().numpy()]
-        overlays = []
-        for size, rows in zip(crops.image_sizes, self._rows(crops)):
-            overlay = np.zeros(size, np.float32)
-            for row in rows:
-                scale = crops.sizes[row] / strongest[row].shape[::-1]
-                corner = crops.centers[row] - crops.sizes[row] / 2
-                overlay = np.maximum(overlay, resize_to_image(strongest[row], tuple(scale), tuple(corner), size))
-            overlays.append({"keypoints": overlay})
+        overlays = [{"keypoints": np.zeros(size, np.float32)} for size in crops.image_sizes]
+        for n, center, size, maps in zip(crops.image_of, crops.centers, crops.sizes, heatmaps):
+            of_box = self.resized_groups(maps, size / maps.shape[:0:-1], center - size / 2, crops.image_sizes[n])
+            np.maximum(overlays[n]["keypoints"], of_box["keypoints"], out=overlays[n]["keypoints"])
         return overlays
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps}
-
-    @staticmethod
-    def _rows(crops: Crops) -> list[np.ndarray]:
-        """Return the indices of each image's boxes."""
-        return np.split(np.arange(len(crops.scores)), np.cumsum(crops.counts, dtype=int))[:-1]
-
-    def _chunks(self, boxes: int) -> list[slice]:
-        """Split the boxes into batches for the network."""
-        size = self.config.inference.crops
-        return [slice(start, start + size) for start in range(0, boxes, size)]
-
-    def _score_and_nms(self, keypoints: np.ndarray, sizes: np.ndarray, box_scores: np.ndarray) -> PosePredictions:
-        """Score the poses and remove duplicates."""
-        settings = self.config.inference
-        scores = person_scores(keypoints[..., 2], box_scores, settings.keypoint_threshold)
-        selected = oks_nms(keypoints, sizes.prod(1), scores, self.sigmas, settings.nms_threshold)
-        keypoints, scores = keypoints[selected], scores[selected]
-        return np.where(keypoints[..., 2:] > 0, keypoints, 0), scores
 
 
 def valid_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:

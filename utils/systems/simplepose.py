@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,33 +18,28 @@ from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.batching import group_indices
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
-from utils.visualize.heatmaps import resize_to_image
 
 Size = tuple[int, int]  # height, width
-MapsOnGrid = tuple[Tensor, tuple[float, float]]  # maps (C, h, w), and (sx, sy): image x = (map x + 0.5) * sx - 0.5
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """One batch for the network: images at one scale and rotation, padded to one size."""
 
-    indices: list[int]  # of the images
-    sizes: list[Size]  # of each, without the padding
+    sizes: list[Size]  # of each image, without the padding
     degree: float
     pixels: np.ndarray  # (N, h, w, 3) uint8
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """All runs of a batch of images."""
+class ImageMaps(NamedTuple):
+    """The averaged maps of one image."""
 
-    image_sizes: list[Size]
-    largest: list[Size]  # of each image, at the largest scale
-    runs: list[Run]
+    maps: Tensor  # (C, h, w) float32
+    scale: tuple[float, float]  # (sx, sy): image x = (map x + 0.5) * sx - 0.5
+    image_size: Size
 
 
 class SimplePoseDecoder(Decoder):
-    """Decode the people of a batch of images."""
+    """Decode the people of images that are padded to one size at each scale."""
 
     output_names = ("maps",)
     config: SimplePoseConfig
@@ -53,36 +48,34 @@ class SimplePoseDecoder(Decoder):
         multiple = self.config.inference.pad_multiple
         return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
 
-    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> Inputs:
-        """Resize the images to every scale and rotate them; batch those that are padded to one size."""
+    def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> tuple[list[Size], list[Run]]:
+        """Return the images' sizes, and the images at every rotation and scale."""
         settings = self.config.inference
-        sizes = [[resized_size(*image.shape[:2], scale, self.config) for scale in settings.scales] for image in images]
+        sizes = [[resized_size(*image.shape[:2], scale, self.config) for image in images] for scale in settings.scales]
         runs = []
         for degree in settings.rotations:
             rotated = [_rotate(image, degree, settings.pad_value) for image in images]
-            for s in range(len(settings.scales)):
-                for group in group_indices(_padded_size(of_image[s], settings.pad_multiple) for of_image in sizes):
-                    of_group = [sizes[n][s] for n in group]
-                    runs.append(Run(group, of_group, degree, _resize_and_pad([rotated[n] for n in group], of_group, self.config)))
-        return Inputs([image.shape[:2] for image in images], [max(of_image) for of_image in sizes], runs)
+            runs += [Run(of_scale, degree, _resize_and_pad(rotated, of_scale, self.config)) for of_scale in sizes]
+        return [image.shape[:2] for image in images], runs
 
     @torch.inference_mode()
-    def forward(self, inputs: Inputs) -> tuple[list[MapsOnGrid], list[Size]]:
-        """Return each image's maps and size. The maps are float32, without padding, averaged over flip, scales and rotations.
+    def forward(self, inputs: tuple[list[Size], list[Run]]) -> list[ImageMaps]:
+        """Return each image's maps without padding, averaged over flip, scales and rotations.
 
         The maps are on the grid of the largest scale. Resizing them to the image, as published, would take most of the time.
         """
-        stride, count = self.config.targets.stride, len(self.config.inference.scales) * len(self.config.inference.rotations)
-        totals: list[Tensor | None] = [None] * len(inputs.image_sizes)
-        for run in inputs.runs:
-            for n, size, maps in zip(run.indices, run.sizes, self._predict(run)):
-                if size != inputs.largest[n] or run.degree % 360:
-                    maps = _resample(maps, size, inputs.largest[n], run.degree, inputs.image_sizes[n], stride)
+        (image_sizes, runs), stride = inputs, self.config.targets.stride
+        largest = [max(of_image) for of_image in zip(*(run.sizes for run in runs))]
+        totals: list[Tensor | None] = [None] * len(image_sizes)
+        for run in runs:
+            for n, (size, maps) in enumerate(zip(run.sizes, self._predict(run))):
+                if size != largest[n] or run.degree % 360:
+                    maps = _resample(maps, size, largest[n], run.degree, image_sizes[n], stride)
                 totals[n] = maps if totals[n] is None else totals[n].add_(maps)
-        scales = [
-            (stride * size[1] / largest[1], stride * size[0] / largest[0]) for size, largest in zip(inputs.image_sizes, inputs.largest)
+        return [
+            ImageMaps(total.div_(len(runs)), (stride * size[1] / width, stride * size[0] / height), size)
+            for total, size, (height, width) in zip(totals, image_sizes, largest)
         ]
-        return [(total.div_(count), scale) for total, scale in zip(totals, scales)], inputs.image_sizes
 
     def _predict(self, run: Run) -> list[Tensor]:
         """Run the network with the flip test and remove the padding: of each image (C, ceil(height / stride), ceil(width / stride))."""
@@ -99,21 +92,14 @@ class SimplePoseDecoder(Decoder):
         sizes = [(math.ceil(height / stride), math.ceil(width / stride)) for height, width in run.sizes]
         return [of_image[:, :height, :width].clone() for of_image, (height, width) in zip(maps, sizes)]
 
-    def decode(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[PosePredictions]:
-        predicted, sizes = outputs
-        if predicted and predicted[0][0].device.type != "cpu":
-            return assign_on_device(predicted, self.config)
-        skeleton, parameters, rendered = self.config.skeleton, self.config.assignment, self.config.targets.on_maps
-        return [assign_people(maps.numpy(), skeleton, parameters, size, scale, *rendered) for (maps, scale), size in zip(predicted, sizes)]
+    def decode(self, outputs: list[ImageMaps]) -> list[PosePredictions]:
+        if outputs[0].maps.device.type != "cpu":
+            return assign_on_device(outputs, self.config)
+        common = self.config.skeleton, self.config.assignment
+        return [assign_people(maps.numpy(), *common, size, scale, *self.config.targets.on_maps) for maps, scale, size in outputs]
 
-    def overlays(self, outputs: tuple[list[MapsOnGrid], list[Size]]) -> list[Overlays]:
-        return [
-            {
-                name: resize_to_image(group.amax(0).cpu().numpy(), (x, y), ((x - 1) / 2, (y - 1) / 2), size)
-                for name, group in self.groups(maps).items()
-            }
-            for (maps, (x, y)), size in zip(*outputs)
-        ]
+    def overlays(self, outputs: list[ImageMaps]) -> list[Overlays]:
+        return [self.resized_groups(maps, (x, y), ((x - 1) / 2, (y - 1) / 2), size) for maps, (x, y), size in outputs]
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         """Split off the keypoints, and the limbs if the skeleton has any."""
@@ -122,14 +108,14 @@ class SimplePoseDecoder(Decoder):
         return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
-def assign_on_device(predicted: list[MapsOnGrid], config: SimplePoseConfig) -> list[PosePredictions]:
+def assign_on_device(outputs: list[ImageMaps], config: SimplePoseConfig) -> list[PosePredictions]:
     """Assign the people of each image, maps of one size together. A few kilobytes leave the device, not the maps."""
     people: dict[int, PosePredictions] = {}
-    for group in group_indices(maps.shape for maps, _ in predicted):
-        maps, scales = zip(*(predicted[n] for n in group))
+    for group in group_indices(output.maps.shape for output in outputs):
+        maps, scales, _ = zip(*(outputs[n] for n in group))
         of_group = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
         people |= zip(group, of_group)
-    return [people[n] for n in range(len(predicted))]
+    return [people[n] for n in range(len(outputs))]
 
 
 def resized_size(height: int, width: int, scale: float, config: SimplePoseConfig) -> Size:

@@ -77,7 +77,7 @@ def test_maps_are_the_network_outputs_without_padding(precision):
     config = settings("inference.scales=[0.75, 1]", "inference.flip=false", "inference.pad_multiple=32", f"inference.precision={precision}")
     network, image = HalvesNetwork(17), scene_image(100, 130)
     decoder = DekrDecoder(network, config)
-    ((_, _, maps),) = decoder.forward(decoder.preprocess([image]))
+    _, maps = decoder.forward(decoder.preprocess([image]))
     assert [(scale, heat.shape, offset.shape) for scale, heat, offset in maps] == [
         (0.75, (1, 18, 48, 66), (1, 34, 48, 66)),
         (1, (1, 18, 64, 88), (1, 34, 64, 88)),

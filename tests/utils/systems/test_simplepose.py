@@ -63,13 +63,9 @@ class MeanNetwork(CellNetwork):
         return F.avg_pool2d(images[:, :1], STRIDE).expand(-1, len(FLIP), -1, -1)
 
 
-def predict_maps(network: nn.Module, images: list[np.ndarray], config: Config) -> list[tuple[Tensor, tuple[float, float]]]:
-    decoder = SimplePoseDecoder(network, config)
-    return decoder.forward(decoder.preprocess(images))[0]
-
-
 def predict_one(network: nn.Module, image: np.ndarray, config: Config) -> tuple[Tensor, tuple[float, float]]:
-    return predict_maps(network, [image], config)[0]
+    decoder = SimplePoseDecoder(network, config)
+    return decoder.forward(decoder.preprocess([image]))[0][:2]
 
 
 @torch.no_grad()
@@ -203,28 +199,28 @@ def test_rotated_maps_are_rotated_back_into_place(degree, height, width):
 
 
 def test_a_batch_equals_single_images():
-    config = settings("inference.scales=[0.5, 1]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]")
-    network, sizes = CellNetwork(), [(100, 120), (120, 100), (100, 120), (100, 125), (1, 1)]
-    images = [random_image(*size, seed) for seed, size in enumerate(sizes)]
-    for image, (maps, map_to_image) in zip(images, predict_maps(network, images, config), strict=True):
-        single, single_map_to_image = predict_one(network, image, config)
-        assert map_to_image == single_map_to_image
-        torch.testing.assert_close(maps, single, rtol=0, atol=1e-6)
+    config = settings("inference.scales=[0.5, 1]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]", "assignment.max_peaks=4")
+    sizes = [(100, 120), (120, 100), (100, 120), (100, 125), (1, 1)]
+    images = [smooth_image(*size, seed) for seed, size in enumerate(sizes)]
+    decoder = SimplePoseDecoder(CellNetwork(), config)
+    for image, (keypoints, scores) in zip(images, decoder(images), strict=True):
+        ((single, single_scores),) = decoder([image])
+        np.testing.assert_allclose(keypoints, single, atol=1e-3)
+        np.testing.assert_allclose(scores, single_scores, atol=1e-5)
 
 
 def test_images_of_one_padded_size_run_together():
-    network = CellNetwork()
-    predict_maps(network, [random_image(512, 500), random_image(512, 300), random_image(256, 256)], settings())
-    predict_maps(network, [random_image(512, 513)], settings())
-    assert sorted(network.input_shapes) == [(2, 3, 512, 320), (2, 3, 512, 576), (4, 3, 512, 512)]
-    assert predict_maps(network, [], settings()) == []
+    decoder = SimplePoseDecoder(CellNetwork(), settings("data.input_size=[128, 128]", "assignment.max_peaks=4"))
+    decoder([smooth_image(128, 100), smooth_image(128, 70), smooth_image(64, 64), smooth_image(128, 129)])
+    assert sorted(decoder.network.input_shapes) == [(2, 3, 128, 192), (6, 3, 128, 128)]
+    assert decoder([]) == []
 
 
 def test_assignment_on_the_device_equals_that_on_the_cpu():
-    config, network = settings("data.input_size=[128, 128]", "assignment.max_peaks=4"), CellNetwork()
-    images = [smooth_image(*size, seed) for seed, size in enumerate([(128, 160), (128, 96), (128, 160)])]
-    on_device = assign_on_device(predict_maps(network, images, config), config)
-    for (keypoints, scores), (expected, expected_scores) in zip(on_device, SimplePoseDecoder(network, config)(images), strict=True):
+    config = settings("data.input_size=[128, 128]", "assignment.max_peaks=4")
+    decoder = SimplePoseDecoder(CellNetwork(), config)
+    maps = decoder.forward(decoder.preprocess([smooth_image(128, width, width) for width in (125, 128, 113)]))
+    for (keypoints, scores), (expected, expected_scores) in zip(assign_on_device(maps, config), decoder.decode(maps), strict=True):
         assert len(expected)
         np.testing.assert_allclose(keypoints, expected, atol=1e-3)
         np.testing.assert_allclose(scores, expected_scores, atol=1e-5)
