@@ -205,7 +205,8 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
         interrupt_after(3, patch)
         ended = evaluate("--batch-size", 1)
     assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command continues")
-    assert files(tmp_path / "out") == {"detections.partial.0.jsonl"}
+    (log,) = files(tmp_path / "out")
+    assert log.startswith("detections.partial.")
     others = {"checkpoint": trained / "best.pth", "annotations": changed(annotations, tmp_path / "again.json", lambda content: None)}
     for name, other in others.items():
         shutil.copytree(tmp_path / "out", tmp_path / name)
@@ -213,7 +214,7 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
         assert evaluate("--limit", 4, output=tmp_path / name, **{name: other}).status == 0
         assert perfect_network == [1, 2, 3, 4]
     perfect_network.clear()
-    assert evaluate().status == 0
+    assert evaluate("--batch-size", 1).status == 0
     assert perfect_network == [4, 5, 6, 7, 8]
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert evaluate(output=tmp_path / "straight").status == 0

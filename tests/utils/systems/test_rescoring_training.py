@@ -165,7 +165,7 @@ def test_an_interrupted_run_resumes_to_the_last_bit(make_counted, trained, tmp_p
     """Also after a record was cut short by a kill. With another checkpoint it starts anew."""
     assert make_counted(images_until=3) == 3
     (log,) = tmp_path.iterdir()
-    assert log.name == "poses.npz.partial.0.jsonl"
+    assert log.name.startswith("poses.npz.partial.")
     log.write_bytes(log.read_bytes()[:-20])
     assert make_counted("--limit", 4, output=tmp_path / "straight.npz") == 4
     assert make_counted("--limit", 4) == 2
