@@ -20,6 +20,7 @@ from config.schema import TrainConfig
 from utils.device import default_device
 
 Parallel = Literal["none", "data_parallel", "distributed"]
+LONGEST_EVALUATION = timedelta(days=1)  # from the first rank's end to the last one's; torchrun ends all ranks where one dies
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,6 @@ class DistributedContext:
         """Return the step that `wrap` was given."""
         return getattr(step, "module", step)
 
-    def local_module(self, step: nn.Module) -> nn.Module:
-        """Return a wrapped step for use without gradients where ranks may have different numbers of batches: no rank waits in it."""
-        return self.unwrap(step) if self.parallel == "distributed" else step
-
-    def grad_sync(self, step: nn.Module, now: bool) -> AbstractContextManager:
-        """Wrap forward and backward of one batch. now: all-reduce its gradient; else the gradient is only accumulated."""
-        later = not now and isinstance(step, nn.parallel.DistributedDataParallel)
-        return step.no_sync() if later else nullcontext()
-
     def all_reduce(self, values: Tensor) -> Tensor:
         """Sum over all ranks, in place."""
         if self.size > 1:
@@ -92,10 +84,10 @@ class DistributedContext:
             for buffer in module.buffers():
                 dist.broadcast(buffer, 0)
 
-    def barrier(self, timeout: timedelta | None = None) -> None:
-        """Wait for all ranks. timeout: for ranks on CPUs; default: the process group's, half an hour."""
+    def barrier(self) -> None:
+        """Wait for all ranks."""
         if self.size > 1:
-            dist.barrier() if timeout is None else dist.monitored_barrier(timeout=timeout)
+            dist.barrier()
 
     def shared_gpu(self) -> str | None:
         """Return the name of the GPU that this rank shares with others where there are more ranks than GPUs; None: the default device."""
@@ -104,68 +96,59 @@ class DistributedContext:
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
 
 
-@contextmanager
-def distributed_context(parallel: Parallel) -> Iterator[DistributedContext]:
-    """Join the ranks that torchrun started; otherwise yield a single rank."""
+def distributed_context(parallel: Parallel) -> AbstractContextManager[DistributedContext]:
+    """Join the ranks that torchrun started, for "distributed"; otherwise return a single rank."""
     if parallel != "distributed":
-        yield DistributedContext(parallel, default_device())
-        return
+        return nullcontext(DistributedContext(parallel, default_device()))
     if "RANK" not in os.environ:
         raise UserError("train_distributed.py is started by torchrun: torchrun --nproc_per_node=N train_distributed.py ...")
-    rank, size, local = (int(os.environ[key]) for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        if local >= torch.cuda.device_count():
-            raise UserError(f"process {local} of this machine has no GPU: there are {torch.cuda.device_count()}; lower --nproc_per_node")
-        device = torch.device("cuda", local)
-        torch.cuda.set_device(device)
-    init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield DistributedContext(parallel, device, rank, size)
-    finally:
-        dist.destroy_process_group()
+    if not torch.cuda.is_available():
+        return _joined_ranks("gloo", torch.device("cpu"), dist.default_pg_timeout)
+    local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if local >= gpus:
+        raise UserError(f"process {local} of this machine has no GPU: there are {gpus}; lower --nproc_per_node")
+    torch.cuda.set_device(local)
+    return _joined_ranks("nccl", torch.device("cuda", local), dist.default_pg_timeout)
+
+
+def evaluation_context() -> AbstractContextManager[DistributedContext]:
+    """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several can use one GPU."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return nullcontext(DistributedContext("none", torch.device("cpu")))
+    return _joined_ranks("gloo", torch.device("cpu"), LONGEST_EVALUATION)
 
 
 @contextmanager
-def evaluation_context() -> Iterator[DistributedContext]:
-    """Join the ranks that torchrun started, if it did, to share images. They communicate by CPU, so several can use one GPU."""
-    rank, size = (int(os.environ.get(key, default)) for key, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    if size == 1:
-        yield DistributedContext("none", torch.device("cpu"), rank, size)
-        return
+def _joined_ranks(backend: str, device: torch.device, timeout: timedelta) -> Iterator[DistributedContext]:
+    """timeout: for which a rank waits for the others in an operation."""
     try:
-        init_process_group("gloo")
+        init_process_group(backend, timeout)
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"process {rank} of {size}: cannot reach the others ({error}); start all of them with torchrun") from error
+        raise UserError(f"cannot reach the other processes ({error}); start all of them with torchrun") from error
     try:
-        yield DistributedContext("distributed", torch.device("cpu"), rank, size)
+        yield DistributedContext("distributed", device, dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
 
 
-def init_process_group(backend: str, timeout: timedelta | None = None) -> None:
+def init_process_group(backend: str, timeout: timedelta) -> None:
     """Join the ranks that torchrun started together with this one. Raises RuntimeError where some do not come.
 
     `dist.init_process_group` alone does not survive a restart by torchrun: its agent keeps one store for all restarts, and a rank that
     starts earlier than another one reads the other's former address there, and fails or hangs (seen with PyTorch 2.14). No variable of
-    torchrun tells the restarts of several machines apart. So rank 0 names a new part of the store, and passes the name to each rank under a
-    key that is new at each start.
+    torchrun tells the restarts of several machines apart. So rank 0 names a new part of the store for each start. The others ask in the
+    part that the store names, perhaps that of the last start, until rank 0 of this one answers.
     """
-    timeout = timeout or dist.default_pg_timeout
-    store, rank, size = next(dist.rendezvous("env://", timeout=timeout))
+    store, rank, size = next(dist.rendezvous("env://"))
     token = uuid.uuid4().hex
-    if rank:
-        store.set(f"asking/{rank}", token)
-        start = store.get(token).decode()  # waits until rank 0 has set it
-        store.set(f"{start}/{rank}", "here")
+    if rank == 0:
+        start = token
+        store.set("start", start)
+        for other in range(1, size):
+            store.set(store.get(f"{start}/{other}").decode(), start)  # `get` waits for the key
     else:
-        start, missing, deadline = token, set(range(1, size)), time.monotonic() + timeout.total_seconds()
-        while missing:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"{len(missing)} of {size} processes have not come after {timeout.total_seconds():.0f} s")
-            for other in missing:
-                if store.check([f"asking/{other}"]):  # of a former start, until this start's rank has asked
-                    store.set(store.get(f"asking/{other}").decode(), start)
-            missing = {other for other in missing if not store.check([f"{start}/{other}"])}
+        while not store.check([token]):
+            store.set(f"{store.get('start').decode()}/{rank}", token)
             time.sleep(0.01)
+        start = store.get(token).decode()
     dist.init_process_group(backend, store=dist.PrefixStore(start, store), rank=rank, world_size=size, timeout=timeout)

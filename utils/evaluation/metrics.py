@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -22,7 +21,6 @@ from utils.results_log import ResultsLog, fingerprint, predict_images
 
 LOG_NAME, DETECTIONS_NAME = "detections.partial", "detections.json"
 DERIVED = (METRICS_NAME, ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME, PREDICTIONS_NAME, f"{SUBMISSION_NAME.format('*', '*')}.*")
-LONGEST = timedelta(days=1)  # from the first rank's end to the last one's; torchrun ends all ranks where one dies
 
 
 def build_metric(ground_truth: GroundTruth, head_boxes: Path | None = None) -> CocoMetric:
@@ -62,7 +60,7 @@ def evaluate(
         to_results = partial(metric.to_results, ground_truth)
         ranks = (context.rank, context.size)
         predict_images(log, estimator.decoder, inputs, to_results, batch_size, estimator.device, "evaluate", *ranks)
-        context.barrier(LONGEST)
+        context.barrier()
         if not context.is_main:
             return
         results = log.results()

@@ -44,7 +44,8 @@ def validate(state: TrainState, loader: Iterable[NamedTuple], epoch: int, averag
         wrapped = TrainingStep(average, context.unwrap(state.step).loss, state.config.train.precision)
     context.broadcast_buffers(context.unwrap(wrapped))
     wrapped.eval()
-    step, shown = context.local_module(wrapped), state.config.train.val_images
+    # Ranks may have different numbers of batches: none waits for the others in a step
+    step, shown = context.unwrap(wrapped) if context.parallel == "distributed" else wrapped, state.config.train.val_images
     sums = []  # of each batch: loss times samples, on the device; samples
     for i, batch in enumerate(loader):
         state.stop.check()
