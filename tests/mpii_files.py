@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,30 +31,18 @@ def write_list(path: Path, people: list[dict]) -> Path:
     return path
 
 
-def truth_of(people: list[dict]) -> dict[str, np.ndarray]:
-    """Return MPII's arrays of these people; each head is a box of 6 x 8 pixels, so its size is 6."""
+def write_truth(path: Path, people: list[dict], order: Sequence[int] = range(16), **replaced: object) -> Path:
+    """Write a file such as gt_valid.mat. order: of its keypoints. Each head is a box of 6 x 8 pixels, so its size is 6."""
     joints = np.array([person["joints"] for person in people]).transpose(1, 2, 0)
-    boxes = np.array([[joints[9] - 1], [joints[9] + [[5], [7]]]])[:, 0]
-    missing = 1.0 - np.array([person["joints_vis"] for person in people]).T
-    return {"jnt_missing": missing, "pos_gt_src": joints, "headboxes_src": boxes}
-
-
-def write_truth(path: Path, people: list[dict], order: list[int] | None = None, **replaced: object) -> Path:
-    """Write a file such as gt_valid.mat. order: of its keypoints."""
-    order = order or list(range(16))
-    arrays = truth_of(people)
-    arrays |= {name: arrays[name][order] for name in ("jnt_missing", "pos_gt_src")}
-    names = np.array([NAMES[k] for k in order], object).reshape(1, -1)
-    content = {**arrays, "dataset_joints": names, **replaced}
+    content = {
+        "jnt_missing": 1.0 - np.array([person["joints_vis"] for person in people]).T[order],
+        "pos_gt_src": joints[order],
+        "headboxes_src": np.array([joints[9] - 1, joints[9] + [[5], [7]]]),
+        "dataset_joints": np.array([NAMES[k] for k in order], object).reshape(1, -1),
+        **replaced,
+    }
     savemat(path, {name: value for name, value in content.items() if value is not None})
     return path
-
-
-def cells(values: list) -> np.ndarray:
-    """Return a column of Matlab's cells."""
-    column = np.empty((len(values), 1), object)
-    column[:, 0] = values
-    return column
 
 
 def structs(entries: list[dict]) -> np.ndarray:
@@ -80,10 +69,9 @@ def official_person(person: dict, **replaced: object) -> dict:
 
 def write_official(path: Path, images: list[tuple[str, list[dict], int, list[int]]]) -> Path:
     """Write the official file. images: name, annorect entries, 1 for training, and numbers of the separated people, from 1."""
-    annolist = [
-        {"image": {"name": name}, "annorect": structs(entries) if entries else np.zeros((0, 0)), "vidx": 1} for name, entries, *_ in images
-    ]
-    training, separated = [image[2] for image in images], cells([np.array(image[3]) for image in images])
-    release = {"annolist": structs(annolist), "img_train": np.array(training), "single_person": separated, "version": "12"}
-    savemat(path, {"RELEASE": release})
+    annolist = [{"image": {"name": name}, "annorect": structs(entries) if entries else np.zeros((0, 0))} for name, entries, *_ in images]
+    separated = np.empty((len(images), 1), object)  # Matlab's cells
+    separated[:, 0] = [np.array(image[3]) for image in images]
+    training = np.array([image[2] for image in images])
+    savemat(path, {"RELEASE": {"annolist": structs(annolist), "img_train": training, "single_person": separated}})
     return path

@@ -30,14 +30,11 @@ class AnnotationFixes:
             raise UserError(f"{place}: {problem} (--strict; nothing was written)")
         self.found.setdefault(problem, []).append(place)
 
-    def lines(self) -> list[str]:
-        """Return one line for each problem."""
-        return [f"{len(places)} x {problem} (first: {places[0]})" for problem, places in self.found.items()]
-
     def report(self) -> None:
-        """Print the lines on stderr, if there are any."""
-        if self.found:
-            print("fixed or omitted in the annotations:", *self.lines(), sep="\n  ", file=sys.stderr)
+        """Print one line for each problem on stderr, if there are any."""
+        lines = [f"{len(places)} x {problem} (first: {places[0]})" for problem, places in self.found.items()]
+        if lines:
+            print("fixed or omitted in the annotations:", *lines, sep="\n  ", file=sys.stderr)
 
 
 def _is_number(value: object) -> bool:

@@ -42,13 +42,8 @@ class AnnotationFile:
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
-def matches(_: AnnotationFile) -> bool:
-    """Match every file: `load` refuses files of other formats."""
-    return True
-
-
 def load(file: AnnotationFile) -> dict[str, Any]:
-    """Return the cleaned content."""
+    """Return the cleaned content. Raise UserError where it is of another format."""
     return clean_annotations(file.content, file.path, file.fixes)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from config import UserError
 from config.files import read_json
+from data.formats.coco import finite_numbers
 
 KEYS = ("image_id", "category_id", "bbox", "score")
 
@@ -22,7 +23,9 @@ def load_detections(path: str | Path, images: Mapping[int, dict], category: int 
     images: id -> an annotation file's entry. Unusable boxes are skipped, and counted on stderr, one line a reason. Raise UserError if
     the file is not of the format, or no box is usable.
     """
-    entries = _read_entries(path)
+    entries = read_json(path, "boxes file")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.keys() >= set(KEYS) for entry in entries):
+        raise UserError(f"boxes file {path}: not a file of detections; expected a list of {{{', '.join(KEYS)}}}")
     boxes, skipped = defaultdict(list), Counter()
     for entry in entries:
         reason = _skip_reason(entry, images, category)
@@ -37,41 +40,21 @@ def load_detections(path: str | Path, images: Mapping[int, dict], category: int 
     return {image_id: np.array(rows, float) for image_id, rows in boxes.items()}
 
 
-def _read_entries(path: str | Path) -> list[dict]:
-    """Return the file's content. Raise UserError if it is not a list of boxes."""
-    entries = read_json(path, "boxes file")
-    expected = f"expected a list of {{{', '.join(KEYS)}}}"
-    if not isinstance(entries, list):
-        raise UserError(f"boxes file {path}: not a file of detections; {expected}")
-    for number, entry in enumerate(entries, start=1):
-        lacking = [key for key in KEYS if not isinstance(entry, dict) or key not in entry]
-        if lacking:
-            raise UserError(f"boxes file {path}: not a file of detections, entry {number} lacks {lacking[0]!r}; {expected}")
-    return entries
-
-
 def _skip_reason(entry: dict, images: Mapping[int, dict], category: int) -> str | None:
     """Return why a box is unusable; None if it is usable."""
-    box, image_id = entry["bbox"], entry["image_id"]
+    image_id = entry["image_id"]
     if entry["category_id"] != category:
         return f"of another category than people ({category})"
     if type(image_id) is not int or image_id not in images:
         return "of images that the annotation file does not list"
-    if not isinstance(box, list) or len(box) != 4:
-        return "not four numbers x, y, width, height"
-    if not all(map(_is_finite, box)):
-        return "not finite numbers"
-    if not _is_finite(entry["score"]):
-        return "with a score that is not a finite number"
-    x, y, width, height = box
+    try:
+        x, y, width, height = finite_numbers(entry, "bbox", "", "", (4,))
+        finite_numbers(entry, "score", "", "", ())
+    except UserError:
+        return "not finite numbers x, y, width, height and score"
     if width <= 0 or height <= 0:
         return "without width or height"
-    # Annotation files may omit the image's size
-    right, bottom = (side if _is_finite(side) else math.inf for side in map(images[image_id].get, ("width", "height")))
+    right, bottom = (images[image_id].get(side) or math.inf for side in ("width", "height"))
     if x + width <= 0 or y + height <= 0 or x >= right or y >= bottom:
         return "outside of their image"
     return None
-
-
-def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max

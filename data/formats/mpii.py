@@ -32,24 +32,6 @@ BOX_SIDE, BOX_SHIFT = 200, 15  # pixels per scale: side of a person's box, and h
 
 
 @dataclass(frozen=True)
-class MpiiPerson:
-    """A person in the files' coordinates: the first pixel is 1."""
-
-    image: str
-    center: np.ndarray  # (2,) x, y
-    scale: float
-    joints: np.ndarray  # (16, 3) x, y, v as COCO has it: 2 visible, 1 occluded, 0 unlabeled
-    head_box: np.ndarray | None = None  # (2, 2) two opposite corners' x, y
-
-    @property
-    def box(self) -> list[float]:
-        """Return x, y, width, height; the first pixel is 0."""
-        side = BOX_SIDE * self.scale
-        middle = self.center - 1 + (0, BOX_SHIFT * self.scale)
-        return [*(middle - side / 2).tolist(), side, side]
-
-
-@dataclass(frozen=True)
 class PckhTruth:
     """The ground truth of PCKh for N people, in the layout of MPII's arrays; the first pixel is 1."""
 
@@ -72,29 +54,26 @@ def matches(file: AnnotationFile) -> bool:
 
 def load(file: AnnotationFile) -> dict[str, Any]:
     """Return the content in COCO's format, without image sizes; annotation ids count from 1 in the file's order."""
-    people = _matlab_people(file) if file.path.suffix == ".mat" else _listed_people(file)
     ids: dict[str, int] = {}
     annotations = []
-    for number, person in enumerate(people, start=1):
-        labeled = person.joints[:, 2:] > 0
-        keypoints = np.where(labeled, person.joints - (1, 1, 0), 0)
-        annotations.append(
-            {
-                "id": number, "image_id": ids.setdefault(person.image, len(ids) + 1), "category_id": 1, "iscrowd": 0, "bbox": person.box,
-                "keypoints": keypoints.ravel().tolist(), "num_keypoints": int(labeled.sum()),
-            }
-        )  # fmt: skip
-        if person.head_box is not None:
-            annotations[-1]["head_box"] = person.head_box.tolist()
+    for number, person in enumerate(_matlab_people(file) if file.path.suffix == ".mat" else _listed_people(file), start=1):
+        image_id = ids.setdefault(person.pop("image"), len(ids) + 1)
+        annotations.append({"id": number, "image_id": image_id, "category_id": 1, "iscrowd": 0, **person})
     images = [{"id": number, "file_name": name} for name, number in ids.items()]
     category = {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}
     return {"images": images, "annotations": annotations, "categories": [category]}
 
 
-def _listed_people(file: AnnotationFile) -> Iterator[MpiiPerson]:
+def _person(image: str, center: np.ndarray, scale: float, joints: np.ndarray) -> dict[str, Any]:
+    """Convert center (2,) x, y and joints (16, 3) x, y, v as COCO has it, of the first pixel 1, to an annotation of the first pixel 0."""
+    labeled, side = joints[:, 2:] > 0, BOX_SIDE * scale
+    corner = center - 1 + (0, BOX_SHIFT * scale) - side / 2
+    keypoints = np.where(labeled, joints - (1, 1, 0), 0).ravel().tolist()
+    return {"image": image, "bbox": [*corner.tolist(), side, side], "keypoints": keypoints, "num_keypoints": int(labeled.sum())}
+
+
+def _listed_people(file: AnnotationFile) -> Iterator[dict[str, Any]]:
     """Yield the people of a JSON file. Raise UserError where it is not MPII's list of people."""
-    if not file.content:
-        raise UserError(f"annotation file {file.path}: not in COCO's format, and an empty list is not MPII's")
     for number, entry in enumerate(file.content, start=1):
         place = f"annotation file {file.path}: person {number}"
         if not isinstance(entry, dict) or not isinstance(entry.get("image"), str):
@@ -109,13 +88,13 @@ def _listed_people(file: AnnotationFile) -> Iterator[MpiiPerson]:
             joints[:, :2] = finite_numbers(entry, "joints", f"x, y of each of the {COUNT} keypoints", place, (COUNT, 2))
             visible = finite_numbers(entry, "joints_vis", f"0 or 1 for each of the {COUNT} keypoints", place, (COUNT,))
             joints[:, 2] = 2 * ((visible > 0) & (joints[:, :2] >= 0).all(1))
-        yield MpiiPerson(entry["image"], center, scale, joints)
+        yield _person(entry["image"], center, scale, joints)
 
 
 # Matlab
 
 
-def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
+def _matlab_people(file: AnnotationFile) -> list[dict[str, Any]]:
     """Return the official file's people with center and scale: of the training set, those with keypoints.
 
     Of the test set, the separated people (`single_person`); if the file has no test set, those of the training set. Raise UserError if
@@ -128,22 +107,22 @@ def _matlab_people(file: AnnotationFile) -> list[MpiiPerson]:
         separated = [release.single_person] if len(images) == 1 else release.single_person
         entries = [*zip(images, training, separated, strict=True)]
         if file.split == "train":
-            return [p for image, trained, _ in entries if trained for p in _people(image) if p.joints[:, 2].any()]
+            return [p for image, trained, _ in entries if trained for p in _people(image) if p["num_keypoints"]]
         singles = [(trained, p) for image, trained, numbers in entries for p in _people(image, np.ravel(numbers))]
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"annotation file {file.path}: its RELEASE is not as MPII's is ({error})") from error
-    return [p for trained, p in singles if not trained] or [p for _, p in singles if p.joints[:, 2].any()]
+    return [p for trained, p in singles if not trained] or [p for _, p in singles if p["num_keypoints"]]
 
 
-def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[MpiiPerson]:
+def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[dict[str, Any]]:
     """Yield an annolist entry's people with center and scale. numbers: which people, counted from 1; None: all."""
     entries = np.atleast_1d(image.annorect)
     for entry in entries if numbers is None else entries[numbers.astype(int) - 1]:
         center = _fields(getattr(entry, "objpos", None), "x", "y")
-        scale = _fields(entry, "scale")
+        scale, head = _fields(entry, "scale"), _fields(entry, "x1", "y1", "x2", "y2")
         if center is not None and scale is not None:
-            head = _fields(entry, "x1", "y1", "x2", "y2")
-            yield MpiiPerson(str(image.image.name), center, scale[0], _joints(entry), None if head is None else head.reshape(2, 2))
+            person = _person(str(image.image.name), center, scale[0], _joints(entry))
+            yield person if head is None else {**person, "head_box": head.reshape(2, 2).tolist()}
 
 
 def _joints(entry: Any) -> np.ndarray:

@@ -38,10 +38,10 @@ def load(file: AnnotationFile) -> dict[str, Any]:
     names = {category["id"]: category.get("keypoints") or [] for category in content["categories"]}
     categories = [{**c, "keypoints": [name for name in names[c["id"]] if name not in NEVER_LABELED]} for c in content["categories"]]
     people = [_person(person, names.get(person["category_id"], []), path) for person in content["annotations"]]
-    person_category = next(number for number, keypoints in names.items() if "head_bottom" in keypoints)
-    first = max((person["id"] for person in people), default=0) + 1
+    common = {"category_id": next(number for number, keypoints in names.items() if "head_bottom" in keypoints), "iscrowd": 1}
     regions = [region for image in content["images"] for region in _ignore_regions(image, path)]
-    crowds = [{"id": first + n, "category_id": person_category, "iscrowd": 1, **region} for n, region in enumerate(regions)]
+    first = max((person["id"] for person in people), default=0) + 1
+    crowds = [{"id": number, **common, **region} for number, region in enumerate(regions, first)]
     return {**content, "categories": categories, "annotations": [*people, *crowds]}
 
 

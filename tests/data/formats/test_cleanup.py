@@ -86,8 +86,8 @@ def test_fixed_defects_are_counted_and_strict_refuses_them(tmp_path, name):
     given = write_changed(tmp_path, kind, **values)
     report = build_hdf5(*given, tmp_path / "out.h5", SKELETON, workers=1)
     assert (report.images, report.people, report.skipped, report.boxed) == (2, 2, [], [])
-    (line,) = report.fixes.lines()
-    assert f"1 x {problem}" in line and f"{given[0]}: {where}" in line
+    ((found, places),) = report.fixes.found.items()
+    assert found.startswith(problem) and places == [f"annotation file {given[0]}: {where}"]
     people = read_back(tmp_path)
     assert people.boxes[0].tolist() == [10, 10, 60, 60] and people.areas[0] == 3600
     with pytest.raises(UserError, match=rf"{where}.*: .*\(--strict; nothing was written\)"):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
@@ -40,6 +38,9 @@ def crops(boxes: np.ndarray) -> np.ndarray:
     return np.column_stack([boxes[:, :2] + boxes[:, 2:] / 2, 1.25 * boxes[:, 2]])
 
 
+# The list of people
+
+
 def test_a_list_of_people_makes_a_training_hdf5_with_the_published_crops(people, images, tmp_path):
     """The first pixel is 0. A joint with a negative coordinate is not labeled, though `joints_vis` is 1."""
     large = [{**person, "scale": scale} for person, scale in zip(people, (0.1, 0.5, 1, 2, 0.2, 4))]
@@ -56,7 +57,6 @@ def test_a_list_of_people_makes_a_training_hdf5_with_the_published_crops(people,
 def test_people_of_the_test_set_have_no_joints(people, tmp_path):
     bare = [{key: person[key] for key in ("image", "center", "scale")} for person in people]
     coco = load_annotations(write_list(tmp_path / "test.json", bare))
-    assert coco.dataset["format"] == "mpii"
     assert [(one["num_keypoints"], one["image_id"]) for one in coco.dataset["annotations"]] == [(0, n) for n in (1, 1, 2, 2, 3, 3)]
 
 
@@ -72,10 +72,10 @@ def test_a_real_list_has_these_people(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"joints": [[1, 2]] * 14}, "[1, 2], [1, 2], ...], expected x, y of each of the 16"),
+        ({"joints": [[1, 2]] * 14}, "expected x, y of each of the 16"),
         ({"joints_vis": None}, "its 'joints_vis' is None, expected 0 or 1 for each of the 16"),
         ({"center": [1, float("nan")]}, "its 'center' is [1, nan], expected x, y"),
-        ({"scale": -1}, "its 'scale' is -1, expected a number above 0"),
+        ({"scale": 0}, "its 'scale' is 0, expected a number above 0"),
         ({"image": 7}, "has no name of an 'image'; expected COCO's format, or MPII's list of people"),
     ],
 )
@@ -84,52 +84,44 @@ def test_invalid_entries_of_a_list_are_named(people, tmp_path, changes, problem)
     with pytest.raises(UserError) as error:
         load_annotations(file)
     assert f"annotation file {file}: person 2" in str(error.value) and problem in str(error.value)
-    with pytest.raises(UserError, match="an empty list is not"):
-        load_annotations(write_list(tmp_path / "empty.json", []))
 
 
 # The official file
 
 
-@pytest.fixture
-def official(people, tmp_path) -> Path:
-    """Write three images for training, one with a person without keypoints and one without center; and two of the test set."""
+def test_the_official_file_has_labeled_people_for_training_and_separated_ones_for_the_test(people, tmp_path):
+    """People without keypoints or without a center are not trained on."""
     a, b, c, d, *_ = people
     unlabeled = {key: value for key, value in official_person(b).items() if key != "annopoints"}
-    without_center = official_person(c, objpos=np.zeros((0, 0)))
+    training = [official_person(a), unlabeled, official_person(c, objpos=np.zeros((0, 0))), official_person(d)]
     bare = [{"objpos": official_person(p)["objpos"], "scale": p["scale"]} for p in (a, b, c)]
     images = [
-        ("one.jpg", [official_person(a), unlabeled, without_center, official_person(d)], 1, [1]),
+        ("one.jpg", training, 1, [1]),
         ("none.jpg", [], 1, []),
         ("two.jpg", [official_person(c)], 1, [1]),
         ("three.jpg", bare, 0, [1, 3]),
         ("four.jpg", bare[1:2], 0, [1]),
     ]
-    return write_official(tmp_path / "mpii.mat", images)
-
-
-def test_the_training_split_has_labeled_people_with_a_center(official, people):
-    coco = load_annotations(official)
+    file = write_official(tmp_path / "mpii.mat", images)
+    coco = load_annotations(file)
     assert [image["file_name"] for image in coco.dataset["images"]] == ["one.jpg", "two.jpg"]
     annotations = coco.dataset["annotations"]
     assert [annotation["image_id"] for annotation in annotations] == [1, 1, 2]
-    for annotation, person in zip(annotations, (people[0], people[3], people[2])):
+    for annotation, person in zip(annotations, (a, d, c)):
         keypoints, labeled = np.reshape(annotation["keypoints"], (16, 3)), np.array(person["joints_vis"]) > 0
         np.testing.assert_allclose(keypoints[labeled, :2], np.array(person["joints"])[labeled] - 1)
         # `official_person` writes every fifth joint as occluded
         np.testing.assert_array_equal(keypoints[:, 2], np.where(np.arange(16) % 5 == 4, 1, 2) * labeled)
-    np.testing.assert_allclose(crops(np.array([a["bbox"] for a in annotations])), [published_crop(people[n]) for n in (0, 3, 2)])
-
-
-def test_the_test_split_has_separated_people(official):
-    coco = load_annotations(official, split="test")
+    np.testing.assert_allclose(crops(np.array([one["bbox"] for one in annotations])), [published_crop(person) for person in (a, d, c)])
+    coco = load_annotations(file, split="test")
     assert [image["file_name"] for image in coco.dataset["images"]] == ["three.jpg", "four.jpg"]
     assert [(one["image_id"], one["num_keypoints"]) for one in coco.dataset["annotations"]] == [(1, 0), (1, 0), (2, 0)]
+    expected = [published_crop(person) for person in (a, c, b)]
+    np.testing.assert_allclose(crops(np.array([one["bbox"] for one in coco.dataset["annotations"]])), expected)
 
 
 def test_a_file_without_a_test_set_has_head_boxes_of_separated_people(people, tmp_path):
     file = write_official(tmp_path / "one.mat", [("one.jpg", [official_person(person) for person in people[:3]], 1, [3, 1])])
-    assert len(load_annotations(file).dataset["annotations"]) == 3
     separated = load_annotations(file, split="test").dataset["annotations"]
     truth = annotated_ground_truth(separated)
     assert truth.head_boxes[..., 0].tolist() == [[10, 20], [16, 28]]
@@ -141,11 +133,8 @@ def test_a_file_without_a_test_set_has_head_boxes_of_separated_people(people, tm
 def test_other_mat_files_are_refused(people, tmp_path):
     (tmp_path / "text.mat").write_text("hello")
     strange = write_official(tmp_path / "strange.mat", [("a.jpg", [official_person(people[0], scale="large")], 1, [1])])
-    for file, problem in (
-        (write_truth(tmp_path / "gt_valid.mat", people), "its RELEASE is not as MPII's is .'RELEASE'"),
-        (tmp_path / "text.mat", "not a Matlab file"),
-        (strange, "its RELEASE is not as MPII's is .could not convert"),
-    ):
+    truth = write_truth(tmp_path / "gt_valid.mat", people)
+    for file, problem in ((truth, "its RELEASE is not"), (tmp_path / "text.mat", "not a Matlab file"), (strange, "its RELEASE is not")):
         with pytest.raises(UserError, match=rf"annotation file {file}: {problem}"):
             load_annotations(file)
 
@@ -155,21 +144,21 @@ def test_other_mat_files_are_refused(people, tmp_path):
 
 @pytest.mark.parametrize("count", [1, 6])
 def test_the_ground_truth_is_in_the_skeletons_order(people, tmp_path, count):
-    plain = load_ground_truth(write_truth(tmp_path / "a.mat", people[:count]))
-    other = load_ground_truth(write_truth(tmp_path / "b.mat", people[:count], np.random.default_rng(0).permutation(16).tolist()))
-    np.testing.assert_array_equal(plain.joints.transpose(2, 0, 1), [person["joints"] for person in people[:count]])
-    assert (plain.missing.shape, plain.head_boxes.shape, len(plain)) == ((16, count), (2, 2, count), count)
-    for name in ("joints", "missing", "head_boxes"):
-        np.testing.assert_array_equal(getattr(plain, name), getattr(other, name))
+    truth = load_ground_truth(write_truth(tmp_path / "a.mat", people[:count], np.random.default_rng(0).permutation(16).tolist()))
+    np.testing.assert_array_equal(truth.joints.transpose(2, 0, 1), [person["joints"] for person in people[:count]])
+    np.testing.assert_array_equal(truth.missing.T == 0, np.array([person["joints_vis"] for person in people[:count]]) > 0)
+    heads = np.array([person["joints"][9] for person in people[:count]])
+    np.testing.assert_array_equal(truth.head_boxes.transpose(0, 2, 1), [heads - 1, heads + (5, 7)])
+    assert len(truth) == count
 
 
 @pytest.mark.parametrize(
     ("replaced", "problem"),
     [
-        ({"headboxes_src": None}, "expected a file such as MPII's gt_valid.mat .'headboxes_src'"),
-        ({"headboxes_src": np.zeros((2, 2, 5))}, r"expected a file such as .* into shape \(16,5\)"),
+        ({"headboxes_src": None}, "expected a file such as MPII's gt_valid.mat"),
+        ({"headboxes_src": np.zeros((2, 2, 5))}, "expected a file such as"),
         ({"headboxes_src": np.full((2, 2, 6), np.nan)}, "contains a number that is not finite"),
-        ({"dataset_joints": np.array(["a", "b"], object)}, "expected a file such as .*'rank' is not in list"),
+        ({"dataset_joints": np.array(["a", "b"], object)}, "expected a file such as"),
     ],
 )
 def test_invalid_ground_truth_is_refused(people, tmp_path, replaced, problem):
