@@ -14,7 +14,7 @@ import numpy as np
 from config import Skeleton
 from config.files import write_json, write_text
 from data.images import IMAGE_SUFFIXES, write_image
-from utils.demo.inputs import Source, VideoSource
+from utils.demo.inputs import Source
 from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, round_keypoints, to_coco, to_csv, to_openpose
 from utils.visualize.video import video_writer
 
@@ -43,16 +43,13 @@ class ResultWriter:
     def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str], maps: bool):
         self.folder, self.source, self.skeleton, self.formats = folder, source, skeleton, formats
         self.results: list[FrameResult] = []
-        self._is_video = isinstance(source, VideoSource)
         self._kinds = ("", ".maps") if maps else ("",)
         self._videos: list[Callable[[np.ndarray], None]] = []
-        names = [] if self._is_video else source.names
-        self._image_ids = dict(zip(names, image_ids(names)))
-        self._shared_stems = {stem for stem, count in Counter(map(_stem, names)).items() if count > 1}
+        self._stems = Counter(map(_stem, source.names))
         self._stack = ExitStack()
 
     def __enter__(self) -> ResultWriter:
-        if self._is_video:
+        if self.source.is_video:
             writers = (video_writer(self._path(f"{kind}.mp4"), self.source.reader.rate) for kind in self._kinds)
             self._videos = [self._stack.enter_context(writer) for writer in writers]
         return self
@@ -62,50 +59,38 @@ class ResultWriter:
 
     def add(self, result: FrameResult, images: Sequence[np.ndarray]) -> None:
         """Add a result. images: with the people drawn and, with `maps`, with heatmaps; each (H, W, 3) uint8 BGR."""
-        if self._is_video:
+        self.results.append(result)
+        if self.source.is_video:
             for write, image in zip(self._videos, images):
                 write(image)
+            stem = f"{self.source.stem}_{result.name:012d}"
         else:
             for kind, image in zip(self._kinds, images):
                 write_image(self.folder / _image_name(result.name, kind), image)
-            self._write_own_files(result)
-        self.results.append(result)
+            if "json" in self.formats:
+                write_json(self.folder / f"{result.name}.json", to_json(result, self.skeleton), sync=False)
+            stem = _stem(result.name) if self._stems[_stem(result.name)] == 1 else result.name
+        for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
+            people = to_openpose(result.keypoints, self.skeleton, layout, result.ids)
+            write_json(self.folder / f"{stem}_keypoints.json", people, sync=False)
 
     def finish(self) -> None:
         """Write the files that cover all images or frames."""
-        if self._is_video:
-            for result in self.results:
-                self._write_own_files(result)
-            if "json" in self.formats:
-                write_json(self._path(".json"), [to_json(result, self.skeleton) for result in self.results])
+        if "json" in self.formats and self.source.is_video:
+            write_json(self._path(".json"), [to_json(result, self.skeleton) for result in self.results])
         if "coco" in self.formats:
-            write_json(self._path(".coco.json"), [person for result in self.results for person in self._coco_results(result)])
+            ids, people = dict(zip(self.source.names, image_ids(self.source.names))), []
+            for result in self.results:
+                image = {} if self.source.is_video else {"file_name": result.name}  # an image's id may be a mere position
+                of_image = to_coco(ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton)
+                people += [person | image for person in of_image]
+            write_json(self._path(".coco.json"), people)
         if "csv" in self.formats:
             rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
             write_text(self._path(".csv"), to_csv(rows, self.skeleton))
 
-    def summary(self) -> str:
-        """Return a line with the number of outputs and their path."""
-        if self._is_video:
-            return f"{len(self.results)} frames: {self._path('.mp4')}"
-        return f"{len(self.results)} images and their keypoints: {self.folder}"
-
     def _path(self, ending: str) -> Path:
         return self.folder / f"{self.source.stem}{ending}"
-
-    def _write_own_files(self, result: FrameResult) -> None:
-        """Write the files of a single image or frame."""
-        name, stem = result.name, f"{self.source.stem}_{result.name:012d}" if self._is_video else _stem(result.name)
-        if "json" in self.formats and not self._is_video:
-            write_json(self.folder / f"{name}.json", to_json(result, self.skeleton), sync=False)
-        for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
-            path = self.folder / f"{name if stem in self._shared_stems else stem}_keypoints.json"
-            write_json(path, to_openpose(result.keypoints, self.skeleton, layout, result.ids), sync=False)
-
-    def _coco_results(self, result: FrameResult) -> list[dict[str, Any]]:
-        """Return one image's or frame's COCO results. Images add their names, since their ids may be mere positions."""
-        people = to_coco(self._image_ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton)
-        return people if self._is_video else [{**person, "file_name": result.name} for person in people]
 
 
 def _stem(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,9 +14,8 @@ import torch
 from tqdm import tqdm
 
 from config import UserError
-from config.files import output_folder
 from config.progress import Progress
-from utils.demo.inputs import Frame, Source, VideoSource
+from utils.demo.inputs import Frame, Source
 from utils.demo.outputs import FrameResult, ResultWriter
 from utils.inference import PoseEstimator
 from utils.systems import Overlays, PosePredictions
@@ -25,8 +24,6 @@ from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.people import draw_people
 from utils.visualize.window import Window
-
-NAMES_SHOWN = 5  # in an error message
 
 
 @dataclass(frozen=True)
@@ -43,101 +40,79 @@ class DemoOptions:
     window: Window | None = None
 
 
-class ReadErrors:
-    """Collects the errors of single files. alone: there is one file only, so its error is raised. unit: names all files in the message."""
-
-    def __init__(self, alone: bool, unit: str):
-        self.alone, self.unit, self.names = alone, unit, []
-
-    def add(self, name: str | int, error: UserError) -> None:
-        if self.alone:
-            raise error
-        self.names.append(str(name))
-        tqdm.write(" ".join(str(error).split()), file=sys.stderr)
-
-    def raise_all(self, count: int) -> None:
-        """Raise one UserError with the first names where there were errors in `count` files."""
-        if self.names:
-            more = f", and {len(self.names) - NAMES_SHOWN} more" if len(self.names) > NAMES_SHOWN else ""
-            names = ", ".join(self.names[:NAMES_SHOWN])
-            raise UserError(f"{len(self.names)} of {count} {self.unit} cannot be read: {names}{more}")
-
-
 def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
     """Write the outputs of each source and print the rate. Returns the results of all frames.
 
-    Files that cannot be read are skipped with a line each; a UserError names them at the end.
+    A file that cannot be read is skipped with a line; a UserError counts them at the end. If it is the only file, its error is raised.
     """
-    started, results = perf_counter(), []
-    videos = [isinstance(source, VideoSource) for source in sources]
-    errors = ReadErrors(len(sources) == 1 and (videos[0] or sources[0].count == 1), "files" if any(videos) else "images")
-    for source, is_video in zip(sources, videos):
+    started, results, failed = perf_counter(), [], 0
+    count = sum(1 if source.is_video else source.count for source in sources)
+
+    def skip(error: UserError) -> None:
+        nonlocal failed
+        if count == 1:
+            raise error
+        failed += 1
+        tqdm.write(" ".join(str(error).split()), file=sys.stderr)
+
+    for source in sources:
         try:
-            results += _run_source(source, estimator, options, errors)
+            results += _run_source(source, estimator, options, skip)
         except UserError as error:
-            if not is_video:
+            if not source.is_video:
                 raise
-            errors.add(source.label, error)
+            skip(error)
         if options.window is not None and options.window.closed:
             break
     if results:
         seconds = perf_counter() - started
-        print(f"{'frames' if all(videos) else 'images'}: {len(results)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
-    errors.raise_all(sum(1 if is_video else source.count for source, is_video in zip(sources, videos)))
+        print(f"{source.unit}s: {len(results)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
+    if failed:
+        raise UserError(f"{failed} of {count} files cannot be read")
     return results
 
 
-def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, errors: ReadErrors) -> list[FrameResult]:
-    config, is_video = estimator.config, isinstance(source, VideoSource)
-    tracker = Tracker(config.skeleton, config.tracking) if options.track else None
+def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, skip: Callable[[UserError], None]) -> list[FrameResult]:
+    skeleton = estimator.config.skeleton
+    tracker = Tracker(skeleton, estimator.config.tracking) if options.track else None
     with (
-        ResultWriter(options.output, source, config.skeleton, options.formats, options.maps) as writer,
+        ResultWriter(options.output, source, skeleton, options.formats, options.maps) as writer,
         Progress(source.count, source.label, source.unit) as progress,
     ):
         try:
-            for (name, image), (keypoints, scores), overlays in _predict(_readable(source, errors, progress), estimator, options):
+            for (name, image), (keypoints, scores), overlays in _predict(source, estimator, options, skip):
                 ids = None if tracker is None else tracker(image, keypoints, scores)
-                result = FrameResult(name, image.shape[:2], keypoints, scores, ids)
                 shown = scores >= options.min_score
-                images = [draw_people(image, keypoints[shown], config.skeleton, None if ids is None else ids[shown])]
+                images = [draw_people(image, keypoints[shown], skeleton, None if ids is None else ids[shown])]
                 if overlays is not None:
                     images.append(draw_overlays(images[0], image, overlays))
-                if not writer.results:
-                    output_folder(options.output)
-                writer.add(result, images)
+                writer.add(FrameResult(name, image.shape[:2], keypoints, scores, ids), images)
                 if options.sheet is not None:
                     options.sheet.add(images[0])
                 progress.advance()
-                if options.window is not None and not options.window.show(images[-1], wait=not is_video):
+                if options.window is not None and not options.window.show(images[-1], wait=not source.is_video):
                     break
         except KeyboardInterrupt:  # ends a camera; its frames so far are kept
-            if not (is_video and source.is_camera and writer.results):
+            if not (source.is_camera and writer.results):
                 raise
     writer.finish()
-    print(writer.summary())
+    print(f"{len(writer.results)} {source.unit}s and their keypoints: {options.output}")
     return writer.results
 
 
-def _readable(frames: Iterable[Frame], errors: ReadErrors, progress: Progress) -> Iterator[Frame]:
-    """Yield the frames that could be read; collect the errors of the others."""
-    for frame in frames:
-        if isinstance(frame.image, UserError):
-            errors.add(frame.name, frame.image)
-            progress.advance(1, f"{len(errors.names)} failed")
-        else:
-            yield frame
-
-
 def _predict(
-    frames: Iterable[Frame], estimator: PoseEstimator, options: DemoOptions
+    source: Source, estimator: PoseEstimator, options: DemoOptions, skip: Callable[[UserError], None]
 ) -> Iterator[tuple[Frame, PosePredictions, Overlays | None]]:
-    """Yield each frame with its people and, with `options.maps`, its heatmap overlays."""
+    """Yield each frame that can be read with its people and, with `options.maps`, its heatmap overlays."""
     waiting: deque[Frame] = deque()
 
     def images() -> Iterator[np.ndarray]:
-        for frame in frames:
-            waiting.append(frame)
-            yield frame.image
+        for frame in source:
+            if isinstance(frame.image, UserError):
+                skip(frame.image)
+            else:
+                waiting.append(frame)
+                yield frame.image
 
     try:
         if options.maps:
