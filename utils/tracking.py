@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from pycocotools.mask import iou
 
 from config import Skeleton
 from config.schema import TrackingConfig
@@ -58,10 +59,7 @@ def pose_similarity(tracks: np.ndarray, people: np.ndarray, areas: np.ndarray, s
 
 def box_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
     """Return (T, P) IoU of the boxes around tracks (T, K, 3) and people (P, K, 3)."""
-    a, b = extents(tracks)[:, None], extents(people)[None]
-    sides = np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    intersection = np.maximum(sides, 0).prod(-1)
-    return intersection / np.maximum(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - intersection, np.spacing(1))
+    return np.reshape(iou(extents(tracks), extents(people), np.zeros(len(people), np.uint8)), (len(tracks), len(people)))
 
 
 def color_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -69,12 +67,10 @@ def color_similarity(tracks: np.ndarray, people: np.ndarray) -> np.ndarray:
 
     1/2, which is neutral, where they share no sample.
     """
-    difference = np.abs(tracks[:, None] - people[None]).mean(-1)
-    shared = np.isfinite(difference)
-    count = shared.sum(-1)
-    ordered = np.sort(np.where(shared, difference, np.inf), -1)
-    median = np.take_along_axis(ordered, np.maximum(count - 1, 0)[..., None] // 2, -1)[..., 0]
-    return np.where(count > 0, np.exp(-np.square(median / COLOR_WIDTH) / 2), 0.5)
+    difference = np.sort(np.abs(tracks[:, None] - people[None]).mean(-1), -1)  # NaN last
+    middle = np.maximum(np.isfinite(difference).sum(-1, keepdims=True) - 1, 0) // 2
+    median = np.take_along_axis(difference, middle, -1)[..., 0]
+    return np.nan_to_num(np.exp(-np.square(median / COLOR_WIDTH) / 2), nan=0.5)
 
 
 def colors_at(frame: np.ndarray, keypoints: np.ndarray, limb_ends: np.ndarray) -> np.ndarray:
@@ -207,10 +203,10 @@ class Tracker:
         spread = np.minimum(1 + SPREAD * (tracks.frames_since_update - 1), MAX_SPREAD)
         predictions = (tracks.by_flow, tracks.by_velocity)
         if settings.similarity == "oks":
-            position = np.maximum(*(pose_similarity(p, keypoints, tracks.areas * spread**2, self._sigmas) for p in predictions))
+            positions = [pose_similarity(p, keypoints, tracks.areas * spread**2, self._sigmas) for p in predictions]
         else:
-            position = np.maximum(*(box_similarity(p, keypoints) for p in predictions))
-        position = position / spread[:, None]
+            positions = [box_similarity(p, keypoints) for p in predictions]
+        position = np.maximum(*positions) / spread[:, None]
         total = (1 - settings.appearance) * position + settings.appearance * color_similarity(tracks.colors, colors)
         return total, position >= settings.min_similarity
 

@@ -23,7 +23,7 @@ from config import Skeleton
 from config.files import write_json
 from data.images import write_image
 from utils.evaluation.matching import RECALLS, ImageResult, MatchTable, average_precision, match, match_predictions
-from utils.visualize.charts import Bars, Line, beside, draw_bars, draw_lines
+from utils.visualize.charts import beside, draw_bars, draw_lines
 
 ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME = "analysis.json", "pr_curves.png", "errors.png"
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
@@ -216,27 +216,25 @@ def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
     """Plot precision over recall, and AP by keypoint and by size. Return (H, W, 3) uint8 BGR."""
     (_, recall), *curves = analysis["precision"].items()
     colors = ((90, 170, 80), (200, 120, 60), (60, 60, 200))
-    lines = [Line(f"{name}: AP {np.mean(values):.3f}", recall, values, color) for (name, values), color in zip(curves, colors)]
-    rows = [(_plain(name), [part["AP"]]) for name, part in analysis["keypoints"].items() if part["people"]]
-    sizes = [(f"{name} ({part['people']})", [part["AP"]]) for name, part in analysis["sizes"].items() if part["people"]]
+    lines = {f"{name}: AP {np.mean(values):.3f}": (recall, values, color) for (name, values), color in zip(curves, colors)}
+    rows = {_plain(name): [part["AP"]] for name, part in analysis["keypoints"].items() if part["people"]}
+    sizes = {f"{name} ({part['people']})": [part["AP"]] for name, part in analysis["sizes"].items() if part["people"]}
     return beside(
         draw_lines("Precision and recall", "recall", "precision", lines),
-        draw_bars("AP by keypoint, each alone", Bars(rows, ("AP",), ((200, 120, 60),)), 1),
-        draw_bars("AP by person size (people)", Bars(sizes, ("AP",), ((90, 170, 80),)), 1),
+        draw_bars("AP by keypoint, each alone", rows, {"AP": (200, 120, 60)}, 1),
+        draw_bars("AP by person size (people)", sizes, {"AP": (90, 170, 80)}, 1),
     )
 
 
 def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
     """Plot the AP lost by error type, and the error types of each keypoint. Return (H, W, 3) uint8 BGR."""
     counts, kinds = analysis["errors"], KINDS[JITTER:]
-    gains = [(_plain(n) + (f" ({counts[n]})" if n in counts else ""), [gain]) for n, gain in analysis["ap_gain_if_fixed"].items()]
-    percent = []
-    for name, part in analysis["keypoints"].items():
-        total = max(sum(part["errors"].values()), 1)
-        percent.append((_plain(name), [100 * part["errors"][kind] / total for kind in kinds]))
+    gains = {_plain(n) + (f" ({counts[n]})" if n in counts else ""): [gain] for n, gain in analysis["ap_gain_if_fixed"].items()}
+    errors = {_plain(name): part["errors"] for name, part in analysis["keypoints"].items()}
+    percent = {name: [100 * of_kind[kind] / max(sum(of_kind.values()), 1) for kind in kinds] for name, of_kind in errors.items()}
     return beside(
-        draw_bars("AP lost by error type (number of errors)", Bars(gains, ("AP",), ((60, 60, 200),)), None),
-        draw_bars("Errors by keypoint, % of the labeled", Bars(percent, kinds, tuple(COLORS[kind] for kind in kinds)), None),
+        draw_bars("AP lost by error type (number of errors)", gains, {"AP": (60, 60, 200)}, None),
+        draw_bars("Errors by keypoint, % of the labeled", percent, {kind: COLORS[kind] for kind in kinds}, None),
     )
 
 

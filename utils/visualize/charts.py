@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,54 +13,38 @@ if TYPE_CHECKING:  # half a second to import
     from matplotlib.figure import Figure
 
 Color = tuple[int, int, int]  # BGR
+Values = Sequence[float]
 WIDTH, ROW, LEGEND = 5.0, 0.24, 0.3  # inches: of a chart, of a bar, of an entry in the legend
 
 
-class Line(NamedTuple):
-    """A curve through points; x and y from 0 to 1."""
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    color: Color
-
-
-class Bars(NamedTuple):
-    """Rows of a name and the values of its parts, stacked from left to right."""
-
-    rows: Sequence[tuple[str, Sequence[float]]]
-    parts: Sequence[str]
-    colors: Sequence[Color]
-
-
-def draw_lines(title: str, x_name: str, y_name: str, lines: Sequence[Line]) -> np.ndarray:
-    """Plot curves over axes from 0 to 1 and name them below. Returns (H, W, 3) uint8 BGR."""
+def draw_lines(title: str, x_name: str, y_name: str, lines: Mapping[str, tuple[Values, Values, Color]]) -> np.ndarray:
+    """Plot curves, by name their x, y and color, over axes from 0 to 1, and name them below. Returns (H, W, 3) uint8 BGR."""
     figure, axes = _chart(title, WIDTH + LEGEND * len(lines))
-    for line in lines:
-        axes.plot(line.x, line.y, color=_rgb(line.color), label=line.name)
+    for name, (x, y, color) in lines.items():
+        axes.plot(x, y, color=_rgb(color), label=name)
     axes.set(xlabel=x_name, ylabel=y_name, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.4)
     figure.legend(loc="outside lower left")
     return _pixels(figure)
 
 
-def draw_bars(title: str, bars: Bars, most: float | None) -> np.ndarray:
-    """Plot one bar a row and write the sum of its parts behind it. most: end of the axis; None: the largest sum.
+def draw_bars(title: str, rows: Mapping[str, Values], colors: Mapping[str, Color], most: float | None) -> np.ndarray:
+    """Plot one bar a row, its parts stacked from left to right, and write their sum behind it. Values below 0 have no length.
 
-    Values below 0 have no length. Returns (H, W, 3) uint8 BGR.
+    rows: by name the values of the parts; colors: of each part by name; most: end of the axis; None: the largest sum. Returns (H, W, 3)
+    uint8 BGR.
     """
-    names = [name for name, _ in bars.rows]
-    values = np.array([parts for _, parts in bars.rows], float).reshape(-1, len(bars.parts))
+    values = np.array(list(rows.values()), float).reshape(-1, len(colors))
     ends = values.clip(0).cumsum(1)
     most = most or ends.max(initial=0) or 1.0
-    figure, axes = _chart(title, 1 + ROW * len(names) + LEGEND * len(bars.parts))
-    for part, color, column, end in zip(bars.parts, bars.colors, values.clip(0).T, ends.T):
-        axes.barh(range(len(names)), column, left=end - column, color=_rgb(color), label=part)
+    figure, axes = _chart(title, 1 + ROW * len(rows) + LEGEND * len(colors))
+    for (part, color), column, end in zip(colors.items(), values.clip(0).T, ends.T):
+        axes.barh(range(len(rows)), column, left=end - column, color=_rgb(color), label=part)
     for row, (total, end) in enumerate(zip(values.sum(1), ends[:, -1])):
         axes.text(end + 0.01 * most, row, f"{total:.{1 if most > 1 else 3}f}", va="center", fontsize="small")
-    axes.set(xlim=(0, 1.12 * most), ylim=(max(len(names), 1) - 0.5, -0.5), yticks=range(len(names)), yticklabels=names)
+    axes.set(xlim=(0, 1.12 * most), ylim=(max(len(rows), 1) - 0.5, -0.5), yticks=range(len(rows)), yticklabels=list(rows))
     axes.spines[["top", "right"]].set_visible(False)
-    if len(bars.parts) > 1:  # the title says what a single part is
+    if len(colors) > 1:  # the title says what a single part is
         figure.legend(loc="outside lower left")
     return _pixels(figure)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -33,9 +34,12 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
         opacity = MIN_OPACITY + (1 - MIN_OPACITY) * np.clip(person[:, 2] / OPAQUE_SCORE, 0, 1)
         for a, b in skeleton.drawn_ends:
             if present[a] and present[b]:
-                _draw_line(out, points[a], points[b], color, 2 * size, min(opacity[a], opacity[b]))
+                with _blended(out, points[[a, b]], 2 * size, min(opacity[a], opacity[b])) as (part, ends):
+                    cv2.line(part, *ends, color, 2 * size, cv2.LINE_AA)
         for k in np.flatnonzero(present):
-            _draw_dot(out, points[k], keypoint_colors[k], size, opacity[k])
+            with _blended(out, points[[k]], 2 * size + 2, opacity[k]) as (part, (center,)):
+                cv2.circle(part, center, 2 * size, WHITE, -1, cv2.LINE_AA)
+                cv2.circle(part, center, max(1, round(1.4 * size)), keypoint_colors[k], -1, cv2.LINE_AA)
         if ids is not None and identity >= 0 and present.any():
             x, y = points[present][points[present, 1].argmin()].tolist()
             for ink, width in ((BLACK, 3 * size), (color, size)):
@@ -72,25 +76,12 @@ def _pixels(points: np.ndarray) -> np.ndarray:
     return np.rint(np.nan_to_num(points).clip(-MAX_POSITION, MAX_POSITION)).astype(int)
 
 
-def _draw_line(out: np.ndarray, a: np.ndarray, b: np.ndarray, color: Color, width: int, opacity: float) -> None:
-    low, high = np.minimum(a, b) - width, np.maximum(a, b) + width + 1
-    _blend(out, low, high, opacity, lambda part, at: cv2.line(part, (a - at).tolist(), (b - at).tolist(), color, width, cv2.LINE_AA))
-
-
-def _draw_dot(out: np.ndarray, center: np.ndarray, color: Color, size: int, opacity: float) -> None:
-    def draw(part: np.ndarray, at: np.ndarray) -> None:
-        cv2.circle(part, (center - at).tolist(), 2 * size, WHITE, -1, cv2.LINE_AA)
-        cv2.circle(part, (center - at).tolist(), max(1, round(1.4 * size)), color, -1, cv2.LINE_AA)
-
-    _blend(out, center - 2 * size - 2, center + 2 * size + 3, opacity, draw)
-
-
-def _blend(out: np.ndarray, low: np.ndarray, high: np.ndarray, opacity: float, draw: Callable[[np.ndarray, np.ndarray], object]) -> None:
-    """Let `draw(part, corner)` change the part of the image between x, y `low` and `high`, and blend it in with an opacity."""
-    low, high = np.maximum(low, 0), np.minimum(high, out.shape[1::-1])
-    if (low >= high).any():
-        return
+@contextmanager
+def _blended(out: np.ndarray, points: np.ndarray, margin: int, opacity: float) -> Iterator[tuple[np.ndarray, list[list[int]]]]:
+    """Yield a copy of the part of the image around points (n, 2), and the points in it; blend what is drawn in with an opacity."""
+    low = np.clip(points.min(0) - margin, 0, np.subtract(out.shape[1::-1], 1))
+    high = np.clip(points.max(0) + margin + 1, low + 1, out.shape[1::-1])
     part = out[low[1] : high[1], low[0] : high[0]]
     changed = part.copy()
-    draw(changed, low)
-    part[:] = changed if opacity >= 1 else cv2.addWeighted(changed, opacity, part, 1 - opacity, 0)
+    yield changed, (points - low).tolist()
+    part[:] = cv2.addWeighted(changed, opacity, part, 1 - opacity, 0)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from config import UserError
-from config.files import atomic_write, existing_file, output_folder
+from config.files import atomic_write, existing_file
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
@@ -37,10 +37,9 @@ class VideoReader:
         camera = isinstance(source, int)
         self._capture = cv2.VideoCapture(source if camera else str(existing_file(source, "video")))
         success, self._first = self._capture.read()
-        if not success and camera:
-            raise UserError(f"camera {source}: no image comes from it; check that it is connected and that you may use it")
         if not success:
-            raise UserError(f"video {source}: no frame can be read from it")
+            reason = "no image comes from it; check that it is connected and that you may use it"
+            raise UserError(f"camera {source}: {reason}" if camera else f"video {source}: no frame can be read from it")
         rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
         self.count = int(count) if 0 < count < 1e9 else None
@@ -62,15 +61,14 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
     rate: frames per second. All frames are resized to the first one's size.
     """
     writer, size = cv2.VideoWriter(), None
-    rate = round(min(max(rate, LOWEST_RATE), HIGHEST_RATE), 2)  # MPEG-4 has no room for more digits
-    output_folder(path.parent)
     with atomic_write(path, sync=False) as partial:
 
         def write(frame: np.ndarray) -> None:
             nonlocal size
             if size is None:
                 size = frame.shape[1::-1]
-                if not writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), rate, size):
+                # MPEG-4 has no room for more digits of the rate
+                if not writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), round(rate, 2), size):
                     raise UserError(f"video {path}: OpenCV cannot write MP4 of {size[0]} x {size[1]} pixels here")
             writer.write(frame if frame.shape[1::-1] == size else cv2.resize(frame, size))
 

@@ -30,8 +30,7 @@ class Window:
     def show(self, image: np.ndarray, wait: bool) -> bool:
         """Show an image (H, W, 3) uint8 BGR and, with `wait`, wait for a key. Returns whether to continue."""
         scale = min(1.0, MAX_SIZE[0] / image.shape[1], MAX_SIZE[1] / image.shape[0])
-        size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
-        cv2.imshow(self.title, image if scale == 1 else cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        cv2.imshow(self.title, cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
         key = cv2.waitKey(1)
         while wait and key < 0 and self._visible():
             key = cv2.waitKey(50)

@@ -9,16 +9,13 @@ import pytest
 from utils.visualize.contact_sheet import ContactSheet
 
 
-@pytest.mark.parametrize(
-    ("limit", "count", "kept"),
-    [(8, 5, range(5)), (8, 8, range(8)), (8, 9, range(0, 9, 2)), (8, 40, range(0, 40, 8)), (None, 50, range(50))],
-)
-def test_of_many_images_some_are_kept(limit, count, kept):
+@pytest.mark.parametrize(("limit", "count", "step"), [(8, 8, 1), (8, 9, 2), (8, 40, 8), (None, 50, 1)])
+def test_of_many_images_some_are_kept(limit, count, step):
     sheet = ContactSheet(limit)
     for n in range(count):
         sheet.add(np.full((24, 32, 3), n, np.uint8))
         assert limit is None or len(sheet.thumbnails) <= limit
-    assert [int(thumbnail[0, 0, 0]) for thumbnail in sheet.thumbnails] == list(kept)
+    assert [int(thumbnail[0, 0, 0]) for thumbnail in sheet.thumbnails] == list(range(0, count, step))
 
 
 def test_a_sheet_has_rows_of_four_and_room_for_wide_images(tmp_path):
