@@ -60,8 +60,7 @@ class ImageTask(NamedTuple):
 
     file: Path  # the annotation file
     image: dict  # its entry in the file, with an id of its own in the training HDF5
-    annotations: list[dict]  # its people's entries
-    people: ImagePeople
+    annotations: list[dict]  # its people, of `read_people`
     entry: ImageEntry
 
 
@@ -70,6 +69,7 @@ class ImageContent(NamedTuple):
 
     size: tuple[int, int]  # height, width
     parts: list[np.ndarray]  # of bytes: the image's file, then its packed masks, if the data set has any
+    people: ImagePeople
     problems: list[str]
 
 
@@ -84,40 +84,40 @@ class ImageContents(Dataset):
     box_masks: bool
 
     def __getitem__(self, task: ImageTask) -> ImageContent | UserError:
-        path, (joints, _, _, _, crowd), labeled = task.entry.path, task.people, task.people.labeled
+        path, people = task.entry.path, image_people(task.annotations)
         try:
             data = task.entry.read()
             height, width = check_image(data, path)
             check_size(path, height, width, listed_size(task.image))
         except UserError as error:
             return error
-        inside = labeled & ((joints[..., :2] >= 0) & (joints[..., :2] <= (width, height))).all(2)
-        outside = labeled.any(1) & ~inside.any(1) & ~crowd
+        positions = people.joints[..., :2]
+        inside = people.labeled & ((positions >= 0) & (positions <= (width, height))).all(2)
+        outside = people.labeled.any(1) & ~inside.any(1) & ~people.crowd
         if outside.any():
             number = task.annotations[outside.argmax()]["file_id"]
             return UserError(f"image {path}: is {width} x {height}, and no keypoint of annotation {number} lies in it")
-        masks, problems = people_masks(task, height, width, self.box_masks) if self.masks else ([], [])
-        return ImageContent((height, width), [np.frombuffer(data, np.uint8), *masks], problems)
+        masks, problems = self.people_masks(task, people, height, width) if self.masks else ([], [])
+        return ImageContent((height, width), [np.frombuffer(data, np.uint8), *masks], people, problems)
 
+    def people_masks(self, task: ImageTask, people: ImagePeople, height: int, width: int) -> tuple[list[np.ndarray], list[str]]:
+        """Return the packed masks of all people, of people without keypoints and of crowd regions, and the undecodable segmentations.
 
-def people_masks(task: ImageTask, height: int, width: int, box_masks: bool) -> tuple[list[np.ndarray], list[str]]:
-    """Return the packed masks of all people, of people without keypoints and of crowd regions, and which segmentations are undecodable.
-
-    The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
-    """
-    people, unlabeled, crowds, problems = [], [], [], []
-    for annotation, labeled, box, crowd in zip(task.annotations, task.people.labeled.any(1), task.people.box, task.people.crowd):
-        masks = []
-        if has_segmentation(annotation):
-            try:
-                masks = segmentation_to_rle(annotation["segmentation"], height, width)
-            except UserError as error:
-                problems.append(f"annotation file {task.file}: annotation {annotation['file_id']}: {error}")
-        if not masks and box_masks:
-            masks = [mask_to_rle(boxes_mask(box[None], height, width))]
-        (crowds if crowd else people).extend(masks)
-        unlabeled += masks if not (crowd or labeled) else []
-    return [pack_mask(rle_to_mask(masks, height, width)) for masks in (people, unlabeled, crowds)], problems
+        The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
+        """
+        everyone, unlabeled, crowds, problems = [], [], [], []
+        for annotation, labeled, box, crowd in zip(task.annotations, people.labeled.any(1), people.box, people.crowd):
+            masks = []
+            if has_segmentation(annotation):
+                try:
+                    masks = segmentation_to_rle(annotation["segmentation"], height, width)
+                except UserError as error:
+                    problems.append(f"annotation file {task.file}: annotation {annotation['file_id']}: {error}")
+            if not masks and self.box_masks:
+                masks = [mask_to_rle(boxes_mask(box[None], height, width))]
+            (crowds if crowd else everyone).extend(masks)
+            unlabeled += masks if not (crowd or labeled) else []
+        return [pack_mask(rle_to_mask(masks, height, width)) for masks in (everyone, unlabeled, crowds)], problems
 
 
 def build_hdf5(
@@ -158,9 +158,9 @@ def build_hdf5(
             if problems and strict:
                 raise UserError(f"{problems[0]} (--strict; nothing was written)")
             if usable:
-                writer.add(task.image["id"], content.size, content.parts, task.people)
+                writer.add(task.image["id"], content.size, content.parts, content.people)
                 report.images += 1
-                report.people += int((task.people.labeled.any(1) & ~task.people.crowd).sum())
+                report.people += int((content.people.labeled.any(1) & ~content.people.crowd).sum())
                 report.boxed += problems
             else:
                 report.skipped += problems
@@ -216,8 +216,7 @@ def image_tasks(
     category, file_index = keypoint_category(coco, skeleton, path)
     people_of = read_people(coco, category, file_index, path).imgToAnns
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
-    people = [image_people(people_of[image["id"]]) for image in images]
-    if not any(of_image.labeled[~of_image.crowd].any() for of_image in people):
+    if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for image in images for person in people_of[image["id"]]):
         raise UserError(f"annotation file {path}: no person of category {category} has a keypoint of skeleton {skeleton.name!r}")
     files = source.find([image["file_name"] for image in images])
     for image, file in zip(images, files):
@@ -228,10 +227,7 @@ def image_tasks(
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
-    tasks = [
-        ImageTask(path, {**image, "id": image["id"] + offset}, people_of[image["id"]], of_image, file)
-        for image, of_image, file in zip(images, people, files)
-    ]
+    tasks = [ImageTask(path, {**i, "id": i["id"] + offset}, people_of[i["id"]], file) for i, file in zip(images, files)]
     return tasks, [name for name, index in zip(skeleton.dataset, file_index) if index >= 0]
 
 

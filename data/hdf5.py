@@ -39,14 +39,7 @@ REBUILD = "python data/coco_masks_hdf5.py --annotations A.json --images DIR --ou
 
 
 class CorruptImageError(UserError):
-    """An image of a training HDF5 with corrupt bytes. number: its index in the file."""
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message, number)  # both, or it could not be pickled
-        self.number = number
-
-    def __str__(self) -> str:
-        return self.args[0]
+    """An image of a training HDF5 has corrupt bytes."""
 
 
 class ImagePeople(NamedTuple):
@@ -109,8 +102,7 @@ class TrainingHDF5Writer:
 class TrainingHDF5:
     """Images and people of a file, in a skeleton's order. `labeled` (K,) bool: the keypoints that its data set labels.
 
-    Raise UserError if the file is missing, incomplete, of another format version, labels none of the skeleton's keypoints, or some of
-    them and others.
+    Raise UserError if the file is missing, incomplete, of another format version, or labels other keypoints than the skeleton's.
     """
 
     def __init__(self, path: str | Path, skeleton: Skeleton):
@@ -121,28 +113,16 @@ class TrainingHDF5:
             names = list(file.attrs["keypoints"])
             self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
             self.outlines = bool(file.attrs["outlines"])
-            self.image_ids: np.ndarray = file["images/id"][:]
-            self._ends: np.ndarray = file["images/ends"][:]
-            self.sizes: np.ndarray = file["images/size"][:]
-            self.first: np.ndarray = file["images/first"][:]
-            self.boxes: np.ndarray = file["people/box"][:]
-            self.areas: np.ndarray = file["people/area"][:]
-            self.tracks: np.ndarray = file["people/track"][:]
-            self.crowd: np.ndarray = file["people/crowd"][:]
-            annotated: np.ndarray = file["people/joints"][:]
+            images, people = file["images"], file["people"]
+            self.image_ids, self.sizes, self.first, self._ends = (images[name][:] for name in ("id", "size", "first", "ends"))
+            self.boxes, self.areas, self.tracks, self.crowd = (people[name][:] for name in ("box", "area", "track", "crowd"))
+            annotated = people["joints"][:]
         self.labeled = skeleton.labeled_by(names)
-        if not self.keypoints:
-            raise UserError(
-                f"training file {path}: labels {', '.join(names[:3])}, ...; the skeleton {skeleton.name!r} has none of them;"
-                " build it with --skeleton"
-            )
         check_keypoint_names(names, skeleton, f"training file {path}")
-        # In the skeleton's own data set's order
-        joints = np.zeros((len(annotated), len(skeleton.dataset), 3), np.float32)
-        joints[..., 2] = UNLABELED
-        order = list(skeleton.dataset)
-        for name in self.keypoints:
-            joints[:, order.index(name)] = annotated[:, names.index(name)]
+        joints = np.full((len(annotated), len(skeleton.dataset), 3), (0, 0, UNLABELED), np.float32)  # in the order of skeleton.dataset
+        for position, name in enumerate(skeleton.dataset):
+            if name in names:
+                joints[:, position] = annotated[:, names.index(name)]
         self.num_labeled: np.ndarray = (joints[..., 2] != UNLABELED).sum(1)  # (P,) keypoints of each person
         self._joints = skeleton.from_dataset(joints)
 
@@ -189,9 +169,9 @@ class TrainingHDF5:
         try:
             yield name
         except UserError as error:
-            raise CorruptImageError(str(error), number) from error
+            raise CorruptImageError(str(error)) from error
         except (OSError, ValueError, zlib.error, cv2.error) as error:
-            raise CorruptImageError(f"image {name}: cannot be read, corrupt ({error})", number) from error
+            raise CorruptImageError(f"image {name}: cannot be read, corrupt ({error})") from error
 
     def _parts(self, number: int) -> list[np.ndarray]:
         """Return an image's file and its packed masks, if any: they are adjacent, and read at once."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from config import UserError
@@ -18,8 +17,7 @@ from config.files import existing_folder
 from data.images import check_file_size
 
 
-@dataclass(frozen=True)
-class ImageEntry:
+class ImageEntry(NamedTuple):
     """An image's file: `name` in a folder or zip file."""
 
     container: Path
@@ -39,10 +37,8 @@ class ImageEntry:
         check_file_size(self.path, self.size)
         try:
             return _opened_zip(self.container).read(self.name) if self.container.is_file() else self.path.read_bytes()
-        except OSError as error:
-            raise UserError(f"image {self.path}: {error.strerror or error}") from error
-        except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, KeyError) as error:
-            raise UserError(f"image {self.path}: cannot be read from the zip file ({error})") from error
+        except Exception as error:  # zipfile and its decompressors can raise any exception on a corrupt file
+            raise UserError(f"image {self.path}: cannot be read ({error})") from error
 
 
 @lru_cache(maxsize=8)
@@ -67,9 +63,6 @@ class ImageSource:
             else:
                 existing_folder(path, "image folder")
 
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.containers))
-
     def find(self, names: Sequence[str]) -> list[ImageEntry]:
         """Return where each image is. No file is taken for the image of two names."""
         exact = [self._exact(name) for name in names]
@@ -80,20 +73,18 @@ class ImageSource:
                 if entry is None or entry.path in taken:
                     entry = ImageEntry(self.containers[0], name, -1)
                 taken.add(entry.path)
-                entry = replace(entry, renamed=entry.size >= 0 and not entry.name.endswith(f"/{name}"))
+                entry = entry._replace(renamed=entry.size >= 0 and not entry.name.endswith(f"/{name}"))
             entries.append(entry)
         return entries
 
     def _exact(self, name: str) -> ImageEntry | None:
         """Return the image of this very name, below a folder or in a zip file."""
         for container in self.containers:
-            try:
-                if name in self._zipped.get(container, ()):
+            if container in self._zipped:
+                if name in self._zipped[container]:
                     return ImageEntry(container, name, self._zipped[container][name])
-                if container not in self._zipped and (container / name).is_file():
-                    return ImageEntry(container, name, (container / name).stat().st_size)
-            except (OSError, ValueError):  # no file could have such a name
-                continue
+            elif os.path.isfile(container / name):  # noqa: PTH113, it takes names that no file could have
+                return ImageEntry(container, name, (container / name).stat().st_size)
         return None
 
     def _similar(self, name: str) -> ImageEntry | None:
@@ -116,18 +107,13 @@ class ImageSource:
         """All files by their own names."""
         found = defaultdict(list)
         for container in self.containers:
-            files = self._zipped[container].items() if container in self._zipped else _files_below(container)
-            for name, size in files:
+            sizes = self._zipped.get(container)
+            if sizes is None:
+                files = (path for path in container.rglob("*") if path.is_file())
+                sizes = {path.relative_to(container).as_posix(): path.stat().st_size for path in files}
+            for name, size in sizes.items():
                 found[PurePosixPath(name).name].append(ImageEntry(container, name, size))
         return found
-
-
-def _files_below(folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield the path below the folder, and the size, of each file."""
-    for parent, _, names in os.walk(folder):
-        for path in (Path(parent, name) for name in names):
-            if path.is_file():
-                yield path.relative_to(folder).as_posix(), path.stat().st_size
 
 
 def _tails_agree(parts: tuple[str, ...], entry: ImageEntry) -> bool:

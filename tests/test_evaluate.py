@@ -248,7 +248,7 @@ def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_pa
     ended = subprocess.run([*map(str, command)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("AP lost by error type") == 1, "only rank 0 prints"
-    assert "evaluate: 4/4 image" in ended.stderr
+    assert "evaluate: 100% 4/4 " in ended.stderr
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert (tmp_path / "alone" / "detections.json").stat().st_size > 100
     for name in ("detections.json", "metrics.json", "analysis.json"):

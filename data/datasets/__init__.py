@@ -109,7 +109,7 @@ class MixedDataset(Dataset):
             try:
                 return self.parts[file].get(index % size, rng)
             except CorruptImageError as error:
-                self._count_corrupt(file, error)
+                self._count_corrupt(file, self.parts[file].image_of[index % size], error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are corrupt; build it again")
 
     def image_id(self, number: int) -> int:
@@ -122,11 +122,11 @@ class MixedDataset(Dataset):
         file = int(np.searchsorted(self._ends, position, side="right"))
         return file, position - int(self._ends[file]) + self.sizes[file]
 
-    def _count_corrupt(self, file: int, error: CorruptImageError) -> None:
+    def _count_corrupt(self, file: int, image: int, error: CorruptImageError) -> None:
         """Name a corrupt image once; raise UserError if there are too many."""
-        if self.broken[file][error.number]:
+        if self.broken[file][image]:
             return
-        self.broken[file][error.number] = True
+        self.broken[file][image] = True
         count = sum(int(broken.sum()) for broken in self.broken)
         if count > self.max_broken:
             raise UserError(f"{error}; {count} images are corrupt, more than data.max_broken={self.max_broken}; build the file again")

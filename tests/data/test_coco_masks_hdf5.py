@@ -175,7 +175,7 @@ def test_unusable_images_are_named_and_skipped(run, tmp_path):
     assert (status, "out.h5: 1 people in 1 images" in out) == (0, True), err
     for line in (
         "\n4 images were skipped:\n",
-        "1.jpg: cannot be decoded, truncated",
+        "1.jpg: cannot be decoded (",
         "2.jpg: not found",
         "3.jpg: is 200 x 160, and no keypoint of annotation 4 lies in it",
         "4.jpg: is 200 x 160, but the annotation file says 100 x 160",
@@ -255,8 +255,8 @@ def test_a_skeleton_may_have_fewer_or_more_keypoints_than_the_file_but_not_other
 
     assert opened("left_eye", "right_eye", "nose").labeled.all()
     assert opened(*NAMES, "tail").labeled.tolist() == [*[True] * 17, False]
-    for names, problem in ((["tail"], "the skeleton 'own' has none of them"), (["nose", "tail"], "overlap only in part: it has left_eye")):
-        with pytest.raises(UserError, match=rf"out\.h5: .*{problem}"):
+    for names in (["tail"], ["nose", "tail"]):
+        with pytest.raises(UserError, match=r"out\.h5: .*overlap only in part"):
             opened(*names)
 
 
