@@ -51,7 +51,7 @@ def features(poses: Tensor, limb_ends: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rescored(net: RescoringNet, keypoints: Tensor, scores: Tensor) -> Tensor:
+def rescore(net: RescoringNet, keypoints: Tensor, scores: Tensor) -> Tensor:
     """Return (P,) predicted OKS times score, in the given order. keypoints (P, K, 3) x, y, score in image pixels; scores (P,).
 
     As published, the predicted OKS is not clamped; it may be negative.

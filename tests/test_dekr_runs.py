@@ -22,7 +22,7 @@ from models.dekr_rescoring import RescoringNet
 from utils.distributed import DistributedContext
 from utils.evaluation.crowdpose import METRICS
 from utils.inference import PoseEstimator
-from utils.systems.dekr_rescoring import save_rescoring
+from utils.systems.dekr import save_rescoring
 from utils.training.trainer import train as train_network
 
 TINY = """

@@ -8,7 +8,7 @@ import torch
 from reference import FIXTURES, fill_weights, needs_fixtures
 
 from config.load import load_skeleton
-from models.dekr_rescoring import RescoringNet, features, rescored
+from models.dekr_rescoring import RescoringNet, features, rescore
 
 SKELETONS = pytest.mark.parametrize(("name", "skeleton"), [("coco", "coco17"), ("crowd_pose", "crowdpose")])
 
@@ -23,7 +23,7 @@ def test_features_and_oks_are_the_published_ones(name, skeleton):
     torch.testing.assert_close(features(poses, net.limb_ends).float(), expected, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(net(poses), oks[:, 0], atol=1e-5, rtol=1e-5)
     scores = torch.linspace(0.1, 0.9, len(poses))
-    torch.testing.assert_close(rescored(net, poses, scores), oks[:, 0] * scores, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(rescore(net, poses, scores), oks[:, 0] * scores, atol=1e-5, rtol=1e-5)
     assert oks.min() < 0  # not clamped
 
 
@@ -46,6 +46,6 @@ def test_missing_keypoints_give_finite_scores():
     net = RescoringNet(load_skeleton("coco17"))
     missing = torch.zeros(2, 17, 3)
     missing[1, :3] = torch.tensor([40.0, 50.0, 0.9])
-    half = rescored(net, missing.half(), torch.ones(2).half())
+    half = rescore(net, missing.half(), torch.ones(2).half())
     assert half.dtype == torch.float16 and half.isfinite().all()
-    assert rescored(net, missing[:0], torch.zeros(0)).shape == (0,)
+    assert rescore(net, missing[:0], torch.zeros(0)).shape == (0,)

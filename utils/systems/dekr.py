@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from config import Skeleton, UserError
 from config.systems.dekr import DekrConfig, DekrInferenceConfig
-from models.dekr_rescoring import rescored
+from models.dekr_rescoring import RescoringNet, rescore
+from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 from utils.device import as_images, in_precision
 from utils.systems import Decoder, Overlays, PosePredictions
 from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
-from utils.systems.dekr_rescoring import load_rescoring
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -58,7 +60,7 @@ class DekrDecoder(Decoder):
         predictions = []
         for keypoints, scores in decode_batch(outputs[1], outputs[0], self.config):
             if self.rescoring is not None:
-                scores = rescored(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
+                scores = rescore(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
             order = np.argsort(-scores, kind="stable")
             predictions.append((keypoints[order], scores[order]))
         return predictions
@@ -88,11 +90,11 @@ def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -
 def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[PosePredictions]:
     """Run `decode` for N images of one input size."""
     settings, stride = config.inference, config.model.stride
-    outputs = [(scale, heat.float(), offset.float()) for scale, heat, offset in sorted(outputs, key=lambda output: -output[0])]
-    candidates = [center_candidates(stride / scale, heat[:, -1], offset, settings) for scale, heat, offset in outputs]
+    outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
+    candidates = [center_candidates(stride / scale, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
     scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
     poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
-    heatmaps = [(scale, heat[:, :-1]) for scale, heat, _ in outputs]
+    heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
     values = sum(sample_heatmaps(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     overlaps = pose_overlaps(poses, settings)
     keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
@@ -232,12 +234,36 @@ def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) ->
     """
     flipped, shift = images.flip(3), config.model.stride - 1
     flipped[..., :-shift] = flipped[..., shift:].clone()
-    heat, offset = network.predict(torch.cat([images, flipped]))
-    partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heat.device)
-    straight, flipped = heat.chunk(2)
+    heatmaps, offset = network.predict(torch.cat([images, flipped]))
+    partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heatmaps.device)
+    straight, flipped = heatmaps.chunk(2)
     channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center has no partner
-    heat = (straight + flipped.flip(3)[:, channels]) / 2
+    heatmaps = (straight + flipped.flip(3)[:, channels]) / 2
     straight, flipped = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
     # Offsets run from keypoint to pixel; flipping reverses their x
     flipped = flipped.flip(4)[:, partner] * flipped.new_tensor([-1, 1])[:, None, None]
-    return heat, ((straight + flipped) / 2).flatten(1, 2)
+    return heatmaps, ((straight + flipped) / 2).flatten(1, 2)
+
+
+# The rescoring network (paper section 3.4); dekr_rescoring.py makes one
+
+
+def load_rescoring(path: str | Path, skeleton: Skeleton) -> RescoringNet:
+    """Load the network from a file of ours or a published one, in evaluation mode. Raises UserError where it is for another skeleton."""
+    checkpoint, net = Checkpoint(path), RescoringNet(skeleton)
+    stored = checkpoint.content.get("skeleton")  # a published file has none
+    if stored is not None and {**stored, "name": None} != {**_skeleton_metadata(skeleton), "name": None}:
+        made_for = f"was made for the skeleton {stored['name']!r}, the configuration has {skeleton.name!r}"
+        raise UserError(f"rescoring network {path}: {made_for}; train one with utils.systems.dekr_rescoring, or set inference.rescore=null")
+    load_weights(net, checkpoint)
+    return net.eval()
+
+
+def save_rescoring(path: Path, net: RescoringNet, skeleton: Skeleton) -> None:
+    """Write the network and the parts of the skeleton that it depends on."""
+    save_checkpoint(path, weights=net.state_dict(), skeleton=_skeleton_metadata(skeleton))
+
+
+def _skeleton_metadata(skeleton: Skeleton) -> dict[str, object]:
+    """Return the skeleton's name and the parts on which the features depend."""
+    return {"name": skeleton.name, "keypoints": list(skeleton.keypoints), "limbs": [list(limb) for limb in skeleton.limbs]}

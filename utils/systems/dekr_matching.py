@@ -32,15 +32,15 @@ def snap_to_peaks(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInfer
     A keypoint without a peak within `match_distance` stays. At a score of at most `match_threshold` it moves to the peak's pixel.
     """
     height, width = (min(of_scale.shape[axis] for of_scale in maps) for axis in (2, 3))
-    heat = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
-    maxima = local_maximum(heat, PEAK_REACH)
-    values, index = torch.where(heat == maxima, heat, 0).flatten(2).topk(min(settings.max_people, height * width))
+    heatmaps = sum(of_scale[:, :, :height, :width] for of_scale in maps) / len(maps)
+    maxima = local_maximum(heatmaps, PEAK_REACH)
+    values, index = torch.where(heatmaps == maxima, heatmaps, 0).flatten(2).topk(min(settings.max_people, height * width))
     peaks = torch.stack([index % width, index // width], 3)  # (N, K, peaks, 2)
     distances = torch.cdist(keypoints[..., :2].transpose(1, 2), peaks.to(keypoints.dtype))  # (N, K, P, peaks)
     distances = torch.where(values[:, :, None] > 0, distances, torch.inf)  # `topk` fills up with pixels that are no peaks
     distance, nearest = (t.transpose(1, 2)[..., None] for t in distances.min(3))
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
-    refined = torch.where(keypoints[..., 2:] > settings.match_threshold, fit_gaussian(heat, peak), peak)
+    refined = torch.where(keypoints[..., 2:] > settings.match_threshold, fit_gaussian(heatmaps, peak), peak)
     return torch.where(distance < settings.match_distance, refined, keypoints[..., :2])
 
 
@@ -52,19 +52,19 @@ def local_maximum(maps: Tensor, reach: int) -> Tensor:
     return maps
 
 
-def fit_gaussian(heat: Tensor, peak: Tensor) -> Tensor:
-    """Return the centers (N, P, K, 2) of isotropic Gaussians fitted to heat (N, K, H, W) around peaks (N, P, K, 2), whole pixels.
+def fit_gaussian(heatmaps: Tensor, peak: Tensor) -> Tensor:
+    """Return the centers (N, P, K, 2) of isotropic Gaussians fitted to heatmaps (N, K, H, W) around peaks (N, P, K, 2), whole pixels.
 
     Fits the logarithm a + b x + c y + d (x^2 + y^2) by least squares, weighted with the square of the heatmap, then of the Gaussian:
     to first order this fits the Gaussian itself. A peak stays if the fit is no peak or its center is out of reach.
     """
-    height, width = heat.shape[2:]
-    steps = torch.arange(-FIT_REACH, FIT_REACH + 1, device=heat.device)
+    height, width = heatmaps.shape[2:]
+    steps = torch.arange(-FIT_REACH, FIT_REACH + 1, device=heatmaps.device)
     y, x = (t.flatten() for t in torch.meshgrid(steps, steps, indexing="ij"))
     at_x, at_y = peak[..., :1] + x, peak[..., 1:] + y  # (N, P, K, window)
     inside = (at_x >= 0) & (at_x < width) & (at_y >= 0) & (at_y < height)
     index = (at_y.clamp(0, height - 1) * width + at_x.clamp(0, width - 1)).transpose(1, 2)
-    values = heat.flatten(2).gather(2, index.flatten(2)).view(index.shape).transpose(1, 2).double()
+    values = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape).transpose(1, 2).double()
     terms = torch.stack([torch.ones_like(x), x, y, x * x + y * y], 1).double()  # (window, 4)
     inside = inside & (values > MIN_HEATMAP_VALUE)
     logarithm, weight = values.clamp(min=MIN_HEATMAP_VALUE).log(), torch.where(inside, values, 0)
@@ -75,4 +75,4 @@ def fit_gaussian(heat: Tensor, peak: Tensor) -> Tensor:
         weight = torch.where(inside, (fit @ terms.T).clamp(max=0.5).exp(), 0)
     shift = -fit[..., 1:3] / (2 * fit[..., 3:])
     is_peak = (fit[..., 3:] < 0) & (shift.abs() <= FIT_REACH).all(3, keepdim=True)
-    return peak + torch.where(is_peak, shift, 0).to(heat.dtype)
+    return peak + torch.where(is_peak, shift, 0).to(heatmaps.dtype)

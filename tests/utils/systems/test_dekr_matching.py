@@ -11,9 +11,8 @@ from torch.nn import functional as F
 
 from config.load import load_skeleton
 from models.dekr_rescoring import RescoringNet, num_features
-from utils.systems.dekr import DekrDecoder, sample_heatmaps
+from utils.systems.dekr import DekrDecoder, sample_heatmaps, save_rescoring
 from utils.systems.dekr_matching import fit_gaussian, snap_to_peaks, upsample_heatmaps
-from utils.systems.dekr_rescoring import save_rescoring
 
 COCO17 = load_skeleton("coco17")
 SIZE = (60, 80)  # height, width of maps
