@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,48 @@ from torch import Tensor, nn
 
 from config import Config, UserError
 from config.systems import SYSTEMS
-from models.checkpoint_keys import CheckpointKeys
+
+Shapes = Mapping[str | None, tuple[int, ...]]
+
+
+class PoseNetwork(nn.Module):
+    """A network and what `utils.checkpoint` needs to know of its state-dict keys. A plain nn.Module with `predict` has these defaults."""
+
+    def predict(self, images: Tensor) -> Any:
+        """Return what the decoder reads: all of `forward`."""
+        return self(images)
+
+    @staticmethod
+    def convert_key(key: str) -> str | None:
+        """Convert a checkpoint's key, own or published, to the network's own; None: the network does not need the tensor.
+
+        A key that ends in [k] is branch k of one of the network's tensors, along the first axis.
+        """
+        return without_prefix(key)
+
+    @staticmethod
+    def is_output(key: str) -> bool:
+        """Return whether a tensor's shape depends on the skeleton: fine-tuning on another skeleton initializes it newly."""
+        return False
+
+    @staticmethod
+    def is_backbone(key: str) -> bool:
+        """Return whether `model.backbone` fills a tensor."""
+        return key.startswith("trunk.")
+
+    @staticmethod
+    def recipe(shapes: Shapes) -> str | None:
+        """Return the recipe in `config/` of a published checkpoint by the shapes of its tensors; None: another network's checkpoint."""
+        return None
+
+    def download_backbone(self) -> dict[str, Tensor]:
+        """Return ImageNet weights of the backbone. Raises UserError where there are none."""
+        raise UserError("model.backbone timm: there are no weights to be downloaded for this network; name a file")
+
+
+def without_prefix(key: str) -> str:
+    """Remove the 'module.' of DataParallel and DistributedDataParallel."""
+    return key.removeprefix("module.")
 
 
 def build_model(config: Config) -> nn.Module:
@@ -22,31 +62,11 @@ def build_model(config: Config) -> nn.Module:
     return SYSTEMS[config.system].networks[config.model.name].load("model")(config)
 
 
-def checkpoint_keys_of(model: nn.Module) -> CheckpointKeys:
-    """Return `NAMES` of the network's module."""
-    return _keys_beside(type(model))
-
-
 def published_recipe(weights: Mapping[str, Tensor]) -> str | None:
     """Return the recipe in `config/` of a published checkpoint; None if no system has it."""
-    for network in (network for entry in SYSTEMS.values() for network in entry.networks.values()):
-        keys = _keys_beside(network.load("model"))
-        recipe = keys.recipe({keys.convert_key(key): tuple(tensor.shape) for key, tensor in weights.items()})
-        if recipe is not None:
-            return recipe
+    for network in (entry.load("model") for system in SYSTEMS.values() for entry in system.networks.values()):
+        if isinstance(network, type) and issubclass(network, PoseNetwork):
+            recipe = network.recipe({network.convert_key(key): tuple(tensor.shape) for key, tensor in weights.items()})
+            if recipe is not None:
+                return recipe
     return None
-
-
-def _keys_beside(of: Any) -> CheckpointKeys:
-    return getattr(sys.modules[of.__module__], "NAMES", CheckpointKeys())
-
-
-def download_backbone(model: nn.Module) -> dict[str, Tensor]:
-    """Return ImageNet weights of the network's backbone, by `download_backbone` of the network's module.
-
-    Raises UserError for a network without that function.
-    """
-    download = getattr(sys.modules[type(model).__module__], "download_backbone", None)
-    if download is None:
-        raise UserError(f"model.backbone: there are no weights to be downloaded for {type(model).__name__}; name a file")
-    return download(model)

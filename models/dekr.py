@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
-from config.systems.dekr import DekrConfig, DekrModelConfig
-from models.checkpoint_keys import CheckpointKeys, Shapes, without_prefix
+from config.systems.dekr import DekrConfig
+from models import PoseNetwork, Shapes, without_prefix
 from models.hrnet import CLASSIFIER, hrnet_backbone, upsample_concat
 from models.hub import hub_file
 from models.normalize import Normalize
@@ -21,17 +21,17 @@ KERNEL = 3
 KERNEL_POINTS = KERNEL * KERNEL
 
 
-class DEKR(nn.Module):
+class DEKR(PoseNetwork):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmap (N, K + 1, H / 4, W / 4), the people's center last, and offset (N, 2 K, H / 4, W / 4):
     from each keypoint, x then y, to the pixel, in map pixels. H and W are multiples of 32.
 
     K keypoints; the branches of all keypoints run as grouped convolutions.
     """
 
-    def __init__(self, keypoints: int, settings: DekrModelConfig):
+    def __init__(self, config: DekrConfig):
         super().__init__()
-        s, features = settings, 15 * settings.width
-        self.width = s.width
+        keypoints, s = config.skeleton.num_keypoints, config.model
+        self.width, features = s.width, 15 * s.width
         self.normalize = Normalize()
         self.trunk = hrnet_backbone(s.width, s.stem_width, s.modules, s.blocks)
         self.heat_in = _conv1x1(features, s.heat_channels)
@@ -42,18 +42,9 @@ class DEKR(nn.Module):
         self.offset_out = nn.Conv2d(keypoints * s.offset_channels, 2 * keypoints, 1, groups=keypoints)
         self._init_weights()
 
-    @classmethod
-    def from_config(cls, config: DekrConfig) -> DEKR:
-        """Build the network of `config.model` for the keypoints of `config.skeleton`."""
-        return cls(config.skeleton.num_keypoints, config.model)
-
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = upsample_concat(self.trunk.forward_features(self.normalize(images)))
         return self.heat_out(self.heat_block(self.heat_in(features))), self.offset_out(self.offset_blocks(self.offset_in(features)))
-
-    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the decoder reads: all of `forward`."""
-        return self(images)
 
     def _init_weights(self) -> None:
         """Initialize convolutions from N(0, 0.001), and matrices and translations with 0: all kernel points start at the pixel itself."""
@@ -62,6 +53,28 @@ class DEKR(nn.Module):
                 nn.init.normal_(module.weight, std=0.0 if name.endswith((".matrix", ".translation")) else 0.001)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @staticmethod
+    def convert_key(key: str) -> str | None:
+        """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; own keys stay, without a 'module.' prefix."""
+        key = without_prefix(key)
+        for pattern, replacement in PUBLISHED_KEYS:
+            key = re.sub(pattern, replacement, key)
+        return None if UNUSED.search(key) else key
+
+    @staticmethod
+    def is_output(key: str) -> bool:
+        """Return whether a tensor's shape depends on the skeleton: the last heatmap layer and all offset branches."""
+        return key.startswith(("heat_out.", "offset_"))
+
+    @staticmethod
+    def recipe(shapes: Shapes) -> str | None:
+        """Return the published recipe, by the shape of the last heatmap layer."""
+        return RECIPES.get(shapes.get("heat_out.weight", ())[:2])
+
+    def download_backbone(self) -> dict[str, Tensor]:
+        """Read timm's ImageNet weights of the backbone, of a published width, by their published keys. They are downloaded once."""
+        return load_file(hub_file(f"timm/hrnet_w{self.width}.ms_in1k"))
 
 
 def _conv1x1(inputs: int, outputs: int) -> nn.Sequential:
@@ -140,32 +153,3 @@ RECIPES = {
     (14 + 1, 48): "dekr_w48_crowdpose",
 }
 UNUSED = re.compile(rf"^trunk\.({'|'.join(CLASSIFIER)})|\.regular_matrix|\.num_batches_tracked\[")
-
-
-def from_published(name: str) -> str | None:
-    """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; None: the tensor is not needed.
-
-    Own keys stay, without a 'module.' prefix.
-    """
-    name = without_prefix(name)
-    for pattern, replacement in PUBLISHED_KEYS:
-        name = re.sub(pattern, replacement, name)
-    return None if UNUSED.search(name) else name
-
-
-def is_output(name: str) -> bool:
-    """Return whether a tensor's shape depends on the skeleton: the last heatmap layer and all offset branches."""
-    return name.startswith(("heat_out.", "offset_"))
-
-
-def recipe(shapes: Shapes) -> str | None:
-    """Return the published recipe, by the shape of the last heatmap layer."""
-    return RECIPES.get(shapes.get("heat_out.weight", ())[:2])
-
-
-def download_backbone(network: DEKR) -> dict[str, Tensor]:
-    """Read timm's ImageNet weights of the backbone, of a published width, by their published keys. They are downloaded once."""
-    return load_file(hub_file(f"timm/hrnet_w{network.width}.ms_in1k"))
-
-
-NAMES = CheckpointKeys(from_published, is_output, recipe, is_backbone=lambda name: name.startswith("trunk."))

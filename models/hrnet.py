@@ -21,19 +21,15 @@ def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: 
     stem_width: channels of the stem; stage 1 has four times as many. modules: exchanges between the branches in stages 2, 3, 4.
     blocks: basic blocks in each branch before an exchange. Published: width 32 or 48, stem 64, modules 1 4 3, blocks 4.
     """
-    stages = {
-        f"stage{number}": {
-            "num_modules": count,
-            "num_branches": number,
-            "block_type": "BASIC",
-            "num_blocks": (blocks,) * number,
-            "num_channels": tuple(width * 2**branch for branch in range(number)),
-            "fuse_method": "SUM",
-        }
-        for number, count in zip((2, 3, 4), modules)
-    }
-    first = {"num_modules": 1, "num_branches": 1, "block_type": "BOTTLENECK", "num_blocks": (blocks,), "num_channels": (stem_width,)}
-    return hrnet.HighResolutionNet({"stem_width": stem_width, "stage1": {**first, "fuse_method": "SUM"}, **stages}, head="")
+
+    def stage(count: int, block: str, channels: tuple[int, ...]) -> dict[str, object]:
+        branches = {"num_branches": len(channels), "num_blocks": (blocks,) * len(channels), "num_channels": channels}
+        return {"num_modules": count, "block_type": block, "fuse_method": "SUM", **branches}
+
+    stages = {"stem_width": stem_width, "stage1": stage(1, "BOTTLENECK", (stem_width,))}
+    for number, count in zip((2, 3, 4), modules):
+        stages[f"stage{number}"] = stage(count, "BASIC", tuple(width * 2**branch for branch in range(number)))
+    return hrnet.HighResolutionNet(stages, head="")
 
 
 def upsample_concat(branches: Sequence[Tensor]) -> Tensor:

@@ -9,10 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
-from models.checkpoint_keys import CheckpointKeys, Shapes
-
-FRONT_DILATIONS = (3, 3, 4, 4, 5, 5)
-EXCITATION_REDUCTION = 16
+from models import PoseNetwork, Shapes
 
 
 class ConvBN(nn.Module):
@@ -52,7 +49,7 @@ class Front(nn.Module):
         self.stem = ConvBN(3, channels // 4, 7, stride=2)
         self.residual1 = Residual(channels // 4, half)
         self.residual2 = Residual(half, half)
-        self.dilated = nn.Sequential(*(ConvBN(half, half, 3, dilation=d) for d in FRONT_DILATIONS))
+        self.dilated = nn.Sequential(*(ConvBN(half, half, 3, dilation=d) for d in (3, 3, 4, 4, 5, 5)))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.residual2(F.max_pool2d(self.residual1(self.stem(images)), 2))
@@ -82,13 +79,10 @@ class Hourglass(nn.Module):
         depth = len(channels) - 1
         self.levels = nn.ModuleList(HourglassLevel(channels[d], channels[d + 1], d == depth - 1) for d in range(depth))
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return self._from_level(0, x)
-
-    def _from_level(self, d: int, x: Tensor) -> list[Tensor]:
-        level = self.levels[d]
+    def forward(self, x: Tensor, depth: int = 0) -> list[Tensor]:
+        level = self.levels[depth]
         inner = level.down(F.max_pool2d(x, 2))
-        scales = [level.bottom(inner)] if level.bottom is not None else self._from_level(d + 1, inner)
+        scales = [level.bottom(inner)] if level.bottom is not None else self(inner, depth + 1)
         back = level.smooth(F.interpolate(level.up(scales[0]), scale_factor=2, mode="nearest"))
         return [level.upper(x) + back, *scales]
 
@@ -98,8 +92,8 @@ class SqueezeExcitation(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // EXCITATION_REDUCTION)
-        self.expand = nn.Linear(channels // EXCITATION_REDUCTION, channels)
+        self.squeeze = nn.Linear(channels, channels // 16)
+        self.expand = nn.Linear(channels // 16, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         attention = torch.sigmoid(self.expand(F.leaky_relu_(self.squeeze(x.mean((2, 3))))))
@@ -132,13 +126,13 @@ class Stage(nn.Module):
         self.merge_features = nn.ModuleList(ConvBN(width, c, 1, activation=False) for c in cached)
         self.merge_predictions = nn.ModuleList(ConvBN(outputs, c, 1, activation=False) for c in cached)
 
-    def forward(self, x: Tensor, caches: list[Tensor] | None, count: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, x: Tensor, caches: list[Tensor], count: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
         """Return predictions and caches of every scale, or of the `count` finest, finest first.
 
-        x (N, c_0, h, w); caches: the previous stage's. Each scale is independent of the coarser ones.
+        x (N, c_0, h, w); caches: the previous stage's, if there is one. Each scale is independent of the coarser ones.
         """
         scales = self.hourglass(x)[:count]
-        if caches is not None:
+        if caches:
             scales = [scale + cache for scale, cache in zip(scales, caches)]
         features = [module(scale) for module, scale in zip(self.features, scales)]
         predictions = [module(feature) for module, feature in zip(self.predictions, features)]
@@ -146,45 +140,55 @@ class Stage(nn.Module):
         return predictions, [by_features(f) + by_predictions(p) for by_features, by_predictions, f, p in merged]
 
 
-class IMHN(nn.Module):
-    """Stacked hourglasses with identity mappings between the stages at every scale.
+class IMHN(PoseNetwork):
+    """Stacked hourglasses with identity mappings between the stages at every scale."""
 
-    stages: number of hourglasses. channels: width at stride 4. channels_increase: more channels at each inner depth.
-    depth: halvings inside an hourglass. outputs: map channels.
-    """
-
-    def __init__(self, stages: int, channels: int, channels_increase: int, depth: int, outputs: int):
+    def __init__(self, config: SimplePoseConfig):
         super().__init__()
-        widths = [channels + channels_increase * d for d in range(depth + 1)]
-        self.front = Front(channels)
-        self.stages = nn.ModuleList(Stage(widths, outputs, last=s == stages - 1) for s in range(stages))
+        m = config.model
+        widths = [m.channels + m.channels_increase * d for d in range(m.depth + 1)]
+        self.front = Front(m.channels)
+        self.stages = nn.ModuleList(Stage(widths, config.channels.count, last=s == m.stages - 1) for s in range(m.stages))
         self.apply(_initialize)
 
-    @classmethod
-    def from_config(cls, config: SimplePoseConfig) -> IMHN:
-        """Build the network of `config.model` for `config.skeleton`."""
-        m = config.model
-        return cls(m.stages, m.channels, m.channels_increase, m.depth, config.channels.count)
-
-    def forward(self, images: Tensor) -> list[list[Tensor]]:
-        """Return, per stage, the predictions (N, outputs, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first.
+    def forward(self, images: Tensor, scales: int | None = None) -> list[list[Tensor]]:
+        """Return, per stage, predictions (N, C, H / (4 * 2^i), W / (4 * 2^i)) of every scale i, finest first, or of the `scales` finest.
 
         images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth. Predictions are unbounded; targets lie in [0, 1].
         """
-        return self._predictions(images)
+        x, caches, predictions = self.front(images), [], []
+        for stage in self.stages:
+            stage_predictions, caches = stage(x, caches, scales)
+            predictions.append(stage_predictions)
+            if caches:
+                x = x + caches[0]
+        return predictions
 
     def predict(self, images: Tensor) -> Tensor:
-        """Return the last stage's predictions at the finest scale (N, outputs, H / 4, W / 4); skip the layers of coarser predictions."""
-        return self._predictions(images, 1)[-1][0]
+        """Return the last stage's predictions at the finest scale (N, C, H / 4, W / 4); skip the layers of coarser predictions."""
+        return self(images, 1)[-1][0]
 
-    def _predictions(self, images: Tensor, scales: int | None = None) -> list[list[Tensor]]:
-        x, caches, predictions = self.front(images), None, []
-        for stage in self.stages:
-            stage_predictions, next_caches = stage(x, caches, scales)
-            predictions.append(stage_predictions)
-            if next_caches:
-                x, caches = x + next_caches[0], next_caches
-        return predictions
+    @staticmethod
+    def convert_key(key: str) -> str:
+        """Convert a key of the published checkpoints; own keys stay, without a 'module.' prefix."""
+        for pattern, replacement in PUBLISHED_KEYS:
+            key = re.sub(pattern, replacement, key)
+        return key
+
+    @staticmethod
+    def is_output(key: str) -> bool:
+        """Return whether a tensor's shape depends on the number of map channels."""
+        return ".predictions." in key or ".merge_predictions." in key
+
+    @staticmethod
+    def is_backbone(key: str) -> bool:
+        """Return whether `model.backbone` fills a tensor: all but the output layers."""
+        return not IMHN.is_output(key)
+
+    @staticmethod
+    def recipe(shapes: Shapes) -> str | None:
+        """Return the published recipe for an IMHN of any size."""
+        return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
 
 
 def _initialize(module: nn.Module) -> None:
@@ -195,23 +199,16 @@ def _initialize(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+LEVEL_PARTS = ("upper", "down", "up", "smooth", "bottom")
+RESIDUAL_PARTS = {0: "reduce.conv", 1: "reduce.bn", 3: "conv.conv", 4: "conv.bn", 6: "expand.conv", 7: "expand.bn"}
 PUBLISHED_KEYS = [
     (r"^(module\.)?(posenet\.)?", ""),
     (r"^pre\.(conv|bn)1\.", r"front.stem.\1."),
     (r"^pre\.res(\d)\.", r"front.residual\1."),
     (r"^pre\.dilation\.", "front.dilated."),
     (r"^hourglass\.(\d+)\.hg\.(\d+)\.", r"stages.\1.hourglass.levels.\2."),
-    (r"(levels\.\d+)\.0\.", r"\1.upper."),
-    (r"(levels\.\d+)\.1\.", r"\1.down."),
-    (r"(levels\.\d+)\.2\.", r"\1.up."),
-    (r"(levels\.\d+)\.3\.", r"\1.smooth."),
-    (r"(levels\.\d+)\.4\.", r"\1.bottom."),
-    (r"convBlock\.0\.", "reduce.conv."),
-    (r"convBlock\.1\.", "reduce.bn."),
-    (r"convBlock\.3\.", "conv.conv."),
-    (r"convBlock\.4\.", "conv.bn."),
-    (r"convBlock\.6\.", "expand.conv."),
-    (r"convBlock\.7\.", "expand.bn."),
+    *((rf"(levels\.\d+)\.{number}\.", rf"\1.{part}.") for number, part in enumerate(LEVEL_PARTS)),
+    *((rf"convBlock\.{number}\.", f"{part}.") for number, part in RESIDUAL_PARTS.items()),
     (r"skipConv\.0\.", "skip.conv."),
     (r"skipConv\.1\.", "skip.bn."),
     (r"^features\.(\d+)\.before_regress\.(\d+)\.", r"stages.\1.features.\2."),
@@ -223,23 +220,3 @@ PUBLISHED_KEYS = [
     (r"^merge_features\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_features.\2."),
     (r"^merge_preds\.(\d+)\.(\d+)\.conv\.", r"stages.\1.merge_predictions.\2."),
 ]
-
-
-def is_output(name: str) -> bool:
-    """Return whether a tensor's shape depends on the number of map channels."""
-    return ".predictions." in name or ".merge_predictions." in name
-
-
-def from_published(name: str) -> str:
-    """Convert a key of the published checkpoints; own keys stay, without a 'module.' prefix."""
-    for pattern, replacement in PUBLISHED_KEYS:
-        name = re.sub(pattern, replacement, name)
-    return name
-
-
-def recipe(shapes: Shapes) -> str | None:
-    """Return the published recipe for an IMHN of any size."""
-    return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
-
-
-NAMES = CheckpointKeys(from_published, is_output, recipe, is_backbone=lambda name: not is_output(name))

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from config import UserError
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from models.checkpoint_keys import CheckpointKeys, without_prefix
 from models.hub import hub_file
 from models.normalize import Normalize
-from models.simple_baselines import SimpleBaselines, is_output
+from models.simple_baselines import SimpleBaselines
 
 
 class LastFeatures(nn.Module):
@@ -42,33 +41,25 @@ class LastFeatures(nn.Module):
 class SimpleBaselinesTimm(SimpleBaselines):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32."""
 
-    @classmethod
-    def from_config(cls, config: SimpleBaselinesConfig) -> SimpleBaselinesTimm:
-        """Build the network of `config.model` for the keypoints of `config.skeleton`, with random weights."""
-        name, stride = config.model.backbone_name, config.model.stride
+    @staticmethod
+    def _build_backbone(config: SimpleBaselinesConfig) -> tuple[Normalize, nn.Module, int, int]:
+        name = config.model.backbone_name
         trunk = LastFeatures(name, config.data.input_size)
-        deconvolutions = math.log2(trunk.stride / stride)
+        deconvolutions = math.log2(trunk.stride / config.model.stride)
         if deconvolutions not in (0, 1, 2, 3):
             raise UserError(f"model.backbone_name: the last features of {name} have stride {trunk.stride}; expected 4, 8, 16 or 32")
         pretrained = timm.get_pretrained_cfg(name)
-        normalize = Normalize(True, pretrained.mean, pretrained.std)
-        return cls(config.skeleton.num_keypoints, normalize, trunk, trunk.channels, int(deconvolutions), config.model.deconv_channels)
+        return Normalize(True, pretrained.mean, pretrained.std), trunk, trunk.channels, int(deconvolutions)
 
+    @staticmethod
+    def convert_key(key: str) -> str | None:
+        """Convert a key of timm's backbone with `features_only`; own keys stay, without a 'module.' prefix."""
+        return SimpleBaselines.convert_key(key, "trunk.backbone.")
 
-def download_backbone(network: SimpleBaselinesTimm) -> dict[str, Tensor]:
-    """Read timm's ImageNet weights of the network's backbone, downloaded once."""
-    arguments = network.trunk.arguments
-    repository = timm.get_pretrained_cfg(arguments["model_name"]).hf_hub_id
-    if repository is None:
-        raise UserError(f"model.backbone timm: timm has no weights of {arguments['model_name']}; name a file or omit model.backbone")
-    weights = timm.create_model(**arguments, pretrained=True, pretrained_cfg_overlay={"file": str(hub_file(repository))}).state_dict()
-    return {f"trunk.backbone.{name}": tensor for name, tensor in weights.items()}
-
-
-def from_checkpoint(name: str) -> str:
-    """Convert a key of timm's backbone with `features_only`; own keys stay, without a 'module.' prefix."""
-    name = without_prefix(name)
-    return name if name.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"trunk.backbone.{name}"
-
-
-NAMES = CheckpointKeys(from_checkpoint, is_output, is_backbone=lambda name: name.startswith("trunk."))
+    def download_backbone(self) -> dict[str, Tensor]:
+        """Read timm's ImageNet weights of the backbone, downloaded once."""
+        arguments = self.trunk.arguments
+        repository = timm.get_pretrained_cfg(arguments["model_name"]).hf_hub_id
+        if repository is None:
+            raise UserError(f"model.backbone timm: timm has no weights of {arguments['model_name']}; name a file or omit model.backbone")
+        return timm.create_model(**arguments, pretrained=True, pretrained_cfg_overlay={"file": str(hub_file(repository))}).state_dict()

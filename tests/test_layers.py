@@ -10,7 +10,7 @@ from places import ROOT
 LAYERS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.oks", "utils.onnx_network", "utils.safetensors_file"},
+    {"utils.device", "utils.oks", "utils.onnx_network"},
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.visualize", "utils.output_formats"},
     {"utils.systems"},

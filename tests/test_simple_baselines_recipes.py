@@ -103,7 +103,7 @@ def test_every_recipe_builds_a_network(name):
     [
         ("data.input_size=[100, 64]", "data.input_size: 100 x 64 must be multiples of 32"),
         ("model.style=caffe", "model.style: a ResNet of 10 layers has no bottlenecks; caffe is for 50 and more"),
-        ("model.backbone=timm", "there are no weights to be downloaded for SimpleBaselines; name a file"),
+        ("model.backbone=timm", "there are no weights to be downloaded for this network; name a file"),
     ],
 )
 def test_invalid_overrides_are_refused(train, override, message):

@@ -21,7 +21,7 @@ from config.skeleton import UNLABELED
 from config.systems import NetworkEntry, SystemEntry
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
-from models.checkpoint_keys import CheckpointKeys
+from models import PoseNetwork
 from utils.systems import Decoder, Overlays, PosePredictions
 from utils.visualize.heatmaps import resize_to_image
 
@@ -96,7 +96,7 @@ def as_input(images: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
 
 
-class TinyNetwork(nn.Module):
+class TinyNetwork(PoseNetwork):
     """images (N, 3, H, W) -> heatmaps (N, K, H / 4, W / 4)."""
 
     def __init__(self, config: TinyConfig):
@@ -112,11 +112,13 @@ class TinyNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.trunk(images))
 
-    def predict(self, images: Tensor) -> Tensor:
-        return self(images)
+    @staticmethod
+    def convert_key(key: str) -> str:
+        return key.removeprefix("theirs.")
 
-
-NAMES = CheckpointKeys(convert_key=lambda name: name.removeprefix("theirs."), is_output=lambda name: name.startswith("head."))
+    @staticmethod
+    def is_output(key: str) -> bool:
+        return key.startswith("head.")
 
 
 class TinyLoss(nn.Module):

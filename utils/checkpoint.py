@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 import zipfile
@@ -12,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from config.files import atomic_write, existing_file
 from config.load import first_names, parse_config, with_overrides
-from models import build_model, checkpoint_keys_of, download_backbone, published_recipe
-from models.checkpoint_keys import merge_branches
+from models import PoseNetwork, build_model, published_recipe
 from models.skip_init import SkipInit
 from utils.device import default_device, limit_threads
 from utils.onnx_network import SUFFIX as ONNX
 from utils.onnx_network import OnnxNetwork, open_session, stored_config
-from utils.safetensors_file import SUFFIX as SAFETENSORS
-from utils.safetensors_file import read_safetensors
 
 DOWNLOAD = "timm"  # instead of a file of backbone weights
 RECIPES = Path(__file__).parents[1] / "config"
+SAFETENSORS = ".safetensors"
+# The only metadata entry of a .safetensors, JSON: the format stores several in arbitrary order, and equal networks must give equal bytes
+METADATA = "simplepose"
+BRANCH = re.compile(r"(.+)\[(\d+)\]")
 
 
 def save_checkpoint(path: Path, **content: Any) -> None:
@@ -49,7 +52,7 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     if path.suffix.lower() in (".onnx", ".pt2"):
         raise UserError(f"checkpoint {path}: weights of an exported network cannot be loaded; name its checkpoint")
     if path.suffix.lower() == SAFETENSORS:
-        return read_safetensors(path)
+        return _read_safetensors(path)
     try:
         is_zip = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are not, and cannot be mapped
         with warnings.catch_warnings():
@@ -64,6 +67,17 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     if not isinstance(content, Mapping):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, not a dictionary with 'weights'")
     return dict(content)
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """Return "weights", numbers as float32, and the metadata, such as "config" and "name"; files of other tools hold weights alone."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError, TypeError) as error:
+        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not in safetensors format") from error
+    return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
 
 
 class Checkpoint:
@@ -133,10 +147,9 @@ def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
 
     Raises UserError that counts and names the differences.
     """
-    checkpoint, target = opened(path), model.state_dict()
+    checkpoint = opened(path)
     weights = _converted(_tensors(checkpoint), model, checkpoint.path)
-    _check_fit(target, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
-    _copy(weights, target)
+    _fill(model, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
 
 
 def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
@@ -144,12 +157,8 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
 
     Return the names of loaded and of newly initialized tensors. Raises UserError where anything but output layers differs.
     """
-    weights, target = _converted(_tensors(Checkpoint(path)), model, path), model.state_dict()
-    is_output = checkpoint_keys_of(model).is_output
-    _check_fit(target, weights, lambda name: not is_output(name), f"checkpoint {path}: does not fit the configured network")
-    loaded = [name for name in target if name in weights and weights[name].shape == target[name].shape]
-    _copy({name: weights[name] for name in loaded}, target)
-    return loaded, [name for name in target if name not in set(loaded)]
+    weights, is_output = _converted(_tensors(Checkpoint(path)), model, path), _network(model).is_output
+    return _fill(model, weights, lambda name: not is_output(name), f"checkpoint {path}: does not fit the configured network")
 
 
 def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[str]]:
@@ -158,26 +167,32 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     path: a file, or "timm" to download ImageNet weights where the network can. Return the names of loaded and of other tensors. Raises
     UserError where part of the backbone is missing or of another shape.
     """
-    target, is_backbone = model.state_dict(), checkpoint_keys_of(model).is_backbone
-    backbone = {name: tensor for name, tensor in target.items() if is_backbone(name)}
-    tensors = download_backbone(model) if str(path) == DOWNLOAD else _tensors(Checkpoint(path))
-    weights = {name: tensor for name, tensor in _converted(tensors, model, path).items() if name in backbone}
-    # Files of PyTorch before 0.4.1, as many of ImageNet weights are, have no batch counters
-    error = f"model.backbone {path}: does not fit the network's trunk"
-    _check_fit(backbone, weights, lambda name: not name.endswith(".num_batches_tracked"), error)
-    _copy(weights, target)
-    return list(weights), [name for name in target if name not in weights]
+    network, target = _network(model), model.state_dict()
+    tensors = network.download_backbone() if str(path) == DOWNLOAD else _tensors(Checkpoint(path))
+    weights = {name: t for name, t in _converted(tensors, model, path).items() if network.is_backbone(name) and name in target}
+
+    def needed(name: str) -> bool:  # files of PyTorch before 0.4.1, as many of ImageNet weights are, have no batch counters
+        return network.is_backbone(name) and not name.endswith(".num_batches_tracked")
+
+    return _fill(model, weights, needed, f"model.backbone {path}: does not fit the network's backbone")
+
+
+def _network(model: nn.Module) -> PoseNetwork:
+    """Return the network, or for another nn.Module one with its defaults: own keys, no output layers."""
+    return model if isinstance(model, PoseNetwork) else PoseNetwork()
 
 
 def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by the network's own names. path: for messages."""
-    convert_key = checkpoint_keys_of(model).convert_key
+    """Return a checkpoint's tensors by the network's own names, with branches concatenated. path: for messages."""
+    convert_key = _network(model).convert_key
     used = [(convert_key(name), tensor) for name, tensor in tensors.items() if convert_key(name) is not None]
-    named = dict(used)
-    if len(named) != len(used):
+    converted, branches = dict(used), {}
+    if len(converted) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
+    for match in filter(None, map(BRANCH.fullmatch, list(converted))):
+        branches.setdefault(match[1], {})[int(match[2])] = converted.pop(match[0])
     try:
-        return merge_branches(named)
+        return converted | {key: torch.cat([of_key[k] for k in sorted(of_key)]) for key, of_key in branches.items()}
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
 
@@ -190,22 +205,21 @@ def _tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
     return weights
 
 
-def _check_fit(target: Mapping[str, Tensor], source: Mapping[str, Tensor], counts: Callable[[str], bool], error: str) -> None:
-    """Raise UserError with the differences of two sets of tensors, among the names that count."""
-    missing = [name for name in target if name not in source and counts(name)]
-    unknown = [name for name in source if name not in target and counts(name)]
-    reshaped = [
-        f"{name} {tuple(source[name].shape)} for {tuple(target[name].shape)}"
-        for name in target
-        if name in source and source[name].shape != target[name].shape and counts(name)
-    ]
-    kinds = (("missing", missing), ("unknown", unknown), ("of another shape", reshaped))
-    differences = [f"{len(names)} tensors {kind} ({first_names(names)})" for kind, names in kinds if names]
-    if differences:
-        raise UserError(f"{error}: {'; '.join(differences)}")
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], counts: Callable[[str], bool], error: str) -> tuple[list[str], list[str]]:
+    """Fill the network's tensors of the same names and shapes; return their names, and those of its other tensors.
 
-
-@torch.no_grad()
-def _copy(source: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> None:
-    for name, tensor in source.items():
-        target[name].copy_(tensor)
+    Raises UserError with all differences among the names that count.
+    """
+    target = model.state_dict()
+    fitting = {name: tensor for name, tensor in weights.items() if name in target and tensor.shape == target[name].shape}
+    reshaped = [name for name in target if name in weights and name not in fitting]
+    differences = {
+        "missing": [name for name in target if name not in weights and counts(name)],
+        "unknown": [name for name in weights if name not in target and counts(name)],
+        "of another shape": [f"{n} {tuple(weights[n].shape)} for {tuple(target[n].shape)}" for n in reshaped if counts(n)],
+    }
+    texts = [f"{len(names)} tensors {kind} ({first_names(names)})" for kind, names in differences.items() if names]
+    if texts:
+        raise UserError(f"{error}: {'; '.join(texts)}")
+    model.load_state_dict(fitting, strict=False)
+    return [name for name in target if name in fitting], [name for name in target if name not in fitting]

@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.export import Dim
 from torch.nn import functional as F
@@ -20,11 +21,9 @@ from config import Config, UserError
 from config.errors import run_cli
 from config.files import atomic_write
 from config.load import with_overrides
-from config.progress import Progress
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
-from utils import safetensors_file
-from utils.checkpoint import config_for, load_network, load_weights
+from utils.checkpoint import METADATA, SAFETENSORS, config_for, load_network, load_weights
 from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
 from utils.systems import decoder_class
 
@@ -34,10 +33,8 @@ OPSET = 17
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
 TOLERANCE, TOLERANCE_HALF = 1e-3, 1e-2  # largest difference from PyTorch's output, relative to its largest value; with float16 weights
 BATCHES = (1, 3)  # batch sizes of the check
-SEED = 0
 
 Outputs = tuple[Tensor, ...]
-Metadata = dict[str, str]
 
 
 class PredictModule(nn.Module):
@@ -57,23 +54,10 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="of this project or the published format")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
-    parser.add_argument("--half", action="store_true", help=f"{safetensors_file.SUFFIX}: weights in float16, half as large a file")
+    parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}: weights in float16, half as large a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    check_output(options.output, options.half)
     export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output, options.half)
-
-
-def check_output(path: Path, half: bool = False) -> None:
-    """Raise UserError where the output cannot be written, before anything is computed."""
-    if path.suffix.lower() not in FORMATS:
-        raise UserError(f"--output {path}: unknown ending; known: {', '.join(FORMATS)}")
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a folder; name a file")
-    if half and path.suffix.lower() != safetensors_file.SUFFIX:
-        raise UserError(f"--half: not for {path.suffix.lower()}, only for {safetensors_file.SUFFIX}")
-    if path.suffix.lower() == SUFFIX:
-        required(*ONNX_PACKAGES)
 
 
 def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> None:
@@ -82,18 +66,27 @@ def export(config: Config, checkpoint: Path | None, output: Path, half: bool = F
     checkpoint: None exports random weights. half: with weights in float16. Raises UserError, and writes nothing, where a difference exceeds
     the tolerance.
     """
+    suffix = output.suffix.lower()
+    if suffix not in FORMATS:
+        raise UserError(f"--output {output}: unknown ending; known: {', '.join(FORMATS)}")
+    if half and suffix != SAFETENSORS:
+        raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS}")
+    if suffix == SUFFIX:
+        required(*ONNX_PACKAGES)
     config = with_overrides(config, ["inference.precision=float32"])  # the file's precision
-    names, multiple = decoder_class(config).output_names, input_multiple(config)
     network = build_model(config)
     if checkpoint is not None:
         load_weights(network, checkpoint)
     network = PredictModule(network).eval().requires_grad_(False)
-    write, run = FORMATS[output.suffix.lower()]
+    values = config.model_dump(mode="json")
+    about = {CONFIG: json.dumps(values), SKELETON: json.dumps(values["skeleton"]), NAME: output.stem, VERSION: PROJECT_VERSION}
+    write, run = FORMATS[suffix]
     with atomic_write(output) as partial:
-        write(network, partial, config, metadata(config, output.stem), half)
-        differences = compare(network, run(partial, config), names, check_sizes(config), TOLERANCE_HALF if half else TOLERANCE)
+        write(network, partial, config, about, half)
+        differences = compare(network, run(partial, config), config, TOLERANCE_HALF if half else TOLERANCE)
+    multiple = input_multiple(config)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(names)}")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(decoder_class(config).output_names)}")
     print(f"largest difference from PyTorch: {differences}")
 
 
@@ -113,42 +106,29 @@ def check_sizes(config: Config) -> list[tuple[int, int]]:
 
 def random_images(count: int, size: tuple[int, int]) -> Tensor:
     """Return (N, 3, height, width) in [0, 1]: smooth patches of color, which resemble photographs to a network."""
-    patches = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(SEED))
+    patches = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     return F.interpolate(patches, size, mode="bicubic").clamp(0, 1)
 
 
 @torch.no_grad()
-def compare(
-    network: Callable[[Tensor], Outputs],
-    exported: Callable[[Tensor], Outputs],
-    names: Sequence[str],
-    sizes: Sequence[tuple[int, int]],
-    tolerance: float,
-) -> str:
-    """Describe each output's largest difference at these sizes (height, width) and several batch sizes.
+def compare(network: Callable[[Tensor], Outputs], exported: Callable[[Tensor], Outputs], config: Config, tolerance: float) -> str:
+    """Describe each output's largest difference at several image and batch sizes.
 
     Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite.
     """
+    names = decoder_class(config).output_names
     largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
-    with Progress(len(sizes) * len(BATCHES), "check", "batch") as progress:
-        for images in (random_images(count, size) for size in sizes for count in BATCHES):
-            pairs = zip(network(images), exported(images), strict=True)
-            largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
-            progress.advance()
-        described = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
-        for text, (difference, value) in zip(described, largest.tolist()):
-            if not difference <= tolerance * value < float("inf"):
-                raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {text}")
-    return "; ".join(described)
+    for images in (random_images(count, size) for size in check_sizes(config) for count in BATCHES):
+        pairs = zip(network(images), exported(images), strict=True)
+        largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
+    texts = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
+    for text, (difference, value) in zip(texts, largest.tolist()):
+        if not difference <= tolerance * value < float("inf"):
+            raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {text}")
+    return "; ".join(texts)
 
 
-def metadata(config: Config, name: str) -> Metadata:
-    """Return the metadata of an exported file."""
-    skeleton = json.dumps(config.skeleton.model_dump(mode="json"))
-    return {CONFIG: json.dumps(config.model_dump(mode="json")), SKELETON: skeleton, NAME: name, VERSION: PROJECT_VERSION}
-
-
-def write_onnx(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
+def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[str, str], _: bool) -> None:
     """Write ONNX with the metadata.
 
     PyTorch's tracing exporter (dynamo=False) writes all networks from 2.6 on, in a second. The newer one fails for some of them in 2.6, and
@@ -163,40 +143,45 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: Metada
     names = {"input_names": [IMAGES], "output_names": list(outputs), "dynamic_axes": axes}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the check shows what a trace cannot follow
-        torch.onnx.export(network, (_example(config),), path, dynamo=False, opset_version=OPSET, **names)
+        torch.onnx.export(network, (random_images(2, check_sizes(config)[-1]),), path, dynamo=False, opset_version=OPSET, **names)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
 
 
-def write_program(network: PredictModule, path: Path, config: Config, about: Metadata, _: bool) -> None:
+def write_program(network: PredictModule, path: Path, config: Config, about: dict[str, str], _: bool) -> None:
     """Write what `torch.export.load` reads, with the metadata as extra files."""
     multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
         dynamic |= {axis: multiple * Dim(side, min=LEAST_MULTIPLES) for axis, side in ((2, "height"), (3, "width"))}
     with torch.no_grad():
-        program = torch.export.export(network, (_example(config),), dynamic_shapes=(dynamic,), strict=False)
+        program = torch.export.export(network, (random_images(2, check_sizes(config)[-1]),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
     torch.export.save(program, path, extra_files=about)
 
 
-def write_weights(network: PredictModule, path: Path, config: Config, about: Metadata, half: bool) -> None:
-    """Write what `utils.checkpoint` reads: all weights, including those that only training needs."""
+def write_weights(network: PredictModule, path: Path, config: Config, about: dict[str, str], half: bool) -> None:
+    """Write what `utils.checkpoint` reads: all weights, including those that only training needs.
+
+    half: in float16, except for biases and batch norms: they are few, and variances may exceed its range. Raises UserError where another
+    number does.
+    """
+    weights = {name: tensor.contiguous() for name, tensor in network.network.state_dict().items()}
+    for name, tensor in weights.items():
+        if half and tensor.ndim > 1 and tensor.is_floating_point():
+            weights[name] = tensor.half()
+            if (weights[name].isinf() & tensor.isfinite()).any():
+                raise UserError(f"nothing was written: {name} has numbers too large for float16; omit --half")
     stored = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
-    safetensors_file.write_safetensors(path, network.network.state_dict(), stored, half)
-
-
-def _example(config: Config) -> Tensor:
-    """Return images to trace the network with."""
-    return random_images(2, check_sizes(config)[-1])
+    path.write_bytes(save(weights, {METADATA: json.dumps(stored, sort_keys=True)}))
 
 
 # Suffix -> how a file is written, and how it is run
 FORMATS = {
     SUFFIX: (write_onnx, lambda path, config: PredictModule(OnnxNetwork(open_session(path), config, path))),
     ".pt2": (write_program, lambda path, config: torch.export.load(path).module()),
-    safetensors_file.SUFFIX: (write_weights, lambda path, config: PredictModule(load_network(config, path, "cpu"))),
+    SAFETENSORS: (write_weights, lambda path, config: PredictModule(load_network(config, path, "cpu"))),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,18 +20,16 @@ SUFFIX = ".onnx"
 IMAGES = "images"  # the input's name
 CONFIG, SKELETON = "simplepose.config", "simplepose.skeleton"  # in the file's metadata
 NAME, VERSION = "simplepose.name", "simplepose.version"
+NETWORK_KEYS = ("system", "model.", "skeleton.keypoints", "skeleton.limbs", "inference.precision")  # files compute in float32
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
 def required(*packages: str) -> list[ModuleType]:
     """Return the imported packages. Raises UserError with the command that installs them where one is missing."""
-    modules = []
-    for package in packages:
-        try:
-            modules.append(import_module(package))
-        except ModuleNotFoundError as error:
-            raise UserError(f"{package} is not installed, which exported networks need: pip install {' '.join(packages)}") from error
-    return modules
+    try:
+        return [import_module(package) for package in packages]
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed, which exported networks need: pip install {' '.join(packages)}") from error
 
 
 def open_session(path: str | Path, device: torch.device | None = None) -> Any:
@@ -84,21 +81,18 @@ class OnnxNetwork(nn.Module):
         return outputs[0] if len(outputs) == 1 else outputs
 
     def _check(self, config: Config, path: str | Path) -> None:
-        stored, current = stored_config(self.session, path), config.model_dump(mode="json")
-        changed = changed_keys(_network_keys(stored), _network_keys(current))
+        """Raise UserError where the configuration needs another network; initial weights do not matter."""
+        current = config.model_dump(mode="json")
+        changed = {
+            key: values
+            for key, values in changed_keys(stored_config(self.session, path), current).items()
+            if key.startswith(NETWORK_KEYS) and key != "model.backbone"
+        }
         sides = self.session.get_inputs()[0].shape[2:]
         if all(isinstance(side, int) for side in sides) and sides != current["data"]["input_size"]:
             changed["data.input_size"] = sides, current["data"]["input_size"]
-        if changed:
-            key, values = next(iter(changed.items()))
+        for key, values in changed.items():
             before, now = (textwrap.shorten(str(value), 60, placeholder=" ...") for value in values)
-            raise UserError(f"checkpoint {path}: was exported with {key} {before}, the configuration has {now}; export it again with that")
-        if config.inference.precision != "float32":
-            raise UserError(f"checkpoint {path}: computes in float32; omit inference.precision={config.inference.precision}")
-
-
-def _network_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a configuration that determines the network; its initial weights do not."""
-    model = {key: value for key, value in values.get("model", {}).items() if key != "backbone"}
-    skeleton = {key: values.get("skeleton", {}).get(key) for key in ("keypoints", "limbs")}
-    return {"system": values.get("system"), "model": model, "skeleton": skeleton}
+            raise UserError(
+                f"checkpoint {path}: was exported with {key} {before}, the configuration has {now}; omit that, or export the network again"
+            )

@@ -41,7 +41,7 @@ SYSTEMS = {
         config="config.systems.simplepose:SimplePoseConfig",
         dataset="data.datasets.simplepose:SimplePoseDataset",
         targets="data.targets.simplepose:render_batch",
-        networks={"imhn": NetworkEntry("config.systems.simplepose:ImhnConfig", "models.imhn:IMHN.from_config")},
+        networks={"imhn": NetworkEntry("config.systems.simplepose:ImhnConfig", "models.imhn:IMHN")},
         loss="losses.focal_l2:FocalL2",
         decoder="utils.systems.simplepose:SimplePoseDecoder",
     ),
@@ -49,7 +49,7 @@ SYSTEMS = {
         config="config.systems.dekr:DekrConfig",
         dataset="data.datasets.dekr:DekrDataset",
         targets="data.targets.dekr:render_batch",
-        networks={"dekr": NetworkEntry("config.systems.dekr:DekrModelConfig", "models.dekr:DEKR.from_config")},
+        networks={"dekr": NetworkEntry("config.systems.dekr:DekrModelConfig", "models.dekr:DEKR")},
         loss="losses.dekr:DekrLoss",
         decoder="utils.systems.dekr:DekrDecoder",
     ),
@@ -59,11 +59,9 @@ SYSTEMS = {
         targets="data.targets.simple_baselines:render_batch",
         networks={
             "simple_baselines": NetworkEntry(
-                "config.systems.simple_baselines:SimpleBaselinesModelConfig", "models.simple_baselines:SimpleBaselines.from_config"
+                "config.systems.simple_baselines:SimpleBaselinesModelConfig", "models.simple_baselines:SimpleBaselines"
             ),
-            "timm": NetworkEntry(
-                "config.systems.simple_baselines:TimmModelConfig", "models.simple_baselines_timm:SimpleBaselinesTimm.from_config"
-            ),
+            "timm": NetworkEntry("config.systems.simple_baselines:TimmModelConfig", "models.simple_baselines_timm:SimpleBaselinesTimm"),
         },
         loss="losses.simple_baselines:SimpleBaselinesLoss",
         decoder="utils.systems.simple_baselines:SimpleBaselinesDecoder",

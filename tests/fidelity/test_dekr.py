@@ -18,7 +18,7 @@ from data.targets.dekr import render_targets
 from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
-from models.dekr import from_published
+from models.dekr import DEKR
 from utils.checkpoint import load_weights
 from utils.systems.dekr import decode, input_matrix, input_size, predict_with_flip
 from utils.systems.dekr_matching import FIT_REACH
@@ -43,7 +43,7 @@ def test_every_tensor_is_made_of_published_ones(name, count):
     assert len(published) == count
     rows: dict[str, int] = {}
     for theirs, shape in published.items():
-        ours = from_published(theirs)
+        ours = DEKR.convert_key(theirs)
         if ours is None:
             assert "regular_matrix" in theirs or "num_batches_tracked" in theirs
         else:

@@ -18,7 +18,7 @@ from data.targets.simple_baselines import render_targets
 from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
-from models.simple_baselines import SimpleBaselines, from_published
+from models.simple_baselines import SimpleBaselines
 from utils.checkpoint import load_weights
 from utils.systems.simple_baselines import decode
 
@@ -47,7 +47,7 @@ def build(name: str) -> SimpleBaselines:
 def test_every_published_name_is_one_tensor(name):
     with torch.device("meta"):
         ours = {key: list(tensor.shape) for key, tensor in build(name).state_dict().items()}
-    assert {from_published(theirs): shape for theirs, shape in reference_shapes(f"simple_baseline_{name}").items()} == ours
+    assert {SimpleBaselines.convert_key(theirs): shape for theirs, shape in reference_shapes(f"simple_baseline_{name}").items()} == ours
 
 
 @needs_fixtures

@@ -18,7 +18,7 @@ from data.targets import render_targets
 from data.transforms import affine_matrix
 from losses import build_loss
 from models import build_model
-from models.imhn import from_published
+from models.imhn import IMHN
 from utils.checkpoint import load_weights
 
 RECIPE = ROOT / "config" / "simplepose_coco_512.yaml"
@@ -36,7 +36,7 @@ def test_network_has_the_published_size(network):
 @needs_fixtures
 def test_every_published_name_is_one_tensor(network):
     shapes = reference_shapes("simplepose")
-    assert {from_published(name): shape for name, shape in shapes.items()} == {n: list(t.shape) for n, t in network.state_dict().items()}
+    assert {IMHN.convert_key(name): shape for name, shape in shapes.items()} == {n: list(t.shape) for n, t in network.state_dict().items()}
     assert len(shapes) == len(network.state_dict()) == 1848
 
 

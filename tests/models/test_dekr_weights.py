@@ -8,14 +8,14 @@ import torch
 from dekr_networks import RECIPES, build, equal, published_weights, random_network, saved
 
 from config import UserError, load_config
-from models import build_model, checkpoint_keys_of, dekr
-from models.dekr import from_published
+from models import build_model, dekr
+from models.dekr import DEKR
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
 
 def test_own_keys_stay():
     for name in build().state_dict():
-        assert from_published(name) == from_published(f"module.{name}") == name
+        assert DEKR.convert_key(name) == DEKR.convert_key(f"module.{name}") == name
 
 
 def test_branches_that_are_missing_or_of_another_shape_are_refused(tmp_path):
@@ -49,10 +49,10 @@ def test_backbone_keys_are_those_of_the_downloaded_weights():
     with torch.device("meta"):
         timm_weights = timm.create_model("hrnet_w32").state_dict()
         own = build_model(load_config(RECIPES["w32_coco"]))
-    converted = {from_published(name): tensor.shape for name, tensor in timm_weights.items()}
+    converted = {DEKR.convert_key(name): tensor.shape for name, tensor in timm_weights.items()}
     del converted[None]  # the classifier's
     assert converted == {f"trunk.{name}": tensor.shape for name, tensor in own.trunk.state_dict().items()}
-    assert all(checkpoint_keys_of(own).is_backbone(name) for name in converted)
+    assert all(DEKR.is_backbone(name) for name in converted)
 
 
 def test_a_pose_checkpoint_fills_the_backbone_only(tmp_path):
@@ -61,7 +61,7 @@ def test_a_pose_checkpoint_fills_the_backbone_only(tmp_path):
     taken, fresh = load_backbone(network, path)
     assert equal(network.trunk, source.trunk) and not equal(network.heat_block, source.heat_block)
     assert set(taken) == {name for name in network.state_dict() if name.startswith("trunk.")} == set(network.state_dict()) - set(fresh)
-    with pytest.raises(UserError, match=r"model\.backbone .*pose\.pth: does not fit the network's trunk: \d+ tensors of another shape"):
+    with pytest.raises(UserError, match=r"model\.backbone .*pose\.pth: does not fit the network's backbone: \d+ tensors of another shape"):
         load_backbone(build("model.width=8"), path)
 
 

@@ -7,7 +7,7 @@ import torch
 
 from config import load_config
 from models import build_model
-from models.imhn import is_output
+from models.imhn import IMHN
 
 SMALL = ["model.channels=16", "model.channels_increase=8", "model.depth=2", "loss.scale_weights=[1, 1, 1]"]
 
@@ -44,7 +44,7 @@ def test_initial_values():
 
 def test_channels_follow_the_skeleton_only_in_output_layers():
     outputs = [name for name, tensor in build(stages=2).state_dict().items() if 50 in tensor.shape]
-    assert outputs and all(is_output(name) for name in outputs)
+    assert outputs and all(IMHN.is_output(name) for name in outputs)
 
 
 @pytest.mark.parametrize("kind", ["features", "predictions"])

@@ -10,7 +10,7 @@ from torchvision.models import resnet
 
 from config import UserError, load_config
 from models import build_model
-from models.simple_baselines import SimpleBaselines, from_published
+from models.simple_baselines import SimpleBaselines
 from utils.checkpoint import init_weights, load_backbone
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
@@ -44,11 +44,11 @@ def test_channel_order_is_configured():
 def test_backbone_keys_are_torchvisions(depth):
     with torch.device("meta"):
         theirs, ours = getattr(resnet, f"resnet{depth}")().state_dict(), network(f"model.depth={depth}").trunk.state_dict()
-    named = {from_published(f"{prefix}{name}"): tensor.shape for name, tensor in theirs.items() for prefix in ("", "module.")}
+    named = {SimpleBaselines.convert_key(f"{prefix}{name}"): tensor.shape for name, tensor in theirs.items() for prefix in ("", "module.")}
     assert named.pop(None)
     assert named == {f"trunk.{name}": tensor.shape for name, tensor in ours.items()}
     for name in named:
-        assert from_published(name) == from_published(f"module.{name}") == name
+        assert SimpleBaselines.convert_key(name) == SimpleBaselines.convert_key(f"module.{name}") == name
 
 
 def test_imagenet_weights_fill_the_backbone(tmp_path):
@@ -58,7 +58,7 @@ def test_imagenet_weights_fill_the_backbone(tmp_path):
     assert all(name.startswith("trunk.") for name in taken)
     assert {name.partition(".")[0] for name in others} == {"deconv_layers", "final_layer"}
     assert torch.equal(model.trunk.layer4[1].conv2.weight, source.layer4[1].conv2.weight)
-    with pytest.raises(UserError, match="does not fit the network's trunk"):
+    with pytest.raises(UserError, match="does not fit the network's backbone"):
         load_backbone(network("model.depth=34"), tmp_path / "resnet18.pth")
 
 

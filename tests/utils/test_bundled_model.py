@@ -14,11 +14,10 @@ from config import UserError, load_config
 from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
-from models import build_model
 from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for, load_network
+from utils.export import export
 from utils.inference import PoseEstimator
-from utils.safetensors_file import write_safetensors
 
 VALUES = {
     "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 1},
@@ -30,11 +29,11 @@ LARGEST = 7e6  # bytes: two for each weight, and the metadata
 
 
 @pytest.fixture
-def tiny_bundled(tmp_path_factory, tmp_path, monkeypatch) -> Path:
+def tiny_bundled(tmp_path_factory, tmp_path, monkeypatch, capsys) -> Path:
     """Replace the bundled model by a tiny network, and work in a folder outside the project."""
-    path, config = tmp_path_factory.mktemp("package") / "network.safetensors", parse_config(VALUES, "tiny")
-    about = {"config": config.model_dump(mode="json"), "name": "simplepose_tiny", "version": VERSION}
-    write_safetensors(path, build_model(config).state_dict(), about, half=True)
+    path, config = tmp_path_factory.mktemp("package") / "simplepose_tiny.safetensors", parse_config(VALUES, "tiny")
+    export(config, None, path, half=True)
+    capsys.readouterr()
     monkeypatch.setattr("utils.bundled_model.DEFAULT", path)
     monkeypatch.chdir(tmp_path)
     return path

@@ -17,9 +17,8 @@ from reference import write_published_checkpoint
 from torch import Tensor, nn
 
 from config import Config, UserError, load_config
-from models import build_model
-from models.checkpoint_keys import CheckpointKeys
-from models.imhn import from_published
+from models import PoseNetwork, build_model
+from models.imhn import IMHN
 from utils.checkpoint import config_for, init_weights, load_backbone, load_weights, read_checkpoint, save_checkpoint
 from utils.inference import PoseEstimator
 from utils.training.build import find_checkpoint
@@ -27,9 +26,8 @@ from utils.training.build import find_checkpoint
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 SMALL = ("model.stages=2", "model.channels=16", "model.channels_increase=16", "model.depth=2", "loss.scale_weights=[1, 1, 1]")
 FORMATS = pytest.mark.parametrize("legacy", [False, True], ids=["zip", "before 1.6"])
-NAMES = CheckpointKeys(lambda name: None if name.startswith("fc.") else name, is_backbone=lambda name: name.startswith("trunk."))
 
-# Patterns of our names and the published ones: the inverse of `from_published`, written independently of it
+# Patterns of our names and the published ones: the inverse of the conversion, written independently of it
 TO_PUBLISHED = [
     (r"^front\.stem\.(conv|bn)\.", r"pre.\g<1>1."),
     (r"^front\.residual(\d)\.", r"pre.res\1."),
@@ -92,7 +90,8 @@ def published(network, tmp_path) -> Path:
 
 def test_published_names_map_to_ours_and_ours_to_themselves(network):
     for name in network.state_dict():
-        assert from_published(published_name(name)) == from_published(f"module.{published_name(name)}") == from_published(name) == name
+        for given in (published_name(name), f"module.{published_name(name)}", name):
+            assert IMHN.convert_key(given) == name
 
 
 def write_published(path: Path, network: nn.Module, legacy: bool) -> None:
@@ -263,7 +262,7 @@ def test_the_same_skeleton_takes_everything_and_another_network_is_an_error(netw
         init_weights(build_model(small_config("model.stages=3")), published)
 
 
-class Classifier(nn.Module):
+class Classifier(PoseNetwork):
     def __init__(self, head: str):
         super().__init__()
         self.trunk = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
@@ -279,7 +278,7 @@ def test_a_backbone_without_batch_counters_loads_and_half_a_backbone_does_not(tm
     assert (len(taken), len(fresh), equal(network.trunk, given.trunk)) == (6, 3, True)
     del weights["trunk.1.running_var"]
     torch.save(weights, path)
-    with pytest.raises(UserError, match=r"does not fit the network's trunk: 1 tensors missing \(trunk\.1\.running_var\)"):
+    with pytest.raises(UserError, match=r"does not fit the network's backbone: 1 tensors missing \(trunk\.1\.running_var\)"):
         load_backbone(network, path)
 
 

@@ -18,7 +18,7 @@ from config.version import VERSION
 from data.images import read_image
 from models import build_model
 from utils.checkpoint import config_for, init_weights, load_network, read_checkpoint, save_checkpoint
-from utils.export import check_output, export
+from utils.export import export
 from utils.inference import PoseEstimator
 
 VALUES = {
@@ -130,6 +130,6 @@ def test_weights_too_large_for_float16_are_not_written(config, checkpoint, tmp_p
     assert not (tmp_path / "large.safetensors").exists()
 
 
-def test_only_safetensors_hold_float16():
+def test_only_safetensors_hold_float16(config):
     with pytest.raises(UserError, match=r"--half: not for \.onnx"):
-        check_output(Path("model.onnx"), half=True)
+        export(config, None, Path("model.onnx"), half=True)

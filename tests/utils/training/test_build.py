@@ -116,7 +116,7 @@ def test_a_backbone_that_does_not_fit_is_refused(tiny, trained, tmp_path, change
     else:
         given["front.stem.conv.weight"] = torch.zeros(1)
     torch.save({"weights": {**given, "classifier.weight": torch.zeros(3)}}, tmp_path / "trunk.pth")
-    with pytest.raises(UserError, match=rf"trunk.pth: does not fit the network's trunk: {message} \(front.stem.conv.weight"):
+    with pytest.raises(UserError, match=rf"trunk.pth: does not fit the network's backbone: {message} \(front.stem.conv.weight"):
         build(tiny, tmp_path, f"model.backbone={tmp_path / 'trunk.pth'}")
 
 
