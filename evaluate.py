@@ -22,28 +22,27 @@ from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.metrics import build_metric, evaluate, report
 from utils.inference import PoseEstimator
 
-BATCH_SIZE = 4
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
-    parser.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")
-    parser.add_argument("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII or PoseTrack18 file; can be unannotated")
-    parser.add_argument("--images", type=Path, help="folder of the images")
-    parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
-    parser.add_argument("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
-    parser.add_argument("--output", type=Path, help="folder; default: evaluation/ beside the checkpoint or detections, else below runs/")
-    parser.add_argument("--save-images", type=int, metavar="N", help="write the N worst images, annotations and predictions side by side")
-    parser.add_argument("--scales", nargs="+", metavar="SCALE", help="multi-scale testing, such as 0.5 1 1.5 2 3")
-    parser.add_argument("--no-flip", action="store_true", help="do not average with the horizontally flipped image")
-    parser.add_argument("--boxes", type=Path, metavar="FILE", help="detections for a top-down system; default: the annotated boxes")
-    parser.add_argument("--limit", type=int, help="only the first N images")
-    parser.add_argument("--batch-size", type=int, default=BATCH_SIZE, help=f"images of a batch; default: {BATCH_SIZE}")
-    parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
+    source, add = parser.add_mutually_exclusive_group(), parser.add_argument
+    source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
+    source.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")
+    add("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII or PoseTrack18 file; can be unannotated")
+    add("--images", type=Path, help="folder of the images")
+    add("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    add("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
+    add("--output", type=Path, help="folder; default: evaluation/ beside the checkpoint or detections, else below runs/")
+    add("--save-images", type=int, metavar="N", default=0, help="write the N worst images, annotations and predictions side by side")
+    add("--scales", nargs="+", metavar="SCALE", help="multi-scale testing, such as 0.5 1 1.5 2 3")
+    add("--no-flip", action="store_true", help="do not average with the horizontally flipped image")
+    add("--boxes", type=Path, metavar="FILE", help="detections for a top-down system; default: the annotated boxes")
+    add("--limit", type=int, help="only the first N images")
+    add("--batch-size", type=int, default=4, help="images of a batch; default: 4")
+    add("--device", help="such as cpu or cuda:0")
+    add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    check_minimum(1, limit=options.limit, batch_size=options.batch_size, save_images=options.save_images)
+    check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     if options.detections is not None:
         evaluate_detections(options)
         return
@@ -59,33 +58,30 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
     if options.images is None:
         raise UserError("--images: missing; add the folder of the images, or evaluate predictions with --detections")
     checkpoint = resolve_checkpoint(options.checkpoint, options.config, context.is_main)
-    overrides = list(options.overrides)
+    overrides = ["inference.flip=false"] * options.no_flip + options.overrides
     if options.scales:
         # argparse gives --scales all words up to the next option, overrides included
         overrides += [word for word in options.scales if "=" in word]
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
-    if options.no_flip:
-        overrides.append("inference.flip=false")
     config = config_for(checkpoint, options.config, overrides)
     truth, metric = load_truth(options, config.skeleton)
     estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
-    evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images or 0)
+    evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images)
 
 
 def load_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> tuple[GroundTruth, CocoMetric]:
     """Read the annotation file and build its metric; fail early where --save-images is impossible."""
     truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
     metric = build_metric(truth, options.head_boxes)
-    if options.save_images:
-        metric.check_save_images(truth)
+    if options.save_images and not (metric.ranks_images and truth.is_annotated and truth.folder):
+        raise UserError("--save-images: needs annotations of another format than MPII's, and the folder of --images; omit it")
     return truth, metric
 
 
 def evaluate_detections(options: argparse.Namespace) -> None:
     """Evaluate predictions of any origin, on rank 0 only."""
-    of_network = {name: getattr(options, name) for name in ("checkpoint", "config", "scales", "no_flip", "boxes", "device")}
-    unused = [f"--{name.replace('_', '-')}" for name, value in of_network.items() if value]
+    unused = [f"--{name}" for name in ("config", "scales", "boxes", "device") if getattr(options, name)]
     unused += [word for word in options.overrides if not word.startswith("skeleton=")]
     if unused:
         raise UserError(f"--detections: needs no network; omit {unused[0]}")
@@ -94,7 +90,7 @@ def evaluate_detections(options: argparse.Namespace) -> None:
     predictions = metric.load_results(options.detections, truth)
     if int(os.environ.get("RANK", 0)) == 0:
         folder = output_folder(options.output or options.detections.parent / "evaluation")
-        report(metric, predictions, truth, folder, options.save_images or 0)
+        report(metric, predictions, truth, folder, options.save_images)
 
 
 if __name__ == "__main__":

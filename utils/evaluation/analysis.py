@@ -22,10 +22,9 @@ import numpy as np
 from config import Skeleton
 from config.files import write_json
 from data.images import write_image
-from utils.evaluation.matching import RECALLS, ImageResult, MatchTable, average_precision, match, match_predictions
+from utils.evaluation.matching import RECALLS, ImageResult, PrecisionCurves, average_precision, match, precision_curves
 from utils.visualize.charts import beside, draw_bars, draw_lines
 
-ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME = "analysis.json", "pr_curves.png", "errors.png"
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
 GOOD, JITTER, INVERSION, SWAP, MISS = range(len(KINDS))
@@ -33,32 +32,22 @@ UNCOMPARED = -1  # kind of an unlabeled keypoint
 PERSON_ERRORS = ("scores", "false_positives", "false_negatives")
 SAME_PERSON = (0.5, 0.1)  # OKS
 EXACT, NEAR = 0.85, 0.5  # OKS of one keypoint
-COLORS = {
-    "good": (120, 180, 90),
-    "jitter": (80, 200, 235),
-    "inversion": (200, 120, 60),
-    "swap": (190, 80, 170),
-    "miss": (70, 70, 220),
-}  # BGR
+GREEN, BLUE, RED = (90, 170, 80), (200, 120, 60), (60, 60, 200)  # BGR
+COLORS = {"jitter": (80, 200, 235), "inversion": BLUE, "swap": (190, 80, 170), "miss": (70, 70, 220)}
 
 
-@dataclass(frozen=True)
 class AnnotatedKeypoints:
     """The D keypoints that both a skeleton and an annotation file have, in the data set's order."""
 
-    skeleton: Skeleton
-    names: tuple[str, ...]
-    sigmas: np.ndarray  # (D,) of OKS
-    mirror: np.ndarray  # (D,) the keypoint of the other side; itself where there is none
-
-    @staticmethod
-    def of(skeleton: Skeleton, file_index: np.ndarray) -> AnnotatedKeypoints:
-        """Select the file's keypoints. file_index (D,): the index of each of the data set's keypoints in the file; -1: none."""
-        present = file_index >= 0
-        names = tuple(name for name, has in zip(skeleton.dataset, present) if has)
-        rows = [skeleton.index(skeleton.dataset[name]) for name in names]
-        mirror = np.array([rows.index(m) if (m := skeleton.flip_keypoints[row]) in rows else k for k, row in enumerate(rows)])
-        return AnnotatedKeypoints(skeleton, names, skeleton.oks_sigmas[present], mirror)
+    def __init__(self, skeleton: Skeleton, file_index: np.ndarray):
+        """Select the file's keypoints. file_index: the index of each of the data set's keypoints in the file; -1: none."""
+        self.skeleton, self.present = skeleton, file_index >= 0  # of all of the data set's keypoints
+        self.names = [name for name, has in zip(skeleton.dataset, self.present) if has]
+        self.sigmas = skeleton.oks_sigmas[self.present]  # (D,) of OKS
+        rows = [skeleton.index(skeleton.dataset[name]) for name in self.names]
+        mirrored = [skeleton.flip_keypoints[row] for row in rows]
+        # (D,) the keypoint of the other side; itself where there is none
+        self.mirror = np.array([rows.index(m) if m in rows else k for k, m in enumerate(mirrored)])
 
 
 @dataclass(frozen=True)
@@ -87,11 +76,11 @@ def match_image(image: ImageResult, keypoints: AnnotatedKeypoints) -> MatchedIma
     for threshold in SAME_PERSON:
         rest, matched = gt_index < 0, np.isin(np.arange(len(image.joints)), gt_index) & ~image.crowd
         gt_index[rest] = match(np.where(matched, 0, similarity[rest]), np.array([threshold]), image.ignored, image.crowd)[0]
-    oks = np.where(gt_index >= 0, similarity[np.arange(len(gt_index)), gt_index], 0) if similarity.size else np.zeros(len(gt_index))
-    kinds = np.full(image.poses.shape[:2], UNCOMPARED)
+    oks, kinds = np.zeros(len(gt_index)), np.full(image.poses.shape[:2], UNCOMPARED)
     for p in np.flatnonzero(gt_index >= 0):
+        oks[p] = similarity[p, gt_index[p]]
         if not image.ignored[gt_index[p]]:
-            kinds[p] = keypoint_kinds(image.poses[p], image.joints, int(gt_index[p]), float(image.areas[gt_index[p]]), keypoints)
+            kinds[p] = keypoint_kinds(image.poses[p], image.joints, gt_index[p], image.areas[gt_index[p]], keypoints)
     return MatchedImage(image, gt_index, oks, kinds)
 
 
@@ -124,16 +113,17 @@ def fix_error(matched: MatchedImage, error: str) -> ImageResult:
         return replace(image, poses=image.poses[~matched.is_false_positive], scores=image.scores[~matched.is_false_positive])
     if error == "false_negatives":  # ignored, not removed: a prediction near a missed person stays a false positive
         return replace(image, ignored=image.ignored | matched.missed)
-    kinds = (GOOD, JITTER) if error == "jitter" else (KINDS.index(error),)
-    wrong = np.isin(matched.kinds, kinds)
-    return replace(image, poses=np.where(wrong[..., None], image.joints[matched.gt_index], image.poses)) if len(image.joints) else image
+    poses = image.poses.copy()
+    wrong, keypoint = np.isin(matched.kinds, (GOOD, JITTER) if error == "jitter" else KINDS.index(error)).nonzero()
+    poses[wrong, keypoint] = image.joints[matched.gt_index[wrong], keypoint]
+    return replace(image, poses=poses)
 
 
 def ap_gain_if_fixed(matched: Sequence[MatchedImage], sigmas: np.ndarray) -> dict[str, float]:
     """Return the AP gained by fixing each error type alone; -1 without people."""
 
     def ap(images: Iterable[ImageResult]) -> float:
-        return average_precision(match_predictions((image.best_first() for image in images), sigmas).precision())
+        return average_precision(precision_curves((image.best_first() for image in images), sigmas).precision)
 
     before, gains = ap(each.image for each in matched), {}
     for error in (*KINDS[JITTER:], *PERSON_ERRORS):
@@ -164,30 +154,29 @@ def image_errors(matched: Sequence[MatchedImage]) -> np.ndarray:
 
 def write_analysis(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, folder: Path) -> str:
     """Write analysis.json, pr_curves.png and errors.png. Return a summary line."""
-    precision = match_predictions(images, keypoints.sigmas).precision()
-    if not precision.size:
+    analysis = analyze(images, keypoints)
+    if not analysis["precision"]["OKS 0.5"]:
         return "no person is annotated: no analysis"
-    analysis = analyze(images, keypoints, precision)
-    write_json(folder / ANALYSIS_NAME, analysis)
-    write_image(folder / CURVES_NAME, _draw_curves(analysis))
-    write_image(folder / ERRORS_NAME, _draw_errors(analysis))
+    write_json(folder / "analysis.json", analysis)
+    write_image(folder / "pr_curves.png", _draw_curves(analysis))
+    write_image(folder / "errors.png", _draw_errors(analysis))
     largest = sorted(analysis["ap_gain_if_fixed"].items(), key=lambda gain: -gain[1])[:3]
-    errors = ", ".join(f"{_plain(name)} {value:.3f}" for name, value in largest)
-    return f"AP lost by error type: {errors}; more in {', '.join(str(folder / n) for n in (ANALYSIS_NAME, CURVES_NAME, ERRORS_NAME))}"
+    errors = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in largest)
+    return f"AP lost by error type: {errors}; more in {folder / 'analysis.json'}, pr_curves.png and errors.png beside it"
 
 
-def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, precision: np.ndarray) -> dict[str, Any]:
-    """Return the content of analysis.json. precision (T, 101): over all people."""
+def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints) -> dict[str, Any]:
+    """Return the content of analysis.json."""
+    precision = precision_curves(images, keypoints.sigmas).precision
     matched = [match_image(image, keypoints) for image in images]
     kinds = np.concatenate([each.kinds for each in matched])
-    by_keypoint = {}
+    by_keypoint, by_size = {}, {}
     for k, name in enumerate(keypoints.names):
-        table = match_predictions([image.of_keypoint(k) for image in images], keypoints.sigmas[[k]])
-        by_keypoint[name] = {**_summary(table), "errors": {kind: int((kinds[:, k] == n).sum()) for n, kind in enumerate(KINDS)}}
-    by_size = {}
+        curves = precision_curves([image.of_keypoint(k) for image in images], keypoints.sigmas[[k]])
+        by_keypoint[name] = {**_summary(curves), "errors": {kind: int((kinds[:, k] == n).sum()) for n, kind in enumerate(KINDS)}}
     for low, high in zip(SIDES, SIDES[1:]):
         name = f"{low}-{high} px" if high < SIDES[-1] else f"over {low} px"
-        by_size[name] = _summary(match_predictions(images, keypoints.sigmas, size=(low**2, high**2)))
+        by_size[name] = _summary(precision_curves(images, keypoints.sigmas, size=(low**2, high**2)))
     return {
         "keypoints": by_keypoint,
         "sizes": by_size,
@@ -206,37 +195,32 @@ def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, precis
     }
 
 
-def _summary(table: MatchTable) -> dict[str, float]:
-    precision = table.precision()
-    aps = {"AP": precision, "AP50": precision[:1], "AP75": precision[5:6]}
-    return {"people": table.people, **{name: average_precision(rows) for name, rows in aps.items()}, "recall50": float(table.recall()[0])}
+def _summary(curves: PrecisionCurves) -> dict[str, float]:
+    rows = {"AP": curves.precision, "AP50": curves.precision[:1], "AP75": curves.precision[5:6]}
+    return {"people": curves.people, **{k: average_precision(v) for k, v in rows.items()}, "recall50": float(curves.recall[0])}
 
 
 def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
     """Plot precision over recall, and AP by keypoint and by size. Return (H, W, 3) uint8 BGR."""
     (_, recall), *curves = analysis["precision"].items()
-    colors = ((90, 170, 80), (200, 120, 60), (60, 60, 200))
-    lines = {f"{name}: AP {np.mean(values):.3f}": (recall, values, color) for (name, values), color in zip(curves, colors)}
-    rows = {_plain(name): [part["AP"]] for name, part in analysis["keypoints"].items() if part["people"]}
-    sizes = {f"{name} ({part['people']})": [part["AP"]] for name, part in analysis["sizes"].items() if part["people"]}
+    colored = zip(curves, (GREEN, BLUE, RED))
+    by_keypoint, by_size = (
+        {f"{name} ({part['people']})": [part["AP"]] for name, part in analysis[by].items() if part["people"]}
+        for by in ("keypoints", "sizes")
+    )
     return beside(
-        draw_lines("Precision and recall", "recall", "precision", lines),
-        draw_bars("AP by keypoint, each alone", rows, {"AP": (200, 120, 60)}, 1),
-        draw_bars("AP by person size (people)", sizes, {"AP": (90, 170, 80)}, 1),
+        draw_lines("Precision and recall", "recall", "precision", {f"{n}: AP {np.mean(v):.3f}": (recall, v, c) for (n, v), c in colored}),
+        draw_bars("AP by keypoint, each alone (people)", by_keypoint, {"AP": BLUE}, 1),
+        draw_bars("AP by person size (people)", by_size, {"AP": GREEN}, 1),
     )
 
 
 def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
     """Plot the AP lost by error type, and the error types of each keypoint. Return (H, W, 3) uint8 BGR."""
-    counts, kinds = analysis["errors"], KINDS[JITTER:]
-    gains = {_plain(n) + (f" ({counts[n]})" if n in counts else ""): [gain] for n, gain in analysis["ap_gain_if_fixed"].items()}
-    errors = {_plain(name): part["errors"] for name, part in analysis["keypoints"].items()}
-    percent = {name: [100 * of_kind[kind] / max(sum(of_kind.values()), 1) for kind in kinds] for name, of_kind in errors.items()}
+    gains = {f"{name} ({analysis['errors'].get(name, '-')})": [gain] for name, gain in analysis["ap_gain_if_fixed"].items()}
+    counts = {name: part["errors"] for name, part in analysis["keypoints"].items()}
+    percent = {name: [100 * of_kind[kind] / max(sum(of_kind.values()), 1) for kind in COLORS] for name, of_kind in counts.items()}
     return beside(
-        draw_bars("AP lost by error type (number of errors)", gains, {"AP": (60, 60, 200)}, None),
-        draw_bars("Errors by keypoint, % of the labeled", percent, {kind: COLORS[kind] for kind in kinds}, None),
+        draw_bars("AP lost by error type (number of errors)", gains, {"AP": RED}, None),
+        draw_bars("Errors by keypoint, % of the labeled", percent, COLORS, None),
     )
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", " ")

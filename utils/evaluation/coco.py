@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import sys
 import zipfile
+from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from config.load import known_skeletons, load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import image_files, indexed, keypoint_category, listed_size, read_people
+from data.formats.coco import finite_numbers, image_files, indexed, keypoint_category, listed_size, read_people
 from data.formats.detections import load_detections
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
@@ -25,8 +26,6 @@ from utils.evaluation.worst import write_worst
 from utils.results_log import InputImage
 
 METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
-METRICS_NAME = "metrics.json"
-SUBMISSION_NAME = "person_keypoints_{}_{}_results"  # the pattern that COCO's server needs: test set, method
 TEST_SET = re.compile(r"(test-dev|test|val)\d{4}")
 RESULT_KEYS = ("image_id", "category_id", "keypoints", "score")
 
@@ -55,22 +54,20 @@ class GroundTruth:
     def boxes(self, boxes_file: Path | None) -> dict[int, np.ndarray]:
         """Return boxes (B, 5) x, y, width, height, score by image: a detector's, or the annotated ones with a score of 1."""
         if boxes_file is not None:
-            detected = load_detections(boxes_file, self.annotations.imgs, self.category)
-            return {image_id: detected.get(image_id, np.zeros((0, 5))) for image_id in self.files}
+            return load_detections(boxes_file, self.annotations.imgs, self.category)
         if not self.is_annotated:
             raise UserError(f"{self.path}: has no annotations, and the system needs person boxes; pass detections with --boxes FILE")
-        people = {image_id: self.coco.imgToAnns[image_id] for image_id in self.files}
-        return {
-            image_id: np.array([[*p["bbox"], 1] for p in of_image if p["num_keypoints"] and not p["iscrowd"]], float).reshape(-1, 5)
-            for image_id, of_image in people.items()
-        }
+        boxes = defaultdict(list)
+        for person in self.coco.dataset["annotations"]:
+            if person["num_keypoints"] and not person["iscrowd"]:
+                boxes[person["image_id"]].append([*person["bbox"], 1])
+        return {image_id: np.array(rows, float) for image_id, rows in boxes.items()}
 
     def image_results(self, predictions: list[dict]) -> list[ImageResult]:
         """Return the annotated and predicted people of each image."""
-        of_image: dict[int, list[dict]] = {image_id: [] for image_id in self.files}
+        of_image = defaultdict(list)
         for prediction in predictions:
-            if prediction["image_id"] in of_image:
-                of_image[prediction["image_id"]].append(prediction)
+            of_image[prediction["image_id"]].append(prediction)
         present = self.file_index[self.file_index >= 0]
         return [ImageResult.of(image_id, self.coco.imgToAnns[image_id], of_image[image_id], present) for image_id in self.files]
 
@@ -78,53 +75,61 @@ class GroundTruth:
 class CocoMetric:
     """COCO's ten metrics, and the base class of the other metrics. `data.formats.FORMATS` names the metric of each format."""
 
-    def inputs(self, ground_truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
-        """Return the network's inputs by id. boxes_file: a detector's; None takes annotated boxes where boxes are needed."""
-        boxes = ground_truth.boxes(boxes_file) if needs_boxes else {}
-        images = ground_truth.annotations.imgs
-        return {i: InputImage(path, listed_size(images[i]), boxes.get(i)) for i, path in ground_truth.files.items()}
+    ranks_images = True  # whether `report` can write the worst images
 
-    def to_results(self, ground_truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+    def inputs(self, truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
+        """Return the network's inputs by id. boxes_file: a detector's; None takes annotated boxes where boxes are needed."""
+        boxes = truth.boxes(boxes_file) if needs_boxes else dict.fromkeys(truth.files)
+        images, none = truth.annotations.imgs, np.zeros((0, 5))
+        return {i: InputImage(path, listed_size(images[i]), boxes.get(i, none)) for i, path in truth.files.items()}
+
+    def to_results(self, truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
         """Convert predictions in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
-        truth = ground_truth
         return to_results(input_id, keypoints, scores, truth.skeleton, truth.category, truth.file_index, truth.num_keypoints)
 
-    def load_results(self, path: Path, ground_truth: GroundTruth) -> list[dict]:
-        """Read predictions in COCO's format for results. Raises UserError where an entry cannot be evaluated."""
-        return load_results(path, ground_truth)
+    def load_results(self, path: Path, truth: GroundTruth) -> list[dict]:
+        """Read a file in COCO's format for results; return the entries of the ground truth's images.
 
-    def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
-        """Return the metrics over the images of the ground truth; -1 where no person counts, as in pycocotools."""
-        return compute_on(predictions, ground_truth, list(ground_truth.files))
+        Raise UserError with the number of the first entry that cannot be evaluated.
+        """
+        entries, count = read_json(path, "detections"), truth.num_keypoints
+        expected = f"expected a list of {{{', '.join(RESULT_KEYS)}}}"
+        if not isinstance(entries, list) or not entries:
+            raise UserError(f"detections {path}: no results in COCO's format; {expected}")
+        for number, entry in enumerate(entries, start=1):
+            place = f"detections {path}: entry {number}"
+            if not isinstance(entry, dict) or not set(RESULT_KEYS) <= set(entry):
+                raise UserError(f"{place} lacks a key; {expected}")
+            for key, known in (("image_id", truth.annotations.imgs), ("category_id", {truth.category: "people"})):
+                if type(entry[key]) is not int or entry[key] not in known:
+                    raise UserError(
+                        f"{place}: its {key!r} is {entry[key]!r}, expected one in the annotation file, such as {next(iter(known), None)}"
+                    )
+            finite_numbers(entry, "keypoints", f"{3 * count} numbers: x, y, v of the {count} keypoints", place, (3 * count,))
+            finite_numbers(entry, "score", "a number", place, ())
+        return [entry for entry in entries if entry["image_id"] in truth.files]
 
-    def check_save_images(self, ground_truth: GroundTruth) -> None:
-        """Raise UserError where images cannot be ranked or read."""
-        if not ground_truth.is_annotated:
-            raise UserError(f"--save-images: {ground_truth.path} has no annotations to rank images by; omit it")
-        if ground_truth.folder is None:
-            raise UserError("--save-images: no folder of images given; add --images")
+    def compute(self, predictions: list[dict], truth: GroundTruth, image_ids: Collection[int] | None = None) -> dict[str, float]:
+        """Return the metrics over these images or all of the ground truth; -1 where no person counts, as in pycocotools."""
+        selected = set(truth.files if image_ids is None else image_ids)
+        predictions = [prediction for prediction in predictions if prediction["image_id"] in selected]
+        return keypoint_metrics(truth.coco, predictions, sorted(selected), truth.category, truth.file_index, truth.skeleton.oks_sigmas)
 
-    def report(self, predictions: list[dict], ground_truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
+    def report(self, predictions: list[dict], truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
         """Write metrics, analysis and the worst images into the folder. Return the summary for the terminal."""
-        truth = ground_truth
         if not truth.is_annotated:
-            archive = write_submission(folder, predictions, truth.path, system) if truth.format == "coco" else None
-            return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
+            archive = (
+                f"; for the COCO server: {write_submission(folder, predictions, truth.path, system)}" if truth.format == "coco" else ""
+            )
+            return f"no annotations to compare with{archive}"
         metrics = self.compute(predictions, truth)
-        write_json(folder / METRICS_NAME, metrics)
+        write_json(folder / "metrics.json", metrics)
         images = [image.best_first() for image in truth.image_results(predictions)]
-        keypoints = AnnotatedKeypoints.of(truth.skeleton, truth.file_index)
+        keypoints = AnnotatedKeypoints(truth.skeleton, truth.file_index)
         lines = [metrics_table(metrics), write_analysis(images, keypoints, folder)]
         if save_images:
-            lines.append(write_worst(images, keypoints, truth.files, folder, save_images))
+            lines.append(write_worst(images, keypoints, truth.files, folder / "worst", save_images))
         return "\n".join(lines)
-
-
-def compute_on(predictions: list[dict], ground_truth: GroundTruth, image_ids: list[int]) -> dict[str, float]:
-    """Return COCO's ten metrics over some images of the ground truth."""
-    truth, selected = ground_truth, set(image_ids)
-    predictions = [prediction for prediction in predictions if prediction["image_id"] in selected]
-    return keypoint_metrics(truth.coco, predictions, image_ids, truth.category, truth.file_index, truth.skeleton.oks_sigmas)
 
 
 def keypoint_metrics(
@@ -170,46 +175,6 @@ def to_results(
     ]
 
 
-def load_results(path: Path, ground_truth: GroundTruth, people: set[int] | None = None) -> list[dict]:
-    """Read a file in COCO's format for results; return the entries of the ground truth's images.
-
-    people: ids of annotated people; each entry needs the `annotation_id` of one. None: no such id. Raises UserError with the number of the
-    first entry that cannot be evaluated.
-    """
-    entries, truth = read_json(path, "detections"), ground_truth
-    keys = (*RESULT_KEYS, *["annotation_id"] * (people is not None))
-    expected = f"expected a list of {{{', '.join(keys)}}}"
-    if not isinstance(entries, list):
-        raise UserError(f"detections {path}: not COCO's format for results; {expected}")
-    if not entries:
-        raise UserError(f"detections {path}: an empty list, there is nothing to evaluate")
-
-    def error(entry: object) -> str | None:
-        missing = [key for key in keys if not isinstance(entry, dict) or key not in entry]
-        if missing:
-            return f"lacks {missing[0]!r}; {expected}"
-        image_id, category, keypoints = entry["image_id"], entry["category_id"], entry["keypoints"]
-        if type(image_id) is not int or image_id not in truth.annotations.imgs:
-            return f"is of image {image_id!r}, which the annotation file does not list"
-        if people is not None and (type(entry["annotation_id"]) is not int or entry["annotation_id"] not in people):
-            return f"is of person {entry['annotation_id']!r}, which the annotation file does not list"
-        if type(category) is not int or category != truth.category:
-            return f"is of category {category!r}; people are {truth.category}"
-        if not isinstance(keypoints, list) or len(keypoints) != 3 * truth.num_keypoints or not all(map(_is_finite, keypoints)):
-            return f"needs {3 * truth.num_keypoints} finite numbers as 'keypoints': x, y, v of the {truth.num_keypoints} keypoints"
-        return None if _is_finite(entry["score"]) else f"has the score {entry['score']!r}, expected a finite number"
-
-    for number, entry in enumerate(entries, start=1):
-        problem = error(entry)
-        if problem:
-            raise UserError(f"detections {path}: entry {number} {problem}")
-    return [entry for entry in entries if entry["image_id"] in truth.files]
-
-
-def _is_finite(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
 def _skeleton_of(annotations: COCO) -> Skeleton:
     """Return the known skeleton with most of the file's keypoints and fewest others; COCO's where the file has none."""
     names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
@@ -227,9 +192,8 @@ def metrics_table(metrics: dict[str, float]) -> str:
 def write_submission(folder: Path, predictions: list[dict], annotations: Path, system: str) -> Path:
     """Write the archive for COCO's server; the annotation file's name contains the test set, by default test-dev2017."""
     named = TEST_SET.search(annotations.stem)
-    name = SUBMISSION_NAME.format(named[0] if named else "test-dev2017", system.replace("_", "-"))
-    results, path = folder / f"{name}.json", folder / f"{name}.zip"
-    write_json(results, predictions)
-    with atomic_write(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(results, results.name)
-    return path
+    name = f"person_keypoints_{named[0] if named else 'test-dev2017'}_{system.replace('_', '-')}_results"  # the server's pattern
+    write_json(folder / f"{name}.json", predictions)
+    with atomic_write(folder / f"{name}.zip") as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(folder / f"{name}.json", f"{name}.json")
+    return folder / f"{name}.zip"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,6 @@ from utils.oks import object_keypoint_similarity
 THRESHOLDS = np.linspace(0.5, 0.95, 10)  # of OKS
 RECALLS = np.linspace(0, 1, 101)  # at which precision is sampled
 MAX_PREDICTIONS = 20  # of an image, the best
-ANY_SIZE = (0.0, 1e10)  # area in pixels squared
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,6 @@ class ImageResult:
         """Return (P, G) OKS. sigmas (D,)."""
         return object_keypoint_similarity(self.poses, self.joints, self.areas, self.boxes, sigmas)
 
-    def pose_areas(self) -> np.ndarray:
-        """Return (P,) pixels squared of the box around all keypoints; as in pycocotools, unpredicted ones at 0, 0 count."""
-        return np.prod(np.ptp(self.poses[..., :2], axis=1), -1)
-
     def of_keypoint(self, k: int) -> ImageResult:
         """Return the image with one keypoint only; predictions without it are excluded, people without it are ignored."""
         has, missing = self.poses[:, k].any(-1), self.joints[:, k, 2] <= 0
@@ -90,49 +86,35 @@ def match(similarity: np.ndarray, thresholds: np.ndarray, ignored: np.ndarray, c
     return matches
 
 
-@dataclass(frozen=True)
-class MatchTable:
-    """All N predictions of all images at T thresholds."""
+class PrecisionCurves(NamedTuple):
+    """Precision and recall of all predictions at each OKS threshold."""
 
-    scores: np.ndarray  # (N,)
-    is_true_positive: np.ndarray  # (T, N) bool: matches a counted person
-    not_ignored: np.ndarray  # (T, N) bool: a true or false positive
     people: int  # that count
-
-    def precision(self) -> np.ndarray:
-        """Return (T, 101) the highest precision at each of RECALLS or above, 0 if not reached; (T, 0) without people."""
-        if not self.people:
-            return np.zeros((len(self.is_true_positive), 0))
-        order = np.argsort(-self.scores, kind="stable")
-        right = np.cumsum(self.is_true_positive[:, order], 1, dtype=float)
-        wrong = np.cumsum((self.not_ignored & ~self.is_true_positive)[:, order], 1, dtype=float)
-        precision = right / (right + wrong + np.spacing(1))
-        precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-        precision = np.c_[precision, np.zeros(len(precision))]
-        return np.stack([row[np.searchsorted(recall, RECALLS)] for row, recall in zip(precision, right / self.people)])
-
-    def recall(self) -> np.ndarray:
-        """Return (T,) true positives by counted people; 0 without people."""
-        return self.is_true_positive.sum(1) / max(self.people, 1)
+    precision: np.ndarray  # (T, 101) the highest precision at each of RECALLS or above, 0 if not reached; (T, 0) without people
+    recall: np.ndarray  # (T,) true positives by counted people; 0 without people
 
 
-def match_predictions(
-    images: Iterable[ImageResult], sigmas: np.ndarray, thresholds: np.ndarray = THRESHOLDS, size: tuple[float, float] = ANY_SIZE
-) -> MatchTable:
+def precision_curves(images: Iterable[ImageResult], sigmas: np.ndarray, size: tuple[float, float] = (0, 1e10)) -> PrecisionCurves:
     """Match the predictions of all images. size: least and greatest area of the people that count; others are ignored."""
-    no_predictions = np.zeros((len(thresholds), 0), bool)
-    scores, is_true_positive, not_ignored, people = [np.zeros(0)], [no_predictions], [no_predictions], 0
+    none = np.zeros((len(THRESHOLDS), 0), bool)
+    scores, true_positives, false_positives, people = [np.zeros(0)], [none], [none], 0
     for image in images:
         ignored = image.ignored | (image.areas < size[0]) | (image.areas > size[1])
         people += int((~ignored).sum())
-        matches = match(image.similarity(sigmas), thresholds, ignored, image.crowd)
-        areas = image.pose_areas()
-        outside, matched = (areas < size[0]) | (areas > size[1]), matches >= 0
-        of_ignored = matched & np.append(ignored, False)[matches]
+        matches = match(image.similarity(sigmas), THRESHOLDS, ignored, image.crowd)
+        areas = np.prod(np.ptp(image.poses[..., :2], axis=1), -1)  # as in pycocotools, unpredicted keypoints at 0, 0 count
+        outside = (areas < size[0]) | (areas > size[1])
         scores.append(image.scores)
-        is_true_positive.append(matched & ~of_ignored)
-        not_ignored.append(~of_ignored & (matched | ~outside))
-    return MatchTable(np.concatenate(scores), np.hstack(is_true_positive), np.hstack(not_ignored), people)
+        true_positives.append(~np.append(ignored, True)[matches])
+        false_positives.append((matches < 0) & ~outside)
+    if not people:
+        return PrecisionCurves(0, np.zeros((len(THRESHOLDS), 0)), np.zeros(len(THRESHOLDS)))
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    right, wrong = (np.cumsum(np.hstack(hits)[:, order], 1, dtype=float) for hits in (true_positives, false_positives))
+    precision, recall = right / (right + wrong + np.spacing(1)), right / people
+    precision = np.c_[np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1], np.zeros(len(precision))]  # 0 at recalls that are not reached
+    at_recalls = [row[np.searchsorted(of_row, RECALLS)] for row, of_row in zip(precision, recall)]
+    return PrecisionCurves(people, np.stack(at_recalls), recall.max(1, initial=0))
 
 
 def average_precision(precision: np.ndarray) -> float:

@@ -6,12 +6,14 @@ single keypoints, matched by PCKh.
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from data.images import read_image
-from utils.evaluation.coco import CocoMetric, GroundTruth, compute_on
-from utils.oks import object_keypoint_similarity
+from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.evaluation.matching import ImageResult
 from utils.tracking import Tracker
 
 SAME_PERSON = 0.5  # OKS
@@ -23,29 +25,27 @@ class PoseTrackMetric(CocoMetric):
     Frames without annotations are tracked but not compared.
     """
 
-    def compute(self, predictions: list[dict], ground_truth: GroundTruth) -> dict[str, float]:
-        truth, images = ground_truth, ground_truth.annotations.imgs
-        annotated = {i for i in truth.files if images[i].get("is_labeled", True)}
-        metrics = compute_on(predictions, truth, [i for i in truth.files if i in annotated])
+    def compute(self, predictions: list[dict], truth: GroundTruth) -> dict[str, float]:
+        images = truth.annotations.imgs
+        annotated = {image_id for image_id in truth.files if images[image_id].get("is_labeled", True)}
+        metrics = super().compute(predictions, truth, annotated)
         if truth.folder is None:
             return metrics
         present = truth.file_index >= 0
-        results = {image.image_id: image for image in truth.image_results(predictions)}
         counter = MotaCounter(truth.skeleton.oks_sigmas[present])
-        videos: dict[object, list[int]] = {}
-        for image_id in truth.files:
-            videos.setdefault(images[image_id].get("vid_id"), []).append(image_id)
+        videos = defaultdict(list)
+        for result in truth.image_results(predictions):
+            videos[images[result.image_id].get("vid_id")].append(result)
         for frames in videos.values():
             tracker = Tracker(truth.skeleton)
             counter.next_video()
-            for image_id in frames:
-                result = results[image_id]
-                poses = np.zeros((len(result.poses), len(present), 3))
-                poses[:, present] = result.poses
-                ids = tracker(read_image(truth.files[image_id]), truth.skeleton.from_dataset(poses), result.scores)
-                if image_id in annotated:
-                    tracks = np.array([person.get("track_id", -1) for person in truth.coco.imgToAnns[image_id]], int)
-                    counter.add(result.joints, result.areas, result.boxes, tracks, result.poses, ids)
+            for frame in frames:
+                poses = np.zeros((len(frame.poses), len(present), 3))
+                poses[:, present] = frame.poses
+                ids = tracker(read_image(truth.files[frame.image_id]), truth.skeleton.from_dataset(poses), frame.scores)
+                if frame.image_id in annotated:
+                    tracks = [person.get("track_id", -1) for person in truth.coco.imgToAnns[frame.image_id]]
+                    counter.add(frame, np.array(tracks, int), ids)
         return metrics | counter.metrics()
 
 
@@ -62,15 +62,12 @@ class MotaCounter:
         """Forget the identities."""
         self._last: dict[int, int] = {}  # annotated track -> the predicted id that it matched last
 
-    def add(self, joints: np.ndarray, areas: np.ndarray, boxes: np.ndarray, tracks: np.ndarray, poses: np.ndarray, ids: np.ndarray) -> None:
-        """Count one frame. joints (G, D, 3) x, y, v (0: unlabeled), areas (G,), boxes (G, 4) and tracks (G,) are the ground truth.
-
-        poses (P, D, 2 or more) with the tracker's ids (P,); those without an id (< 0) do not count. People without keypoints, such as
-        ignore regions, do not count; neither do predictions there.
+    def add(self, frame: ImageResult, tracks: np.ndarray, ids: np.ndarray) -> None:
+        """Count one frame. tracks (G,): identities of the annotated people; ids (P,): the tracker's, below 0 for predictions that do not
+        count. People without keypoints, such as ignore regions, do not count; neither do predictions there.
         """
-        poses, ids = poses[ids >= 0], ids[ids >= 0]
-        similarity = object_keypoint_similarity(poses, joints, areas, boxes, self.sigmas).T if len(joints) else np.zeros((0, len(poses)))
-        same, counted = similarity >= SAME_PERSON, (joints[..., 2] > 0).any(1)
+        similarity, ids = frame.similarity(self.sigmas)[ids >= 0].T, ids[ids >= 0]
+        same, counted = similarity >= SAME_PERSON, (frame.joints[..., 2] > 0).any(1)
         last = np.array([self._last.get(track, -1) for track in tracks.tolist()], int)
         # A person keeps the last id while it matches, even where another one is nearer: each switch counts once
         value = np.where(same & counted[:, None], similarity + 2 * (last[:, None] == ids), 0)
@@ -79,8 +76,7 @@ class MotaCounter:
         self.people += int(counted.sum())
         self.misses += int(counted.sum()) - len(rows)
         self.switches += int(((last[rows] >= 0) & (last[rows] != ids[columns])).sum())
-        free = np.ones(len(poses), bool)
-        free[columns] = False
+        free = ~np.isin(np.arange(len(ids)), columns)
         self.false_positives += int((free & ~same[~counted].any(0)).sum())
         self._last |= dict(zip(tracks[rows].tolist(), ids[columns].tolist()))
 
