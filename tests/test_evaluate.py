@@ -78,12 +78,9 @@ def files(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> Path:
-    """Write a copy of an annotation file whose content `change` edits in place."""
-    content = read(annotations)
-    change(content)
-    path.write_text(json.dumps(content))
-    return path
+def same_results(folder: Path, other: Path) -> None:
+    for name in ("detections.json", "metrics.json", "analysis.json"):
+        assert (folder / name).read_bytes() == (other / name).read_bytes()
 
 
 def image_list(annotations: Path, path: Path) -> Path:
@@ -106,22 +103,19 @@ def test_perfect_predictions_of_the_evaluated_images_have_an_ap_of_one(evaluate,
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     results = read(tmp_path / "out" / "detections.json")
     labeled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
-    assert [result["image_id"] for result in results] == [annotation["image_id"] for annotation in labeled]
-    for result, annotation in zip(results, labeled):
-        assert set(result) == {"image_id", "category_id", "keypoints", "score"} and result["category_id"] == 1
+    for result, annotation in zip(results, labeled, strict=True):
+        assert (result["image_id"], result["category_id"], len(result)) == (annotation["image_id"], 1, 4)
         truth = np.reshape(annotation["keypoints"], (17, 3))
         np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
 
 
 def test_metrics_are_zero_without_predictions_and_minus_one_without_people(evaluate, configs, annotations, tmp_path):
     ended = evaluate("--limit", 2)
-    assert ended.status == 0, ended.err
     assert ended.out.splitlines()[1].split() == ["-1.000" if name.endswith("_L") else "0.000" for name in METRICS]
-
-    def remove_people(content: dict) -> None:
-        content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
-
-    ended = evaluate("--limit", 1, annotations=changed(annotations, tmp_path / "empty.json", remove_people))
+    content = read(annotations)
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
+    (tmp_path / "empty.json").write_text(json.dumps(content))
+    ended = evaluate("--limit", 1, annotations=tmp_path / "empty.json")
     assert (ended.status, ended.out.splitlines()[1].split()) == (0, ["-1.000"] * 10)
     assert "no person is annotated: no analysis" in ended.out
 
@@ -138,10 +132,9 @@ def test_results_do_not_depend_on_the_batch_size(evaluate, images, annotations, 
             del image["width"]
         cv2.imwrite(str(folder / image["file_name"]), pixels)
     (tmp_path / "mixed.json").write_text(json.dumps(content))
-    options = ("--limit", 5, *FAINT)
+    mixed = {"annotations": tmp_path / "mixed.json", "images": folder}
     for size in (1, 3):
-        ended = evaluate("--batch-size", size, *options, output=tmp_path / str(size), annotations=tmp_path / "mixed.json", images=folder)
-        assert ended.status == 0, ended.err
+        assert evaluate("--batch-size", size, "--limit", 5, *FAINT, output=tmp_path / str(size), **mixed).status == 0
     one, three = (read(tmp_path / str(size) / "detections.json") for size in (1, 3))
     assert one and [r["image_id"] for r in one] == sorted(r["image_id"] for r in one) == [r["image_id"] for r in three]
     np.testing.assert_allclose([r["score"] for r in one], [r["score"] for r in three], atol=1e-4)
@@ -156,31 +149,27 @@ def test_options_reach_the_configuration(evaluate, configs, tiny, trained, tmp_p
     assert (tmp_path / "evaluation" / "metrics.json").is_file()
     assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
     assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7", config=None).status == 0
-    assert [(c.inference.scales, c.inference.flip, c.inference.pad_value) for c in configs] == [
-        ((1.0,), True, 128), ((1.0,), True, 9), ((0.5, 1.0), False, 7)
-    ]  # fmt: skip
+    options = [(c.inference.scales, c.inference.flip, c.inference.pad_value) for c in configs]
+    assert options == [((1.0,), True, 128), ((1.0,), True, 9), ((0.5, 1.0), False, 7)]
     assert {config.model.channels for config in configs} == {16}
 
 
 def test_images_without_annotations_make_an_archive_for_the_server(evaluate, perfect_network, annotations, tmp_path):
     """It replaces the files of an earlier evaluation. --detections makes the same one."""
-    (tmp_path / "out").mkdir()
-    for name in DERIVED:
+    (tmp_path / "out" / "worst").mkdir(parents=True)
+    for name in (*DERIVED, "worst/01_a.jpg", "worst/mine.jpg"):
         (tmp_path / "out" / name).touch()
     info = image_list(annotations, tmp_path / "image_info_test-dev2017.json")
     ended = evaluate(annotations=info)
-    assert ended.status == 0, ended.err
     assert "no annotations to compare with" in ended.out
-    assert files(tmp_path / "out") == {"detections.json", f"{ARCHIVE}.json", f"{ARCHIVE}.zip"}
+    assert files(tmp_path / "out") == {"detections.json", f"{ARCHIVE}.json", f"{ARCHIVE}.zip", "worst"}
+    assert files(tmp_path / "out" / "worst") == {"mine.jpg"}
+    detections = tmp_path / "out" / "detections.json"
     with zipfile.ZipFile(tmp_path / "out" / f"{ARCHIVE}.zip") as archive:
         assert archive.namelist() == [f"{ARCHIVE}.json"]
-        archive.extractall(tmp_path / "sent")
-    detections = tmp_path / "out" / "detections.json"
-    assert read(tmp_path / "sent" / f"{ARCHIVE}.json") == read(detections)
+        assert json.loads(archive.read(f"{ARCHIVE}.json")) == read(detections)
     assert evaluate(annotations=info, detections=detections, output=tmp_path / "again", **NO_NETWORK).status == 0
     assert read(tmp_path / "again" / f"{ARCHIVE}.json") == read(detections)
-    assert evaluate("--limit", 1).status == 0
-    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
 
 
 # Interrupts
@@ -207,8 +196,7 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
     assert (ended.status, ended.err.splitlines()[-1]) == (130, "error: interrupted; the same command continues")
     (log,) = files(tmp_path / "out")
     assert log.startswith("detections.partial.")
-    others = {"checkpoint": trained / "best.pth", "annotations": changed(annotations, tmp_path / "again.json", lambda content: None)}
-    for name, other in others.items():
+    for name, other in {"checkpoint": trained / "best.pth", "annotations": shutil.copy(annotations, tmp_path / "again.json")}.items():
         shutil.copytree(tmp_path / "out", tmp_path / name)
         perfect_network.clear()
         assert evaluate("--limit", 4, output=tmp_path / name, **{name: other}).status == 0
@@ -218,8 +206,7 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
     assert perfect_network == [4, 5, 6, 7, 8]
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert evaluate(output=tmp_path / "straight").status == 0
-    for name in ("detections.json", "metrics.json", "analysis.json"):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    same_results(tmp_path / "straight", tmp_path / "out")
 
 
 def test_a_corrupt_image_ends_the_evaluation_and_a_repaired_one_continues_it(evaluate, perfect_network, copy_of, images):
@@ -250,9 +237,8 @@ def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_pa
     assert ended.stdout.count("AP lost by error type") == 1, "only rank 0 prints"
     assert "evaluate: 100% 4/4 " in ended.stderr
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
-    assert (tmp_path / "alone" / "detections.json").stat().st_size > 100
-    for name in ("detections.json", "metrics.json", "analysis.json"):
-        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert len(read(tmp_path / "alone" / "detections.json")) > 1
+    same_results(tmp_path / "alone", tmp_path / "out")
 
 
 # A system that needs boxes
@@ -275,16 +261,14 @@ def boxes(annotations, tmp_path) -> Path:
 
 
 def test_boxes_are_annotated_ones_of_countable_people_or_a_detectors(evaluate, top_down, boxes, annotations, tmp_path):
-    def hide(content: dict) -> None:
-        content["annotations"][0]["iscrowd"] = 1
-        content["annotations"][1].update(keypoints=[0] * 51, num_keypoints=0)
-
-    hidden = changed(annotations, tmp_path / "people.json", hide)
-    expected = [a["image_id"] for a in read(hidden)["annotations"][2:]]
-    assert evaluate(config=None, checkpoint=top_down, annotations=hidden).status == 0
-    assert [result["image_id"] for result in read(tmp_path / "out" / "detections.json")] == expected
+    content = read(annotations)
+    content["annotations"][0]["iscrowd"] = 1
+    content["annotations"][1].update(keypoints=[0] * 51, num_keypoints=0)
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    assert evaluate(config=None, checkpoint=top_down, annotations=tmp_path / "people.json").status == 0
+    results = read(tmp_path / "out" / "detections.json")
+    assert [result["image_id"] for result in results] == [a["image_id"] for a in content["annotations"][2:]]
     ended = evaluate(config=None, checkpoint=top_down, annotations=image_list(annotations, tmp_path / "info.json"), boxes=boxes)
-    assert ended.status == 0, ended.err
     assert "boxes.json: 1 of 13 boxes were skipped: of images that the annotation file does not list" in ended.err
     results = read(tmp_path / "out" / "detections.json")
     assert [result["image_id"] for result in results] == [1, 1, 2, 2, 3, 3, 4, 4]
@@ -296,16 +280,15 @@ def test_boxes_are_annotated_ones_of_countable_people_or_a_detectors(evaluate, t
 
 def test_crowdpose_has_its_own_metrics(evaluate, annotations, tmp_path):
     """Without annotations there is no archive: CrowdPose has no server."""
-    crowded = crowd_file(annotations, tmp_path / "crowd.json")
-    people = [a for a in read(crowded)["annotations"] if a["num_keypoints"]]
+    content = read(crowd_file(annotations, tmp_path / "crowd.json"))
+    people = [a for a in content["annotations"] if a["num_keypoints"]]
     results = [{**{key: a[key] for key in ("image_id", "category_id", "keypoints")}, "score": 0.5} for a in people]
     (tmp_path / "results.json").write_text(json.dumps(results))
-    ended = evaluate(annotations=crowded, detections=tmp_path / "results.json", **NO_NETWORK)
-    assert ended.status == 0, ended.err
+    ended = evaluate(annotations=tmp_path / "crowd.json", detections=tmp_path / "results.json", **NO_NETWORK)
     assert ended.out.splitlines()[0].split() == list(crowdpose.METRICS)
     assert read(tmp_path / "out" / "metrics.json") == pytest.approx(dict.fromkeys(crowdpose.METRICS, 1.0))
-    bare = changed(crowded, tmp_path / "bare.json", lambda content: content.update(annotations=[]))
-    ended = evaluate(annotations=bare, detections=tmp_path / "results.json", **NO_NETWORK)
+    (tmp_path / "bare.json").write_text(json.dumps({**content, "annotations": []}))
+    ended = evaluate(annotations=tmp_path / "bare.json", detections=tmp_path / "results.json", **NO_NETWORK)
     assert ended.out.splitlines()[0] == "no annotations to compare with"
     assert files(tmp_path / "out") == set()
 
@@ -317,14 +300,13 @@ def mpii(images, top_down, tmp_path_factory) -> dict[str, object]:
     people = mpii_files(sorted(path.name for path in images.iterdir()))
     write_truth(folder / "gt_valid.mat", people)
     checkpoint = write_checkpoint(folder / "tiny.pth", skeleton="mpii")
-    return {"people": people, "annotations": write_list(folder / "valid.json", people), "checkpoint": checkpoint, "config": None}
+    return {"annotations": write_list(folder / "valid.json", people), "checkpoint": checkpoint, "config": None}
 
 
 @pytest.mark.parametrize("boxes", [True, False])
 def test_mpii_has_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, boxes):
     """For a top-down and a bottom-up system. Evaluating the results again gives the same."""
-    arguments = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
-    ended = evaluate(f"inference.boxes={boxes}", **arguments)
+    ended = evaluate(f"inference.boxes={boxes}", **mpii)
     assert ended.status == 0, ended.err
     names, half, tenth, *_ = ended.out.splitlines()
     assert names.split() == [*PARTS, "Mean"]
@@ -332,23 +314,23 @@ def test_mpii_has_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, 
     assert "predictions for 16 annotated people, in the file's order" in ended.out
     assert files(tmp_path / "out") == {"detections.json", "metrics.json", "pred.mat"}
     predictions = loadmat(tmp_path / "out" / "pred.mat")["preds"] - 1
-    for person, points in zip(mpii["people"], predictions, strict=True):
+    for person, points in zip(read(mpii["annotations"]), predictions, strict=True):
         inside = np.abs(points - (np.array(person["center"]) - 1 + (0, 15 * person["scale"]))) <= 100 * person["scale"] + 1
         assert inside.all() or not boxes
-    arguments = {"annotations": mpii["annotations"], "detections": tmp_path / "out" / "detections.json", **NO_NETWORK}
-    assert evaluate(output=tmp_path / "again", **arguments).out.splitlines()[:3] == [names, half, tenth]
+    again = {"annotations": mpii["annotations"], "detections": tmp_path / "out" / "detections.json", **NO_NETWORK}
+    assert evaluate(output=tmp_path / "again", **again).out.splitlines()[:3] == [names, half, tenth]
     assert (tmp_path / "again" / "pred.mat").read_bytes()[128:] == (tmp_path / "out" / "pred.mat").read_bytes()[128:]  # after the date
 
 
 def test_mpii_without_head_boxes_has_predictions_only(evaluate, mpii, tmp_path):
-    arguments = {key: mpii[key] for key in ("checkpoint", "config")}
-    bare = write_list(tmp_path / "test.json", [{key: p[key] for key in ("image", "center", "scale")} for p in mpii["people"]])
-    ended = evaluate("--limit", 2, annotations=bare, **arguments)
-    assert (ended.status, ended.out.splitlines()[0]) == (0, "no annotations to compare with")
+    people = read(mpii["annotations"])
+    bare = write_list(tmp_path / "test.json", [{key: p[key] for key in ("image", "center", "scale")} for p in people])
+    ended = evaluate("--limit", 2, **{**mpii, "annotations": bare})
+    assert (ended.status, "no metrics: PCKh needs annotations and head boxes" in ended.out) == (0, True)
     assert loadmat(tmp_path / "out" / "pred.mat")["preds"].shape == (4, 16, 2)
-    image, entries = mpii["people"][0]["image"], [official_person(person) for person in mpii["people"][:2]]
-    official = write_official(tmp_path / "official.mat", [(image, entries, 1, [1])])
-    assert "PCKh@0.5" in evaluate(annotations=official, **arguments).out, "the official file has head boxes"
+    entries = [(people[0]["image"], [official_person(person) for person in people[:2]], 1, [1])]
+    official = write_official(tmp_path / "official.mat", entries)
+    assert "PCKh@0.5" in evaluate(**{**mpii, "annotations": official}).out, "the official file has head boxes"
 
 
 # Predictions of any origin
@@ -368,8 +350,7 @@ def test_a_networks_results_have_its_metrics(evaluate, tmp_path):
     for more, name in (((), "all"), (("--limit", 2), "two")):
         assert evaluate(*FAINT, *more, output=tmp_path / name).status == 0
         again = {**NO_NETWORK, "images": None, "detections": tmp_path / "all" / "detections.json"}
-        ended = evaluate(*more, output=tmp_path / f"{name} again", **again)
-        assert ended.status == 0, ended.err
+        assert evaluate(*more, output=tmp_path / f"{name} again", **again).status == 0
         assert files(tmp_path / f"{name} again") == DERIVED
         for file in DERIVED:
             assert (tmp_path / f"{name} again" / file).read_bytes() == (tmp_path / name / file).read_bytes()
@@ -377,7 +358,6 @@ def test_a_networks_results_have_its_metrics(evaluate, tmp_path):
 
 def test_the_analysis_agrees_with_the_metrics(run, detections, annotations, tmp_path):
     ended = run("evaluate.py", "--detections", detections, "--annotations", annotations)
-    assert ended.status == 0, ended.err
     folder = tmp_path / "evaluation"  # beside the detections by default
     metrics, content = (read(folder / f"{name}.json") for name in ("metrics", "analysis"))
     for name, curve in {"AP": "OKS 0.5:0.95", "AP50": "OKS 0.5", "AP75": "OKS 0.75"}.items():
@@ -393,42 +373,34 @@ def test_the_analysis_agrees_with_the_metrics(run, detections, annotations, tmp_
 def test_the_worst_images_are_written(evaluate, detections, tmp_path):
     """They replace those of an earlier evaluation. Predictions far outside the image do no harm."""
     entries = read(detections)
-    for entry, far in zip(entries, (1e308, -1e12, 1e6)):
+    for entry, far in zip(entries, (9e14, -1e12, 1e6)):
         entry["keypoints"][::3] = [far] * 17
-        entry["keypoints"][1] = far
     detections.write_text(json.dumps(entries))
     ended = evaluate("--save-images", 8, detections=detections, **NO_NETWORK)
     assert (ended.status, ended.err) == (0, "")
     names = sorted(files(tmp_path / "out" / "worst"))
     assert {name[2:] for name in names[:2]} == {"000000000001.jpg", "000000000005.jpg"}, "far predictions, and no predictions"
-    assert len(names) > 3
     assert f"the {len(names)} worst images: {tmp_path / 'out' / 'worst'}" in ended.out
     assert evaluate("--save-images", 2, detections=detections, **NO_NETWORK).status == 0
     assert files(tmp_path / "out" / "worst") == set(names[:2])
 
 
-# What is refused
-
-
-def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, boxes, annotations, trained, top_down, mpii, tmp_path):
-    info, empty = image_list(annotations, tmp_path / "info.json"), tmp_path / "empty.json"
-    empty.write_text('{"images": []}')
+def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, boxes, annotations, top_down, mpii, tmp_path):
+    info = image_list(annotations, tmp_path / "info.json")
     results, network = {**NO_NETWORK, "detections": detections}, {"config": None, "checkpoint": top_down}
-    of_mpii = {key: mpii[key] for key in ("annotations", "checkpoint", "config")}
-    few = write_truth(tmp_path / "few.mat", mpii["people"][:3])
+    few = write_truth(tmp_path / "few.mat", read(mpii["annotations"])[:3])
     for more, replaced, message in (
         (("--limit", 0), {}, "--limit 0: expected at least 1"),
         ((), {"images": None}, "--images: missing; add the folder of the images"),
-        ((), {"annotations": empty}, "lists no image"),
         ((), {**network, "annotations": info}, f"{info}: has no annotations, and the system needs person boxes; pass detections"),
         ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' is bottom-up and needs no boxes; omit it"),
         (("--head-boxes", few), {}, "is for MPII's evaluation, but annotation file"),
-        (("--head-boxes", few), of_mpii, f"head boxes {few}: of 3 people, but annotation file {mpii['annotations']} has 16"),
-        (("--boxes", few), of_mpii, "MPII's evaluation uses the annotated boxes; omit it"),
-        (("--save-images", 2), of_mpii, "is MPII's, whose metric does not rank images"),
-        (("--save-images", 2), {"annotations": info}, f"--save-images: {info} has no annotations"),
-        (("--save-images", 2), {**results, "images": None}, "--save-images: no folder of images given; add --images"),
-        ((), {**results, "checkpoint": trained / "last.pth"}, "--detections: needs no network; omit --checkpoint"),
+        (("--head-boxes", few), mpii, f"head boxes {few}: of 3 people, but annotation file {mpii['annotations']} has 16"),
+        (("--boxes", few), mpii, "MPII's evaluation uses the annotated boxes; omit it"),
+        (("--save-images", 2), mpii, "--save-images: needs annotations of another format than MPII's"),
+        (("--save-images", 2), {"annotations": info}, "--save-images: needs annotations"),
+        (("--save-images", 2), {**results, "images": None}, "--save-images: needs annotations"),
+        (("--scales", 1), results, "--detections: needs no network; omit --scales"),
         (("inference.flip=false",), results, "omit inference.flip=false"),
     ):
         assert message in evaluate(*more, run=fails, **replaced), message

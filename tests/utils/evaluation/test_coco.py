@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from config import UserError
-from data.formats import load_annotations
-from data.formats.coco import keypoint_category, read_people
-from utils.evaluation.coco import CocoMetric, GroundTruth, keypoint_metrics, load_results, to_results
+from utils.evaluation.coco import CocoMetric, GroundTruth, to_results
 
 METRIC = CocoMetric()
 
@@ -31,13 +28,9 @@ def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> 
 
 def metrics_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     """Return metrics of predictions a few pixels beside the annotations, and the predictions as results."""
-    coco = load_annotations(path)
-    category, file_index = keypoint_category(coco, SKELETON, path)
-    count = len(coco.cats[category]["keypoints"])
-    predicted = labeled_people(path, noise=2)
-    results = [r for i, people in predicted.items() for r in to_results(i, *people, SKELETON, category, file_index, count)]
-    truth = read_people(coco, category, file_index, path)
-    return keypoint_metrics(truth, results, sorted(coco.imgs), category, file_index, SKELETON.oks_sigmas), results
+    truth = GroundTruth(path, None, SKELETON)
+    results = [result for i, people in labeled_people(path, noise=2).items() for result in METRIC.to_results(truth, i, *people)]
+    return METRIC.compute(results, truth), results
 
 
 def pycocotools_metrics(path: Path, results: list[dict], sigmas: np.ndarray = SKELETON.oks_sigmas) -> list[float]:
@@ -79,13 +72,13 @@ def test_files_of_fewer_keypoints_are_evaluated_by_those_with_their_sigmas(annot
 def test_people_without_keypoints_need_no_box_and_people_without_an_area_have_their_boxes(annotations, tmp_path):
     person = {"id": 10**6, "image_id": 1, "category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0}
     boxless = changed(annotations, tmp_path / "boxless.json", lambda c: c["annotations"].append(person))
-    assert metrics_of(boxless)[0] == metrics_of(annotations)[0]
-    boxes = {"area": lambda a: a["bbox"][2] * a["bbox"][3], "none": lambda a: None}
     of_box, null = (
-        changed(annotations, tmp_path / f"{name}.json", lambda c, area=area: [a.update(area=area(a)) for a in c["annotations"]])
-        for name, area in boxes.items()
+        changed(annotations, tmp_path / "area.json", lambda c, area=area: [a.update(area=area(a["bbox"])) for a in c["annotations"]])
+        for area in (lambda box: box[2] * box[3], lambda box: None)
     )
-    assert metrics_of(null)[0] == metrics_of(of_box)[0] != metrics_of(annotations)[0]
+    usual, without_box, with_area, without_area = (metrics_of(path)[0] for path in (annotations, boxless, of_box, null))
+    assert usual == without_box
+    assert with_area == without_area != usual
 
 
 def test_people_with_none_of_the_files_keypoints_are_excluded():
@@ -102,58 +95,37 @@ def test_people_with_none_of_the_files_keypoints_are_excluded():
 # Results of any origin
 
 
-@pytest.fixture(scope="module")
-def truth(annotations) -> GroundTruth:
-    return GroundTruth(annotations, None, SKELETON)
-
-
-@pytest.fixture
-def results(annotations, truth) -> list[dict]:
-    return [result for number, people in labeled_people(annotations, 2).items() for result in METRIC.to_results(truth, number, *people)]
-
-
-def test_other_fields_of_results_change_no_metric(truth, results):
+def test_other_fields_of_results_change_no_metric(annotations):
     """pycocotools would evaluate boxes where a result has one."""
+    metrics, results = metrics_of(annotations)
     more = {"bbox": [0, 0, 9, 9], "segmentation": None, "area": "large"}
-    assert METRIC.compute([{**results[0], **more}, *results[1:]], truth) == METRIC.compute(results, truth)
+    assert METRIC.compute([{**results[0], **more}, *results[1:]], GroundTruth(annotations, None, SKELETON)) == metrics
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("entry", "message"),
     [
-        ({"image_id": 999}, "entry 3 is of image 999, which the annotation file does not list"),
-        ({"image_id": "1"}, "entry 3 is of image '1'"),
-        ({"category_id": 2}, "entry 3 is of category 2; people are 1"),
-        ({"keypoints": [1, 2, 1] * 16}, "entry 3 needs 51 finite numbers as 'keypoints': x, y, v of the 17 keypoints"),
-        ({"keypoints": "none"}, "entry 3 needs 51 finite numbers"),
-        ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 3 needs 51 finite numbers"),
-        ({"keypoints": [10**400, 2, 1] * 17}, "entry 3 needs 51 finite numbers"),
-        ({"score": float("inf")}, "entry 3 has the score inf, expected a finite number"),
-        ({"score": None}, "entry 3 lacks 'score'; expected a list of {image_id, category_id, keypoints, score}"),
-        ("[]", "an empty list, there is nothing to evaluate"),
-        ('{"annotations": []}', "not COCO's format for results; expected a list of {image_id, category_id, keypoints, score}"),
-        ("[null]", "entry 1 lacks 'image_id'"),
+        ({"image_id": 999}, "entry 2: its 'image_id' is 999"),
+        ({"image_id": [1]}, r"entry 2: its 'image_id' is \[1\]"),
+        ({"category_id": 2}, "entry 2: its 'category_id' is 2"),
+        ({"keypoints": [1, 2, 1] * 16}, "entry 2: its 'keypoints' is .*, expected 51 numbers"),
+        ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 2: its 'keypoints'"),
+        ({"score": float("inf")}, "entry 2: its 'score' is inf"),
+        (None, "entry 2 lacks a key; expected a list of {image_id, category_id, keypoints, score}"),
     ],
 )
-def test_the_first_result_that_cannot_be_evaluated_is_named(truth, results, tmp_path, changed, message):
-    path = tmp_path / "changed.json"
-    if isinstance(changed, dict):
-        entry = {key: value for key, value in {**results[2], **changed}.items() if value is not None}
-        changed = json.dumps([*results[:2], entry, *results[3:]])
-    path.write_text(changed)
-    with pytest.raises(UserError, match=rf"detections .*changed.json: {re.escape(message)}"):
-        load_results(path, truth)
+def test_the_first_result_that_cannot_be_evaluated_is_named(annotations, tmp_path, entry, message):
+    right = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1] * 17, "score": 0.5}
+    (tmp_path / "results.json").write_text(json.dumps([right, entry and {**right, **entry}]))
+    with pytest.raises(UserError, match=f"detections .*results.json: {message}"):
+        METRIC.load_results(tmp_path / "results.json", GroundTruth(annotations, None, SKELETON))
 
 
-def test_results_of_people_must_name_annotated_ones(truth, results, tmp_path):
-    path = tmp_path / "people.json"
-    path.write_text(json.dumps([{**result, "annotation_id": 5} for result in results]))
-    assert len(load_results(path, truth, {5})) == len(results)
-    with pytest.raises(UserError, match="entry 1 is of person 5, which the annotation file does not list"):
-        load_results(path, truth, {4})
-    path.write_text(json.dumps(results))
-    with pytest.raises(UserError, match="entry 1 lacks 'annotation_id'"):
-        load_results(path, truth, {5})
+@pytest.mark.parametrize("content", ["[]", '{"annotations": []}'])
+def test_a_file_without_results_is_refused(annotations, tmp_path, content):
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserError, match="no results in COCO's format; expected a list of {image_id, category_id, keypoints, score}"):
+        METRIC.load_results(tmp_path / "results.json", GroundTruth(annotations, None, SKELETON))
 
 
 def test_an_archive_is_named_by_its_test_set_and_system(annotations, tmp_path):
