@@ -78,7 +78,6 @@ def predict_stream(
 
     images: (H, W, 3) uint8 BGR, each with its boxes (B, 4 or 5), or None where the decoder needs none. device: the network's.
     """
-
     workers = num_workers(device)
     batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, LOOKAHEAD * batch_size)
     with worker_pool(workers, device) as pool:
@@ -92,10 +91,9 @@ def num_workers(device: torch.device) -> int:
 
 def worker_pool(workers: int, device: torch.device) -> ThreadPoolExecutor:
     """Return threads that divide PyTorch's threads among them; on a GPU each has its own stream."""
-    threads = max(1, torch.get_num_threads() // workers)
 
     def begin() -> None:
-        limit_threads(threads)
+        limit_threads(max(1, torch.get_num_threads() // workers))
         if device.type == "cuda":
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.default_stream(device))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from threading import Lock
@@ -33,9 +33,8 @@ class PoseEstimator:
     takes random weights with a configuration, and the bundled model, which is announced on stdout, without one. device: such as "cuda:0";
     None takes a GPU if there is one. detector: gives the boxes (see `utils.detectors`) where a system needs them and none are passed.
 
-    `seconds` holds the time that each part took so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are
-    complete), "assignment" (from outputs to people), "overlays" (if requested). Two threads work at a time, so the sum may exceed the
-    elapsed time.
+    `seconds` sums the time of each part so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are complete),
+    "assignment" (from outputs to people), "overlays". Two threads work at a time, so the sum may exceed the elapsed time.
     """
 
     def __init__(
@@ -58,7 +57,8 @@ class PoseEstimator:
         self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)
-        self.seconds = dict.fromkeys((*(["detection"] if self.needs_boxes else []), "input", "network", "assignment"), 0.0)
+        self._pool = worker_pool(self.workers, self.device)
+        self.seconds: dict[str, float] = defaultdict(float)
         self._seconds_lock, self._detector_lock = Lock(), Lock()
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
@@ -99,7 +99,10 @@ class PoseEstimator:
         """Return the predictions for images of one batch key, each with its overlays if asked."""
         images, boxes = zip(*samples)
         if self.needs_boxes and any(of_image is None for of_image in boxes):
-            boxes = self._detect(images)
+            if self.detector is None:
+                raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
+            with self._detector_lock, self._timed("detection"):
+                boxes = [of_image for _, of_image in _samples(images, self.detector(images))]
         with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
         with self._timed("network"):
@@ -113,40 +116,22 @@ class PoseEstimator:
         with self._timed("overlays"):
             return list(zip(people, self.decoder.overlays(outputs)))
 
-    def _detect(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if self.detector is None:
-            raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
-        with self._detector_lock, self._timed("detection"):
-            return [of_image for _, of_image in _samples(images, self.detector(images))]
-
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
         start = perf_counter()
         yield
         with self._seconds_lock:
-            self.seconds[part] = self.seconds.get(part, 0.0) + perf_counter() - start
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        return worker_pool(self.workers, self.device)
+            self.seconds[part] += perf_counter() - start
 
 
 def _samples(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray] | None = None) -> Iterator[Sample]:
-    """Yield each image with its boxes. Raises ValueError where there are fewer of one than of the other."""
+    """Yield each image with its boxes. Raises UserError where one is invalid, ValueError where there are fewer of one than of the other."""
     for image, of_image in zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None):
-        yield _check_image(image), None if of_image is None else _check_boxes(of_image)
-
-
-def _check_image(image: np.ndarray) -> np.ndarray:
-    """Return the image. Raises UserError where the array is none."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
-    return image
-
-
-def _check_boxes(boxes: np.ndarray) -> np.ndarray:
-    """Return one image's boxes as an array. Raises UserError where they have another shape or are not finite."""
-    values = np.asarray(boxes, float)
-    if values.ndim != 2 or values.shape[1] not in (4, 5) or not np.isfinite(values).all():
-        raise UserError(f"boxes of shape {values.shape}: expected (B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers")
-    return values
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
+        if of_image is not None:
+            of_image = np.asarray(of_image, float)
+            if of_image.ndim != 2 or of_image.shape[1] not in (4, 5) or not np.isfinite(of_image).all():
+                expected = "(B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers"
+                raise UserError(f"boxes of shape {of_image.shape}: expected {expected}")
+        yield image, of_image

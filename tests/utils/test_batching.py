@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from threading import Event
 
 import numpy as np
@@ -16,29 +16,13 @@ from utils.batching import batch_by_key, ordered_map, predict_stream, sized_batc
 
 
 def test_items_with_equal_keys_share_a_batch_of_the_asked_size():
-    def batches(size: int, window: int, items: str) -> list[list[tuple[int, str]]]:
-        return list(batch_by_key(items, str.lower, size, window))
+    def batches(size: int, lookahead: int, items: str) -> list[list[tuple[int, str]]]:
+        return list(batch_by_key(items, str.lower, size, lookahead))
 
     assert batches(2, 8, "abAB") == [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]
     assert batches(3, 8, "aab") == [[(0, "a"), (1, "a")], [(2, "b")]]
     assert batches(4, 8, "") == []
     assert batches(4, 3, "xaaaaaaaa") == [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]
-
-
-def test_no_item_waits_longer_than_the_window():
-    read = given = 0
-
-    def items() -> Iterator[str]:
-        nonlocal read
-        for key in random.Random(0).choices("abcdefgh", k=500):
-            read += 1
-            yield key
-
-    for batch in batch_by_key(items(), str, 4, 10):
-        given += len(batch)
-        assert read - given <= 10
-        assert read - 1 - batch[0][0] <= 10
-    assert given == 500
 
 
 def test_batches_of_known_keys_are_as_few_as_possible():
@@ -58,23 +42,17 @@ def test_results_come_in_the_items_order(workers):
 
 
 def test_no_more_is_read_than_the_workers_need():
-    read = 0
-
-    def items() -> Iterator[int]:
-        nonlocal read
-        while True:
-            read += 1
-            yield read
-
+    read = []
+    items = (read.append(n) or n for n in count())
     with ThreadPoolExecutor(2) as pool:
-        results = ordered_map(batch_by_key(items(), lambda item: 0, 3, 12), lambda items: items, pool, 2)
-        for number in range(1, 50):
+        results = ordered_map(batch_by_key(items, lambda item: 0, 3, 12), lambda items: items, pool, 2)
+        for number in range(50):
             assert next(results) == number
-            assert read - number <= 3 * (2 + 2)
+            assert len(read) - number <= 3 * (2 + 2)
         results.close()
 
 
-def test_workers_run_at_the_same_time():
+def test_workers_run_at_the_same_time_and_their_errors_are_raised():
     """Each of two batches waits for the other to begin."""
     begun = {0: Event(), 1: Event()}
 
@@ -84,29 +62,23 @@ def test_workers_run_at_the_same_time():
 
     with ThreadPoolExecutor(2) as pool:
         assert list(ordered_map([[(0, 0)], [(1, 1)]], work, pool, 2)) == [True, True]
-
-
-def test_an_error_in_a_worker_is_raised():
-    with ThreadPoolExecutor(2) as pool, pytest.raises(ZeroDivisionError):
-        list(ordered_map(batch_by_key(range(9), lambda item: 0, 1, 4), lambda items: [1 / (5 - items[0])], pool, 2))
+        with pytest.raises(ZeroDivisionError):
+            list(ordered_map(batch_by_key(range(9), lambda item: 0, 1, 4), lambda items: [1 / (5 - items[0])], pool, 2))
 
 
 def test_workers_share_the_threads_and_leave_others_theirs():
     torch.set_num_threads(4)
     try:
-        with worker_pool(2, torch.device("cpu")) as pool:
-            assert torch.get_num_threads() == 4
-            with ThreadPoolExecutor(1) as others:
-                assert others.submit(torch.get_num_threads).result() == 4  # the number of threads that begin later
+        with worker_pool(2, torch.device("cpu")) as pool, ThreadPoolExecutor(1) as others:
             assert pool.submit(torch.get_num_threads).result() == 2
+            assert torch.get_num_threads() == 4
+            assert others.submit(torch.get_num_threads).result() == 4  # the number of threads that begin later
     finally:
         torch.set_num_threads(1)
 
 
 class Brightness:
     """A decoder that predicts an image's mean value as its only person, and records the batches' sizes."""
-
-    needs_boxes = False
 
     def __init__(self):
         self.batches = []
@@ -115,7 +87,7 @@ class Brightness:
         return image_size
 
     def __call__(self, images, boxes):
-        assert not any(boxes) and len({image.shape for image in images}) == 1
+        assert len({image.shape for image in images}) == 1
         self.batches.append(len(images))
         return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
+from itertools import count, zip_longest
 
 import numpy as np
 import pytest
@@ -42,13 +42,6 @@ def assert_same(predictions: Iterable[PosePredictions], expected: Iterable[PoseP
         np.testing.assert_allclose(scores, its_scores, atol=1e-4)
 
 
-def test_inference_does_not_change_the_network(estimator, mixed):
-    before = {name: tensor.clone() for name, tensor in estimator.network.state_dict().items()}
-    estimator(mixed[0])
-    assert not any(module.training for module in estimator.network.modules())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in estimator.network.state_dict().items())
-
-
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 3), (2, 1), (2, 3)])
 def test_a_stream_and_a_batch_give_what_calls_give_in_order(estimator, mixed, monkeypatch, workers, batch_size):
     monkeypatch.setattr(estimator, "workers", workers)
@@ -59,9 +52,6 @@ def test_a_stream_and_a_batch_give_what_calls_give_in_order(estimator, mixed, mo
     assert_same(estimator.stream(iter(mixed), batch_size), expected)
     assert (max(sizes), len(sizes)) == (batch_size, len(mixed) if batch_size == 1 else 3 + 1 + 1)
     assert_same(estimator.batch(mixed), expected)
-
-
-def test_no_images_give_no_predictions(estimator):
     assert estimator.batch([]) == list(estimator.stream(iter([]), 4)) == list(estimator.stream([], boxes=[])) == []
 
 
@@ -77,40 +67,30 @@ def test_overlays_come_from_the_forward_pass_of_the_predictions(estimator, mixed
 
 
 def test_a_stream_reads_only_a_few_batches_ahead(estimator, mixed):
-    read = 0
-
-    def endless() -> Iterator[np.ndarray]:
-        nonlocal read
-        while True:
-            read += 1
-            yield mixed[0] if read % 5 else mixed[0][:70]
-
-    predictions = estimator.stream(endless(), 2)
+    read = []
+    endless = (read.append(n) or (mixed[0] if n % 5 else mixed[0][:70]) for n in count())
+    predictions = estimator.stream(endless, 2)
     for number in range(12):
         next(predictions)
-        assert read - number <= 4 * 2 + 4 * 2
+        assert len(read) - number <= 4 * 2 + 4 * 2
     predictions.close()
 
 
-def test_the_seconds_of_each_part_are_counted(tiny, mixed):
+def test_the_seconds_of_each_part_are_summed(tiny, mixed):
     estimator = PoseEstimator(load_config(tiny))
-    assert estimator.seconds == {"input": 0, "network": 0, "assignment": 0}
     start = time.perf_counter()
     estimator(mixed[0])
     called = dict(estimator.seconds)
-    assert all(seconds > 0 for seconds in called.values())
-    assert sum(called.values()) <= time.perf_counter() - start
+    assert set(called) == {"input", "network", "assignment"}
+    assert min(called.values()) > 0 and sum(called.values()) <= time.perf_counter() - start
     list(estimator.stream(mixed[:3], 2))
     assert all(estimator.seconds[part] > seconds for part, seconds in called.items())
 
 
 def test_construction_uses_one_thread_and_leaves_other_threads_theirs(tiny, monkeypatch):
-    def number_in_a_new_thread() -> int:
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(torch.get_num_threads).result()
-
     def build(config: Config) -> nn.Module:
-        assert (torch.get_num_threads(), number_in_a_new_thread()) == (1, 3)
+        with ThreadPoolExecutor(1) as pool:
+            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (1, 3)
         return build_model(config)
 
     monkeypatch.setattr("utils.checkpoint.build_model", build)
@@ -124,10 +104,9 @@ def test_construction_uses_one_thread_and_leaves_other_threads_theirs(tiny, monk
 
 @pytest.mark.parametrize(("shape", "kind"), [((9, 9), np.uint8), ((9, 9, 4), np.uint8), ((9, 9, 3), float), ((0, 9, 3), np.uint8)])
 def test_arrays_that_are_no_images_are_refused(estimator, shape, kind):
-    images = [np.zeros((9, 9, 3), np.uint8), np.zeros(shape, kind)]
     for predict in (estimator.batch, estimator.stream):
         with pytest.raises(UserError, match=r"expected \(H, W, 3\) uint8, BGR"):
-            list(predict(images))
+            list(predict([np.zeros((9, 9, 3), np.uint8), np.zeros(shape, kind)]))
 
 
 # Boxes
@@ -164,12 +143,11 @@ def test_a_detector_gives_the_boxes_where_none_are_given(boxed):
     estimator, images = boxed(detect), [np.full((40, 50 + n, 3), n, np.uint8) for n in range(3)]
     expected = [estimator(image) for image in images]
     assert_same(estimator.stream(images, 2), expected)
+    assert_same(estimator.batch(images), expected)
     assert estimator.seconds["detection"] > 0
     calls.clear()
-    assert_same(estimator.batch(images), expected)
-    assert calls == [3]
     assert len(estimator(images[0], np.array([[0, 0, 9, 9], [5, 5, 9, 9]]))[1]) == 2
-    assert calls == [3]
+    assert not calls
 
 
 def test_boxes_are_checked(boxed):
