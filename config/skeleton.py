@@ -5,7 +5,8 @@ Another skeleton is another YAML file in `config/skeletons`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Annotated
 
@@ -29,31 +30,30 @@ class Skeleton(ConfigSection):
 
     @model_validator(mode="after")
     def _consistent(self) -> Skeleton:
-        keypoints, labeled = set(self.keypoints), set(self.dataset.values())
-        pairs = [*self.limbs, *self.flip_pairs, *self.drawn, *self.midpoints.values()]
-        for name in (*sum(pairs, ()), *self.sigmas, *self.dataset.values(), *self.midpoints):
-            if name not in keypoints:
-                raise ValueError(f"{name!r} is not one of the keypoints")
-        _check_unique(self.keypoints, "keypoints")
-        _check_unique([*self.dataset.values(), *self.midpoints], "dataset and midpoints")
-        _check_unique(sum(self.flip_pairs, ()), "flip_pairs")
-        _check_unique(["-".join(sorted(limb)) for limb in self.limbs], "limbs")
-        for name in self.keypoints:
-            if name not in self.sigmas:
-                raise ValueError(f"sigmas lacks {name!r}")
-            if name not in labeled and name not in self.midpoints:
-                raise ValueError(f"{name!r} is neither in dataset nor in midpoints")
-        for name, ends in self.midpoints.items():
-            if not set(ends) <= labeled:
-                raise ValueError(f"midpoint {name!r}: its ends must both be in dataset")
-        limbs = set(map(frozenset, self.limbs))
-        for a, b in self.limbs:
-            mirrored = self._mirror[a], self._mirror[b]
-            if a == b:
-                raise ValueError(f"limb {a}-{b} has no two ends")
-            if frozenset(mirrored) not in limbs:
-                raise ValueError(f"limb {a}-{b} has no mirror image {'-'.join(mirrored)}")
+        problem = next(self._problems(), None)
+        if problem is not None:
+            raise ValueError(problem)
         return self
+
+    def _problems(self) -> Iterator[str]:
+        labeled, limbs = list(self.dataset.values()), [frozenset(limb) for limb in self.limbs]
+        pairs = [*self.limbs, *self.flip_pairs, *self.drawn, *self.midpoints.values()]
+        for name in (*sum(pairs, ()), *self.sigmas, *labeled, *self.midpoints):
+            if name not in self.keypoints:
+                yield f"{name!r} is not one of the keypoints"
+        once = {"keypoints": self.keypoints, "dataset and midpoints": [*labeled, *self.midpoints], "flip_pairs": sum(self.flip_pairs, ())}
+        for key, names in {**once, "limbs": ["-".join(sorted(limb)) for limb in self.limbs]}.items():
+            yield from (f"{key}: {name!r} is listed twice" for name, count in Counter(names).items() if count > 1)
+        yield from (f"sigmas lacks {name!r}" for name in self.keypoints if name not in self.sigmas)
+        yield from (
+            f"{name!r} is neither in dataset nor in midpoints" for name in self.keypoints if name not in [*labeled, *self.midpoints]
+        )
+        yield from (
+            f"midpoint {name!r}: its ends must both be in dataset" for name, ends in self.midpoints.items() if not {*ends} <= {*labeled}
+        )
+        yield from (f"limb {a}-{b} has no two ends" for a, b in self.limbs if a == b)
+        mirrored = ((limb, [self._mirror[name] for name in limb]) for limb in self.limbs)
+        yield from (f"limb {'-'.join(limb)} has no mirror image {'-'.join(other)}" for limb, other in mirrored if {*other} not in limbs)
 
     @property
     def _mirror(self) -> dict[str, str]:
@@ -74,23 +74,23 @@ class Skeleton(ConfigSection):
         """Return the number of a keypoint."""
         return self.keypoints.index(keypoint)
 
+    def _indices(self, names: Iterable[str]) -> np.ndarray:
+        return np.array([self.index(name) for name in names], np.intp)
+
     @cached_property
     def limb_ends(self) -> np.ndarray:
         """(L, 2) keypoint numbers of each limb's two ends."""
-        return self._ends(self.limbs)
+        return self._indices(sum(self.limbs, ())).reshape(-1, 2)
 
     @cached_property
     def drawn_ends(self) -> np.ndarray:
         """(D, 2) keypoint numbers of the pairs connected in overlays."""
-        return self._ends(self.drawn or self.limbs)
-
-    def _ends(self, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
-        return np.array([[self.index(a), self.index(b)] for a, b in pairs], np.intp).reshape(-1, 2)
+        return self._indices(sum(self.drawn, ())).reshape(-1, 2) if self.drawn else self.limb_ends
 
     @cached_property
     def flip_keypoints(self) -> np.ndarray:
         """(K,) the keypoint whose channel each keypoint takes in a mirrored image."""
-        return np.array([self.index(self._mirror[name]) for name in self.keypoints], np.intp)
+        return self._indices(self._mirror[name] for name in self.keypoints)
 
     @cached_property
     def flip_limbs(self) -> np.ndarray:
@@ -107,7 +107,7 @@ class Skeleton(ConfigSection):
 
     @cached_property
     def _dataset_indices(self) -> np.ndarray:
-        return np.array([self.index(name) for name in self.dataset.values()], np.intp)
+        return self._indices(self.dataset.values())
 
     def to_dataset(self, keypoints: np.ndarray) -> np.ndarray:
         """Reorder (P, K, 3) in the skeleton's order to (P, D, 3) in the data set's."""
@@ -134,11 +134,3 @@ class Skeleton(ConfigSection):
             v = np.where(labeled, ends[..., 2].min(1), UNLABELED)
             out[:, self.index(name)] = np.concatenate([midpoint, v[:, None]], 1)
         return out
-
-
-def _check_unique(names: Iterable[str], where: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ValueError(f"{where}: {name!r} is listed twice")
-        seen.add(name)

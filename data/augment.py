@@ -6,8 +6,8 @@ It is sampled after a system's affine, and what is switched off samples nothing:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -17,35 +17,31 @@ from config.systems.augment import AugmentationConfig
 NOISE_BANK, NOISE_STD = 2**21, 30  # bytes of noise that all samples take theirs from, and its standard deviation
 
 
-@dataclass(frozen=True)
-class OcclusionPatch:
+class OcclusionPatch(NamedTuple):
     """Something in front of a person."""
 
     keypoint: float  # [0, 1): which of the visible labeled keypoints is in its middle
-    sides: tuple[float, float]  # width, height, in heights of the person's box
     corner: tuple[float, float]  # [0, 1): x, y of the part of the image that it shows, unless a person is there
     color: tuple[int, int, int] | None  # BGR, in place of a part of the image
+    sides: tuple[float, float]  # width, height, in heights of the person's box
 
 
-@dataclass(frozen=True)
-class PhotometricParams:
-    """One sample's photometric augmentation; the defaults change nothing."""
+class PhotometricParams(NamedTuple):
+    """One sample's photometric augmentation, named as the configuration's keys; the defaults change nothing."""
 
     hsv: tuple[int, int, int] = (0, 0, 0)  # hue, saturation, value; OpenCV's 8-bit units
-    patch: OcclusionPatch | None = None
+    occlusion: OcclusionPatch | None = None
     gamma: float = 1.0
     contrast: float = 1.0
-    color_cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of B, G, R
-    gray: bool = False
+    cast: tuple[float, float, float] = (1.0, 1.0, 1.0)  # factors of B, G, R
+    grey: bool = False
     blur: float = 0.0  # standard deviation, input pixels
     motion: tuple[float, float] = (0.0, 0.0)  # length in input pixels, direction in degrees
-    noise: float = 0.0  # standard deviation, of 255
-    noise_offset: float = 0.0  # 0..1: which part of the noise bank
+    noise: tuple[float, float] = (0.0, 0.0)  # standard deviation, of 255; 0..1, which part of the noise bank
     jpeg: int = 0  # quality; 0: not compressed
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(NamedTuple):
     """One sample's whole augmentation; the defaults change nothing. How an affine is made of it, each system says."""
 
     rotation: float = 0.0  # degrees
@@ -58,29 +54,24 @@ class Augmentation:
 
 def sample_photometric(rng: np.random.Generator, settings: AugmentationConfig) -> PhotometricParams:
     """Sample one sample's photometric augmentation."""
-    a, params = settings, {}
-    if happens(rng, a.hsv_probability):
-        params["hsv"] = tuple(int(rng.integers(low, high, endpoint=True)) for low, high in (a.hue, a.saturation, a.value))
-    if happens(rng, a.occlusion_probability):
-        keypoint, *corner = rng.random(3).tolist()
-        color = tuple(rng.integers(256, size=3).tolist()) if rng.random() < 0.5 else None
-        params["patch"] = OcclusionPatch(keypoint, tuple(rng.uniform(*a.occlusion, 2).tolist()), tuple(corner), color)
-    if happens(rng, a.gamma_probability):
-        params["gamma"] = log_uniform(rng, *a.gamma)
-    if happens(rng, a.contrast_probability):
-        params["contrast"] = log_uniform(rng, *a.contrast)
-    if happens(rng, a.cast_probability):
-        params["color_cast"] = tuple(rng.uniform(1 - a.cast, 1 + a.cast, 3).tolist())
-    params["gray"] = happens(rng, a.grey_probability)
-    if happens(rng, a.blur_probability):
-        params["blur"] = rng.uniform(*a.blur)
-    if happens(rng, a.motion_probability):
-        params["motion"] = rng.uniform(*a.motion), rng.uniform(0, 180)
-    if happens(rng, a.noise_probability):
-        params.update(noise=rng.uniform(*a.noise), noise_offset=rng.random())
-    if happens(rng, a.jpeg_probability):
-        params["jpeg"] = int(rng.integers(*a.jpeg, endpoint=True))
-    return PhotometricParams(**params)
+    a = settings
+    samplers = {
+        "hsv": lambda: tuple(int(rng.integers(*limits, endpoint=True)) for limits in (a.hue, a.saturation, a.value)),
+        "occlusion": lambda: OcclusionPatch(rng.random(), rng.random(2), _random_color(rng), rng.uniform(*a.occlusion, 2)),
+        "gamma": lambda: log_uniform(rng, *a.gamma),
+        "contrast": lambda: log_uniform(rng, *a.contrast),
+        "cast": lambda: tuple(rng.uniform(1 - a.cast, 1 + a.cast, 3)),
+        "grey": lambda: True,
+        "blur": lambda: rng.uniform(*a.blur),
+        "motion": lambda: (rng.uniform(*a.motion), rng.uniform(0, 180)),
+        "noise": lambda: (rng.uniform(*a.noise), rng.random()),
+        "jpeg": lambda: int(rng.integers(*a.jpeg, endpoint=True)),
+    }
+    return PhotometricParams(**{key: sample() for key, sample in samplers.items() if happens(rng, getattr(a, f"{key}_probability"))})
+
+
+def _random_color(rng: np.random.Generator) -> tuple[int, int, int] | None:
+    return tuple(rng.integers(256, size=3).tolist()) if rng.random() < 0.5 else None
 
 
 def happens(rng: np.random.Generator, probability: float) -> bool:
@@ -123,16 +114,16 @@ def apply_photometric(image: np.ndarray, params: PhotometricParams) -> np.ndarra
     """Return (H, W, 3) uint8 BGR with everything applied except the patch; the image itself if nothing changes it."""
     if any(params.hsv):
         image = jitter_hsv(image, *params.hsv)
-    if (params.gamma, params.contrast, *params.color_cast) != (1.0,) * 5:
-        image = apply_tone_curve(image, params.gamma, params.contrast, params.color_cast)
-    if params.gray:
+    if (params.gamma, params.contrast, *params.cast) != (1.0,) * 5:
+        image = apply_tone_curve(image, params.gamma, params.contrast, params.cast)
+    if params.grey:
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
     if params.blur:
         image = cv2.GaussianBlur(image, (0, 0), params.blur)
     if params.motion[0] > 1:
         image = cv2.filter2D(image, -1, motion_blur_kernel(*params.motion))
-    if params.noise:
-        image = add_noise(image, params.noise, params.noise_offset)
+    if params.noise[0]:
+        image = add_noise(image, *params.noise)
     if params.jpeg:
         image = cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, params.jpeg])[1], cv2.IMREAD_COLOR)
     return image
@@ -146,11 +137,11 @@ def jitter_hsv(image: np.ndarray, hue: int, saturation: int, value: int) -> np.n
     return cv2.cvtColor(cv2.LUT(hsv, np.stack(tables, 1).astype(np.uint8)[None]), cv2.COLOR_HSV2BGR)
 
 
-def apply_tone_curve(image: np.ndarray, gamma: float, contrast: float, color_cast: tuple[float, float, float]) -> np.ndarray:
+def apply_tone_curve(image: np.ndarray, gamma: float, contrast: float, cast: tuple[float, float, float]) -> np.ndarray:
     """Return (H, W, 3) uint8 with brightness to the power of gamma, spread about its mean, and a factor for each of B, G and R."""
     curve = (np.arange(256) / 255) ** gamma * 255
     middle = curve[round(sum(cv2.mean(image)[:3]) / 3)]
-    tables = (middle + (curve - middle) * contrast)[:, None] * color_cast
+    tables = (middle + (curve - middle) * contrast)[:, None] * cast
     return cv2.LUT(image, np.clip(np.round(tables), 0, 255).astype(np.uint8)[None])
 
 
@@ -166,10 +157,8 @@ def motion_blur_kernel(length: float, degrees: float) -> np.ndarray:
 def add_noise(image: np.ndarray, std: float, offset: float) -> np.ndarray:
     """Return (H, W, 3) uint8 with Gaussian noise of a standard deviation; offset, 0..1, selects the noise."""
     bank = _noise_bank()
-    start = int(offset * (len(bank) - 1)) % max(len(bank) - image.size, 1)
-    noise = np.resize(bank[start : start + image.size], image.shape)
-    factor = std / NOISE_STD
-    return cv2.addWeighted(image, 1.0, noise, factor, -128 * factor)
+    start, factor = int(offset * (len(bank) - 1)) % max(len(bank) - image.size, 1), std / NOISE_STD
+    return cv2.addWeighted(image, 1.0, np.resize(bank[start : start + image.size], image.shape), factor, -128 * factor)
 
 
 @lru_cache(maxsize=1)

@@ -5,7 +5,7 @@
     python data/synthetic.py --output DIR --video FRAMES --people P --seed S
 
 writes DIR/images/000000000001.jpg ... and DIR/annotations.json. A person is a set of capsules, painted by depth. Image i depends on
-the seed, the size and i only. With --video, people walk back and forth: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
+the seed and i only. With --video, people walk back and forth: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from config.errors import UserError, check_minimum, run_cli
+from config.errors import check_minimum, run_cli
 from config.files import atomic_write, output_folder, write_json
 from config.progress import progress_bar
 
@@ -36,7 +36,6 @@ KEYPOINTS = (
 # COCO's own list: pairs of keypoint numbers, counted from 1.
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3], [1, 2],
             [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]  # fmt: skip
-MIN_SIDE = 64
 QUALITY, FRAME_RATE = 92, 25  # JPEG; frames per second of a video
 Rendered = tuple[str, np.ndarray, list[dict]]  # file name, image, annotations
 
@@ -201,14 +200,10 @@ def annotate(person: Person, mask: np.ndarray) -> dict | None:
     if (keypoints[:, 2] == 2).sum() < 0.25 * inside.sum():
         keypoints[:] = 0  # annotators do not label keypoints of mostly occluded people
     return {
-        "category_id": 1,
-        "iscrowd": 0,
-        "segmentation": outlines,
-        "area": float(np.count_nonzero(mask)),
-        "bbox": [x, y, w, h],
+        "category_id": 1, "iscrowd": 0, "segmentation": outlines, "area": float(np.count_nonzero(mask)), "bbox": [x, y, w, h],
         "num_keypoints": int((keypoints[:, 2] > 0).sum()),
         "keypoints": [int(v) if v.is_integer() else v for v in keypoints.ravel().tolist()],
-    }
+    }  # fmt: skip
 
 
 def render(image: np.ndarray, people: list[Person]) -> list[dict | None]:
@@ -227,12 +222,6 @@ def random_people(rng: np.random.Generator, height: int, width: int) -> list[Per
     feet = height * rng.uniform(0.88, 1.08) - rng.uniform(0.2, 0.8) * (largest - statures)
     x = width * (rng.permutation(count) + rng.uniform(0.1, 0.9, count)) / count
     return [_placed(random_body(rng), random_colors(rng), *place) for place in zip(statures, x, feet)]
-
-
-def render_image(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, list[dict]]:
-    """Sample an image (H, W, 3) uint8 BGR and its COCO annotations without ids."""
-    image = random_background(rng, height, width)
-    return image, list(filter(None, render(image, random_people(rng, height, width))))
 
 
 def walk(frame: int, colors: np.ndarray, stature: float, feet: float, reach: float, speed: float, start: float, step: float) -> Person:
@@ -276,37 +265,33 @@ def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] =
     """Write `count` images of `size` (height, width) and their annotations below `output`; return the path of the annotation file."""
     check_minimum(1, count=count)
     check_minimum(0, seed=seed)
-    check_minimum(MIN_SIDE, size=min(size))
-    images = ((f"{number:012d}.jpg", *render_image(np.random.default_rng([seed, number]), *size)) for number in range(1, count + 1))
-    return _write(output, images, count, f"synthetic people, seed {seed}")
+
+    def images() -> Iterator[Rendered]:
+        for number in range(1, count + 1):
+            rng = np.random.default_rng([seed, number])
+            image = random_background(rng, *size)
+            yield f"{number:012d}.jpg", image, list(filter(None, render(image, random_people(rng, *size))))
+
+    return _write(output, images(), count, f"synthetic people, seed {seed}")
 
 
 def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
-    """Write the frames of a video of `people` walkers, the video and the annotations below `output`; return the annotation file's path.
-
-    The frames of an earlier video are removed. Raise UserError if OpenCV cannot write videos.
-    """
+    """Write the frames of a video of `people` walkers, the video and the annotations below `output`; return the annotation file's path."""
     check_minimum(1, video=frames, people=people)
     check_minimum(0, seed=seed)
-    check_minimum(MIN_SIDE, size=min(size))
     rng = np.random.default_rng(seed)
     background, walkers = random_background(rng, *size), random_walkers(rng, people, *size)
+
+    def images(writer: cv2.VideoWriter) -> Iterator[Rendered]:
+        for number in range(frames):
+            image, annotations = render_frame(background, walkers, number)
+            writer.write(image)
+            yield f"{number:06d}.jpg", image, annotations
+        writer.release()
+
     with atomic_write(output / "video.avi") as path:
         writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
-        if not writer.isOpened():
-            raise UserError(f"video {output / 'video.avi'}: OpenCV cannot write AVI of {size[1]} x {size[0]} pixels here")
-
-        def images() -> Iterator[Rendered]:
-            for earlier in (output / "images").glob(6 * "[0-9]" + ".jpg"):
-                earlier.unlink()
-            for number in range(frames):
-                image, annotations = render_frame(background, walkers, number)
-                writer.write(image)
-                yield f"{number:06d}.jpg", image, annotations
-
-        annotation_file = _write(output, images(), frames, f"{people} synthetic walkers, seed {seed}")
-        writer.release()
-    return annotation_file
+        return _write(output, images(writer), frames, f"{people} synthetic walkers, seed {seed}")
 
 
 def _write(output: Path, images: Iterator[Rendered], count: int, description: str) -> Path:
@@ -318,13 +303,9 @@ def _write(output: Path, images: Iterator[Rendered], count: int, description: st
         (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         entries.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         annotations += [{"id": len(annotations) + i, "image_id": number, **one} for i, one in enumerate(of_image, start=1)]
-    content = {
-        "info": {"description": description, "version": "1.0"},
-        "images": entries,
-        "annotations": annotations,
-        "categories": [{"supercategory": "person", "id": 1, "name": "person", "keypoints": list(KEYPOINTS), "skeleton": SKELETON}],
-    }
-    write_json(annotation_file, content)
+    category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}
+    info = {"description": description, "version": "1.0"}
+    write_json(annotation_file, {"info": info, "images": entries, "annotations": annotations, "categories": [category]})
     return annotation_file
 
 
@@ -336,13 +317,11 @@ def main() -> None:
     kind.add_argument("--video", type=int, metavar="FRAMES", help="number of frames of a video of walking people, instead of images")
     parser.add_argument("--people", type=int, default=4, metavar="P", help="number of people in the video (4)")
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed gives the same files")
-    parser.add_argument("--size", type=int, nargs=2, default=(256, 320), metavar=("H", "W"), help="height and width in pixels (256 320)")
     options = parser.parse_args()
-    size = options.size[0], options.size[1]
     if options.video is not None:
-        path = write_video(options.output, options.video, options.people, options.seed, size)
+        path = write_video(options.output, options.video, options.people, options.seed)
     else:
-        path = write_synthetic(options.output, options.count, options.seed, size)
+        path = write_synthetic(options.output, options.count, options.seed)
     print(f"{options.video or options.count} images: {path}")
 
 

@@ -51,22 +51,16 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return points @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size, border: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-    """Warp (H, W, 3) uint8 to an output of `size` by the affine, bilinear. border: BGR around the image."""
-    return _warp_bgra(cv2.cvtColor(image, cv2.COLOR_BGR2BGRA), matrix, size, border)[0]
-
-
-def warp_image_and_mask(
-    image: np.ndarray, mask: np.ndarray, matrix: np.ndarray, size: Size, border: tuple[int, int, int] = (0, 0, 0)
+def warp_image(
+    image: np.ndarray, mask: np.ndarray | None, matrix: np.ndarray, size: Size, border: tuple[int, int, int] = (0, 0, 0)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`warp_image`, and with it a mask (H, W) of 0 and 255 to `size` uint8, 0 around the image."""
-    bgra = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)
-    cv2.insertChannel(mask, bgra, 3)
-    return _warp_bgra(bgra, matrix, size, border)
+    """Warp (H, W, 3) uint8 and a mask (H, W) of 0 and 255, None: everywhere, to `size` by the affine, bilinear.
 
-
-def _warp_bgra(bgra: np.ndarray, matrix: np.ndarray, size: Size, border: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return three channels and the fourth: OpenCV warps four in half the time of three, to the same values."""
+    border: BGR around the image; the mask is 0 there.
+    """
+    bgra = cv2.cvtColor(image, cv2.COLOR_BGR2BGRA)  # OpenCV warps four channels in half the time of three, to the same values
+    if mask is not None:
+        cv2.insertChannel(mask, bgra, 3)
     warped = cv2.warpAffine(bgra, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(*border, 0))
     return cv2.cvtColor(warped, cv2.COLOR_BGRA2BGR), cv2.extractChannel(warped, 3)
 

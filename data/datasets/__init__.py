@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +20,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import ConcatDataset, default_collate
 
 from config import Config, UserError
 from config.systems import SYSTEMS
+from data.augment import PhotometricParams, apply_occlusion, apply_photometric
 from data.hdf5 import CorruptImageError, TrainingHDF5, unpack_mask
+from data.transforms import transform_points, warp_image
 
 
 class PoseDataset(ABC):
@@ -49,10 +52,22 @@ class PoseDataset(ABC):
         rows = np.arange(*self.people.first[number : number + 2])
         return rows[(self.people.num_labeled[rows] > 0) & ~self.people.crowd[rows]]
 
-    def all_people(self, index: int) -> np.ndarray:
-        """Return (H, W) uint8, 255 over the people and crowd regions of a sample's image."""
-        people, _, crowd = self.people.masks(self.image_of[index])
-        return unpack_mask(people | crowd, *self.people.sizes[self.image_of[index]])
+    def crop_image(
+        self, index: int, matrix: np.ndarray, params: PhotometricParams, points: np.ndarray, labeled: np.ndarray, heights: np.ndarray
+    ) -> np.ndarray:
+        """Return a sample's crop (H, W, 3) uint8 with its photometric augmentation; a patch is over one of the points.
+
+        matrix (2, 3): image to input pixels. points (P, K, 2) in image pixels, labeled (P, K); heights (P,): of boxes, input pixels.
+        """
+        number, size = self.image_of[index], self.config.data.input_size
+        image, mask_all = self.people.image(number), None
+        if params.occlusion is not None:
+            people, _, crowd = self.people.masks(number)
+            mask_all = unpack_mask(people | crowd, *image.shape[:2])
+        image, mask_all = warp_image(image, mask_all, matrix, size)
+        if params.occlusion is not None:
+            apply_occlusion(image, mask_all, transform_points(points, matrix), labeled, heights, params.occlusion)
+        return apply_photometric(image, params)
 
 
 def build_dataset(people: TrainingHDF5, config: Config) -> PoseDataset:
@@ -71,7 +86,7 @@ def collate(samples: Sequence[NamedTuple]) -> NamedTuple:
     )
 
 
-class MixedDataset(Dataset):
+class MixedDataset(ConcatDataset):
     """The samples of several training files, one file after the other.
 
     An item is an epoch and the number of a sample. Numbers from `len` on repeat the samples: number n + len is sample n with another
@@ -83,31 +98,25 @@ class MixedDataset(Dataset):
 
     def __init__(self, paths: Sequence[Path], config: Config, augment: bool):
         files = [TrainingHDF5(path, config.skeleton) for path in paths]
-        self.parts = [build_dataset(file, config) for file in files]
+        super().__init__([build_dataset(file, config) for file in files])
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
         self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
         self.paths, self.max_broken = paths, config.data.max_broken
         self.seed, self.augment = config.train.seed, augment
-        self.sizes = [len(part) for part in self.parts]
-        self._ends = np.cumsum(self.sizes)
+        self.sizes = [len(dataset) for dataset in self.datasets]
         for path, size in zip(paths, self.sizes):
             if not size:
                 raise UserError(f"training file {path}: holds no sample; no person is large enough and has enough labeled keypoints")
 
-    def __len__(self) -> int:
-        return int(self._ends[-1])
-
     def __getitem__(self, item: tuple[int, int]) -> NamedTuple:
         epoch, number = item
         repeat, position = divmod(number, len(self))
-        rng = None
         file, first = self._locate(position)
         size = self.sizes[file]
         for index in range(first, first + size):
-            if self.augment:
-                rng = np.random.default_rng([self.seed, epoch, position, *[repeat] * (repeat > 0)])
+            rng = np.random.default_rng([self.seed, epoch, position, *[repeat] * (repeat > 0)]) if self.augment else None
             try:
-                return self.parts[file].get(index % size, rng)
+                return self.datasets[file].get(index % size, rng)
             except CorruptImageError as error:
                 self._count_corrupt(file, self.parts[file].image_of[index % size], error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are corrupt; build it again")
@@ -115,12 +124,12 @@ class MixedDataset(Dataset):
     def image_id(self, number: int) -> int:
         """Return the annotation file's id of the image that a sample is cropped from."""
         file, index = self._locate(number % len(self))
-        return self.parts[file].image_id(index)
+        return self.datasets[file].image_id(index)
 
     def _locate(self, position: int) -> tuple[int, int]:
         """Return the index of a sample's file, and the sample's index in that file."""
-        file = int(np.searchsorted(self._ends, position, side="right"))
-        return file, position - int(self._ends[file]) + self.sizes[file]
+        file = bisect_right(self.cumulative_sizes, position)
+        return file, position - self.cumulative_sizes[file] + self.sizes[file]
 
     def _count_corrupt(self, file: int, image: int, error: CorruptImageError) -> None:
         """Name a corrupt image once; raise UserError if there are too many."""

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from config.skeleton import UNLABELED
 from config.systems.dekr import DekrAugmentationConfig, DekrConfig
-from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
+from data.augment import Augmentation, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5, unpack_mask
-from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
+from data.transforms import crop_matrix, transform_points
 
 UNIT = 200  # image pixels of a crop at which shifts are as large as configured
 
@@ -57,18 +57,13 @@ class DekrDataset(PoseDataset):
         """Return one sample with a given augmentation."""
         a, skeleton, side = augmentation, self.config.skeleton, self.config.data.input_size[0]
         map_side = side // self.config.model.stride
-        image = self.people.image(index)
-        height, width = image.shape[:2]
+        height, width = self.people.sizes[index].tolist()
         center, crop_side = np.array([width / 2 + a.shift[0], height / 2 + a.shift[1]]), min(height, width) * a.scale
         to_input, to_maps = (crop_matrix(center, crop_side, (pixels, pixels), a.rotation) for pixels in (side, map_side))
         points, labeled, person_area = self.annotated(index)
-        if a.photometric.patch is None:
-            image = warp_image(image, to_input, (side, side))
-        else:
-            image, mask_all = warp_image_and_mask(image, self.all_people(index), to_input, (side, side))
-            heights = self.people.boxes[self.labeled_people(index), 3] * side / crop_side
-            apply_occlusion(image, mask_all, transform_points(points[:, :-1], to_input), labeled[:, :-1], heights, a.photometric.patch)
-        image, mask = apply_photometric(image, a.photometric), self._mask_miss(index, to_maps, map_side)
+        heights = self.people.boxes[self.labeled_people(index), 3] * side / crop_side
+        image = self.crop_image(index, to_input, a.photometric, points[:, :-1], labeled[:, :-1], heights)
+        mask = self._mask_miss(index, to_maps, map_side)
         points = transform_points(points, to_maps)
         if a.flip:
             image, mask = cv2.flip(image, 1), np.ascontiguousarray(mask[:, ::-1])
@@ -90,7 +85,8 @@ class DekrDataset(PoseDataset):
         points = joints[..., :2] * labeled
         center = points.sum(1) / labeled.sum(1).clip(1)
         has_center = people.areas[rows] >= settings.min_area
-        person_area = extents(points, labeled | settings.published_faults)
+        low, high = (np.where(labeled | settings.published_faults, points, limit) for limit in (np.inf, -np.inf))
+        person_area = np.square(high.max(1) - low.min(1)).sum(1)
         if not settings.published_faults:
             person_area = np.maximum(person_area, 2 * people.areas[rows])
         points, labeled = np.concatenate([points, center[:, None]], 1), np.column_stack([labeled[..., 0], has_center])
@@ -103,9 +99,3 @@ class DekrDataset(PoseDataset):
         _, unlabeled, crowd = self.people.masks(index)
         counts = unpack_mask(~(unlabeled | crowd), *self.people.sizes[index])
         return cv2.warpAffine(counts, matrix, (side, side), flags=cv2.INTER_LINEAR) > 255 / 2
-
-
-def extents(points: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Return (P,) width^2 + height^2 of each person's points (P, K, 2) that are counted (P, K, 1) bool, at least one."""
-    low, high = (np.where(counted, points, limit) for limit in (np.inf, -np.inf))
-    return np.square(high.max(1) - low.min(1)).sum(1)

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from config.skeleton import UNLABELED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
-from data.augment import Augmentation, apply_occlusion, apply_photometric, sample_photometric
+from data.augment import Augmentation, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
-from data.transforms import crop_matrix, transform_points, warp_image, warp_image_and_mask
+from data.transforms import crop_matrix, transform_points
 
 PADDING = 1.25  # a crop's sides over those of the box
-Size = tuple[int, int]  # height, width
 
 
 class SimpleBaselinesSample(NamedTuple):
@@ -56,26 +55,20 @@ class SimpleBaselinesDataset(PoseDataset):
     def crop(self, index: int, augmentation: Augmentation) -> SimpleBaselinesSample:
         """Return one sample with a given augmentation."""
         row, size, a = self.chosen[index], self.config.data.input_size, augmentation
-        image = self.people.image(self.image_of[index])
         joints = self.people.joints(row[None])[0]
         points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELED
         center, crop_size = center_and_crop_size(self.boxes[row], size)
         mirror = np.eye(3)
         if a.flip:
-            last = image.shape[1] - 1
+            last = self.people.sizes[self.image_of[index], 1] - 1
             mirror[0, [0, 2]] = -1, last
             center = np.array([last - center[0], center[1]])
-            flip = self.config.skeleton.flip_keypoints
-            points, labeled = points[flip], labeled[flip]
+            points, labeled = points[self.config.skeleton.flip_keypoints], labeled[self.config.skeleton.flip_keypoints]
         matrix = crop_matrix(center, crop_size[0] * a.scale, size, a.rotation) @ mirror  # the mirror image, then the crop
-        points, patch = transform_points(points, matrix), a.photometric.patch
-        if patch is None:
-            image = warp_image(image, matrix, size)
-        else:
-            image, mask_all = warp_image_and_mask(image, self.all_people(index), matrix, size)
-            height = self.boxes[row, 3] * size[1] / (crop_size[0] * a.scale)
-            apply_occlusion(image, mask_all, points[None], labeled[None], np.array([height]), patch)
-        return SimpleBaselinesSample(*map(torch.from_numpy, (apply_photometric(image, a.photometric), points, labeled)))
+        heights = self.boxes[row, 3:] * size[1] / (crop_size[0] * a.scale)
+        image = self.crop_image(index, matrix, a.photometric, points[None], labeled[None], heights)
+        points = transform_points(points, matrix)
+        return SimpleBaselinesSample(*map(torch.from_numpy, (image, points, labeled)))
 
 
 def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
@@ -85,7 +78,7 @@ def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([corner, other - corner], 1)
 
 
-def center_and_crop_size(boxes: np.ndarray, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+def center_and_crop_size(boxes: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Return the crops' centers (..., 2) x, y and sizes (..., 2) width, height for boxes (..., 4) x, y, width, height.
 
     A box is extended to the input's aspect ratio and enlarged by PADDING.

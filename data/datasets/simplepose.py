@@ -14,7 +14,7 @@ from config.systems.simplepose import SimplePoseAugmentationConfig, SimplePoseCo
 from data.augment import Augmentation, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5, unpack_mask
-from data.transforms import affine_matrix, to_map_size, transform_points, warp_image_and_mask, warp_mask
+from data.transforms import affine_matrix, to_map_size, transform_points, warp_image, warp_mask
 
 MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
@@ -53,7 +53,7 @@ class SimplePoseDataset(PoseDataset):
 
     def __init__(self, people: TrainingHDF5, config: SimplePoseConfig):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
-        self.main = main_people(people.num_labeled, people.boxes, people.areas, people.crowd, people.image_of, least)
+        self.main = main_people(people, least)
         super().__init__(people, config, people.image_of[self.main])
         self.channel_mask = torch.from_numpy(config.channels.annotated(people.labeled, people.outlines))
 
@@ -73,11 +73,13 @@ class SimplePoseDataset(PoseDataset):
             points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
         number = self.image_of[index]
         image = self.people.image(number)
-        ignored, mask_all = (unpack_mask(bits, *image.shape[:2]) for bits in loss_masks(*self.people.masks(number)))
-        image, mask_all = warp_image_and_mask(image, mask_all, matrix, size, IMAGE_BORDER)
-        if a.photometric.patch is not None:
+        people, unlabeled, crowd = self.people.masks(number)
+        # The loss ignores people without keypoints, and crowd regions except for the people annotated in them
+        ignored, mask_all = (unpack_mask(bits, *image.shape[:2]) for bits in (unlabeled | (crowd & ~people), people | crowd))
+        image, mask_all = warp_image(image, mask_all, matrix, size, IMAGE_BORDER)
+        if a.photometric.occlusion is not None:
             height = config.augmentation.person_size * size[0] * a.scale
-            apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.patch)
+            apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.occlusion)
         mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
         arrays = apply_photometric(image, a.photometric), points, labeled, mask_miss, to_map_size(mask_all, stride)
         return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_mask)
@@ -88,15 +90,10 @@ class SimplePoseDataset(PoseDataset):
         return np.append(main, rows[rows != main])
 
 
-def main_people(
-    num_labeled: np.ndarray, boxes: np.ndarray, areas: np.ndarray, crowd: np.ndarray, image_of: np.ndarray, least: int = MIN_KEYPOINTS
-) -> np.ndarray:
-    """Return (S,) rows of the main people: enough labeled keypoints, large enough, with a box, not on top of an earlier one.
-
-    Of P people: num_labeled (P,) keypoints, at least `least`; boxes (P, 4) x, y, width, height; areas (P,); crowd (P,) bool; image_of
-    (P,) the image's number, those of one image together.
-    """
-    usable = (num_labeled >= least) & (areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~crowd
+def main_people(people: TrainingHDF5, least: int) -> np.ndarray:
+    """Return (S,) rows of the main people: `least` labeled keypoints, large enough, with a box, not on top of an earlier one."""
+    boxes, image_of = people.boxes, people.image_of
+    usable = (people.num_labeled >= least) & (people.areas >= MIN_AREA) & (boxes[:, 2:] > 0).all(1) & ~people.crowd
     centers = (boxes[:, :2] + boxes[:, 2:] / 2).tolist()
     reaches = (MIN_DISTANCE * boxes[:, 2:].max(1, initial=0)).tolist()
     main: list[int] = []
@@ -116,11 +113,3 @@ def keypoint_center(points: np.ndarray, choice: float) -> np.ndarray:
     """
     downwards = points[np.argsort(points[:, 1], kind="stable")]
     return downwards[int(choice**2 * len(downwards))]
-
-
-def loss_masks(people: np.ndarray, unlabeled: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the loss is ignored, and all people, from masks of people, people without keypoints and crowd regions.
-
-    All are bool or packed bits. The loss ignores people without keypoints, and crowd regions except for the people annotated in them.
-    """
-    return unlabeled | (crowd & ~people), people | crowd

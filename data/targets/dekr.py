@@ -56,28 +56,27 @@ def _render(
     sigmas = np.full(keypoints + 1, settings.keypoint_sigma)
     if keypoints >= PUBLISHED_KEYPOINTS or not settings.published_faults:
         sigmas[keypoints] = settings.centre_sigma
-    heatmap, near = _render_heatmaps(points, present, sigmas, map_size, device)
-    weight = torch.where(near, 1.0, settings.background_weight)
-    return DekrTargets(heatmap, weight, *_render_offsets(points, present, person_area, map_size, settings.offset_radius, device))
+    heatmaps = _render_heatmaps(points, present, sigmas, map_size, settings.background_weight, device)
+    return DekrTargets(*heatmaps, *_render_offsets(points, present, person_area, map_size, settings.offset_radius, device))
 
 
 def _render_heatmaps(
-    points: np.ndarray, present: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int], device: torch.device
+    points: np.ndarray, present: np.ndarray, sigmas: np.ndarray, map_size: tuple[int, int], background: float, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """Render a Gaussian at each present point; where several meet, the largest. sigmas (K + 1,).
 
-    Returns heatmap (N, K + 1, h, w) float32 and, bool, the Gaussians' windows.
+    Returns heatmap and weight (N, K + 1, h, w) float32; the weight is 1 in the Gaussians' windows.
     """
     shape = len(points), len(sigmas), *map_size
-    heatmap, near = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+    heatmap, weight = torch.zeros(shape, device=device), torch.full(shape, background, device=device)
     image, person, channel = np.nonzero(present)
     centers, sigma = points[image, person, channel], sigmas[channel]
     reach = 3 * sigma[:, None] + 1
     low, high = np.floor(centers - reach), np.ceil(centers + reach + 1)
     pixels = BoxPixels.of(low, high, image * len(sigmas) + channel, map_size, device)
     pixels.scatter_max(heatmap, gaussians(pixels, centers, sigma))
-    near.view(-1).index_fill_(0, pixels.index, True)
-    return heatmap, near
+    weight.view(-1).index_fill_(0, pixels.index, 1)
+    return heatmap, weight
 
 
 def _render_offsets(

@@ -6,7 +6,7 @@ import pytest
 
 from config import load_config
 from data.datasets.simplepose import IMAGE_BORDER
-from data.transforms import affine_matrix, crop_matrix, to_map_size, warp_image, warp_image_and_mask, warp_mask
+from data.transforms import affine_matrix, crop_matrix, to_map_size, warp_image, warp_mask
 
 CONFIG = load_config("config/simplepose_coco_512.yaml")
 
@@ -47,6 +47,6 @@ def test_masks_are_warped_as_by_opencv_on_the_whole_mask(seed):
         matrix = affine_matrix(center, scale, bool(rng.random() < 0.5), rng.uniform(-180, 180), (0, 0), 1.0, CONFIG)
         expected = cv2.warpAffine(mask, matrix, (64, 48))
         assert np.array_equal(warp_mask(mask, matrix, (48, 64), 4), to_map_size(expected, 4))
-        together = warp_image_and_mask(image, mask, matrix, (48, 64), IMAGE_BORDER)
-        assert np.array_equal(together[0], warp_image(image, matrix, (48, 64), IMAGE_BORDER))
+        together = warp_image(image, mask, matrix, (48, 64), IMAGE_BORDER)
+        assert np.array_equal(together[0], cv2.warpAffine(image, matrix, (64, 48), borderValue=IMAGE_BORDER))
         assert np.array_equal(together[1], expected)

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from people import build, damage, person
+from people import CPU, build, damage, person
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
@@ -15,22 +15,18 @@ from data.datasets.simplepose import SimplePoseSample
 from utils.distributed import DistributedContext
 from utils.training.trainer import train
 
-CONFIG = load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 64]"])
+RECIPE, SMALL = "config/simplepose_coco_512.yaml", "data.input_size=[64, 64]"
+CONFIG = load_config(RECIPE, [SMALL])
 
 
 @pytest.fixture(scope="module")
 def two_files(tmp_path_factory):
     """Build a file of three samples and one of one sample."""
     folder = tmp_path_factory.mktemp("files")
-    (folder / "b").mkdir()
     build(folder, [person(10, 10), person(100, 60)], [person(20, 20)])
+    (folder / "b").mkdir()
     build(folder / "b", [person(30, 30)])
     return [folder / "out.h5", folder / "b" / "out.h5"]
-
-
-@pytest.fixture(scope="module")
-def augmented(two_files):
-    return MixedDataset(two_files, CONFIG, augment=True)
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +42,13 @@ def test_one_file_follows_the_other(two_files, plain):
         assert plain.image_id(number) == plain.image_id(number + 4) == alone.image_id(index)
 
 
-def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(augmented, plain):
-    items = [(3, number) for number in (2, 0, 3, 1)]
+def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(two_files, plain):
+    augmented, items = MixedDataset(two_files, CONFIG, augment=True), [(3, number) for number in (2, 0, 3, 1)]
     images = [augmented[item].image for item in items]
     together = [batch.image[0] for batch in DataLoader(augmented, sampler=items, collate_fn=collate, num_workers=2)]
     assert all(map(torch.equal, images, together))
     assert not torch.equal(augmented[4, 2].image, images[0]) and not torch.equal(augmented[3, 2 + 4].image, images[0])
     assert not torch.equal(augmented[0, 0].image, plain[0, 0].image) and torch.equal(plain[5, 0].image, plain[0, 0].image)
-
-
-def test_a_file_without_samples_is_named(tmp_path):
-    build(tmp_path, [person(10, 10, visible=4)])
-    with pytest.raises(UserError, match=r"training file .*out\.h5: holds no sample"):
-        MixedDataset([tmp_path / "out.h5"], CONFIG, augment=True)
 
 
 def test_a_batch_pads_people_with_zeros_and_nothing_else(plain):
@@ -68,25 +58,18 @@ def test_a_batch_pads_people_with_zeros_and_nothing_else(plain):
     assert all(torch.equal(stacked[0], single) for stacked, single in zip(batch, two))
     assert torch.equal(batch.keypoints[1, :1], one.keypoints) and torch.equal(batch.labeled[1, :1], one.labeled)
     assert not batch.keypoints[1, 1:].any() and not batch.labeled[1, 1:].any() and batch.labeled.dtype == torch.bool
-    for name in ("mask_miss", "channel_mask"):
-        with pytest.raises(RuntimeError, match="equal size"):
-            collate([two, one._replace(**{name: getattr(one, name)[:-1]})])
+    with pytest.raises(RuntimeError, match="equal size"):
+        collate([two, one._replace(channel_mask=one.channel_mask[:-1])])
 
 
-# Corrupt images
-
-CHANGES = {
-    "zeros": np.zeros_like,
-    "empty": lambda whole: whole[:0],
-    "mask": lambda whole: np.arange(9, dtype=np.uint8),
-}
+CHANGES = {"zeros": np.zeros_like, "empty": lambda whole: whole[:0], "mask": lambda whole: np.arange(9, dtype=np.uint8)}
 
 
 @pytest.fixture
 def corrupt(tmp_path):
     """Return a function that builds and opens a file of five samples, some with corrupt images."""
 
-    def make(*numbers: int, kind: str = "zeros", overrides: tuple[str, ...] = ()) -> MixedDataset:
+    def make(*numbers: int, kind: str = "zeros", most: int = 100) -> MixedDataset:
         build(tmp_path, *[[person(10 + 9 * n, 10)] for n in range(5)])
         path = tmp_path / "out.h5"
         for number in numbers:
@@ -95,7 +78,7 @@ def corrupt(tmp_path):
                     file["images/size"][number] = 40, 40
             else:
                 damage(path, number, kind == "mask", CHANGES[kind])
-        return MixedDataset([path], load_config("config/simplepose_coco_512.yaml", ["data.input_size=[64, 64]", *overrides]), augment=True)
+        return MixedDataset([path], load_config(RECIPE, [SMALL, f"data.max_broken={most}"]), augment=True)
 
     return make
 
@@ -113,20 +96,21 @@ def test_another_sample_replaces_a_corrupt_one_which_is_named_once(corrupt, caps
 
 def test_workers_replace_the_same_samples_and_count_together(corrupt):
     dataset, items = corrupt(0, 4), [(0, n) for n in (4, 0, 1, 9, 3)]
-    batches = [[batch.image for batch in DataLoader(dataset, sampler=items, num_workers=n, collate_fn=collate)] for n in (2, 0)]
-    assert all(map(torch.equal, *batches))
-    dataset = corrupt(0, 2)
-    list(DataLoader(dataset, sampler=[(0, 0), (0, 2)], collate_fn=collate, num_workers=2))
-    assert dataset.broken[0].tolist() == [True, False, True, False, False]
+    workers = [batch.image for batch in DataLoader(dataset, sampler=items, num_workers=2, collate_fn=collate)]
+    assert dataset.broken[0].tolist() == [True, False, False, False, True]
+    assert all(torch.equal(batch[0], dataset[item].image) for batch, item in zip(workers, items, strict=True))
 
 
-def test_too_many_corrupt_images_are_an_error(corrupt):
-    dataset = corrupt(0, 2, 4, overrides=("data.max_broken=2",))
+def test_too_many_corrupt_images_and_a_file_without_samples_are_errors(corrupt, tmp_path):
+    dataset = corrupt(0, 2, 4, most=2)
     assert dataset[0, 0] and dataset[0, 2]
     with pytest.raises(UserError, match=r"image 4 in .*3 images are corrupt, more than data\.max_broken=2"):
         dataset[0, 4]
     with pytest.raises(UserError, match=r"training file .*out\.h5: the images of all its samples are corrupt"):
         corrupt(*range(5))[0, 3]
+    build(tmp_path, [person(10, 10, visible=4)])
+    with pytest.raises(UserError, match=r"training file .*out\.h5: holds no sample"):
+        MixedDataset([tmp_path / "out.h5"], CONFIG, augment=True)
 
 
 def test_training_ends_with_the_error_of_a_worker_and_leaves_no_processes(tiny, hdf5, tmp_path):
@@ -136,5 +120,5 @@ def test_training_ends_with_the_error_of_a_worker_and_leaves_no_processes(tiny, 
     damage(path, 2, 0, np.zeros_like)
     config = load_config(tiny, (f"data.train={path}", "data.workers=2", "data.max_broken=0"))
     with pytest.raises(UserError, match="more than data.max_broken=0") as error:
-        train(config, tmp_path / "run", DistributedContext("none", torch.device("cpu")))
+        train(config, tmp_path / "run", DistributedContext("none", CPU))
     assert multiprocessing.active_children() == [], error

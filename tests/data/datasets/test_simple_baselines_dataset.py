@@ -25,26 +25,16 @@ def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = ()) 
     return SimpleBaselinesDataset(TrainingHDF5(folder / "out.h5", config.skeleton), config)
 
 
-def test_a_sample_is_a_person_with_a_keypoint_and_a_box(tmp_path):
-    unlabeled = person(100, 20, visible=0)
-    flat = {**person(160, 20), "bbox": [160, 20, 60, 0]}
-    crowd = {**person(20, 100), "iscrowd": 1}
-    outside = {**person(200, 100), "bbox": [5000, 100, 60, 60]}
-    found = dataset(tmp_path, [person(20, 20, visible=1), unlabeled, flat], [], [person(30, 30), crowd, outside])
+def test_a_sample_is_a_person_with_a_keypoint_and_a_box_in_its_own_image(tmp_path):
+    flat, outside = person(160, 20, bbox=[160, 20, 60, 0]), person(200, 100, bbox=[5000, 100, 60, 60])
+    found = dataset(tmp_path, [person(20, 20), person(100, 20, visible=0), flat], [], [person(30, 30), person(20, 100, iscrowd=1), outside])
     assert [found.image_id(n) for n in range(len(found))] == [0, 2]
-
-
-def test_each_crop_shows_its_own_image_and_person(tmp_path):
-    found = dataset(tmp_path, [person(20, 20), person(90, 40), person(30, 70)], [], [person(60, 50)])
-    found.people.image = lambda number: np.full((160, 200, 3), 50 + 100 * number, np.uint8)
-    for index, gray in enumerate((50, 50, 50, 150)):
+    found.people.image = lambda number: np.full((160, 200, 3), 50 + 50 * number, np.uint8)
+    scale = 192 / (59 * 1.25)  # 60 x 60 pixels, clipped as published
+    for index, gray in enumerate((50, 100)):
         sample = found.crop(index, Augmentation())
-        points = sample.keypoints.numpy()
-        joints = found.people.joints(found.chosen[index : index + 1])[0, :, :2]
-        ratio = np.linalg.norm(points[0] - points[-1]) / np.linalg.norm(joints[0] - joints[-1])
-        assert ratio == pytest.approx(192 / (59 * 1.25), rel=1e-6)  # 60 x 60 pixels, clipped as published
-        column, row = np.rint(points[0]).astype(int)
-        assert (sample.image[row, column] == gray).all()
+        assert sample.keypoints[0].tolist() == pytest.approx([96 - 29.5 * scale, 128 - 29.5 * scale], rel=1e-6)
+        assert (sample.image[128, 96] == gray).all()
 
 
 def test_occluded_keypoints_count_and_unlabeled_ones_do_not(tmp_path):
@@ -85,50 +75,45 @@ def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, f
         first = 3 * NAMES.index(name)
         someone["keypoints"][first : first + 3] = [x, y, 2]
     someone["keypoints"][3 * NAMES.index("left_elbow") + 2] = 0
-    found = dataset(tmp_path, [someone])
-    y, x = np.mgrid[: found.people.sizes[0, 0], : found.people.sizes[0, 1]]
-    image = np.zeros((*x.shape, 3), np.uint8)
+    found, image = dataset(tmp_path, [someone]), np.zeros((160, 200, 3), np.uint8)
+    y, x = np.mgrid[:160, :200]
     for channel, name in ((2, "left_wrist"), (1, "right_wrist")):
         squared = (x - spots[name][0]) ** 2 + (y - spots[name][1]) ** 2
         image[..., channel] = np.rint(255 * np.exp(-squared / (2 * 3**2)))
     found.people.image = lambda number: image
-    sample, skeleton = found.crop(0, Augmentation(rotation, scale, flip=flip)), found.config.skeleton
+    sample, index = found.crop(0, Augmentation(rotation, scale, flip=flip)), found.config.skeleton.index
     assert sample.image.shape == (256, 192, 3)
-    names = ("right_wrist", "left_wrist") if flip else ("left_wrist", "right_wrist")
-    for channel, name in zip((2, 1), names):
+    for channel, name in zip((2, 1), ("right_wrist", "left_wrist") if flip else ("left_wrist", "right_wrist")):
         light = sample.image[..., channel].double().numpy()
         down, across = np.mgrid[:256, :192]
         center = np.array([(light * across).sum(), (light * down).sum()]) / light.sum()
-        assert sample.keypoints[skeleton.index(name)].numpy() == pytest.approx(center, abs=0.3)
-    unlabeled = [NAMES[k] for k in range(17) if k > 10] + ["right_elbow" if flip else "left_elbow"]
-    assert {skeleton.keypoints[k] for k in np.flatnonzero(~sample.labeled)} == set(unlabeled)
-    wrists = sample.keypoints[skeleton.index("left_wrist")] - sample.keypoints[skeleton.index("right_wrist")]
+        assert sample.keypoints[index(name)].numpy() == pytest.approx(center, abs=0.3)
+    unlabeled = {index(name) for name in (*NAMES[11:], "right_elbow" if flip else "left_elbow")}
+    assert set(np.flatnonzero(~sample.labeled)) == unlabeled
+    wrists = sample.keypoints[index("left_wrist")] - sample.keypoints[index("right_wrist")]
     assert wrists.norm() == pytest.approx(np.hypot(17, 18) * 192 / (69 * 1.25 * scale))
 
 
 def test_photometric_augmentation_changes_the_image_alone(tmp_path):
     found = dataset(tmp_path, [person(60, 40, 59)])
-    plain, patch = found.crop(0, Augmentation(flip=True)), OcclusionPatch(0.5, (0.5, 0.25), (0.0, 0.0), (255, 0, 255))
-    occluded = found.crop(0, Augmentation(flip=True, photometric=PhotometricParams(patch=patch)))
+    plain, patch = found.crop(0, Augmentation(flip=True)), OcclusionPatch(0.5, (0.0, 0.0), (255, 0, 255), (0.5, 0.25))
+    occluded = found.crop(0, Augmentation(flip=True, photometric=PhotometricParams(occlusion=patch)))
     rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
     box = 192 / 1.25  # of the person, in input pixels
     assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == pytest.approx((0.5 * box, 0.25 * box), abs=1)
     assert (columns.mean(), rows.mean()) == pytest.approx(plain.keypoints[8].tolist(), abs=1)
     assert torch.equal(occluded.keypoints, plain.keypoints) and occluded.labeled.all()
-    assert np.ptp(found.crop(0, Augmentation(photometric=PhotometricParams(gray=True))).image.numpy(), axis=2).max() == 0
-    settings = load_config(RECIPE, ["augmentation.grey_probability=1"]).augmentation
-    assert sample_augmentation(np.random.default_rng(0), settings).photometric.gray
+    assert np.ptp(found.crop(0, Augmentation(photometric=PhotometricParams(grey=True))).image.numpy(), axis=2).max() == 0
 
 
 def test_augmentations_keep_to_their_limits():
-    settings, rng = load_config(RECIPE, ["augmentation.flip_probability=0.3"]).augmentation, np.random.default_rng(0)
+    overrides = ["augmentation.flip_probability=0.3", "augmentation.grey_probability=1"]
+    settings, rng = load_config(RECIPE, overrides).augmentation, np.random.default_rng(0)
     sampled = [sample_augmentation(rng, settings) for _ in range(3000)]
     scales, rotations = (np.array([getattr(one, name) for one in sampled]) for name in ("scale", "rotation"))
     assert (scales.min(), scales.max()) == (0.7, 1.3)
-    assert np.abs(rotations).max() == 80
+    assert np.abs(rotations).max() == 80 and rotations[rotations != 0].std() == pytest.approx(38, abs=3)
     assert (rotations == 0).mean() == pytest.approx(0.4, abs=0.03)
-    assert np.mean([one.flip for one in sampled]) == pytest.approx(0.3, abs=0.03)
+    assert np.mean([one.flip for one in sampled]) == pytest.approx(0.3, abs=0.03) and all(one.photometric.grey for one in sampled)
     inside = np.abs(scales - 1) < 0.29
     assert scales[inside].std() == pytest.approx(0.54 * 0.3, abs=0.02)  # a normal distribution clipped at one standard deviation
-    still = load_config(RECIPE, [f"augmentation.{key}=0" for key in ("scale", "rotation", "flip_probability")]).augmentation
-    assert sample_augmentation(rng, still) == Augmentation()

@@ -6,22 +6,24 @@ import torch
 from people import SKELETON, build, person, read_back, rendered_sample
 
 from config import load_config
-from config.systems.simplepose import SimplePoseConfig
 from data.augment import Augmentation, OcclusionPatch, PhotometricParams
-from data.datasets.simplepose import SimplePoseDataset, keypoint_center, loss_masks, sample_augmentation
+from data.datasets.simplepose import SimplePoseDataset, keypoint_center, sample_augmentation
 from data.targets import render_targets
 from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
 CONFIG = load_config(RECIPE, ["data.input_size=[128, 128]"])
+NOSE = SKELETON.index("nose")
+SCALE = 0.6 * 127 / 60  # a box of 60 pixels becomes 0.6 of the input's height
 
 
-def dataset(folder, config: SimplePoseConfig = CONFIG) -> SimplePoseDataset:
+def dataset(folder, *people: list[dict], config=CONFIG, **more) -> SimplePoseDataset:
+    build(folder, *people, **more)
     return SimplePoseDataset(read_back(folder), config)
 
 
 def test_main_people_are_labeled_large_and_apart(tmp_path):
-    build(
+    found = dataset(
         tmp_path,
         [
             person(0, 0, bbox=[0, 0, 100, 50], area=5000),
@@ -34,42 +36,36 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
         [person(10, 10, iscrowd=1), person(120, 60)],  # a crowd region, though it has keypoints
         *[[person(20, 20, bbox=box)] for box in ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, 0, 60])],  # nothing to crop
     )
-    found = dataset(tmp_path)
     assert found.main.tolist() == [0, 4, 5, 7]
     assert [found.image_id(n) for n in range(4)] == [0, 0, 1, 2]
-    assert found.rows(3).tolist() == [7]
+    assert len(found.get(3, None).keypoints) == 1
 
 
 def test_a_data_set_of_few_keypoints_needs_the_same_fraction_of_them(tmp_path):
     """Requiring all would drop most people if feet are often occluded."""
     names = ["left_eye", "right_eye", "nose", "left_ear"]
-    build(tmp_path, [person(20, 20, visible=2), person(100, 60, visible=1)], names=names)
-    assert dataset(tmp_path).main.tolist() == [0]
+    assert dataset(tmp_path, [person(20, 20, visible=2), person(100, 60, visible=1)], names=names).main.tolist() == [0]
 
 
 def test_the_main_person_comes_first_then_all_others_with_a_keypoint(tmp_path):
-    build(tmp_path, [person(10, 10), person(120, 60, visible=3), person(100, 20), person(5, 5, visible=0)])
-    found = dataset(tmp_path)
-    assert len(found) == 2 and found.rows(1).tolist() == [2, 0, 1]
-    sample, nose = found.crop(1, Augmentation()), SKELETON.index("nose")
-    scale = 0.6 * 127 / 60  # the box of 60 pixels becomes 0.6 of the input
+    found = dataset(tmp_path, [person(10, 10), person(120, 60, visible=3), person(100, 20), person(5, 5, visible=0)])
+    assert len(found) == 2
+    sample = found.crop(1, Augmentation())
     expected = np.array([[100, 20], [10, 10], [120, 60]]) - (130, 50)
-    np.testing.assert_allclose(sample.keypoints[:, nose], scale * expected + 63.5, rtol=1e-5)
+    np.testing.assert_allclose(sample.keypoints[:, NOSE], SCALE * expected + 63.5, rtol=1e-5)
     assert sample.labeled.sum(1).tolist() == [18, 18, 3]
 
 
 def test_a_person_takes_its_part_of_the_height_of_a_crop_that_is_no_square(tmp_path):
-    build(tmp_path, [person(100, 20)])
-    sample = dataset(tmp_path, load_config(RECIPE, ["data.input_size=[128, 256]"])).crop(0, Augmentation())
-    nose, scale = SKELETON.index("nose"), 0.6 * 127 / 60  # of the box of 60 pixels; the width of 256 has no part in it
-    np.testing.assert_allclose(sample.keypoints[0, nose], [scale * (100 - 130) + 127.5, scale * (20 - 50) + 63.5], rtol=1e-5)
+    sample = dataset(tmp_path, [person(100, 20)], config=load_config(RECIPE, ["data.input_size=[128, 256]"])).get(0, None)
+    np.testing.assert_allclose(sample.keypoints[0, NOSE], [SCALE * (100 - 130) + 127.5, SCALE * (20 - 50) + 63.5], rtol=1e-5)
 
 
 def test_left_and_right_are_swapped_in_a_flipped_sample(tmp_path):
     someone = person(40, 40)
     someone["keypoints"][3 * 9 : 3 * 10] = [0, 0, 0]  # no left wrist
-    build(tmp_path, [someone])
-    plain, flipped = (dataset(tmp_path).crop(0, Augmentation(flip=flip)) for flip in (False, True))
+    found = dataset(tmp_path, [someone])
+    plain, flipped = (found.crop(0, Augmentation(flip=flip)) for flip in (False, True))
     for one, other in ((flipped.image, plain.image), (flipped.mask_all, plain.mask_all)):
         assert (one.int() - other.flip(1).int()).abs().float().mean() < 1
     left, right = SKELETON.index("Lwri"), SKELETON.index("Rwri")
@@ -79,8 +75,8 @@ def test_left_and_right_are_swapped_in_a_flipped_sample(tmp_path):
 
 
 def test_targets_are_those_of_the_crop(tmp_path):
-    build(tmp_path, [person(10, 10, visible=12)])
-    sample, (image, targets) = dataset(tmp_path).crop(0, Augmentation()), rendered_sample(dataset(tmp_path), CONFIG, 0)
+    found = dataset(tmp_path, [person(10, 10, visible=12)])
+    sample, (image, targets) = found.crop(0, Augmentation()), rendered_sample(found, CONFIG, 0)
     assert torch.equal((image * 255).round().permute(1, 2, 0), sample.image.float())
     joints = np.concatenate([sample.keypoints, np.where(sample.labeled, 1, 2)[..., None]], 2)
     assert np.array_equal(targets.heatmaps, render_targets(joints, sample.mask_all.numpy().astype(np.float32) / 255, CONFIG))
@@ -98,8 +94,7 @@ def test_augmentations_keep_to_their_limits():
 
 
 def test_a_crop_can_be_around_a_labeled_keypoint_half_of_the_time_in_the_upper_quarter(tmp_path):
-    build(tmp_path, [person(40, 40, 100, visible=9)])
-    sample = dataset(tmp_path).crop(0, Augmentation(center_keypoint=0.5))
+    sample = dataset(tmp_path, [person(40, 40, 100, visible=9)]).crop(0, Augmentation(center_keypoint=0.5))
     assert ((sample.keypoints[0] - 63.5).norm(dim=1) < 1e-3)[sample.labeled[0]].sum() == 1
     points = np.random.default_rng(0).uniform(0, 100, (8, 2))
     chosen = [keypoint_center(points, choice)[1] for choice in np.arange(1000) / 1000]
@@ -108,42 +103,33 @@ def test_a_crop_can_be_around_a_labeled_keypoint_half_of_the_time_in_the_upper_q
 
 
 def test_occluded_keypoints_stay_labeled_and_the_patch_is_no_person(tmp_path):
-    build(tmp_path, [person(40, 40, 100)])
-    patch = OcclusionPatch(0.5, (0.6, 0.6), (0.0, 0.0), (255, 0, 255))
-    plain, occluded = (dataset(tmp_path).crop(0, Augmentation(photometric=PhotometricParams(patch=one))) for one in (None, patch))
+    found, patch = dataset(tmp_path, [person(40, 40, 100)]), OcclusionPatch(0.5, (0.0, 0.0), (255, 0, 255), (0.6, 0.6))
+    plain, occluded = (found.crop(0, Augmentation(photometric=PhotometricParams(occlusion=one))) for one in (None, patch))
     assert (occluded.image == torch.tensor([255, 0, 255])).all(2).sum() > 20**2
     assert torch.equal(occluded.labeled, plain.labeled) and torch.equal(occluded.mask_miss, plain.mask_miss)
     assert occluded.mask_all.sum() < 0.85 * plain.mask_all.sum()
 
 
-def test_outside_the_image_the_loss_counts_and_no_person_is(tmp_path):
-    build(tmp_path, [person(0, 0, 40), person(30, 10, 20, visible=0)])
-    targets = rendered_sample(dataset(tmp_path), CONFIG, 0)[1]
-    assert (targets.mask_miss[0, :6] == 1).all() and (targets.mask_miss[0, :, :6] == 1).all()
-    assert not targets.heatmaps[CONFIG.channels.person, :6].any()
-    assert targets.mask_miss.min() == 0  # over the person without keypoints
-
-
-def test_the_loss_ignores_crowds_except_for_people_annotated_in_them():
-    people, unlabeled, crowd = (np.isin(np.arange(6), columns) for columns in ([1, 2], [2], [2, 3, 1]))
-    expected = [False, False, True, True, False, False], [False, True, True, True, False, False]
-    assert [mask.tolist() for mask in loss_masks(people, unlabeled, crowd)] == list(expected)
-    packed = loss_masks(*map(np.packbits, (people, unlabeled, crowd)))
-    assert [np.unpackbits(bits)[:6].astype(bool).tolist() for bits in packed] == list(expected)
+def test_the_loss_ignores_people_without_keypoints_and_crowds_except_for_people_annotated_in_them(tmp_path):
+    """It counts outside the image, where no person is."""
+    unlabeled, crowd = person(150, 90, 40, visible=0), person(50, 0, 70, visible=0, iscrowd=1)
+    found = dataset(tmp_path, [person(0, 0), crowd, unlabeled])
+    sample, targets = found.crop(0, Augmentation(scale=0.35)), rendered_sample(found, CONFIG, 0)[1]
+    for x, y, counted, is_person in ((55, 30, 1, 1), (100, 30, 0, 1), (170, 110, 0, 1), (150, 40, 1, 0), (-40, -40, 1, 0)):
+        row, column = (int((0.35 * SCALE * (v - 30) + 63.5) / 4) for v in (y, x))
+        assert (sample.mask_miss[row, column] / 255, sample.mask_all[row, column] / 255) == (counted, is_person), (x, y)
+    assert (targets.mask_miss[0, :6] == 1).all() and not targets.heatmaps[CONFIG.channels.person, :6].any()
 
 
 def test_channels_that_the_data_set_does_not_annotate_get_no_gradient(tmp_path):
     """Keypoints, limbs with such an end, the maximum over all keypoints, and the person mask without segmentations."""
     names = ["left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist"]
     someone = {**person(10, 10), "keypoints": [v for k in range(5) for v in (20 + 5 * k, 30, 2)], "segmentation": []}
-    build(tmp_path, [someone], names=names)
-    targets = rendered_sample(dataset(tmp_path), CONFIG, 0)[1]
+    targets = rendered_sample(dataset(tmp_path, [someone], names=names), CONFIG, 0)[1]
     channels, skeleton, annotated = CONFIG.channels, CONFIG.skeleton, targets.channel_mask
     labeled = {"Lsho", "Rsho", "Lelb", "Relb", "Lwri", "neck"}
     assert {name for name, present in zip(skeleton.keypoints, annotated[channels.keypoints]) if present} == labeled
-    assert {limb for limb, present in zip(skeleton.limbs, annotated[channels.limbs]) if present} == {
-        limb for limb in skeleton.limbs if set(limb) <= labeled
-    }
+    assert annotated[channels.limbs].tolist() == [set(limb) <= labeled for limb in skeleton.limbs]
     assert not annotated[channels.person] and not annotated[channels.keypoint_maximum]
     predictions = [[torch.rand(1, channels.count, 32 // 2**i, 32 // 2**i, requires_grad=True) for i in range(5)]]
     build_loss(CONFIG)(predictions, **{name: target[None] for name, target in targets._asdict().items()}).backward()
