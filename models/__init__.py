@@ -24,9 +24,9 @@ class PoseNetwork(nn.Module):
     def convert_key(key: str) -> str | None:
         """Convert a checkpoint's key, own or published, to the network's own; None: the network does not need the tensor.
 
-        A key that ends in [k] is branch k of one of the network's tensors, along the first axis.
+        A key that ends in [k] is branch k of one of the network's tensors, along the first axis. 'module.' is DataParallel's.
         """
-        return without_prefix(key)
+        return key.removeprefix("module.")
 
     @staticmethod
     def is_output(key: str) -> bool:
@@ -46,11 +46,6 @@ class PoseNetwork(nn.Module):
     def download_backbone(self) -> dict[str, Tensor]:
         """Return ImageNet weights of the backbone. Raises UserError where there are none."""
         raise UserError("model.backbone timm: there are no weights to be downloaded for this network; name a file")
-
-
-def without_prefix(key: str) -> str:
-    """Remove the 'module.' of DataParallel and DistributedDataParallel."""
-    return key.removeprefix("module.")
 
 
 def build_model(config: Config) -> nn.Module:

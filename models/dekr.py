@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig
-from models import PoseNetwork, Shapes, without_prefix
+from models import PoseNetwork, Shapes
 from models.hrnet import CLASSIFIER, hrnet_backbone, upsample_concat
 from models.hub import hub_file
 from models.normalize import Normalize
@@ -57,7 +57,7 @@ class DEKR(PoseNetwork):
     @staticmethod
     def convert_key(key: str) -> str | None:
         """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; own keys stay, without a 'module.' prefix."""
-        key = without_prefix(key)
+        key = PoseNetwork.convert_key(key)
         for pattern, replacement in PUBLISHED_KEYS:
             key = re.sub(pattern, replacement, key)
         return None if UNUSED.search(key) else key

@@ -23,18 +23,13 @@ class RescoringNet(nn.Module):
     def __init__(self, skeleton: Skeleton):
         super().__init__()
         self.register_buffer("limb_ends", torch.from_numpy(skeleton.limb_ends), persistent=False)
-        self.l1 = nn.Linear(num_features(skeleton), WIDTH)
+        self.l1 = nn.Linear(3 * skeleton.num_limbs + skeleton.num_keypoints, WIDTH)
         self.l2 = nn.Linear(WIDTH, WIDTH)
         self.l3 = nn.Linear(WIDTH, 1)
 
     def forward(self, poses: Tensor) -> Tensor:
         hidden = F.relu(self.l1(features(poses.float(), self.limb_ends)))
         return self.l3(F.relu(self.l2(hidden))).squeeze(1)
-
-
-def num_features(skeleton: Skeleton) -> int:
-    """Count the features: a vector and a length for each limb, a score for each keypoint."""
-    return 3 * skeleton.num_limbs + skeleton.num_keypoints
 
 
 def features(poses: Tensor, limb_ends: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from models import PoseNetwork, without_prefix
+from models import PoseNetwork
 from models.normalize import Normalize
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -53,7 +53,7 @@ class SimpleBaselines(PoseNetwork):
     @staticmethod
     def convert_key(key: str, backbone: str = "trunk.") -> str | None:
         """Convert a key of the published checkpoints or of ImageNet weights; own keys stay, without a 'module.' prefix."""
-        key = without_prefix(key)
+        key = PoseNetwork.convert_key(key)
         if key.startswith("fc."):
             return None
         return key if key.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"{backbone}{key}"

@@ -85,7 +85,6 @@ class Checkpoint:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self.is_onnx = self.path.suffix.lower() == ONNX
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -93,8 +92,8 @@ class Checkpoint:
 
     @cached_property
     def session(self) -> Any:
-        """Return an exported network's session of ONNX Runtime on the CPU."""
-        return open_session(self.path)
+        """An exported network's session of ONNX Runtime on the CPU; None for other files."""
+        return open_session(self.path) if self.path.suffix.lower() == ONNX else None
 
 
 def opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
@@ -110,7 +109,7 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
     if path is not None:
         return load_config(path, overrides)
     checkpoint = opened(checkpoint)
-    values = stored_config(checkpoint.session, checkpoint.path) if checkpoint.is_onnx else checkpoint.content.get("config")
+    values = stored_config(checkpoint.session, checkpoint.path) if checkpoint.session else checkpoint.content.get("config")
     if isinstance(values, Mapping):
         return with_overrides(parse_config(values, f"configuration in {checkpoint.path}"), overrides)
     recipe = published_recipe(_tensors(checkpoint))
@@ -128,7 +127,7 @@ def load_network(config: Config, checkpoint: str | Path | Checkpoint | None, dev
     keeps random weights. device: such as "cuda:0"; None takes a GPU if there is one.
     """
     target, checkpoint = default_device(device), None if checkpoint is None else opened(checkpoint)
-    if checkpoint is not None and checkpoint.is_onnx:
+    if checkpoint is not None and checkpoint.session:
         session = checkpoint.session if target.type == "cpu" else open_session(checkpoint.path, target)
         network = OnnxNetwork(session, config, checkpoint.path)
         if device is not None and network.device != target:

@@ -28,13 +28,9 @@ from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, 
 from utils.systems import decoder_class
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
-OPSET = 17
 # Limits of a PyTorch program: its tracer specializes maps of one pixel, and in some versions needs an upper limit of the batch
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
 TOLERANCE, TOLERANCE_HALF = 1e-3, 1e-2  # largest difference from PyTorch's output, relative to its largest value; with float16 weights
-BATCHES = (1, 3)  # batch sizes of the check
-
-Outputs = tuple[Tensor, ...]
 
 
 class PredictModule(nn.Module):
@@ -44,7 +40,7 @@ class PredictModule(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         outputs = self.network.predict(images)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -111,14 +107,16 @@ def random_images(count: int, size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def compare(network: Callable[[Tensor], Outputs], exported: Callable[[Tensor], Outputs], config: Config, tolerance: float) -> str:
+def compare(
+    network: Callable[[Tensor], tuple[Tensor, ...]], exported: Callable[[Tensor], tuple[Tensor, ...]], config: Config, tolerance: float
+) -> str:
     """Describe each output's largest difference at several image and batch sizes.
 
     Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite.
     """
     names = decoder_class(config).output_names
     largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
-    for images in (random_images(count, size) for size in check_sizes(config) for count in BATCHES):
+    for images in (random_images(count, size) for size in check_sizes(config) for count in (1, 3)):
         pairs = zip(network(images), exported(images), strict=True)
         largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
     texts = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
@@ -143,7 +141,7 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
     names = {"input_names": [IMAGES], "output_names": list(outputs), "dynamic_axes": axes}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the check shows what a trace cannot follow
-        torch.onnx.export(network, (random_images(2, check_sizes(config)[-1]),), path, dynamo=False, opset_version=OPSET, **names)
+        torch.onnx.export(network, (random_images(2, check_sizes(config)[-1]),), path, dynamo=False, opset_version=17, **names)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)

@@ -72,23 +72,13 @@ class OnnxNetwork(nn.Module):
         self.device = torch.device("cpu") if on_gpu is None else torch.device("cuda", int(on_gpu["device_id"]))
         # Decoders look up the device of a network's first parameter
         self.device_parameter = nn.Parameter(torch.empty(0, device=self.device), requires_grad=False)
-        self._check(config, path)
-
-    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return what the exported network's `predict` does for images (N, 3, H, W) BGR in [0, 1]."""
-        maps = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
-        outputs = tuple(torch.from_numpy(array).to(images.device) for array in maps)
-        return outputs[0] if len(outputs) == 1 else outputs
-
-    def _check(self, config: Config, path: str | Path) -> None:
-        """Raise UserError where the configuration needs another network; initial weights do not matter."""
         current = config.model_dump(mode="json")
         changed = {
             key: values
-            for key, values in changed_keys(stored_config(self.session, path), current).items()
+            for key, values in changed_keys(stored_config(session, path), current).items()
             if key.startswith(NETWORK_KEYS) and key != "model.backbone"
         }
-        sides = self.session.get_inputs()[0].shape[2:]
+        sides = session.get_inputs()[0].shape[2:]
         if all(isinstance(side, int) for side in sides) and sides != current["data"]["input_size"]:
             changed["data.input_size"] = sides, current["data"]["input_size"]
         for key, values in changed.items():
@@ -96,3 +86,9 @@ class OnnxNetwork(nn.Module):
             raise UserError(
                 f"checkpoint {path}: was exported with {key} {before}, the configuration has {now}; omit that, or export the network again"
             )
+
+    def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return what the exported network's `predict` does for images (N, 3, H, W) BGR in [0, 1]."""
+        maps = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
+        outputs = tuple(torch.from_numpy(array).to(images.device) for array in maps)
+        return outputs[0] if len(outputs) == 1 else outputs

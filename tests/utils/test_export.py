@@ -235,10 +235,10 @@ def test_an_exported_file_is_no_source_of_weights(fails, lively, tiny, tmp_path,
         assert "weights of an exported network cannot be loaded" in fails(script, *usual[script], lively("tiny", name))
 
 
-def test_outputs_that_cannot_be_written_are_refused(fails, lively, tmp_path):
-    (tmp_path / "folder.onnx").mkdir()
-    for name, message in (("model.pb", "model.pb: unknown ending; known: .onnx, .pt2"), ("folder.onnx", "folder.onnx: cannot be written")):
-        assert message in fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / name)
+def test_unknown_endings_and_missing_checkpoints_are_refused(fails, lively, tmp_path):
+    assert "model.pb: unknown ending; known: .onnx, .pt2" in fails(
+        EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / "model.pb"
+    )
     assert "best.pth: not found" in fails(EXPORT, "--checkpoint", tmp_path / "best.pth", "--output", tmp_path / "model.onnx")
 
 

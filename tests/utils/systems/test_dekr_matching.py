@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config.load import load_skeleton
-from models.dekr_rescoring import RescoringNet, num_features
+from models.dekr_rescoring import RescoringNet
 from utils.systems.dekr import DekrDecoder, sample_heatmaps, save_rescoring
 from utils.systems.dekr_matching import fit_gaussian, snap_to_peaks, upsample_heatmaps
 
@@ -106,7 +106,8 @@ def test_keypoints_stay_on_maps_without_peaks():
 
 def test_people_are_ranked_by_the_rescoring_network(tmp_path):
     """The network predicts the OKS 1 - 0.9 times the nose's score, which changes the order."""
-    net, nose = RescoringNet(COCO17), num_features(COCO17) - 17
+    net = RescoringNet(COCO17)
+    nose = net.l1.in_features - 17
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.zero_()
