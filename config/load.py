@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,12 @@ def known_skeletons() -> list[Skeleton]:
     return [load_skeleton(str(file)) for file in sorted(SKELETONS.glob("*.yaml"))]
 
 
+def fitting_skeleton(names: Collection[str]) -> Skeleton:
+    """Return the known skeleton with most of a data set's keypoints and fewest others; COCO's for none."""
+    best = max(known_skeletons(), key=lambda skeleton: (len(set(names) & set(skeleton.dataset)), -len(skeleton.dataset)))
+    return best if names else load_skeleton("coco")
+
+
 def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
     """Raise UserError if a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
 
@@ -101,11 +107,12 @@ def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) 
     more = [name for name in names if name not in skeleton.dataset]
     fewer = [name for name in skeleton.dataset if name not in names]
     if more and fewer:
-        fitting = [known.name for known in known_skeletons() if set(names) <= set(known.dataset)]
-        remedy = "skeleton={0} has all of the file's (data/coco_masks_hdf5.py: --skeleton {0})" if fitting else "write one of the file's"
+        fitting, remedy = fitting_skeleton(names), "write one of the file's"
+        if set(names) <= set(fitting.dataset):
+            remedy = f"skeleton={fitting.name} has all of the file's (data/coco_masks_hdf5.py: --skeleton {fitting.name})"
         raise UserError(
             f"{source}: its {len(names)} keypoints and those of the skeleton {skeleton.name!r} overlap only in part:"
-            f" it has {first_names(more)} besides and lacks {first_names(fewer)}; {remedy.format(*fitting)}"
+            f" it has {first_names(more)} besides and lacks {first_names(fewer)}; {remedy}"
         )
 
 

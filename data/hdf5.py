@@ -27,7 +27,7 @@ import numpy as np
 
 from config import Skeleton, UserError
 from config.files import existing_file
-from config.load import check_keypoint_names
+from config.load import check_keypoint_names, fitting_skeleton
 from config.skeleton import UNLABELED
 from data.images import decode_image
 
@@ -102,15 +102,17 @@ class TrainingHDF5Writer:
 class TrainingHDF5:
     """Images and people of a file, in a skeleton's order. `labeled` (K,) bool: the keypoints that its data set labels.
 
+    skeleton: None is the known one that fits best.
     Raise UserError if the file is missing, incomplete, of another format version, or labels other keypoints than the skeleton's.
     """
 
-    def __init__(self, path: str | Path, skeleton: Skeleton):
-        self.path, self.skeleton = existing_file(path, "training file"), skeleton
+    def __init__(self, path: str | Path, skeleton: Skeleton | None):
+        self.path = existing_file(path, "training file")
         self._bytes: h5py.Dataset | None = None  # each process opens its own: an open HDF5 file does not survive a fork
         self._read: tuple[int, list[np.ndarray]] | None = None  # number and parts of the last image read
         with self._open() as file:
             names = list(file.attrs["keypoints"])
+            self.skeleton = skeleton = skeleton or fitting_skeleton(names)
             self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
             self.outlines = bool(file.attrs["outlines"])
             images, people = file["images"], file["people"]

@@ -19,8 +19,8 @@ def folder_of(path: Path, *names: str) -> Path:
     return path
 
 
-def zipped(path: Path, *names: str, **options: int) -> Path:
-    with zipfile.ZipFile(path, "w", **options) as file:
+def zipped(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
         for name in names:
             file.writestr(name, name)
     return path
@@ -31,7 +31,6 @@ def zipped(path: Path, *names: str, **options: int) -> Path:
     [
         ("0.jpg", "0.jpg"),
         ("images\\0.jpg", "0.jpg"),
-        ("images/0.jpg", "0.jpg"),
         ("/home/me/images/0.jpg", "0.jpg"),
         ("https://example.org/some/0.jpg", "0.jpg"),
         ("my%20image%20%C3%BC.jpg", "my image ü.jpg"),
@@ -40,7 +39,6 @@ def zipped(path: Path, *names: str, **options: int) -> Path:
         ("/home/me/1.jpg", None),  # two files have this name
         ("", None),
         ("a" * 5000, None),
-        ("9.jpg", None),
     ],
 )
 def test_an_image_is_found_if_its_name_matches_one_path_only(tmp_path, name, expected):
@@ -51,8 +49,7 @@ def test_an_image_is_found_if_its_name_matches_one_path_only(tmp_path, name, exp
         with pytest.raises(UserError, match="not found"):
             entry.read()
     else:
-        assert entry.name == expected
-        assert entry.read().decode() == expected
+        assert (entry.name, entry.read().decode(), entry.size) == (expected, expected, len(expected.encode()))
         assert entry.renamed == (name not in (expected, "2.jpg")), "a shorter path is not another one"
 
 
@@ -62,17 +59,13 @@ def test_a_file_belongs_to_one_name_and_an_exact_name_comes_first(tmp_path):
     assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "/home/you/1.jpg"])] == [True, False]
 
 
-@pytest.mark.parametrize("inside", ["", "train2017/", "deep/down/train2017/"])
-def test_images_in_a_zip_file_are_found_below_any_folder(tmp_path, inside):
-    path = zipped(tmp_path / "train2017.zip", *(f"{inside}{n}.jpg" for n in range(2)), compression=zipfile.ZIP_DEFLATED)
-    entries = ImageSource([path]).find(["0.jpg", "1.jpg"])
-    assert [(entry.read().decode(), entry.renamed) for entry in entries] == [(f"{inside}{n}.jpg", False) for n in range(2)]
-
-
-def test_a_name_may_begin_with_that_of_the_zip_file(tmp_path):
+def test_images_in_a_zip_file_are_found_below_any_folder_and_by_the_name_of_the_file(tmp_path):
+    for name, inside in (("a.zip", ""), ("b.zip", "deep/down/train2017/")):
+        path = zipped(tmp_path / name, *(f"{inside}{n}.jpg" for n in range(2)))
+        entries = ImageSource([path]).find(["0.jpg", "1.jpg"])
+        assert [(entry.read().decode(), entry.renamed) for entry in entries] == [(f"{inside}{n}.jpg", False) for n in range(2)]
     source = ImageSource([zipped(tmp_path / "train2017.zip", "0.jpg", "1.jpg"), folder_of(tmp_path / "val2017", "2.jpg")])
-    entries = source.find(["train2017/0.jpg", "val2017/1.jpg", "val2017/2.jpg"])
-    assert [entry.size for entry in entries] == [5, -1, 5]
+    assert [entry.size for entry in source.find(["train2017/0.jpg", "val2017/1.jpg", "val2017/2.jpg"])] == [5, -1, 5]
 
 
 def test_corrupt_zip_files_are_named(tmp_path):
@@ -84,7 +77,6 @@ def test_corrupt_zip_files_are_named(tmp_path):
     with pytest.raises(UserError, match=r"image .*a\.zip/0\.jpg: cannot be read \(Bad CRC"):
         first.read()
     (tmp_path / "cut.zip").write_bytes(data[:-30])
-    with pytest.raises(UserError, match=r"cut\.zip: neither a folder nor a zip file that can be read"):
-        ImageSource([tmp_path / "cut.zip"])
-    with pytest.raises(UserError, match=r"image folder .*none: not found"):
-        ImageSource([tmp_path / "none"])
+    for name, problem in (("cut.zip", "neither a folder nor a zip file that can be read"), ("none", "not found")):
+        with pytest.raises(UserError, match=rf"{name}: {problem}"):
+            ImageSource([tmp_path / name])

@@ -20,7 +20,6 @@ from data.datasets import build_dataset
 from data.hdf5 import TrainingHDF5
 from data.images import read_image
 from utils.inspect import __main__ as script
-from utils.inspect import report
 from utils.inspect.issues import find_label_issues, sided_pairs
 from utils.inspect.sheet import SIDE, WRONG, annotated_image, render_sample, sample_panels, strength
 from utils.visualize.people import side_colors
@@ -76,13 +75,23 @@ def suspected(people: TrainingHDF5) -> dict[str, list[int]]:
     return {kind: [int(people.image_ids[issue.image]) for issue in of_kind] for kind, of_kind in zip(KINDS, issues.values())}
 
 
-def test_each_issue_is_listed_for_its_image_and_no_other(faulty, tmp_path):
+def test_the_report_lists_each_issue_for_its_image_and_no_other(run, faulty, tmp_path):
+    """The skeleton is the one that fits."""
     assert suspected(faulty) == {kind: [number] for number, kind in enumerate(KINDS, 1)}
-    lines = "\n".join(report.listed_issues(faulty, find_label_issues(faulty)))
-    assert "image 1, the person in 145, 20, 50 x 100: Lwri at 203, 58; the image is 200 x 160" in lines
-    assert "image 3, the person in 30, 20, 50 x 100: Lsho-Rsho and Lhip-Rhip point opposite ways" in lines
-    assert "image 4, the person in 31, 20, 50 x 100: 17 keypoints are 1.0 pixels from those of the person in 30, 20" in lines
-    assert "image 5: is the same file as image 0" in lines
+    ended = run(SCRIPT, tmp_path / "out.h5")
+    assert ended.status == 0, ended.err
+    words = " ".join(ended.out.split())
+    for line in (
+        "images 6 people 11, masked by their boxes; 1 of them without keypoints crowd regions 0 keypoints 170; the file labels 17 of the",
+        "nose 10 10 0",
+        "image 1, the person in 145, 20, 50 x 100: Lwri at 203, 58; the image is 200 x 160",
+        "image 3, the person in 30, 20, 50 x 100: Lsho-Rsho and Lhip-Rhip point opposite ways",
+        "two people with nearly the same keypoints: 1",
+        "image 4, the person in 31, 20, 50 x 100: 17 keypoints are 1.0 pixels from those of the person in 30, 20",
+        "image 5: is the same file as image 0",
+    ):
+        assert line in words
+    assert "samples" not in words and "tracks" not in words
     shutil.copy(tmp_path / "out.h5", tmp_path / "again.h5")
     with h5py.File(tmp_path / "again.h5", "r+") as file:
         file["images/id"][2] = 1
@@ -109,15 +118,10 @@ def test_pairs_of_sides_follow_from_the_keypoint_names_left_first(skeleton, pair
         assert skeleton.keypoints[left][0].lower() == "l"
 
 
-def test_report_without_a_configuration_takes_the_skeleton_that_fits(run, faulty, tmp_path):
-    ended = run(SCRIPT, tmp_path / "out.h5")
-    assert ended.status == 0, ended.err
-    words = " ".join(ended.out.split())
-    for line in ("images 6", "people 11, masked by their boxes; 1 of them without keypoints", "crowd regions 0", "labels 17 of the 17"):
-        assert line in words
-    assert [line.split()[-3:] for line in ended.out.splitlines() if line.startswith("  nose")] == [["10", "10", "0"]]
-    assert "two people with nearly the same keypoints: 1" in words
-    assert "samples" not in words and "tracks" not in words
+def test_cocos_own_annotations_have_no_issues(shared, tmp_path):
+    mini = shared / "data" / "coco_mini"
+    build_hdf5(mini / "annotations" / "person_keypoints_val2017.json", mini / "val2017", tmp_path / "out.h5", SKELETON, workers=1)
+    assert not any(suspected(read_back(tmp_path)).values())
 
 
 # The sheet
@@ -138,7 +142,7 @@ def test_sheet_of_every_system(run, hdf5, tmp_path, tiny, monkeypatch, system, m
         sheets.append(read_image(tmp_path / "sheet.png"))
     assert len(sheets[0]) > 2 * 2 * SIDE
     assert [np.array_equal(sheets[0], sheet) for sheet in sheets[1:]] == [True, False]
-    assert len(sample_panels(render_sample(samples, config, 0, None), "plain")) == 1 + maps
+    assert len(sample_panels(render_sample(samples, 0, None), "plain")) == 1 + maps
 
 
 def test_up_to_half_of_the_sheet_shows_issues_of_all_kinds(faulty):
@@ -165,20 +169,8 @@ def test_a_mask_does_not_hide_the_heatmaps_beside_it():
     targets = np.zeros((3, 40, 40), np.float32)
     targets[:2, 20, 12], targets[2] = -1, 1
     assert (strength(targets)[20, 12], strength(targets)[15, 30]) == (1, pytest.approx(1 / 3))
-    assert not strength(np.zeros((2, 4, 4))).any()
 
 
-def test_bad_input_is_one_line(fails, hdf5, tmp_path):
+def test_bad_input_is_one_line(fails, hdf5):
     assert "overlap only in part" in fails(SCRIPT, hdf5, "--skeleton", "crowdpose")
     assert "use .png or .jpg" in fails(SCRIPT, hdf5, "--output", "sheet.xyz")
-    shutil.copy(hdf5, tmp_path / "cows.h5")
-    with h5py.File(tmp_path / "cows.h5", "r+") as file:
-        file.attrs["keypoints"] = ["horn", "tail"]
-    message = "labels horn, tail, ..., which none of config/skeletons has; name its skeleton with --skeleton"
-    assert message in fails(SCRIPT, tmp_path / "cows.h5")
-
-
-def test_cocos_own_annotations_have_no_issues(shared, tmp_path):
-    mini = shared / "data" / "coco_mini"
-    build_hdf5(mini / "annotations" / "person_keypoints_val2017.json", mini / "val2017", tmp_path / "out.h5", SKELETON, workers=1)
-    assert not any(suspected(read_back(tmp_path)).values())

@@ -16,7 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
-from config.load import known_skeletons, load_skeleton
+from config.load import fitting_skeleton
 from data.formats import load_annotations
 from data.formats.coco import finite_numbers, image_files, indexed, keypoint_category, listed_size, read_people
 from data.formats.detections import load_detections
@@ -41,7 +41,8 @@ class GroundTruth:
         """Read the file. folder: of the images, if any is read. skeleton: None selects the known one with the file's keypoints."""
         annotations = load_annotations(path, [] if folder is None else [folder], split="test")
         self.path, self.folder, self.annotations, self.format = path, folder, annotations, annotations.dataset["format"]
-        self.skeleton = skeleton or _skeleton_of(annotations)
+        named = [category.get("keypoints") or [] for category in annotations.cats.values()]
+        self.skeleton = skeleton or fitting_skeleton(max(named, key=len, default=[]))
         self.is_annotated = bool(annotations.anns)
         self.category, self.file_index = 1, np.arange(len(self.skeleton.dataset))  # what COCO's server expects for test-dev
         self.num_keypoints = len(self.file_index)  # of the file; `file_index` (D,): index of the data set's keypoints in it, -1: none
@@ -173,13 +174,6 @@ def to_results(
         for person, score, has_any in zip(flat, scores, ordered[..., 2].any(1))
         if has_any
     ]
-
-
-def _skeleton_of(annotations: COCO) -> Skeleton:
-    """Return the known skeleton with most of the file's keypoints and fewest others; COCO's where the file has none."""
-    names = max((set(category.get("keypoints") or []) for category in annotations.dataset["categories"]), key=len, default=set())
-    best = max(known_skeletons(), key=lambda skeleton: (len(names & set(skeleton.dataset)), -len(skeleton.dataset)))
-    return best if names else load_skeleton("coco")
 
 
 def metrics_table(metrics: dict[str, float]) -> str:

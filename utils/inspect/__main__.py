@@ -15,13 +15,11 @@ from itertools import zip_longest
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 
-from config import Config, Skeleton, UserError, load_config
+from config import load_config
 from config.errors import check_minimum, run_cli
-from config.files import existing_file
-from config.load import known_skeletons, load_skeleton
+from config.load import load_skeleton
 from config.progress import progress_bar
 from data.datasets import PoseDataset, build_dataset
 from data.hdf5 import TrainingHDF5
@@ -32,33 +30,17 @@ from utils.inspect.sheet import image_row, render_sample
 from utils.visualize.contact_sheet import contact_sheet
 
 COLUMNS = 3  # of images without samples
+Issues = dict[str, list[LabelIssue]]
 
 
-def fitting_skeleton(path: Path) -> Skeleton:
-    """Return the known skeleton that has all keypoints of the file, and fewest others; any for a file that TrainingHDF5 refuses."""
-    try:
-        with h5py.File(existing_file(path, "training file"), "r") as file:
-            names = set(file.attrs.get("keypoints", ()))
-    except OSError:
-        names = set()
-    fitting = [skeleton for skeleton in known_skeletons() if names <= set(skeleton.dataset)]
-    if not fitting:
-        first = ", ".join([*map(str, sorted(names)[:3]), "..."])
-        raise UserError(f"training file {path}: labels {first}, which none of config/skeletons has; name its skeleton with --skeleton")
-    return min(fitting, key=lambda skeleton: len(skeleton.dataset))
-
-
-def choose_images(issues: dict[str, list[LabelIssue]], candidates: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
+def choose_images(issues: Issues, candidates: Sequence[int], count: int, rng: np.random.Generator) -> list[int]:
     """Return `count` images at most for the sheet: some of each kind of issue, up to half of the sheet, then random candidates."""
-    suspected = [issue.image for of_each_kind in zip_longest(*issues.values()) for issue in of_each_kind if issue is not None]
-    suspected = list(dict.fromkeys(suspected))[: -(-count // 2)]
-    return list(dict.fromkeys([*suspected, *rng.permutation(candidates).tolist()]))[:count]
+    suspected = dict.fromkeys(issue.image for of_each_kind in zip_longest(*issues.values()) for issue in of_each_kind if issue)
+    return list(dict.fromkeys([*[*suspected][: -(-count // 2)], *rng.permutation(candidates).tolist()]))[:count]
 
 
-def draw_sheet(
-    people: TrainingHDF5, config: Config | None, samples: PoseDataset | None, issues: dict[str, list[LabelIssue]], count: int, seed: int
-) -> np.ndarray:
-    """Draw the sheet (H, W, 3) uint8 BGR; without a configuration, of images without samples."""
+def draw_sheet(people: TrainingHDF5, samples: PoseDataset | None, issues: Issues, count: int, seed: int) -> np.ndarray:
+    """Draw the sheet (H, W, 3) uint8 BGR."""
     candidates = range(len(people)) if samples is None else np.unique(samples.image_of)
     rows, chosen = [], choose_images(issues, candidates, count, np.random.default_rng(seed))
     for number in progress_bar(chosen, len(chosen), "sheet", "image"):
@@ -66,7 +48,7 @@ def draw_sheet(
         own = [] if samples is None else np.flatnonzero(samples.image_of == number)
         if len(own):
             index = int(rng.choice(own))
-            rendered = [render_sample(samples, config, index, generator) for generator in (None, rng)]
+            rendered = [render_sample(samples, index, generator) for generator in (None, rng)]
         own_issues = [(kind, issue) for kind, of_kind in issues.items() for issue in of_kind if issue.image == number]
         rows.append(image_row(people, number, own_issues, rendered))
     return contact_sheet(rows, COLUMNS if samples is None else 1)
@@ -86,21 +68,19 @@ def main() -> None:
     check_minimum(1, count=options.count)
     check_minimum(0, seed=options.seed)
     cv2.setNumThreads(1)
-    config = samples = None
-    if options.config is not None:
-        config = load_config(options.config, [f"skeleton={options.skeleton}"] if options.skeleton else [])
-        skeleton = config.skeleton
-    else:
-        skeleton = load_skeleton(options.skeleton) if options.skeleton else fitting_skeleton(options.file)
     if options.output is not None:
         encode_image(options.output, np.zeros((1, 1, 3), np.uint8))  # fail early if the format is unknown
-    people = TrainingHDF5(options.file, skeleton)
-    if config is not None:
+    skeleton, samples = load_skeleton(options.skeleton) if options.skeleton else None, None
+    if options.config is None:
+        people = TrainingHDF5(options.file, skeleton)
+    else:
+        config = load_config(options.config, [f"skeleton={options.skeleton}"] if skeleton else [])
+        people = TrainingHDF5(options.file, config.skeleton)
         samples = build_dataset(people, config)
     issues = find_label_issues(people)
-    print(summary(people, issues, None if samples is None else f"{len(samples):,} of the system {config.system!r}"))
+    print(summary(people, issues, samples))
     if options.output is not None:
-        write_image(options.output, draw_sheet(people, config, samples, issues, options.count, options.seed))
+        write_image(options.output, draw_sheet(people, samples, issues, options.count, options.seed))
         print(options.output)
 
 

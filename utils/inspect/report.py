@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
+from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
 from utils.inspect.issues import LabelIssue, describe_person
 
@@ -16,12 +17,12 @@ HEIGHTS = (16, 32, 64, 96, 128, 192, 256, 384, 512)  # lower bounds of the bins,
 PEOPLE = (1, 2, 3, 4, 5, 10, 20)  # lower bounds of the bins of people per image
 
 
-def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: str | None) -> str:
-    """Return the whole report. samples: the number of a system's samples, in words."""
+def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: PoseDataset | None) -> str:
+    """Return the whole report, with the number of a system's samples if there are any."""
     annotated = ~people.crowd
     paragraphs = {
-        str(people.path): [*counts(people), *([f"samples          {samples}"] if samples else [])],
-        "keypoints of people with keypoints: # visible, - labeled but occluded": keypoints(people),
+        str(people.path): counts(people, samples),
+        "keypoints of people with keypoints": keypoints(people),
         "heights of people's boxes, pixels": histogram(people.boxes[annotated, 3], HEIGHTS),
         "people per image": histogram(np.bincount(people.image_of[annotated], minlength=len(people)), PEOPLE),
         "possible label issues, to be checked": listed_issues(people, issues),
@@ -29,34 +30,32 @@ def summary(people: TrainingHDF5, issues: dict[str, list[LabelIssue]], samples: 
     return "\n".join("\n  ".join([title, *lines]) + "\n" for title, lines in paragraphs.items())
 
 
-def counts(people: TrainingHDF5) -> list[str]:
-    """Return the counts of images, people and keypoints."""
-    annotated, total = ~people.crowd, people.path.stat().st_size
-    without = annotated & (people.num_labeled == 0)
-    masks = "outlines" if people.outlines else "boxes"
-    tracks = len(np.unique(people.tracks[people.tracks >= 0]))
-    skeleton = people.skeleton
-    return [
-        f"images           {len(people):,}",
-        f"people           {annotated.sum():,}, masked by their {masks}; {without.sum():,} of them without keypoints",
-        f"crowd regions    {people.crowd.sum():,}",
-        *([f"tracks           {tracks:,}"] if tracks else []),
-        f"keypoints        {people.num_labeled[annotated].sum():,}; the file labels {len(people.keypoints)} of the {len(skeleton.dataset)}"
-        f" of the skeleton {skeleton.name!r}",
-        f"file             {total / 2**20:,.1f} MiB, {total / len(people) / 1024:,.1f} KiB per image",
-    ]
+def counts(people: TrainingHDF5, samples: PoseDataset | None) -> list[str]:
+    """Return the counts of images, people, keypoints and samples."""
+    annotated, size, skeleton = ~people.crowd, people.path.stat().st_size, people.skeleton
+    without = (annotated & (people.num_labeled == 0)).sum()
+    masks, tracks = "outlines" if people.outlines else "boxes", len(np.unique(people.tracks[people.tracks >= 0]))
+    labeled = f"{len(people.keypoints)} of the {len(skeleton.dataset)} of the skeleton {skeleton.name!r}"
+    lines = {
+        "images": f"{len(people):,}",
+        "people": f"{annotated.sum():,}, masked by their {masks}; {without:,} of them without keypoints",
+        "crowd regions": f"{people.crowd.sum():,}",
+        "tracks": f"{tracks:,}" if tracks else "",
+        "keypoints": f"{people.num_labeled[annotated].sum():,}; the file labels {labeled}",
+        "file": f"{size / 2**20:,.1f} MiB, {size / len(people) / 1024:,.1f} KiB per image",
+        "samples": f"{len(samples):,} of the system {samples.config.system!r}" if samples is not None else "",
+    }
+    return [f"{name:16} {line}" for name, line in lines.items() if line]
 
 
 def keypoints(people: TrainingHDF5) -> list[str]:
     """Return how often each keypoint is labeled, among people with keypoints."""
     v = people.joints(np.flatnonzero(~people.crowd & (people.num_labeled > 0)))[..., 2]
     width = max(map(len, people.skeleton.keypoints))
-    lines = [f"{'':{width}}  {'':{BAR}}  labeled  visible occluded"]
+    lines = [f"{'':{width}}   labeled  visible occluded"]
     for name, of_people in zip(people.skeleton.keypoints, v.T):
-        visible, occluded, unlabeled = ((of_people == kind).sum() for kind in (VISIBLE, OCCLUDED, UNLABELED))
-        first, both = (round(BAR * part / max(len(v), 1)) for part in (visible, visible + occluded))
-        bar = "#" * first + "-" * (both - first)
-        lines.append(f"{name:{width}}  {bar:{BAR}} {len(v) - unlabeled:8,} {visible:8,} {occluded:8,}")
+        labeled, visible, occluded = (of_people != UNLABELED).sum(), (of_people == VISIBLE).sum(), (of_people == OCCLUDED).sum()
+        lines.append(f"{name:{width}}  {labeled:8,} {visible:8,} {occluded:8,}")
     return lines
 
 
@@ -72,9 +71,9 @@ def listed_issues(people: TrainingHDF5, issues: dict[str, list[LabelIssue]]) -> 
     lines = []
     for kind, of_kind in issues.items():
         lines.append(f"{kind}: {len(of_kind) or 'none'}")
-        for issue in of_kind[:SHOWN]:
-            person = "" if issue.row is None else f", {describe_person(people, issue.row)}"
-            lines.append(f"  image {people.image_ids[issue.image]}{person}: {issue.message}")
+        for image, row, message in of_kind[:SHOWN]:
+            person = "" if row is None else f", {describe_person(people, row)}"
+            lines.append(f"  image {people.image_ids[image]}{person}: {message}")
         if len(of_kind) > SHOWN:
             ids = list(dict.fromkeys(str(people.image_ids[issue.image]) for issue in of_kind[SHOWN:]))
             lines.append(f"  and {len(of_kind) - SHOWN} more, first in images {', '.join(ids[: 5 * SHOWN])}")

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import torch
 
-from config import Config
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.datasets import PoseDataset, collate
 from data.hdf5 import TrainingHDF5, unpack_mask
@@ -50,10 +49,10 @@ def annotated_image(people: TrainingHDF5, number: int, suspected: Collection[int
     return draw_people(out, joints, people.skeleton)
 
 
-def render_sample(samples: PoseDataset, config: Config, index: int, rng: np.random.Generator | None) -> Rendered:
+def render_sample(samples: PoseDataset, index: int, rng: np.random.Generator | None) -> Rendered:
     """Render a sample by its number, augmented if there is a generator."""
     batch = collate([samples.get(index, rng)])
-    return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, config, torch.device("cpu")))
+    return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, samples.config, torch.device("cpu")))
 
 
 def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
