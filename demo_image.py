@@ -9,15 +9,12 @@ import argparse
 import signal
 from pathlib import Path
 
-import numpy as np
-
 from config import UserError
 from config.errors import check_minimum, run_cli
 from config.files import write_json
-from data.images import encode_image
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
-from utils.demo.inputs import VideoSource, find_sources
+from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.run import DemoOptions, run_demo
 from utils.detectors import LEAST_SCORE, detector_for
@@ -62,16 +59,11 @@ def main() -> None:
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
     checkpoint = resolve_checkpoint(options.checkpoint, options.config)
-    if options.sheet is not None:
-        encode_image(options.sheet, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
     config = config_for(checkpoint, options.config, options.overrides)
     sources = find_sources(options.input, options.output, options.limit)
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not the {len(sources)} of --input {options.input}")
-    window = Window("people") if options.show else None
-    estimator = PoseEstimator(config, checkpoint, options.device)
-    estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
-    sheet = ContactSheet(MAX_SHEET_FRAMES if any(isinstance(source, VideoSource) for source in sources) else None)
+    sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else None
     demo_options = DemoOptions(
         output=options.output,
         formats=options.format or DemoOptions.formats,
@@ -79,16 +71,18 @@ def main() -> None:
         maps=options.maps,
         track=options.track or options.posetrack is not None,
         batch_size=options.batch_size,
-        sheet=sheet if options.sheet is not None else None,
-        window=window,
+        sheet=None if options.sheet is None else ContactSheet(options.sheet, sheet_limit),
+        window=Window("people") if options.show else None,
     )
+    estimator = PoseEstimator(config, checkpoint, options.device)
+    estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
     try:
         results = run_demo(sources, estimator, demo_options)
         if options.posetrack is not None:
             write_json(options.posetrack, to_posetrack(posetrack_frames(sources[0], results), config.skeleton))
     finally:
-        if options.sheet is not None:
-            sheet.write(options.sheet)
+        if demo_options.sheet is not None:
+            demo_options.sheet.write()
 
 
 if __name__ == "__main__":

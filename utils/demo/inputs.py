@@ -39,8 +39,7 @@ class ImageFiles:
     def __iter__(self) -> Iterator[Frame]:
         for name, path, image in zip(self.names, self.paths, read_images(self.paths, image_or_error)):
             if isinstance(image, np.ndarray) and max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]):
-                height, width = image.shape[:2]
-                image = UserError(f"image {path}: {width} x {height} pixels, one side more than {MAX_ASPECT} times the other")
+                image = UserError(f"image {path}: one side is more than {MAX_ASPECT} times as long as the other")
             yield Frame(name, image)
 
 
@@ -59,10 +58,8 @@ class VideoSource:
         return VideoReader(self.path)
 
     @property
-    def count(self) -> int | None:
-        """The number of frames; None where unknown."""
-        count = self.reader.count
-        return count if self.limit is None or count is None else min(count, self.limit)
+    def count(self) -> int | None:  # None where unknown
+        return self.reader.count and min(self.reader.count, self.limit or self.reader.count)
 
     def __iter__(self) -> Iterator[Frame]:
         return (Frame(number, image) for number, image in enumerate(islice(self.reader, self.limit)))

@@ -1,10 +1,9 @@
-"""Write the results of a demo: images or a video with the people drawn, and their keypoints in one or several formats."""
+"""Write the keypoints of a demo in one or several formats."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -13,10 +12,9 @@ import numpy as np
 
 from config import Skeleton
 from config.files import write_json, write_text
-from data.images import IMAGE_SUFFIXES, write_image
+from data.images import IMAGE_SUFFIXES
 from utils.demo.inputs import Source
 from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, round_keypoints, to_coco, to_csv, to_openpose
-from utils.visualize.video import video_writer
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
 FORMATS = ("json", "coco", "csv", *OPENPOSE)
@@ -35,70 +33,47 @@ class FrameResult:
 
 
 class ResultWriter:
-    """Writes the outputs of one source into a folder. At the end of the context a video appears whole, or not at all after an error.
+    """Writes the people of one source into a folder: `add` the files of an image or frame, `finish` those of all of them."""
 
-    Call `finish` afterwards for the files that cover all images or frames.
-    """
-
-    def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str], maps: bool):
+    def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str]):
         self.folder, self.source, self.skeleton, self.formats = folder, source, skeleton, formats
         self.results: list[FrameResult] = []
-        self._kinds = ("", ".maps") if maps else ("",)
-        self._videos: list[Callable[[np.ndarray], None]] = []
         self._stems = Counter(map(_stem, source.names))
-        self._stack = ExitStack()
 
-    def __enter__(self) -> ResultWriter:
-        if self.source.is_video:
-            writers = (video_writer(self._path(f"{kind}.mp4"), self.source.reader.rate) for kind in self._kinds)
-            self._videos = [self._stack.enter_context(writer) for writer in writers]
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
-
-    def add(self, result: FrameResult, images: Sequence[np.ndarray]) -> None:
-        """Add a result. images: with the people drawn and, with `maps`, with heatmaps; each (H, W, 3) uint8 BGR."""
+    def add(self, result: FrameResult) -> None:
         self.results.append(result)
         if self.source.is_video:
-            for write, image in zip(self._videos, images):
-                write(image)
             stem = f"{self.source.stem}_{result.name:012d}"
         else:
-            for kind, image in zip(self._kinds, images):
-                write_image(self.folder / _image_name(result.name, kind), image)
+            stem = _stem(result.name) if self._stems[_stem(result.name)] == 1 else result.name
             if "json" in self.formats:
                 write_json(self.folder / f"{result.name}.json", to_json(result, self.skeleton), sync=False)
-            stem = _stem(result.name) if self._stems[_stem(result.name)] == 1 else result.name
         for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
             people = to_openpose(result.keypoints, self.skeleton, layout, result.ids)
             write_json(self.folder / f"{stem}_keypoints.json", people, sync=False)
 
     def finish(self) -> None:
-        """Write the files that cover all images or frames."""
+        path = self.folder / self.source.stem
         if "json" in self.formats and self.source.is_video:
-            write_json(self._path(".json"), [to_json(result, self.skeleton) for result in self.results])
+            write_json(f"{path}.json", [to_json(result, self.skeleton) for result in self.results])
         if "coco" in self.formats:
             ids, people = dict(zip(self.source.names, image_ids(self.source.names))), []
             for result in self.results:
                 image = {} if self.source.is_video else {"file_name": result.name}  # an image's id may be a mere position
                 of_image = to_coco(ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton)
                 people += [person | image for person in of_image]
-            write_json(self._path(".coco.json"), people)
+            write_json(f"{path}.coco.json", people)
         if "csv" in self.formats:
             rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
-            write_text(self._path(".csv"), to_csv(rows, self.skeleton))
-
-    def _path(self, ending: str) -> Path:
-        return self.folder / f"{self.source.stem}{ending}"
+            write_text(f"{path}.csv", to_csv(rows, self.skeleton))
 
 
 def _stem(name: str) -> str:
     return PurePath(name).with_suffix("").as_posix()
 
 
-def _image_name(name: str, kind: str) -> str:
-    """Return photo.jpg, photo.maps.jpg."""
+def image_name(name: str, kind: str) -> str:
+    """Return the name of an output: photo.jpg, and with a kind photo.maps.jpg."""
     suffix = PurePath(name).suffix
     if suffix.lower() in IMAGE_SUFFIXES - NOT_WRITTEN:
         return f"{name[: -len(suffix)]}{kind}{suffix}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -15,14 +16,15 @@ from tqdm import tqdm
 
 from config import UserError
 from config.progress import Progress
-from utils.demo.inputs import Frame, Source
-from utils.demo.outputs import FrameResult, ResultWriter
+from data.images import write_image
+from utils.demo.inputs import Source
+from utils.demo.outputs import FrameResult, ResultWriter, image_name
 from utils.inference import PoseEstimator
-from utils.systems import Overlays, PosePredictions
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.people import draw_people
+from utils.visualize.video import video_writer
 from utils.visualize.window import Window
 
 
@@ -73,38 +75,9 @@ def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoO
 
 
 def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, skip: Callable[[UserError], None]) -> list[FrameResult]:
-    skeleton = estimator.config.skeleton
+    skeleton, waiting = estimator.config.skeleton, deque()
     tracker = Tracker(skeleton, estimator.config.tracking) if options.track else None
-    with (
-        ResultWriter(options.output, source, skeleton, options.formats, options.maps) as writer,
-        Progress(source.count, source.label, source.unit) as progress,
-    ):
-        try:
-            for (name, image), (keypoints, scores), overlays in _predict(source, estimator, options, skip):
-                ids = None if tracker is None else tracker(image, keypoints, scores)
-                shown = scores >= options.min_score
-                images = [draw_people(image, keypoints[shown], skeleton, None if ids is None else ids[shown])]
-                if overlays is not None:
-                    images.append(draw_overlays(images[0], image, overlays))
-                writer.add(FrameResult(name, image.shape[:2], keypoints, scores, ids), images)
-                if options.sheet is not None:
-                    options.sheet.add(images[0])
-                progress.advance()
-                if options.window is not None and not options.window.show(images[-1], wait=not source.is_video):
-                    break
-        except KeyboardInterrupt:  # ends a camera; its frames so far are kept
-            if not (source.is_camera and writer.results):
-                raise
-    writer.finish()
-    print(f"{len(writer.results)} {source.unit}s and their keypoints: {options.output}")
-    return writer.results
-
-
-def _predict(
-    source: Source, estimator: PoseEstimator, options: DemoOptions, skip: Callable[[UserError], None]
-) -> Iterator[tuple[Frame, PosePredictions, Overlays | None]]:
-    """Yield each frame that can be read with its people and, with `options.maps`, its heatmap overlays."""
-    waiting: deque[Frame] = deque()
+    writer = ResultWriter(options.output, source, skeleton, options.formats)
 
     def images() -> Iterator[np.ndarray]:
         for frame in source:
@@ -114,12 +87,38 @@ def _predict(
                 waiting.append(frame)
                 yield frame.image
 
-    try:
-        if options.maps:
-            for people, overlays in estimator.stream_with_overlays(images(), options.batch_size):
-                yield waiting.popleft(), people, overlays
-        else:
-            for people in estimator.stream(images(), options.batch_size):
-                yield waiting.popleft(), people, None
-    except torch.OutOfMemoryError as error:
-        raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
+    if options.maps:
+        kinds, predictions = ("", ".maps"), estimator.stream_with_overlays(images(), options.batch_size)
+    else:
+        kinds, predictions = ("",), ((people, {}) for people in estimator.stream(images(), options.batch_size))
+    with ExitStack() as stack:
+        progress = stack.enter_context(Progress(source.count, source.label, source.unit))
+        if source.is_video:
+            paths = {kind: options.output / f"{source.stem}{kind}.mp4" for kind in kinds}
+            videos = {kind: stack.enter_context(video_writer(path, source.reader.rate)) for kind, path in paths.items()}
+        try:
+            for (keypoints, scores), overlays in predictions:
+                name, image = waiting.popleft()
+                ids = None if tracker is None else tracker(image, keypoints, scores)
+                shown = scores >= options.min_score
+                drawn = draw_people(image, keypoints[shown], skeleton, None if ids is None else ids[shown])
+                panels = draw_overlays(drawn, image, overlays)
+                for kind, output in zip(kinds, (drawn, panels)):
+                    if source.is_video:
+                        videos[kind](output)
+                    else:
+                        write_image(options.output / image_name(name, kind), output)
+                writer.add(FrameResult(name, image.shape[:2], keypoints, scores, ids))
+                if options.sheet is not None:
+                    options.sheet.add(drawn)
+                progress.advance()
+                if options.window is not None and not options.window.show(panels, wait=not source.is_video):
+                    break
+        except KeyboardInterrupt:  # ends a camera; its frames so far are kept
+            if not (source.is_camera and writer.results):
+                raise
+        except torch.OutOfMemoryError as error:
+            raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
+    writer.finish()
+    print(f"{len(writer.results)} {source.unit}s and their keypoints: {options.output}")
+    return writer.results

@@ -7,17 +7,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.images import write_image
+from data.images import encode_image, write_image
 
 COLUMNS, HEIGHT = 4, 240  # images in a row, and their height in pixels
 WHITE = (255, 255, 255)
 
 
 class ContactSheet:
-    """Thumbnails of images in order. Of more than `limit` images it keeps some, spread evenly over all."""
+    """Thumbnails of images in order, for the image file `path`. Of more than `limit` images it keeps some, spread evenly over all."""
 
-    def __init__(self, limit: int | None = None):
-        self.limit, self.thumbnails = limit, []
+    def __init__(self, path: Path, limit: int | None = None):
+        encode_image(path, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
+        self.path, self.limit, self.thumbnails = path, limit, []
         self._step, self._count = 1, 0  # every `_step`-th of `_count` images is kept
 
     def add(self, image: np.ndarray) -> None:
@@ -28,10 +29,10 @@ class ContactSheet:
         if self.limit is not None and len(self.thumbnails) > self.limit:
             self.thumbnails, self._step = self.thumbnails[::2], 2 * self._step
 
-    def write(self, path: Path) -> None:
+    def write(self) -> None:
         """Write the sheet unless it is empty."""
         if self.thumbnails:
-            write_image(path, contact_sheet(self.thumbnails, COLUMNS))
+            write_image(self.path, contact_sheet(self.thumbnails, COLUMNS))
 
 
 def thumbnail(image: np.ndarray, height: int) -> np.ndarray:

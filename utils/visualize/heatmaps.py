@@ -40,9 +40,6 @@ def draw_overlays(people_image: np.ndarray, image: np.ndarray, heatmaps: Mapping
     """
     height, width = image.shape[:2]
     size = max(height / 600, 0.4)
-    corner, thickness = (round(10 * size), round(30 * size)), max(1, round(2 * size))
-    panels = [people_image]
-    for name, heatmap in heatmaps.items():
-        panel = overlay_heatmap(image, heatmap)
-        panels.append(cv2.putText(panel, name, corner, cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), thickness, cv2.LINE_AA))
+    style = (round(10 * size), round(30 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), max(1, round(2 * size)), cv2.LINE_AA
+    panels = [people_image, *(cv2.putText(overlay_heatmap(image, heatmap), name, *style) for name, heatmap in heatmaps.items())]
     return np.vstack(panels) if width > 1.6 * height else np.hstack(panels)

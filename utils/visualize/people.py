@@ -12,7 +12,7 @@ import numpy as np
 from config import Skeleton
 
 Color = tuple[int, int, int]  # BGR
-LINE_SCALE = 1 / 150  # half the width of the lines, relative to the person's extent
+LINE_SCALE, MAX_LINE = 1 / 150, 1 / 100  # half a line's width, of the person's extent; at most, of the image's shorter side
 OPAQUE_SCORE, MIN_OPACITY = 0.4, 0.25  # the score from which on a keypoint is opaque, and the opacity of score 0
 MAX_POSITION = 30_000  # pixels from the corner; OpenCV cannot draw much farther
 WHITE, BLACK, GRAY, LIGHT_GRAY = (255, 255, 255), (0, 0, 0), (120, 120, 120), (150, 150, 150)
@@ -28,9 +28,14 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
     out = image.copy()
     keypoint_colors = side_colors(skeleton)
     for number, person in enumerate(keypoints):
+        present = person[:, 2] > 0
+        if not present.any():
+            continue
         identity = number if ids is None else int(ids[number])
-        color, size = person_color(identity), line_size(person, image.shape[:2])
-        points, present = _pixels(person[:, :2]), person[:, 2] > 0
+        points = np.rint(np.nan_to_num(person[:, :2]).clip(-MAX_POSITION, MAX_POSITION)).astype(int)
+        extent = np.ptp(points[present], 0).max()
+        size = int(np.clip(round(extent * LINE_SCALE), 1, max(1, round(min(image.shape[:2]) * MAX_LINE))))
+        color = person_color(identity)
         opacity = MIN_OPACITY + (1 - MIN_OPACITY) * np.clip(person[:, 2] / OPAQUE_SCORE, 0, 1)
         for a, b in skeleton.drawn_ends:
             if present[a] and present[b]:
@@ -40,19 +45,12 @@ def draw_people(image: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, id
             with _blended(out, points[[k]], 2 * size + 2, opacity[k]) as (part, (center,)):
                 cv2.circle(part, center, 2 * size, WHITE, -1, cv2.LINE_AA)
                 cv2.circle(part, center, max(1, round(1.4 * size)), keypoint_colors[k], -1, cv2.LINE_AA)
-        if ids is not None and identity >= 0 and present.any():
+        if ids is not None and identity >= 0:
             x, y = points[present][points[present, 1].argmin()].tolist()
             for ink, width in ((BLACK, 3 * size), (color, size)):
                 corner, scale = (x, y - 6 * size), 0.35 * (1 + size)
                 cv2.putText(out, str(identity), corner, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, width, cv2.LINE_AA)
     return out
-
-
-def line_size(person: np.ndarray, image_size: tuple[int, int]) -> int:
-    """Return half the width of a person's lines in pixels, by the extent of the present keypoints (K, 3), at most 1 % of the image."""
-    present = _pixels(person[person[:, 2] > 0, :2])
-    extent = np.ptp(present, 0).max() if len(present) else 0
-    return int(np.clip(round(extent * LINE_SCALE), 1, max(1, round(min(image_size) / 100))))
 
 
 def person_color(identity: int) -> Color:
@@ -69,11 +67,6 @@ def side_colors(skeleton: Skeleton) -> list[Color]:
     for left, right in skeleton.flip_pairs:
         colors[skeleton.index(left)], colors[skeleton.index(right)] = LEFT, RIGHT
     return colors
-
-
-def _pixels(points: np.ndarray) -> np.ndarray:
-    """Round x, y (K, 2) to int within what OpenCV can draw."""
-    return np.rint(np.nan_to_num(points).clip(-MAX_POSITION, MAX_POSITION)).astype(int)
 
 
 @contextmanager

@@ -31,11 +31,8 @@ class Window:
         """Show an image (H, W, 3) uint8 BGR and, with `wait`, wait for a key. Returns whether to continue."""
         scale = min(1.0, MAX_SIZE[0] / image.shape[1], MAX_SIZE[1] / image.shape[0])
         cv2.imshow(self.title, cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
-        key = cv2.waitKey(1)
-        while wait and key < 0 and self._visible():
-            key = cv2.waitKey(50)
-        self.closed = (key >= 0 and key & 0xFF in STOP_KEYS) or not self._visible()
-        return not self.closed
-
-    def _visible(self) -> bool:
-        return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+        while True:
+            key, visible = cv2.waitKey(50 if wait else 1), cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) >= 1
+            if key >= 0 or not visible or not wait:
+                self.closed = key & 0xFF in STOP_KEYS or not visible
+                return not self.closed

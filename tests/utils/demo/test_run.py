@@ -141,7 +141,7 @@ def test_corrupt_files_do_not_stop_the_others(demo, folder, clip, tmp_path, caps
         (folder / name).write_bytes(b"no image")
     (folder / os.fsdecode(b"no text \xff.png")).write_bytes((folder / "000002.png").read_bytes())
     clip.rename(folder / "good.avi")
-    sheet = ContactSheet()
+    sheet = ContactSheet(tmp_path / "sheet.png")
     with pytest.raises(UserError, match="^2 of 8 files cannot be read$"):
         demo(folder, sheet=sheet, formats=FORMATS, batch_size=2)
     assert len(sheet.thumbnails) == 5 + 6

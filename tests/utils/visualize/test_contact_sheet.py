@@ -10,8 +10,8 @@ from utils.visualize.contact_sheet import ContactSheet
 
 
 @pytest.mark.parametrize(("limit", "count", "step"), [(8, 8, 1), (8, 9, 2), (8, 40, 8), (None, 50, 1)])
-def test_of_many_images_some_are_kept(limit, count, step):
-    sheet = ContactSheet(limit)
+def test_of_many_images_some_are_kept(tmp_path, limit, count, step):
+    sheet = ContactSheet(tmp_path / "sheet.png", limit)
     for n in range(count):
         sheet.add(np.full((24, 32, 3), n, np.uint8))
         assert limit is None or len(sheet.thumbnails) <= limit
@@ -19,12 +19,12 @@ def test_of_many_images_some_are_kept(limit, count, step):
 
 
 def test_a_sheet_has_rows_of_four_and_room_for_wide_images(tmp_path):
-    sheet = ContactSheet()
-    sheet.write(tmp_path / "sheet.png")
+    sheet = ContactSheet(tmp_path / "sheet.png")
+    sheet.write()
     assert not list(tmp_path.iterdir()), "nothing to show"
     for width in (32, 32, 32, 32, 3000):
         sheet.add(np.zeros((24, width, 3), np.uint8))
-    sheet.write(tmp_path / "sheet.png")
+    sheet.write()
     image = cv2.imread(str(tmp_path / "sheet.png"))
     assert image.shape == (2 * 240, 4 * 320, 3)
     assert (image[:240] == 0).all() and (image[240:, 480:] == 255).all()
