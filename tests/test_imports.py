@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from places import ROOT
@@ -61,31 +60,25 @@ runpy.run_path(f"{root}/train.py", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def process(hdf5, tmp_path_factory) -> tuple[subprocess.CompletedProcess, Path]:
-    """The ended process, which ran in an empty folder, and the folder."""
+def ended(hdf5, tmp_path_factory) -> subprocess.CompletedProcess:
+    """The process, which ran in an empty folder."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    return subprocess.run([sys.executable, "-c", CODE, ROOT, hdf5], cwd=folder, capture_output=True, text=True), folder
+    ended = subprocess.run([sys.executable, "-c", CODE, ROOT, hdf5], cwd=folder, capture_output=True, text=True)
+    assert ended.stdout, ended.stderr
+    assert list(folder.iterdir()) == []
+    return ended
 
 
-@pytest.fixture(scope="module")
-def result(process) -> dict:
-    assert process[0].stdout, process[0].stderr
-    return json.loads(process[0].stdout)
-
-
-def test_assignment_and_demo_import_nothing_slow_that_they_do_not_need(result):
+def test_assignment_and_demo_import_nothing_slow_that_they_do_not_need(ended):
+    result = json.loads(ended.stdout)
     assert not result["torch"]
-    assert "demo_image" in result["modules"]
-    assert not set(result["modules"]) & set(SLOW)
+    assert "demo_image" in result["modules"] and not set(result["modules"]) & set(SLOW)
 
 
 @pytest.mark.parametrize("part", ["demo", "all"])
-def test_importing_and_constructing_change_nothing_global(result, part):
-    assert not result[part], "\n".join(result[part])
+def test_importing_and_constructing_change_nothing_global(ended, part):
+    assert json.loads(ended.stdout)[part] == []
 
 
-def test_a_script_from_another_folder_ends_with_one_line_and_status_2(process):
-    ended, folder = process
-    assert ended.returncode == 2
-    assert ended.stderr == "error: training file runs/quickstart/data/train.h5: not found\n"
-    assert list(folder.iterdir()) == []
+def test_a_script_from_another_folder_ends_with_one_line_and_status_2(ended):
+    assert (ended.returncode, ended.stderr) == (2, "error: training file runs/quickstart/data/train.h5: not found\n")

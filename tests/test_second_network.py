@@ -8,18 +8,15 @@ from typing import Literal
 import pytest
 import torch
 import yaml
-from places import ROOT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config import UserError, load_config
-from config.load import with_overrides
 from config.schema import ModelConfig
 from config.section import Count
 from config.systems import SYSTEMS, NetworkEntry
 from config.systems.simplepose import SimplePoseConfig
 from data.images import read_image
-from models import build_model
 from utils.checkpoint import config_for, read_checkpoint
 from utils.inference import PoseEstimator
 
@@ -86,11 +83,9 @@ def test_it_trains_resumes_and_predicts(run, recipe, images, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("model.widht=3", "unknown key 'model.widht'; did you mean 'model.width'?"),
         ("model.stages=3", "unknown key 'model.stages'"),
         ("width=3", "unknown key 'width'; did you mean 'model.width'?"),
         ("model.name=falt", "unknown model.name 'falt'; did you mean 'flat'?"),
-        ("model.name=resnet", "unknown model.name 'resnet'; known: imhn, flat"),
         ("loss.scale_weights=[1]", "loss.scale_weights: 1 weights for the 2 scales of model.name flat"),
         ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be multiples of 4 for model.name flat"),
     ],
@@ -99,10 +94,3 @@ def test_its_keys_are_checked(recipe, override, message):
     with pytest.raises(UserError) as error:
         load_config(recipe, [override])
     assert message in str(error.value)
-
-
-def test_the_first_network_is_the_default(recipe):
-    config = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
-    assert with_overrides(config, []) == config and config.model.name == "imhn"
-    assert with_overrides(load_config(recipe), []) == load_config(recipe)
-    assert isinstance(build_model(load_config(recipe)), FlatNetwork)

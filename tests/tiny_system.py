@@ -6,7 +6,6 @@ It has the parts of every system: configuration, dataset, targets, network, loss
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import cv2
@@ -91,23 +90,15 @@ class TinyDataset(PoseDataset):
         return TinySample(*map(torch.from_numpy, (np.ascontiguousarray(image), joints, self.people.labeled)))
 
 
-def as_input(images: Sequence[np.ndarray]) -> Tensor:
-    """Return (N, 3, H, W) float32 in [0, 1] of images (H, W, 3) uint8 of one size."""
-    return torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy()).float() / 255
-
-
 class TinyNetwork(PoseNetwork):
     """images (N, 3, H, W) -> heatmaps (N, K, H / 4, W / 4)."""
 
     def __init__(self, config: TinyConfig):
         super().__init__()
         width = config.model.width
-        self.trunk = nn.Sequential(*(layer for inputs in (3, width) for layer in self._half(inputs, width)))
+        halves = ([nn.Conv2d(inputs, width, 3, 2, 1), nn.BatchNorm2d(width), nn.ReLU()] for inputs in (3, width))
+        self.trunk = nn.Sequential(*sum(halves, []))
         self.head = nn.Conv2d(width, config.skeleton.num_keypoints, 1)
-
-    @staticmethod
-    def _half(inputs: int, outputs: int) -> list[nn.Module]:
-        return [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.trunk(images))
@@ -135,14 +126,18 @@ class TinyLoss(nn.Module):
         return self.keypoints[keypoint]
 
 
-@dataclass(frozen=True)
-class Crops:
+class Crops(NamedTuple):
     """The boxes of one image, and the network's input or output for each."""
 
     image_size: tuple[int, int]
     boxes: np.ndarray  # (B, 4) left, top, right, bottom; whole pixels inside the image
     scores: np.ndarray  # (B,)
     maps: Tensor  # (B, 3, H, W) or (B, K, h, w)
+
+    @property
+    def scale(self) -> np.ndarray:
+        """(B, 2) x, y: image pixels of a map pixel."""
+        return (self.boxes[:, 2:] - self.boxes[:, :2]) / self.maps.shape[:1:-1]
 
 
 class TinyDecoder(Decoder):
@@ -162,13 +157,13 @@ class TinyDecoder(Decoder):
         inside = (corners[:, :2] < corners[:, 2:]).all(1)
         height, width = self.config.data.input_size
         crops = [cv2.resize(image[y:b, x:r], (width, height)) for x, y, r, b in corners[inside]]
-        scores = boxes[inside, 4] if boxes.shape[1] > 4 else np.ones(len(crops))
-        return Crops(image.shape[:2], corners[inside], scores, as_input(crops) if crops else torch.zeros(0, 3, height, width))
+        inputs = torch.from_numpy(np.array(crops, np.float32).reshape(-1, height, width, 3) / 255).permute(0, 3, 1, 2)
+        return Crops(image.shape[:2], corners[inside], boxes[inside, 4] if boxes.shape[1] > 4 else np.ones(len(crops)), inputs)
 
     @torch.inference_mode()
     def forward(self, inputs: list[Crops]) -> list[Crops]:
         device = next(self.network.parameters()).device
-        return [replace(crops, maps=self.network.predict(crops.maps.to(device))) for crops in inputs]
+        return [crops._replace(maps=self.network.predict(crops.maps.to(device))) for crops in inputs]
 
     def decode(self, outputs: list[Crops]) -> list[PosePredictions]:
         return [self._people(crops) for crops in outputs]
@@ -176,8 +171,7 @@ class TinyDecoder(Decoder):
     def _people(self, crops: Crops) -> PosePredictions:
         score, place = (t.cpu().numpy() for t in crops.maps.flatten(2).max(2))
         y, x = np.divmod(place, crops.maps.shape[3])
-        scale, corner = self._scale(crops), crops.boxes[:, None, :2]
-        points = (np.stack([x, y], 2) + 0.5) * scale[:, None] - 0.5 + corner
+        points = (np.stack([x, y], 2) + 0.5) * crops.scale[:, None] - 0.5 + crops.boxes[:, None, :2]
         keypoints = np.concatenate([points, score.clip(0.01, 1)[..., None]], 2).astype(np.float32)
         scores = keypoints[..., 2].mean(1) * crops.scores
         order = np.argsort(-scores, kind="stable")
@@ -188,14 +182,9 @@ class TinyDecoder(Decoder):
 
     def _overlay(self, crops: Crops) -> np.ndarray:
         overlay = np.zeros(crops.image_size, np.float32)
-        for maps, box, scale in zip(crops.maps.amax(1).cpu().numpy(), crops.boxes, self._scale(crops)):
+        for maps, box, scale in zip(crops.maps.amax(1).cpu().numpy(), crops.boxes, crops.scale):
             overlay = np.maximum(overlay, resize_to_image(maps, tuple(scale), tuple(box[:2] + (scale - 1) / 2), crops.image_size))
         return overlay
-
-    @staticmethod
-    def _scale(crops: Crops) -> np.ndarray:
-        """(B, 2) x, y: image pixels of a map pixel."""
-        return (crops.boxes[:, 2:] - crops.boxes[:, :2]) / crops.maps.shape[:1:-1]
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps}

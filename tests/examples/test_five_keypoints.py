@@ -80,19 +80,16 @@ def test_other_weights_are_fine_tuned_and_evaluated(run, own, images, trained, t
     build = ("--annotations", own[0], "--images", images, "--output", people, "--skeleton", skeleton, "--workers", 1)
     assert run("data/coco_masks_hdf5.py", *build).status == 0
     assert TrainingHDF5(people, SKELETON).keypoints == list(SKELETON.dataset)
-    stored = load_config(trained / "config.yaml")
-    model = yaml.safe_dump(stored.model.model_dump(mode="json"), default_flow_style=True, width=1000).strip()
-    overrides = (f"data.train={people}", f"data.val={people}", "data.input_size=[64, 64]", f"model={model}", "loss.scale_weights=[1, 1, 1]")
-    command = ("--config", f"{EXAMPLE}/train.yaml", "--output", output, "--init", trained / "best.pth", *overrides, "train.epochs=1")
-    ended = run("train.py", *command, "train.milestones=null", "inference.pad_multiple=16")
+    model = ("model={stages: 1, channels: 16, channels_increase: 0, depth: 2}", "loss.scale_weights=[1, 1, 1]", "inference.pad_multiple=16")
+    overrides = (f"data.train={people}", f"data.val={people}", "data.input_size=[64, 64]", "train.epochs=1", "train.milestones=null")
+    command = ("--config", f"{EXAMPLE}/train.yaml", "--output", output, "--init", trained / "best.pth", *overrides)
+    ended = run("train.py", *command, *model)
     assert ended.status == 0, ended.err
-    assert "tensors loaded" in ended.out
-    assert "predictions" in ended.out.split("newly initialized")[1]
+    assert "tensors loaded" in ended.out and "predictions" in ended.out.split("newly initialized")[1]
     monkeypatch.chdir(tmp_path)  # nothing but the checkpoint is needed from here on
     named = ("--annotations", own[1], "--images", images, "--checkpoint", output / "best.pth")
     ended = run("evaluate.py", *named)
     assert ended.status == 0, ended.err
-    assert ended.out.split()[0] == "AP"
     assert 0 <= json.loads((output / "evaluation" / "metrics.json").read_text())["AP"] <= 1
 
 
