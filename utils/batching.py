@@ -72,16 +72,21 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
 
 
 def predict_stream(
-    decoder: Any, images: Iterable[tuple[np.ndarray, np.ndarray | None]], batch_size: int, device: torch.device
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the predictions for each image in order: `PoseEstimator.stream` for a `utils.systems.Decoder` whose network is being trained.
+    decoder: Any, images: Iterable[tuple[Item, np.ndarray, np.ndarray | None]], batch_size: int, device: torch.device
+) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
+    """Yield each image's key, keypoints and scores in order: `PoseEstimator.stream` for a decoder whose network is being trained.
 
-    images: (H, W, 3) uint8 BGR, each with its boxes (B, 4 or 5), or None where the decoder needs none. device: the network's.
+    images: any key, (H, W, 3) uint8 BGR, and boxes (B, 4 or 5), which may be None where the decoder needs none. device: the network's.
     """
+
+    def predict(batch: list[tuple[Item, np.ndarray, np.ndarray | None]]) -> list[tuple[Item, np.ndarray, np.ndarray]]:
+        keys, pixels, boxes = zip(*batch)
+        return [(key, *people) for key, people in zip(keys, decoder(pixels, boxes))]
+
     workers = num_workers(device)
-    batches = batch_by_key(images, lambda image: decoder.batch_key(image[0].shape[:2]), batch_size, LOOKAHEAD * batch_size)
+    batches = batch_by_key(images, lambda image: decoder.batch_key(image[1].shape[:2]), batch_size, LOOKAHEAD * batch_size)
     with worker_pool(workers, device) as pool:
-        yield from ordered_map(batches, lambda batch: decoder(*zip(*batch)), pool, workers)
+        yield from ordered_map(batches, predict, pool, workers)
 
 
 def num_workers(device: torch.device) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -112,24 +111,21 @@ def predict_images(
     batches = sized_batches(images, batch_key, batch_size)[rank::ranks]
     remaining = [image_id for batch in batches if not log.completed.issuperset(batch) for image_id in batch]  # whole batches
     errors: list[UserError] = []
-    running: deque[int] = deque()
 
-    def inputs() -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+    def inputs() -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
         for image_id, image in zip(remaining, read_images((images[image_id].path for image_id in remaining), read)):
             if isinstance(image, UserError):
                 errors.append(image)
                 continue
             check_size(images[image_id].path, *image.shape[:2], images[image_id].size)
-            running.append(image_id)
-            yield image, images[image_id].boxes
+            yield image_id, image, images[image_id].boxes
 
     count = sum(map(len, batches))
     with Progress(count, label, "image", shown=rank == 0) as progress:
         progress.skip(count - len(remaining))
         try:
-            for people in predict_stream(decoder, inputs(), batch_size, device):
-                image_id = running.popleft()
-                log.add(image_id, to_result(image_id, *people))
+            for image_id, keypoints, scores in predict_stream(decoder, inputs(), batch_size, device):
+                log.add(image_id, to_result(image_id, keypoints, scores))
                 progress.advance(note=f"{len(errors)} images failed" if errors else "")
         except torch.OutOfMemoryError as error:
             raise UserError("the device's memory is used up; lower --batch-size, or the largest of inference.scales") from error

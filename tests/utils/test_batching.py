@@ -96,6 +96,6 @@ def test_a_decoders_stream_groups_images_by_size_and_keeps_their_order():
     sides = random.Random(1).choices([4, 5, 6], k=30)
     images = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
     decoder = Brightness()
-    predictions = predict_stream(decoder, ((image, None) for image in images), 4, torch.device("cpu"))
-    assert [keypoints.mean() for keypoints, _ in predictions] == list(range(30))
+    predictions = predict_stream(decoder, ((number, image, None) for number, image in enumerate(images)), 4, torch.device("cpu"))
+    assert [(number, keypoints.mean()) for number, keypoints, _ in predictions] == [(number, number) for number in range(30)]
     assert sum(decoder.batches) == 30 and len(decoder.batches) <= 12

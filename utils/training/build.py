@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 from config import Config, UserError
-from config.files import existing_file, write_json, write_text
+from config.files import write_json, write_text
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
@@ -91,18 +91,14 @@ def load_initial_weights(network: nn.Module, config: Config, init: Path | None, 
 def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | None, list[str]]:
     """Read the checkpoint to resume from, once. Return it, None for a new run, and messages for the log.
 
-    resume: a file; "auto", the directory's last checkpoint or else a new run; None, a new run in a directory without one.
-    Where the last checkpoint is damaged, the previous one is read. Raises UserError where another run would be overwritten.
+    resume: a file; "auto", the directory's last checkpoint, the previous one where that is damaged, or else a new run; None, a new run.
+    Raises UserError where another run would be overwritten.
     """
-    files = [file for file in (run_dir / LAST, run_dir / PREVIOUS) if file.exists()]
+    files, messages = [file for file in (run_dir / LAST, run_dir / PREVIOUS) if file.exists()], []
     if resume != "auto":
-        start = None if resume is None else existing_file(resume, "checkpoint")
-        if files and (start is None or start.resolve().parent != run_dir.resolve()):
+        if files and (resume is None or Path(resume).resolve().parent != run_dir.resolve()):
             raise UserError(f"output folder {run_dir}: already holds a run; resume with --resume auto, or choose another --output")
-        files = [] if start is None else [start]
-        if start is not None and start.name == LAST and start.with_name(PREVIOUS).exists():
-            files.append(start.with_name(PREVIOUS))
-    messages = []
+        files = [] if resume is None else [Path(resume)]
     for file in files:
         try:
             checkpoint = Checkpoint(file)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils._pytree import tree_leaves
 
 from config import Config, load_config
 from data.datasets import collate
@@ -43,10 +43,11 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     set_precision(config)
     if default_device().type == "cpu":
         set_malloc_thresholds()
-    with StopSignal() as stop, distributed_context(parallel) as context:
+    with distributed_context(parallel) as context:
         if options.dry_run:
             dry_run(config, context, options.init)
-        else:
+            return
+        with StopSignal() as stop:
             train(config, output, context, options.resume, options.init, stop)
 
 
@@ -54,17 +55,18 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
     """Build everything as for a training, take two steps, and print shapes, parameters, memory and the estimated time."""
     loader, val_loader = build_loaders(config, context)
     state, messages = build_state(config, Path(), context, init)
-    batches, seconds_per_sample = _read_step(loader, config.train.accumulate)
+    start = time.perf_counter()
+    batches = [collate([loader.dataset[item] for item in batch]) for batch, _ in zip(loader.batch_sampler, range(config.train.accumulate))]
+    reading = (time.perf_counter() - start) / max(1, config.data.workers)  # of a step, in this process
     set_train_mode(state.step, state.network)
     with torch.no_grad():
         images, targets = to_device(context.device, batches[0], config)
         outputs = context.unwrap(state.step).outputs(images)
-    seconds = [_step_seconds(state, batches) for _ in range(2)]  # the first one also allocates, chooses algorithms, compiles
+    first, second = (_step_seconds(state, batches) for _ in range(2))  # the first one also allocates, chooses algorithms, compiles
     if not context.is_main:
         return
-    workers, parameters = config.data.workers, list(state.network.parameters())
-    reading = state.samples_per_step // context.size * seconds_per_sample / max(1, workers)
-    step = max(seconds[-1], reading) if workers else seconds[-1] + reading
+    parameters = list(state.network.parameters())
+    step = max(second, reading) if config.data.workers else second + reading
     steps, epochs = len(loader) // config.train.accumulate, config.train.epochs
     of_epoch, of_all = (timedelta(seconds=round(n * steps * step)) for n in (1, epochs))
     lines = [
@@ -74,20 +76,12 @@ def dry_run(config: Config, context: DistributedContext, init: Path | None = Non
         f"parameters: {_count(parameters):,}, {_count(p for p in parameters if p.requires_grad):,} of them trainable",
         f"images: {_shape(images)}",
         *(f"targets: {name} {_shape(tensor)}" for name, tensor in targets._asdict().items()),
-        *(f"output: {text}" for text in sorted(_shapes(outputs))),
+        *(f"output: {text}" for text in sorted({_shape(tensor) for tensor in tree_leaves(outputs)})),
         f"memory: {peak_memory(context.device):,.0f} MiB of {'the GPU' if context.device.type == 'cuda' else 'the machine'} at most",
-        f"step: {seconds[0]:.3g} s, then {seconds[1]:.3g} s; its samples: {reading:.3g} s with {workers} DataLoader workers",
+        f"step: {first:.3g} s, then {second:.3g} s; its samples: {reading:.3g} s with {config.data.workers} DataLoader workers",
         f"epoch: {steps:,} steps, about {of_epoch}; {epochs} epochs: {of_all}",
     ]
     print("\n".join(lines))
-
-
-def _read_step(loader: DataLoader, accumulate: int) -> tuple[list[NamedTuple], float]:
-    """Return one optimizer step's batches, read by this process, and the seconds per sample."""
-    items = [batch for batch, _ in zip(loader.batch_sampler, range(accumulate))]
-    start = time.perf_counter()
-    batches = [collate([loader.dataset[item] for item in batch]) for batch in items]
-    return batches, (time.perf_counter() - start) / sum(map(len, items))
 
 
 def _step_seconds(state: TrainState, batches: list[NamedTuple]) -> float:
@@ -103,13 +97,6 @@ def _step_seconds(state: TrainState, batches: list[NamedTuple]) -> float:
 
 def _count(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
-
-
-def _shapes(outputs: Any) -> set[str]:
-    """Return the shapes of all tensors in a network's outputs."""
-    if isinstance(outputs, Tensor):
-        return {_shape(outputs)}
-    return set().union(*map(_shapes, outputs)) if isinstance(outputs, Iterable) else set()
 
 
 def _shape(tensor: Tensor) -> str:

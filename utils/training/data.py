@@ -5,11 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from traceback import clear_frames
-from types import TracebackType
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -59,6 +57,7 @@ def build_loader(
     )
 
 
+@dataclass
 class EpochBatchSampler:
     """Batches of items of a `MixedDataset` for one rank, shuffled by seed and epoch: the samples of an epoch after `samples_seen`.
 
@@ -68,19 +67,18 @@ class EpochBatchSampler:
     of ranks. Samples that do not fill a step on all ranks are skipped; a data set smaller than one step is repeated to fill it.
     """
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        weights: Sequence[float] | None,
-        batch_size: int,
-        context: DistributedContext,
-        seed: int,
-        accumulate: int = 1,
-        block: int | None = None,
-    ):
-        self.sizes, self.weights, self.context, self.seed, self.block = sizes, weights, context, seed, block
-        self.step_shape = (accumulate, context.size, batch_size)
-        self.set_epoch(0)
+    sizes: Sequence[int]
+    weights: Sequence[float] | None
+    batch_size: int
+    context: DistributedContext
+    seed: int
+    accumulate: int = 1
+    block: int | None = None
+    epoch: int = 0
+    samples_seen: int = 0
+
+    def __post_init__(self) -> None:
+        self.step_shape = (self.accumulate, self.context.size, self.batch_size)
 
     def set_epoch(self, epoch: int, samples_seen: int = 0) -> None:
         """Set the epoch, counted from 0, and how many of its samples to skip."""
@@ -157,16 +155,9 @@ def _init_worker(_: int) -> None:
     if hasattr(signal, "SIGALRM"):  # a scheduler's SIGTERM too: for a while the trainer needs batches, to end with a checkpoint
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    sys.excepthook = _except_lost_trainer
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # not 1: with 1, OpenCV waits for its threads to end, and a forked worker has none
     set_malloc_thresholds()
-
-
-def _except_lost_trainer(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an error, unless it only says that the trainer, which was interrupted, no longer takes batches."""
-    if not issubclass(kind, (ConnectionError, EOFError)):
-        sys.__excepthook__(kind, error, traceback)
 
 
 @contextmanager
@@ -179,19 +170,3 @@ def shutdown_workers(loader: DataLoader) -> Iterator[None]:
         if iterator is not None and loader.num_workers:
             iterator._shutdown_workers()
             loader._iterator = None
-
-
-@contextmanager
-def readable_worker_errors() -> Iterator[None]:
-    """Raise a worker's error, to which PyTorch adds a traceback, as its original one line."""
-    try:
-        yield
-    except (UserError, OSError) as error:
-        if "in DataLoader worker process" not in str(error):
-            raise
-        clear_frames(error.__traceback__)  # they refer to a validation's loader, whose workers would outlive it
-        raise UserError(str(error).strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")) from error
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
-            raise
-        raise UserError("a loader process was killed, perhaps for lack of memory; lower data.workers") from error

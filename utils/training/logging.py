@@ -56,9 +56,6 @@ class MetricsLogger:
         for number, image in enumerate(images):
             self.board.add_image(f"{name}/{number}", image[..., ::-1].copy(), step, dataformats="HWC")
 
-    def flush(self) -> None:
-        self.board.flush()
-
     def close(self) -> None:
         self.board.close()
         self._lines.close()
@@ -94,21 +91,18 @@ class StepTimer:
 
     def timed(self, steps: Iterable[T]) -> Iterator[T]:
         """Yield the steps' batches and measure how long each takes to come."""
-        iterator = iter(steps)
-        while True:
-            start = time.perf_counter()
-            batches = next(iterator, None)
+        start = time.perf_counter()
+        for batches in steps:
             self.waited += time.perf_counter() - start
-            if batches is None:
-                return
             self.steps += 1
             yield batches
+            start = time.perf_counter()
 
     def read(self) -> tuple[float, float]:
         """Return steps per second and the fraction of waiting since the last call."""
         seconds = time.perf_counter() - self.since
         rates = self.steps / seconds, self.waited / seconds
-        self.waited, self.steps, self.since = 0.0, 0, time.perf_counter()
+        self.__init__()
         return rates
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,23 +22,15 @@ APEX_INSTALL = (
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return the optimizer of `train.optimizer`. Raises UserError where NVIDIA Apex is configured and not installed."""
-    s = settings
-    fused = device.type in ("cuda", "cpu")  # one kernel for all tensors instead of several each
-    if s.optimizer == "sgd":
-        return torch.optim.SGD(parameters, s.learning_rate, s.momentum, weight_decay=s.weight_decay, fused=fused)
-    if s.optimizer in ("adam", "adamw"):
-        kind = torch.optim.Adam if s.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, s.learning_rate, (s.momentum, 0.999), weight_decay=s.weight_decay, fused=fused)
+    name, values = settings.optimizer, {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    values |= {"momentum": settings.momentum} if name.endswith("sgd") else {"betas": (settings.momentum, 0.999)}
+    if not name.startswith("apex"):
+        kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+        return kind(parameters, fused=device.type in ("cuda", "cpu"), **values)  # one kernel for all tensors instead of several each
     if device.type != "cuda":
-        raise UserError(f"train.optimizer={s.optimizer}: NVIDIA Apex's fused optimizers need a GPU; use sgd, adam or adamw")
-    if s.optimizer == "apex_sgd":
-        return _apex("FusedSGD", parameters, lr=s.learning_rate, momentum=s.momentum, weight_decay=s.weight_decay)
-    return _apex("FusedAdam", parameters, lr=s.learning_rate, betas=(s.momentum, 0.999), weight_decay=s.weight_decay)
-
-
-def _apex(name: str, *arguments: Any, **settings: Any) -> torch.optim.Optimizer:
+        raise UserError(f"train.optimizer={name}: NVIDIA Apex's fused optimizers need a GPU; use sgd, adam or adamw")
     try:
-        return getattr(importlib.import_module("apex.optimizers"), name)(*arguments, **settings)
+        return getattr(importlib.import_module("apex.optimizers"), "FusedSGD" if name == "apex_sgd" else "FusedAdam")(parameters, **values)
     except (ImportError, AttributeError, RuntimeError) as error:  # the last where it was built without its kernels
         raise UserError(f"NVIDIA Apex is not installed ({error}); install it with: {APEX_INSTALL}, or set train.optimizer=sgd") from error
 

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import reprlib
 import signal
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,52 +22,34 @@ from utils.training.optimizer import frozen_names
 
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 AVERAGES = {"ema": "ema.pth", "swa": "swa.pth"}
-REQUIRED = {"optimizer", "scaler", "epoch", "best", "config"}  # keys of a checkpoint to resume from
+REQUIRED = {"optimizer", "scaler", "averages", "epoch", "taken", "steps", "best", "sums", "dropped", "random", "config"}  # to resume from
 
 
 class StopSignal:
-    """A context in which Ctrl-C and a scheduler's SIGTERM raise KeyboardInterrupt, and neither is lost.
+    """A context in which Ctrl-C and a scheduler's SIGTERM are only noted, for the training to end where its work is saved.
 
-    Python drops what is raised while it deletes an object, such as a loader at the end of an epoch. So the signal is noted here, too, and
-    `check`, called now and then, raises it again.
+    A second Ctrl-C raises KeyboardInterrupt.
     """
 
-    def __init__(self) -> None:
-        self.requested = self._deferring = False
+    requested = False
 
     def check(self) -> None:
+        """Raise KeyboardInterrupt where a signal has come."""
         if self.requested:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Only note the first signal: the caller looks at `requested` where it can save its work. A second Ctrl-C raises."""
-        self._deferring = True
-        try:
-            yield
-        finally:
-            self._deferring = False
-
     def __enter__(self) -> StopSignal:
         self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.requested:
-            sys.unraisablehook = self._hook
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def _handle(self, number: int, _: object) -> None:
-        first, self.requested = not self.requested, True
-        # torchrun passes the terminal's Ctrl-C on as a SIGTERM, which is not a second request
-        if not self._deferring or (number == signal.SIGINT and not first):
+        if self.requested and number == signal.SIGINT:  # torchrun passes the terminal's Ctrl-C on as a SIGTERM, which is no second one
             raise KeyboardInterrupt
-
-    def _unraisable(self, unraisable: object) -> None:
-        if not self.requested:  # half-built objects complain when they are deleted, after the last message
-            self._hook(unraisable)
+        self.requested = True
 
 
 class SkippedStep(NamedTuple):
@@ -104,14 +82,9 @@ class LossSums:
         return {name: torch.stack([sums[name] for sums in of_ranks]) for name in own}
 
     def load_state_dict(self, content: dict[str, Tensor], context: DistributedContext) -> None:
-        """Restore the sums; where there was another number of ranks, rank 0 takes all of them."""
-        if len(content["count"]) != context.size:
-            content = {
-                name: torch.stack([rows.sum(0), *[torch.zeros_like(rows[0])] * (context.size - 1)]) for name, rows in content.items()
-            }
-        device, rank = self.epoch.device, context.rank
-        self.epoch, self.terms = content["epoch"][rank].to(device), content["parts"][rank].to(device)
-        self.count = int(content["count"][rank])
+        """Restore this rank's sums, and those of further ranks where there were more."""
+        own = {name: of_ranks[context.rank :: context.size].sum(0) for name, of_ranks in content.items()}
+        self.epoch, self.terms, self.count = own["epoch"].to(context.device), own["parts"].to(context.device), int(own["count"])
 
 
 @dataclass
@@ -132,7 +105,6 @@ class TrainState:
     epoch: int = 0  # finished epochs
     samples_seen: int = 0  # of the running epoch, on all ranks together
     steps: int = 0  # optimizer steps of the whole run
-    last_saved_step: int | None = None
     best: float = float("inf")  # lowest validation loss
     skipped: int = 0  # steps of the running epoch
     skipped_in_row: list[SkippedStep] = field(default_factory=list)
@@ -168,25 +140,28 @@ class TrainState:
             "best": self.best,
             "sums": self.sums.state_dict(self.context),
             "dropped": [self.skipped, [skipped._asdict() for skipped in self.skipped_in_row]],
-            "random": _random_states(self.context),
+            "random": self.context.all_gather(_random_state(self.context.device)),
             "config": self.config.model_dump(mode="json"),
         }
 
     def load_state_dict(self, content: dict[str, Any], path: Path) -> list[str]:
         """Restore a checkpoint, except its weights. Return messages for the log. Raises UserError where it does not fit."""
-        if not set(content) >= REQUIRED:
+        if not content.keys() >= REQUIRED:
             raise UserError(f"checkpoint {path}: has weights but no training state; start from it with --init instead of --resume")
         # As this version stores it: keys that came or went since are no change of the user's
-        trained = parse_config(content["config"], f"configuration in {path}").model_dump(mode="json")
-        optimizer = trained["train"]["optimizer"]
-        if optimizer != self.config.train.optimizer:
-            raise UserError(f"checkpoint {path}: was trained with train.optimizer={optimizer}; take only its weights with --init")
-        frozen = trained["train"]["freeze"]  # the optimizer's state has no names: other parameters would take it
-        if frozen_names(self.network, frozen) != frozen_names(self.network, self.config.train.freeze):
-            raise UserError(f"checkpoint {path}: was trained with train.freeze={frozen}; take only its weights with --init")
-        self._load_optimizer(content)
+        config, trained = (
+            self.config.model_dump(mode="json"),
+            parse_config(content["config"], f"configuration in {path}").model_dump(mode="json"),
+        )
+        frozen, of_checkpoint = (frozen_names(self.network, values["train"]["freeze"]) for values in (config, trained))
+        same_optimizer = trained["train"]["optimizer"] == self.config.train.optimizer
+        for key, fits in (("optimizer", same_optimizer), ("freeze", frozen == of_checkpoint)):  # the optimizer's state has no names
+            if not fits:
+                raise UserError(
+                    f"checkpoint {path}: was trained with train.{key}={trained['train'][key]}; take only its weights with --init"
+                )
         messages = self._load_progress(content, path)
-        changed = changed_keys(trained, self.config.model_dump(mode="json"))
+        changed = changed_keys(trained, config)
         if changed:
             listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
             messages.append(f"{path}: was trained with another configuration: {listed}")
@@ -195,31 +170,26 @@ class TrainState:
             messages.append("the validation loss is no longer comparable: the best checkpoint starts anew")
         return messages
 
-    def _load_optimizer(self, content: dict[str, Any]) -> None:
-        configured = [{key: value for key, value in group.items() if key != "params"} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(content["optimizer"])
-        for group, values in zip(self.optimizer.param_groups, configured):
-            group.update(values)  # this run's configuration counts, not the checkpoint's
+    def _load_progress(self, content: dict[str, Any], path: Path) -> list[str]:
+        """Restore optimizer, averages, counters, sums and random states."""
+        saved, own = content["optimizer"], self.optimizer.state_dict()
+        groups = [theirs | ours for theirs, ours in zip(saved["param_groups"], own["param_groups"])]  # this run's configuration counts
+        self.optimizer.load_state_dict({"state": saved["state"], "param_groups": groups})
         if content["scaler"]:  # empty where the checkpoint was trained in another precision
             self.scaler.load_state_dict(content["scaler"])
-
-    def _load_progress(self, content: dict[str, Any], path: Path) -> list[str]:
-        """Restore counters, averages, sums and random states. An early checkpoint that has none was saved at the end of an epoch."""
-        self.epoch, self.best = content["epoch"], content["best"]
-        messages = [f"{path}: resuming after epoch {self.epoch}"]
-        if "steps" not in content:
-            return messages
-        self.samples_seen, self.steps, self.last_saved_step = content["taken"], content["steps"], content["steps"]
         for name in self.averages.keys() & content["averages"].keys():
             self.averages[name].load_state_dict(content["averages"][name])
+        self.epoch, self.samples_seen, self.steps, self.best = (content[key] for key in ("epoch", "taken", "steps", "best"))
         self.sums.load_state_dict(content["sums"], self.context)
         self.skipped, in_row = content["dropped"]
-        if self.samples_seen:
-            messages[0] += f" and {self.samples_seen} samples of the next"
-        ranks = len(content["random"])
+        of_next = f" and {self.samples_seen} samples of the next" * bool(self.samples_seen)
+        messages, ranks = [f"{path}: resuming after epoch {self.epoch}{of_next}"], len(content["random"])
         if ranks == self.context.size:
             self.skipped_in_row = [SkippedStep(**skipped) for skipped in in_row]
-            _restore_random_states(content["random"], self.context)
+            states = content["random"][self.context.rank]  # an older checkpoint also holds those of NumPy and Python
+            torch.set_rng_state(states["torch"])
+            if "cuda" in states and self.context.device.type == "cuda":
+                torch.cuda.set_rng_state(states["cuda"], self.context.device)
         else:  # which ranks had the skipped steps' samples is unknown now
             messages.append(f"{ranks} processes before, {self.context.size} now: the remaining samples are divided anew")
         return messages
@@ -230,10 +200,9 @@ class TrainState:
             raise UserError(f"output folder {self.output}: not every machine sees the same checkpoint in it; all of them must share it")
 
     def save_last(self, content: dict[str, Any]) -> None:
-        """Write the last checkpoint, of what `state_dict` has just returned. All ranks call it together, at the same step."""
+        """Write the last checkpoint, of what `state_dict` has just returned."""
         if self.context.is_main:
             rotate_checkpoints(self.output, content)
-        self.last_saved_step = self.steps
 
     def save_average(self, name: str) -> None:
         """Write averaged weights as a checkpoint of their own."""
@@ -246,41 +215,16 @@ def rotate_checkpoints(folder: Path, content: dict[str, Any]) -> None:
     fresh, last = folder / "next.pth", folder / LAST
     save_checkpoint(fresh, **content)
     if last.exists():
-        spare = folder / ".previous.pth"
-        spare.unlink(missing_ok=True)
-        try:
-            os.link(last, spare)  # at no moment is there no last.pth
-            spare.replace(folder / PREVIOUS)
-        except OSError:  # a file system without hard links
-            last.replace(folder / PREVIOUS)
+        last.replace(folder / PREVIOUS)  # a run that is killed here resumes from it
     fresh.replace(last)
-    if hasattr(os, "O_DIRECTORY"):  # the new names are on the disk too
-        descriptor = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
-def _random_states(context: DistributedContext) -> list[dict[str, Tensor]]:
-    """Return the states of PyTorch's global generators, from which a dropout draws, by rank.
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of this rank's global generators in PyTorch, from which a dropout draws.
 
     Samples and their order draw from generators of their own, which follow from seed, epoch and sample.
     """
-    states = {"torch": torch.get_rng_state()}
-    if context.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(context.device)
-    return context.all_gather(states)
-
-
-def _restore_random_states(states: list[dict[str, Tensor]], context: DistributedContext) -> None:
-    """Older checkpoints also hold states of NumPy and Python, from which nothing draws."""
-    own = states[context.rank]
-    if ("cuda" in own) != (context.device.type == "cuda"):  # the run was on another kind of device
-        return
-    torch.set_rng_state(own["torch"])
-    if "cuda" in own:
-        torch.cuda.set_rng_state(own["cuda"], context.device)
+    return {"torch": torch.get_rng_state()} | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
 
 
 def _short(value: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
+from traceback import clear_frames
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
 from utils.training.build import build_state, find_checkpoint, open_run_dir
-from utils.training.data import build_loaders, readable_worker_errors, shutdown_workers
+from utils.training.data import build_loaders, shutdown_workers
 from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
 from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
 from utils.training.state import AVERAGES, BEST, StopSignal, TrainState
@@ -47,7 +48,7 @@ def train(
     state.stop = stop or state.stop
     with file_lock(output_folder(output)) if context.is_main else nullcontext():
         open_run_dir(state, messages + more)
-        with readable_errors(state), readable_worker_errors(), shutdown_workers(train_loader):
+        with readable_errors(state), shutdown_workers(train_loader):
             train_epochs(state, train_loader, val_loader)
 
 
@@ -55,10 +56,9 @@ def train_epochs(state: TrainState, train_loader: DataLoader, val_loader: DataLo
     """Train and validate the remaining epochs."""
     settings, context, start = state.config.train, state.context, state.epoch
     todo = f"epochs {start + 1} to {settings.epochs}" if start < settings.epochs else f"all {settings.epochs} epochs are done"
-    batch = f"{context.size} x batch {settings.batch_size}" + f" x {settings.accumulate}" * (settings.accumulate > 1)
     state.log.info(
         f"{state.output}: {sum(p.numel() for p in state.network.parameters()):,} parameters, {len(train_loader.dataset)} training and"
-        f" {len(val_loader.dataset)} validation samples, {batch} on {context.device}, {todo}"
+        f" {len(val_loader.dataset)} validation samples, {context.size} x batch {settings.batch_size} on {context.device}, {todo}"
     )
     for epoch in range(start, settings.epochs):
         train_loader.batch_sampler.set_epoch(epoch, state.samples_seen)
@@ -78,7 +78,7 @@ def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
     batch_norms, timer, note = BatchNormBackup(state.network), StepTimer(), ""
     done = state.samples_seen / state.samples_per_step  # steps; a whole number unless the number of ranks has changed
     total = done + len(loader) // settings.accumulate
-    with state.stop.deferred(), Progress(round(total), f"epoch {epoch + 1}/{settings.epochs}", "step", context.is_main) as progress:
+    with Progress(round(total), f"epoch {epoch + 1}/{settings.epochs}", "step", context.is_main) as progress:
         progress.skip(round(done))
         for i, batches in enumerate(timer.timed(group_batches(loader, settings.accumulate)), start=1):
             lr = learning_rate(epoch, done + i - 1, total, settings, context.size)
@@ -180,41 +180,37 @@ def mean_loss(state: TrainState, epoch: int) -> float:
     total, count = state.context.all_reduce(state.sums.epoch.clone()).tolist()
     if state.skipped:
         steps = state.skipped + round(count / state.context.size)
-        state.log.info(f"epoch {epoch + 1}: {state.skipped} of {steps} steps skipped, their loss was not finite{_limit(state)}")
+        state.log.info(f"epoch {epoch + 1}: {state.skipped} of {steps} steps skipped, {_not_finite(state)}")
     if not count:
-        raise UserError(f"epoch {epoch + 1}: every step's loss was not finite{_limit(state)}; lower train.learning_rate")
+        raise UserError(f"epoch {epoch + 1}: all steps were skipped, {_not_finite(state)}; lower train.learning_rate")
     state.skipped, state.sums.epoch = 0, torch.zeros_like(state.sums.epoch)
     return total / count
 
 
 def skipped_message(state: TrainState, loader: DataLoader, epoch: int) -> str:
     """Return why training stops after many skipped steps in a row, with the images of the ranks whose losses were bad."""
-    images: dict[int, None] = {}
+    sampler, images = loader.batch_sampler, {}
     for skipped in state.skipped_in_row:
-        numbers = loader.batch_sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks].ravel().tolist()
-        images |= dict.fromkeys(loader.dataset.image_id(number) for number in numbers)
+        numbers = sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks].ravel().tolist()
+        images |= dict.fromkeys(map(loader.dataset.image_id, numbers))
     listed = ", ".join(map(str, islice(images, SHOWN))) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
-    return (
-        f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, their loss was not finite{_limit(state)};"
-        f" lower train.learning_rate, or inspect their images: {listed}"
-    )
+    skipped = f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, {_not_finite(state)}"
+    return f"{skipped}; lower train.learning_rate, or inspect their images: {listed}"
 
 
-def _limit(state: TrainState) -> str:
+def _not_finite(state: TrainState) -> str:
     limit = state.config.train.max_loss
-    return "" if limit is None else f" or over {limit:g} (train.max_loss)"
+    return "their loss was not finite" + ("" if limit is None else f" or over {limit:g} (train.max_loss)")
 
 
 def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: DataLoader) -> None:
     """Validate, save the epoch's checkpoints, and log."""
     settings, ema = state.config.train, state.averages.get("ema")
-    metrics = {"training loss": train_loss, "validation loss": validate(state, val_loader, epoch)}
-    if ema is not None:
-        metrics["validation loss of the EMA"] = validate(state, val_loader, epoch, ema.module)
+    networks = {"": None} | ({} if ema is None else {" of the EMA": ema.module})
+    metrics = {"training loss": train_loss}
+    metrics |= {f"validation loss{name}": validate(state, val_loader, epoch, network) for name, network in networks.items()}
     if settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0:
-        metrics["AP"] = validation_ap(state, epoch)
-        if ema is not None:
-            metrics["AP of the EMA"] = validation_ap(state, epoch, ema.module)
+        metrics |= {f"AP{name}": validation_ap(state, epoch, network) for name, network in networks.items()}
     best = metrics["validation loss"] < state.best  # never for NaN
     state.epoch, state.samples_seen, state.best = epoch + 1, 0, metrics["validation loss"] if best else state.best
     content = state.state_dict()
@@ -224,7 +220,6 @@ def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: D
         if ema is not None:
             state.save_average("ema")
         state.metrics.add(state.steps, {"epoch/number": epoch + 1, **{f"epoch/{tag(name)}": value for name, value in metrics.items()}})
-        state.metrics.flush()
     state.save_last(content)
     listed = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
     state.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")
@@ -249,18 +244,24 @@ def readable_errors(state: TrainState) -> Iterator[None]:
     """Turn an error that ends the training into one readable line, and close the metrics."""
     try:
         yield
-    except (KeyboardInterrupt, RuntimeError, UserError) as error:
+    except (KeyboardInterrupt, OSError, RuntimeError, UserError) as error:
+        clear_frames(error.__traceback__)  # they refer to a validation's loader, whose workers would outlive it
         # Where another rank was interrupted first, this one may see only that its connection is gone
         if isinstance(error, KeyboardInterrupt) or state.stop.requested:
-            saved = "nothing is saved yet" if state.last_saved_step is None else f"saved up to step {state.last_saved_step} of the run"
-            raise KeyboardInterrupt(
-                f"interrupted in epoch {state.epoch + 1}; {saved}, resume with --resume auto --output {state.output}"
-            ) from None
+            where = f"interrupted in epoch {state.epoch + 1}, after step {state.steps} of the run"
+            raise KeyboardInterrupt(f"{where}; resume with --resume auto --output {state.output}") from None
+        text, is_runtime_error = str(error), isinstance(error, RuntimeError)
         if isinstance(error, torch.OutOfMemoryError):
-            raise UserError(f"the memory of {state.context.device} is used up; lower train.batch_size or data.input_size") from error
-        if state.context.size > 1 and isinstance(error, RuntimeError) and re.search("onnection|NCCL|gloo", str(error)):
-            raise UserError("another process has ended with an error, see above; resume with --resume auto") from error
-        raise
+            message = f"the memory of {state.context.device} is used up; lower train.batch_size or data.input_size"
+        elif "in DataLoader worker process" in text and not is_runtime_error:  # PyTorch has added a traceback
+            message = text.strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+        elif "DataLoader worker (pid" in text:
+            message = "a loader process was killed, perhaps for lack of memory; lower data.workers"
+        elif state.context.size > 1 and is_runtime_error and re.search("onnection|NCCL|gloo", text):
+            message = "another process has ended with an error, see above; resume with --resume auto"
+        else:
+            raise
+        raise UserError(message) from error
     finally:
         if state.metrics is not None:
             state.metrics.close()

@@ -24,7 +24,7 @@ from utils.batching import predict_stream, sized_batches
 from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_metrics, to_results
 from utils.systems import Decoder, build_decoder
-from utils.training.state import TrainState
+from utils.training.state import StopSignal, TrainState
 from utils.training.step import TrainingStep, to_device
 from utils.visualize.people import draw_people
 
@@ -67,29 +67,29 @@ def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = Non
     files = [TrainingHDF5(path, config.skeleton) for path in config.data.val_files]
     state.context.broadcast_buffers(network)
     network.eval()
-    decoder = build_decoder(network, config)
-    metrics = validation_metrics(decoder, files, config.skeleton, config.train.batch_size, state.context)
-    count = min(config.train.val_images, len(files[0]))
-    if state.metrics is not None and count and average is None:
-        predictions = predict_images(decoder, [(files[0], number) for number in range(count)], count, state.context.device)
-        images = [draw_people(files[0].image(number), keypoints, config.skeleton) for number, keypoints, _ in predictions]
-        state.metrics.add_images(epoch + 1, "people", images)
+    decoder, images = build_decoder(network, config), [(file, number) for file in files for number in range(len(file))]
+    metrics = validation_metrics(decoder, images, config.skeleton, config.train.batch_size, state.context, state.stop)
+    shown = range(min(config.train.val_images, len(images)))
+    if state.metrics is not None and shown and average is None:
+        predictions = predict_images(decoder, images, shown, len(shown), state.context.device)
+        overlays = [draw_people(images[i][0].image(images[i][1]), keypoints, config.skeleton) for i, keypoints, _ in predictions]
+        state.metrics.add_images(epoch + 1, "people", overlays)
     return metrics["AP"]
 
 
 def validation_metrics(
-    decoder: Decoder, files: Sequence[TrainingHDF5], skeleton: Skeleton, batch_size: int, context: DistributedContext
+    decoder: Decoder, images: Sequence[Entry], skeleton: Skeleton, batch_size: int, context: DistributedContext, stop: StopSignal
 ) -> dict[str, float]:
-    """Return COCO's ten metrics over all images of the files, which the ranks share; the same on every rank. Skip corrupt images."""
-    images = [(file, number) for file in files for number in range(len(file))]
+    """Return COCO's ten metrics over the images, which the ranks share; the same on every rank. Skip corrupt images."""
     batches = sized_batches(range(len(images)), lambda i: decoder.batch_key(tuple(images[i][0].sizes[images[i][1]].tolist())), batch_size)
     own = [i for batch in batches[context.rank :: context.size] for i in batch]
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     seen, results = [], []
     with Progress(len(own), "validation AP", "image", context.is_main) as progress:
-        for index, keypoints, scores in predict_images(decoder, [images[i] for i in own], batch_size, context.device):
-            seen.append(own[index])
-            results += to_results(own[index], keypoints, scores, skeleton, CATEGORY, order, count)
+        for i, keypoints, scores in predict_images(decoder, images, own, batch_size, context.device):
+            stop.check()
+            seen.append(i)
+            results += to_results(i, keypoints, scores, skeleton, CATEGORY, order, count)
             progress.advance()
     of_ranks = context.all_gather((seen, results))
     seen = sorted(i for images_of_rank, _ in of_ranks for i in images_of_rank)
@@ -99,23 +99,19 @@ def validation_metrics(
 
 
 def predict_images(
-    decoder: Decoder, images: Sequence[Entry], batch_size: int, device: torch.device
+    decoder: Decoder, images: Sequence[Entry], indices: Iterable[int], batch_size: int, device: torch.device
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield index, keypoints (P, K, 3) and scores (P,) of each image in order; name the corrupt ones and skip them."""
-    readable: list[int] = []
+    """Yield index, keypoints (P, K, 3) and scores (P,) of the images with these indices; name the corrupt ones and skip them."""
 
-    def pixels_and_boxes() -> Iterable[tuple[np.ndarray, np.ndarray | None]]:
-        for i, (file, number) in enumerate(images):
+    def inputs() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        for i in indices:
+            file, number = images[i]
             try:
-                image = file.image(number)
+                yield i, file.image(number), annotated_boxes(file, number)
             except CorruptImageError as error:
                 warn_skipped(str(error))
-                continue
-            readable.append(i)
-            yield image, annotated_boxes(file, number) if decoder.needs_boxes else None
 
-    for index, (keypoints, scores) in enumerate(predict_stream(decoder, pixels_and_boxes(), batch_size, device)):
-        yield readable[index], keypoints, scores
+    return predict_stream(decoder, inputs(), batch_size, device)
 
 
 def annotated_boxes(file: TrainingHDF5, number: int) -> np.ndarray:

@@ -144,11 +144,3 @@ def test_a_forked_worker_does_not_wait_for_the_trainers_opencv_threads():
         assert os.waitpid(in_a_child(worker), 0)[1] == 0
 
     assert os.waitpid(in_a_child(trainer), 0)[1] == 0
-
-
-def test_workers_print_errors_except_that_the_trainer_is_gone(capsys):
-    for error in (EOFError(), ConnectionResetError(), BrokenPipeError()):
-        data._except_lost_trainer(type(error), error, None)
-    assert capsys.readouterr().err == ""
-    data._except_lost_trainer(ValueError, ValueError("an error"), None)
-    assert "an error" in capsys.readouterr().err

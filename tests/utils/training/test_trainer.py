@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -73,7 +72,7 @@ def test_a_step_with_too_large_a_loss_leaves_no_trace(new_state, value):
 def test_without_a_limit_any_finite_loss_is_accepted(new_state):
     state = new_state("train.max_loss=null")
     assert train_one_epoch(state, [weighted(random_batch(state), 1e6)], 0) > 1e8
-    with pytest.raises(UserError, match="every step's loss was not finite; lower train.learning_rate"):
+    with pytest.raises(UserError, match="all steps were skipped, their loss was not finite; lower train.learning_rate"):
         train_one_epoch(state, [weighted(random_batch(state), torch.nan)], 0)
 
 
@@ -197,24 +196,27 @@ def test_an_interrupt_saves_every_step(run, tiny, straight, samples, tmp_path, m
     with monkeypatch.context() as patched:
         patched.setattr(trainer, "forward_backward", interrupted)
         status, _, err = run(*command)
-    assert (status, f"interrupted in epoch 2; saved up to step {last + 1} of the run" in err) == (130, True), err
+    assert (status, f"interrupted in epoch 2, after step {last + 1} of the run" in err) == (130, True), err
     ended = run(*command)
     assert (ended.status, "resuming after epoch 1 and 4 samples of the next" in ended.out) == (0, True), ended.err
     assert_same_run(tmp_path / "run", straight)
 
 
-def test_an_interrupt_that_python_drops_is_not_lost(run, tiny, tmp_path, monkeypatch):
-    """Raised while an object is deleted, as a loader is after each epoch, it goes no further."""
+@pytest.mark.parametrize(("function", "late"), [("validate", False), ("validation_ap", False), ("validation_ap", True)])
+def test_a_signal_is_heard_during_a_validation_and_after_it(run, tiny, tmp_path, monkeypatch, samples, function, late):
+    validation, steps = getattr(trainer, function), samples // 2
 
-    class Deleted:
-        def __del__(self):
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.01)  # for Python to notice
+    def interrupted(*arguments: object) -> float:
+        results = [late and validation(*arguments), os.kill(os.getpid(), signal.SIGTERM), late or validation(*arguments)]
+        return results[0]
 
-    finish = trainer.finish_epoch
-    monkeypatch.setattr(trainer, "finish_epoch", lambda *arguments: (finish(*arguments), Deleted())[0])
-    status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "train.epochs=9")
-    assert (status, "interrupted in epoch 2; saved up to step " in err, "Traceback" in err) == (130, True, False), err
+    monkeypatch.setattr(trainer, function, interrupted)
+    status, _, err = run("train.py", "--config", tiny, "--output", tmp_path / "run", "train.evaluate_every=1")
+    where = (
+        f"interrupted in epoch 2, after step {steps + 1} of the run" if late else f"interrupted in epoch 1, after step {steps} of the run"
+    )
+    assert (status, where in err) == (130, True), err
+    assert read_checkpoint(tmp_path / "run" / "last.pth")["steps"] == steps + late
 
 
 def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from config import load_config
 from data.hdf5 import TrainingHDF5
 from utils.distributed import DistributedContext
 from utils.training.data import build_loaders
+from utils.training.state import StopSignal
 from utils.training.step import to_device
 from utils.training.trainer import train_one_epoch
 from utils.training.validation import validate, validation_metrics
@@ -133,7 +134,8 @@ class AnnotatedPoses:
 @pytest.mark.parametrize("skipped", [0, 1])
 def test_validation_ap_is_one_only_for_all_annotated_people(validation_file, skipped):
     decoder = AnnotatedPoses(validation_file, skipped)
-    metrics = validation_metrics(decoder, [validation_file, validation_file], validation_file.skeleton, 3, ALONE)
+    images = 2 * [(validation_file, number) for number in range(len(validation_file))]
+    metrics = validation_metrics(decoder, images, validation_file.skeleton, 3, ALONE, StopSignal())
     assert (metrics["AP"] == 1) == (skipped == 0)
     for number, boxes in decoder.boxes.items():  # those of its own people, with the score 1
         people = slice(*validation_file.first[number : number + 2])
@@ -150,7 +152,8 @@ def test_a_corrupt_image_is_skipped_and_named_once(validation_file, tmp_path, ca
         start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
         file["images/bytes"][start:end] = 0
     decoder = AnnotatedPoses(validation_file, 0)
+    images = [(TrainingHDF5(path, validation_file.skeleton), number) for number in range(len(validation_file))]
     for _ in range(2):
-        assert validation_metrics(decoder, [TrainingHDF5(path, validation_file.skeleton)], validation_file.skeleton, 3, ALONE)["AP"] == 1
+        assert validation_metrics(decoder, images, validation_file.skeleton, 3, ALONE, StopSignal())["AP"] == 1
     assert len(re.findall(r"warning: image .*corrupt.h5.*; skipped\n", capsys.readouterr().err)) == 1
     assert len(decoder.boxes) == len(validation_file) - 1
