@@ -8,17 +8,15 @@ python evaluate.py --detections R.json --annotations A.json
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from config import Skeleton, UserError
+from config import UserError
 from config.errors import check_minimum, run_cli
-from config.files import output_folder
 from config.load import load_skeleton
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
-from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.evaluation.coco import GroundTruth
 from utils.evaluation.metrics import build_metric, evaluate, report
 from utils.inference import PoseEstimator
 
@@ -64,33 +62,24 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
         overrides += [word for word in options.scales if "=" in word]
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     config = config_for(checkpoint, options.config, overrides)
-    truth, metric = load_truth(options, config.skeleton)
+    truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit)
+    metric = build_metric(truth, options.head_boxes, options.save_images)
     estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
     evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images)
 
 
-def load_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> tuple[GroundTruth, CocoMetric]:
-    """Read the annotation file and build its metric; fail early where --save-images is impossible."""
-    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
-    metric = build_metric(truth, options.head_boxes)
-    if options.save_images and not (metric.ranks_images and truth.is_annotated and truth.folder):
-        raise UserError("--save-images: needs annotations of another format than MPII's, and the folder of --images; omit it")
-    return truth, metric
-
-
 def evaluate_detections(options: argparse.Namespace) -> None:
-    """Evaluate predictions of any origin, on rank 0 only."""
+    """Evaluate predictions of any origin."""
     unused = [f"--{name}" for name in ("config", "scales", "boxes", "device") if getattr(options, name)]
     unused += [word for word in options.overrides if not word.startswith("skeleton=")]
     if unused:
         raise UserError(f"--detections: needs no network; omit {unused[0]}")
     skeleton = load_skeleton(options.overrides[-1].partition("=")[2]) if options.overrides else None
-    truth, metric = load_truth(options, skeleton)
+    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
+    metric = build_metric(truth, options.head_boxes, options.save_images)
     predictions = metric.load_results(options.detections, truth)
-    if int(os.environ.get("RANK", 0)) == 0:
-        folder = output_folder(options.output or options.detections.parent / "evaluation")
-        report(metric, predictions, truth, folder, options.save_images)
+    report(metric, predictions, truth, options.output or options.detections.parent / "evaluation", options.save_images)
 
 
 if __name__ == "__main__":

@@ -395,7 +395,7 @@ def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, bo
         ((), {**network, "annotations": info}, f"{info}: has no annotations, and the system needs person boxes; pass detections"),
         ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' is bottom-up and needs no boxes; omit it"),
         (("--head-boxes", few), {}, "is for MPII's evaluation, but annotation file"),
-        (("--head-boxes", few), mpii, f"head boxes {few}: of 3 people, but annotation file {mpii['annotations']} has 16"),
+        (("--head-boxes", few), mpii, f"head boxes {few}: not of the 16 people in annotation file {mpii['annotations']}"),
         (("--boxes", few), mpii, "MPII's evaluation uses the annotated boxes; omit it"),
         (("--save-images", 2), mpii, "--save-images: needs annotations of another format than MPII's"),
         (("--save-images", 2), {"annotations": info}, "--save-images: needs annotations"),

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from config import UserError
 from utils.checkpoint import read_checkpoint
@@ -30,7 +29,21 @@ class TorchvisionDetector:
     """
 
     def __init__(self, name: str, weights: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        self.network, self.least_score, self.device = torchvision_network(name, weights), least_score, default_device(device)
+        """Build the network of a name with the weights of a file. Raise UserError where they do not fit."""
+        from torchvision.models import detection, get_model, list_models  # takes longer than a detection
+
+        names = list_models(module=detection)
+        if name not in names:
+            raise UserError(f"detector {name}: unknown to torchvision; known: {', '.join(names)}")
+        self.network, self.least_score = get_model(name, weights=None, weights_backbone=None), least_score
+        content = read_checkpoint(weights)
+        try:
+            # torchvision's trainer, .safetensors, or the weights alone
+            self.network.load_state_dict(content.get("model", content.get("weights", content)))
+        except (RuntimeError, TypeError, AttributeError) as error:
+            reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+            raise UserError(f"detector weights {weights}: not those of torchvision's {name}: {reason}") from error
+        self.device = default_device(device)
         self.network.to(self.device).eval()
 
     @torch.inference_mode()
@@ -69,30 +82,6 @@ def boxes_around(keypoints: np.ndarray, scores: np.ndarray, least_score: float) 
     return np.concatenate([corner - margin, end - corner + 2 * margin, scores[selected, None]], 1)
 
 
-def torchvision_names() -> list[str]:
-    """Return the names of its detection networks. The import takes longer than a detection, so it waits until it is needed."""
-    from torchvision.models import detection, list_models
-
-    return list_models(module=detection)
-
-
-def torchvision_network(name: str, path: str | Path) -> nn.Module:
-    """Return torchvision's detection network of a name, with the weights of a file. Raises UserError where they do not fit."""
-    from torchvision.models import get_model
-
-    if name not in torchvision_names():
-        raise UserError(f"detector {name}: unknown to torchvision; known: {', '.join(torchvision_names())}")
-    content = read_checkpoint(path)
-    weights = content.get("model", content.get("weights", content))  # torchvision's trainer, .safetensors, or the weights alone
-    network = get_model(name, weights=None, weights_backbone=None)
-    try:
-        network.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = textwrap.shorten(str(error).partition("\n")[2] or "no tensors by their names", 160, placeholder=" ...")
-        raise UserError(f"detector weights {path}: not those of torchvision's {name}: {reason}") from error
-    return network
-
-
 def load_detector(
     name: str | Path, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None
 ) -> Detector:
@@ -100,21 +89,17 @@ def load_detector(
     if weights is not None:
         return TorchvisionDetector(str(name), weights, least_score, device)
     if not Path(name).is_file():
-        if str(name) in torchvision_names():
-            raise UserError(f"detector {name}: no weights given; add a file with --detector-weights")
         raise UserError(f"detector {name}: not found; use {DETECTOR_OPTIONS}")
     return PoseDetector(name, least_score, device)
 
 
 def detector_for(
-    estimator: PoseEstimator, name: str | None, weights: Path | None, least_score: float = LEAST_SCORE, device: str | None = None
+    estimator: PoseEstimator, name: str | None, weights: Path | None, least_score: float, device: str | None
 ) -> Detector | None:
-    """Return the detector named on a command line, None for a bottom-up system. Raises UserError where it is missing or needless."""
-    system = estimator.config.system
-    if not estimator.needs_boxes:
-        if name is not None or weights is not None:
-            raise UserError(f"--detector {name or weights}: system {system!r} is bottom-up; omit the detector")
-        return None
-    if name is None:
+    """Return the detector named on a command line, None for a bottom-up system. Raise UserError where it is missing or needless."""
+    system, given = estimator.config.system, name or weights
+    if estimator.needs_boxes and name is None:
         raise UserError(f"system {system!r}: needs person boxes; use {DETECTOR_OPTIONS}")
-    return load_detector(name, weights, least_score, device)
+    if given is not None and not estimator.needs_boxes:
+        raise UserError(f"--detector {given}: system {system!r} is bottom-up; omit the detector")
+    return load_detector(name, weights, least_score, device) if estimator.needs_boxes else None

@@ -19,10 +19,6 @@ from config import Skeleton, UserError
 from data.formats.posetrack import KEYPOINTS as POSETRACK
 
 MIN_SCORE = 1e-4  # a lower score would be rounded to 0, which means "missing"
-COCO = (
-    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
-    "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-)  # fmt: skip
 COCO_18 = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
     "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
@@ -30,10 +26,7 @@ COCO_18 = (
 FEET = "left_big_toe", "left_small_toe", "left_heel", "right_big_toe", "right_small_toe", "right_heel"
 OPENPOSE = {"COCO_18": COCO_18, "BODY_25": (*COCO_18[:8], "mid_hip", *COCO_18[8:], *FEET)}
 MIDPOINTS = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}  # as OpenPose defines them
-OPENPOSE_EMPTY = (
-    "face_keypoints_2d", "hand_left_keypoints_2d", "hand_right_keypoints_2d",
-    "pose_keypoints_3d", "face_keypoints_3d", "hand_left_keypoints_3d", "hand_right_keypoints_3d",
-)  # fmt: skip
+OPENPOSE_FIELDS = [f"{part}_keypoints_{axes}" for axes in ("2d", "3d") for part in ("pose", "face", "hand_left", "hand_right")]
 FIRST_POSETRACK_ID = 10**10  # an image's id: this + 10,000 times its video's number + its own number in the video
 
 PoseTrackFrame = tuple[PurePath, np.ndarray, np.ndarray]  # name of the image, keypoints (P, K, 3) x, y, score in its pixels, ids (P,)
@@ -65,31 +58,24 @@ def to_coco(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: 
 
 
 def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
-    """Return one image's people in OpenPose's format; "keypoints" additionally names the keypoints in order."""
-    ordered, names = _openpose_order(keypoints, skeleton, layout)
-    numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
-    values = round_keypoints(ordered).reshape(len(ordered), -1).tolist()
-    empty = {name: [] for name in OPENPOSE_EMPTY}
-    people = [{"person_id": [number], "pose_keypoints_2d": person, **empty} for number, person in zip(numbers, values)]
-    return {"version": 1.3, "people": people, "keypoints": list(names)}
-
-
-def _openpose_order(keypoints: np.ndarray, skeleton: Skeleton, layout: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return people (P, J, 3) in one of OpenPose's orders, and the J names.
+    """Return one image's people in OpenPose's format; "keypoints" additionally names the keypoints in order.
 
     A skeleton whose data set lacks some of COCO's keypoints keeps its own order. Neck and middle of the hips are the skeleton's own, or the
     midpoint of left and right where both are present. Feet, which COCO lacks, are missing.
     """
-    keypoints = np.asarray(keypoints, float)
-    if not set(COCO) <= set(skeleton.dataset):
-        return keypoints, skeleton.keypoints
-    columns = {name: keypoints[:, skeleton.index(own_name)] for name, own_name in skeleton.dataset.items()}
-    for name, (left, right) in MIDPOINTS.items():
-        ends = np.stack([columns[left], columns[right]], 1)
-        midpoint = np.concatenate([ends[..., :2].mean(1), ends[..., 2:].min(1)], 1) * (ends[..., 2:] > 0).all(1)
-        columns.setdefault(name, keypoints[:, skeleton.index(name)] if name in skeleton.keypoints else midpoint)
-    missing = np.zeros((len(keypoints), 3))
-    return np.stack([columns.get(name, missing) for name in OPENPOSE[layout]], 1), OPENPOSE[layout]
+    ordered, names = np.asarray(keypoints, float), skeleton.keypoints
+    if set(COCO_18) - {"neck"} <= set(skeleton.dataset):
+        columns = {name: ordered[:, skeleton.index(own_name)] for name, own_name in skeleton.dataset.items()}
+        for name, (left, right) in MIDPOINTS.items():
+            ends = np.stack([columns[left], columns[right]], 1)
+            midpoint = np.concatenate([ends[..., :2].mean(1), ends[..., 2:].min(1)], 1) * (ends[..., 2:] > 0).all(1)
+            columns.setdefault(name, ordered[:, skeleton.index(name)] if name in skeleton.keypoints else midpoint)
+        names = OPENPOSE[layout]
+        ordered = np.stack([columns.get(name, np.zeros_like(columns["nose"])) for name in names], 1)
+    numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
+    values, empty = round_keypoints(ordered).reshape(len(ordered), -1).tolist(), {field: [] for field in OPENPOSE_FIELDS}
+    people = [{"person_id": [number], **empty, "pose_keypoints_2d": person} for number, person in zip(numbers, values)]
+    return {"version": 1.3, "people": people, "keypoints": list(names)}
 
 
 def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[str, Any]:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from pathlib import PurePath
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO as CocoFile
 
 from config import UserError
 from config.load import load_skeleton
+from data.formats.coco import indexed
 from data.formats.posetrack import KEYPOINTS as POSETRACK
 from utils.output_formats import (
-    COCO,
     OPENPOSE,
     image_ids,
-    posetrack_image_id,
     posetrack_image_name,
     round_keypoints,
     to_coco,
@@ -31,13 +28,14 @@ from utils.output_formats import (
 )
 
 COCO_18, COCO_17, CROWDPOSE = (load_skeleton(name) for name in ("coco", "coco17", "crowdpose"))
+COCO = list(COCO_17.dataset)
 
 
-def one_person(skeleton, score: float = 0.4321) -> np.ndarray:
+def one_person(skeleton) -> np.ndarray:
     """Return (1, K, 3): the data set's keypoint d is at (10 d, 5 d); those that it lacks are missing."""
     person = np.zeros((1, skeleton.num_keypoints, 3), np.float32)
     for d, name in enumerate(skeleton.dataset.values()):
-        person[0, skeleton.index(name)] = [10 * d, 5 * d, score]
+        person[0, skeleton.index(name)] = [10 * d, 5 * d, 0.4321]
     return person
 
 
@@ -52,14 +50,13 @@ def test_a_small_score_is_not_written_as_missing():
     np.testing.assert_allclose(values, [[1.23, 5.68, 1e-4], [0, 0, 0], [1, 2, 0.9877]], atol=1e-9)
 
 
-def test_coco_results_are_in_the_data_sets_order_and_pycocotools_reads_them(tmp_path):
+def test_coco_results_are_in_the_data_sets_order_and_pycocotools_reads_them():
     for skeleton in (COCO_18, COCO_17):
         (result,) = to_coco(7, one_person(skeleton), np.array([0.5]), skeleton)
         assert (result["image_id"], result["category_id"], result["score"]) == (7, 1, 0.5)
         np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), [[10 * d, 5 * d, 0.4321] for d in range(17)])
-    truth = {"images": [{"id": 7}], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": list(COCO)}]}
-    (tmp_path / "truth.json").write_text(json.dumps(truth))
-    assert CocoFile(str(tmp_path / "truth.json")).loadRes([result]).anns[1]["score"] == 0.5
+    truth = indexed({"images": [{"id": 7}], "annotations": [], "categories": [{"id": 1, "name": "person", "keypoints": COCO}]})
+    assert truth.loadRes([result]).anns[1]["score"] == 0.5
     assert to_coco(7, np.zeros((1, 18, 3)), np.array([0.5]), COCO_18) == []
 
 
@@ -70,7 +67,6 @@ def test_coco_results_are_in_the_data_sets_order_and_pycocotools_reads_them(tmp_
         (["a/001.jpg", "b/001.jpg"], [0, 1]),  # the same number twice
         (["beach.jpg", "dance 12.jpg"], [0, 1]),
         ([0, 1, 2], [0, 1, 2]),
-        ([], []),
     ],
 )
 def test_image_ids_are_the_numbers_in_the_names_where_all_differ(names, ids):
@@ -82,13 +78,10 @@ def test_openpose_orders_have_neck_and_mid_hip_and_no_feet():
     with_neck = one_person(COCO_18)
     with_neck[0, COCO_18.index("neck")] = [333, 444, 0.9]
     for skeleton, person, neck in ((COCO_18, with_neck, (333, 444, 0.9)), (COCO_17, one_person(COCO_17), (55, 27.5, 0.4321))):
-        values = openpose(person, skeleton)
-        np.testing.assert_allclose(values[1], neck, atol=1e-4)
-        for name in ("nose", "right_wrist", "left_ankle", "left_ear"):
-            d = COCO.index(name)
-            np.testing.assert_allclose(values[OPENPOSE["COCO_18"].index(name)], [10 * d, 5 * d, 0.4321], atol=1e-4)
+        expected = [neck if name == "neck" else (10 * COCO.index(name), 5 * COCO.index(name), 0.4321) for name in OPENPOSE["COCO_18"]]
+        np.testing.assert_allclose(openpose(person, skeleton), expected, atol=1e-4)
     values = openpose(person, COCO_17, "BODY_25")
-    np.testing.assert_allclose(values[8], [115, 57.5, 0.4321], atol=1e-4)
+    np.testing.assert_allclose(values[[7, 8, 9]], [(90, 45, 0.4321), (115, 57.5, 0.4321), (120, 60, 0.4321)], atol=1e-4)  # wrist, hips
     assert not values[19:].any()
     person[0, COCO_17.index(COCO_17.dataset["left_hip"])] = 0
     assert not openpose(person, COCO_17, "BODY_25")[8].any(), "half of a midpoint is none"
@@ -97,22 +90,16 @@ def test_openpose_orders_have_neck_and_mid_hip_and_no_feet():
 def test_openpose_of_another_skeleton_keeps_its_own_order_and_names_it():
     written = to_openpose(one_person(CROWDPOSE), CROWDPOSE, ids=np.array([3]))
     assert written["keypoints"] == list(CROWDPOSE.keypoints)
-    assert written["people"][0]["person_id"] == [3]
+    assert (written["people"][0]["person_id"], written["people"][0]["hand_right_keypoints_3d"]) == ([3], [])
     np.testing.assert_allclose(openpose(one_person(CROWDPOSE), CROWDPOSE), round_keypoints(one_person(CROWDPOSE)[0]))
 
 
 def test_csv_leaves_missing_keypoints_empty():
     person = one_person(COCO_18)
-    text = to_csv([('a "b", c.jpg', person, np.array([0.5]), None), (1, person, np.array([0.25]), np.array([4]))], COCO_18)
-    first, second = csv.DictReader(io.StringIO(text))
-    assert (first["image"], first["person"], first["id"], first["score"]) == ('a "b", c.jpg', "0", "", "0.5")
-    assert (first["Lwri_x"], first["Lwri_y"], first["Lwri_score"], first["neck_x"], first["neck_score"]) == (
-        "90.0",
-        "45.0",
-        "0.4321",
-        "",
-        "",
-    )
+    people = [('a "b", c.jpg', person, np.array([0.5]), None), (1, person, np.array([0.25]), np.array([4]))]
+    first, second = csv.DictReader(io.StringIO(to_csv(people, COCO_18)))
+    assert [first[name] for name in ("image", "person", "id", "score")] == ['a "b", c.jpg', "0", "", "0.5"]
+    assert [first[name] for name in ("Lwri_x", "Lwri_y", "Lwri_score", "neck_x", "neck_score")] == ["90.0", "45.0", "0.4321", "", ""]
     assert (second["image"], second["id"]) == ("1", "4")
 
 
@@ -131,30 +118,25 @@ def test_supervision_of_both_signatures(monkeypatch, signature):
     assert (people.xy.shape, people.of_keypoints.shape, people.class_id.tolist()) == ((1, 18, 2), (1, 18), [0])
     assert people.of_keypoints[0, COCO_18.index("nose")] == np.float32(0.4321)
     assert (people.data["score"].tolist(), people.data["id"].tolist()) == ([0.5], [3])
-    assert to_supervision(np.zeros((0, 18, 3)), np.zeros(0), COCO_18).xy.shape == (0, 18, 2)
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(UserError, match="pip install supervision"):
         to_supervision(one_person(COCO_18), np.array([0.5]), COCO_18)
 
 
-# PoseTrack18
-
-
-def test_posetrack_json_has_the_tracked_people_of_each_frame():
-    skeleton = load_skeleton("posetrack18")
+def test_posetrack_json_has_the_tracked_people_of_each_frame(tmp_path):
+    """Ids and names follow from the files' paths below the data set's root."""
     keypoints = np.zeros((3, 17, 3))
     keypoints[:, 6] = [[16, 32, 0.9], [17.123, 33, 0.4], [1, 1, 0.1]]
-    frames = [(PurePath("images/val/000012_x/000004.jpg"), keypoints, np.array([4, 0, -1])),
-              (PurePath("images/val/000012_x/000005.jpg"), keypoints[:0], np.zeros(0, int))]  # fmt: skip
-    result = to_posetrack(frames, skeleton)
+    names = [tmp_path / "images/val/012834_x/000042.jpg", tmp_path / "walk/frame.jpg"]
+    people = [(keypoints, np.array([4, 0, -1])), (keypoints[:0], np.zeros(0, int))]
+    frames = [(posetrack_image_name(name), *of_frame) for name, of_frame in zip(names, people)]
+    result = to_posetrack(frames, load_skeleton("posetrack18"))
     assert result["categories"][0]["keypoints"] == list(POSETRACK)
-    assert [(image["id"], image["file_name"]) for image in result["images"]] == [
-        (10000120004, "images/val/000012_x/000004.jpg"), (10000120005, "images/val/000012_x/000005.jpg")]  # fmt: skip
-    people = result["annotations"]
-    assert [(p["id"], p["image_id"], p["track_id"]) for p in people] == [(0, 10000120004, 4), (1, 10000120004, 0)], "-1: no track"
-    first, second = people
-    assert first["keypoints"][18:21] == [16, 32, 1] and first["scores"][6] == 0.9
-    assert second["keypoints"][18:21] == [17.12, 33, 1]
+    images = [(image["id"], image["file_name"]) for image in result["images"]]
+    assert images == [(10128340042, "images/val/012834_x/000042.jpg"), (10000000001, "walk/frame.jpg")]
+    first, second = people = result["annotations"]
+    assert [(p["id"], p["image_id"], p["track_id"]) for p in people] == [(0, 10128340042, 4), (1, 10128340042, 0)], "-1: no track"
+    assert (first["keypoints"][18:21], first["scores"][6], second["keypoints"][18:21]) == ([16, 32, 1], 0.9, [17.12, 33, 1])
     assert len(first["keypoints"]) == 51 and not any(first["keypoints"][:18] + first["keypoints"][21:])
 
 
@@ -163,11 +145,3 @@ def test_posetrack_json_of_another_skeleton_has_the_shared_keypoints():
     keypoints[0, [COCO_18.index("Lwri"), COCO_18.index("Leye")]] = [5, 6, 0.5]
     (person,) = to_posetrack([(PurePath("a/b.jpg"), keypoints, np.array([0]))], COCO_18)["annotations"]
     assert np.flatnonzero(person["scores"]).tolist() == [POSETRACK.index("left_wrist")]
-
-
-def test_posetrack_names_are_relative_to_the_root_and_ids_follow_from_them(tmp_path):
-    name = posetrack_image_name(tmp_path / "images" / "val" / "012834_mpii_test" / "000042.jpg")
-    assert name.as_posix() == "images/val/012834_mpii_test/000042.jpg"
-    assert posetrack_image_id(name, 7) == 10128340042
-    assert posetrack_image_name(tmp_path / "walk" / "2.jpg").as_posix() == "walk/2.jpg"
-    assert posetrack_image_id(PurePath("walk/frame.jpg"), 3) == 10**10 + 3

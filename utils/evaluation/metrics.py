@@ -20,13 +20,14 @@ DERIVED = (  # files of `report`
 )
 
 
-def build_metric(truth: GroundTruth, head_boxes: Path | None = None) -> CocoMetric:
-    """Return the metric of the annotation file's format. head_boxes: file for PCKh; a UserError where the format is not MPII's."""
+def build_metric(truth: GroundTruth, head_boxes: Path | None = None, save_images: int = 0) -> CocoMetric:
+    """Return the metric of the annotation file's format. Raise UserError where it has no use for head boxes or ranks no images."""
     metric = resolve_name(FORMATS[truth.format].metric)()
-    if head_boxes is not None:
-        if not hasattr(metric, "head_boxes"):
-            raise UserError(f"--head-boxes {head_boxes}: is for MPII's evaluation, but annotation file {truth.path} is not MPII's")
-        metric.head_boxes = head_boxes
+    if head_boxes is not None and not hasattr(metric, "head_boxes"):
+        raise UserError(f"--head-boxes {head_boxes}: is for MPII's evaluation, but annotation file {truth.path} is not MPII's")
+    if save_images and not (metric.ranks_images and truth.is_annotated and truth.folder):
+        raise UserError("--save-images: needs annotations of another format than MPII's, and the folder of --images; omit it")
+    metric.head_boxes = head_boxes
     return metric
 
 

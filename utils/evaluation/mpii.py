@@ -127,16 +127,13 @@ class PckhMetric(CocoMetric):
 
     def find_heads(self, truth: GroundTruth) -> PckhTruth | None:
         """Return PCKh's ground truth of the people in the images. Raise UserError where `head_boxes` is of other people."""
-        people = truth.annotations.dataset["annotations"]
-        if self.head_boxes is not None:
-            candidates = [load_ground_truth(self.head_boxes)]
-            if len(candidates[0]) != len(people):
-                of = f"of {len(candidates[0])} people, but annotation file {truth.path} has {len(people)}"
-                raise UserError(f"head boxes {self.head_boxes}: {of}")
-        else:
-            beside = (truth.path.with_name(name) for name in (f"gt_{truth.path.stem}.mat", "gt_valid.mat"))
-            candidates = [annotated_ground_truth(people), *(load_ground_truth(path) for path in beside if path.is_file())]
+        people, named = truth.annotations.dataset["annotations"], self.head_boxes
+        beside = [truth.path.with_name(name) for name in (f"gt_{truth.path.stem}.mat", "gt_valid.mat")]
+        files = [path for path in beside if path.is_file()] if named is None else [named]
+        candidates = [annotated_ground_truth(people) if named is None else None, *map(load_ground_truth, files)]
         fitting = [heads for heads in candidates if heads is not None and len(heads) == len(people)]
+        if named is not None and not fitting:
+            raise UserError(f"head boxes {named}: not of the {len(people)} people in annotation file {truth.path}")
         rows = np.array([row for row, person in enumerate(people) if person["image_id"] in truth.files])
         return fitting[0].of(rows) if fitting else None
 

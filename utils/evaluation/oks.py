@@ -1,5 +1,4 @@
-"""Object keypoint similarity under its public name; it lives in utils/oks.py, which decoders may import."""
+"""Public names of functions that decoders import from utils/oks.py."""
 
-from utils.oks import object_keypoint_similarity, oks_nms
-
-__all__ = ["object_keypoint_similarity", "oks_nms"]
+from utils.oks import object_keypoint_similarity as object_keypoint_similarity
+from utils.oks import oks_nms as oks_nms

@@ -123,7 +123,7 @@ def test_head_boxes_are_looked_for_beside_the_annotations(truth, people, tmp_pat
     metric, perfect = PckhMetric(), results_of(truth, people)
     other = write_truth(tmp_path / "gt_valid.mat", people[:3])
     assert metric.compute(perfect, truth) == {}
-    with pytest.raises(UserError, match=r"head boxes .*gt_valid\.mat: of 3 people, but annotation file .*valid\.json has 4"):
+    with pytest.raises(UserError, match=r"head boxes .*gt_valid\.mat: not of the 4 people in annotation file .*valid\.json"):
         build_metric(truth, other).inputs(truth, needs_boxes=False)
     write_truth(tmp_path / "gt_mine.mat", people)
     assert build_metric(truth, tmp_path / "gt_mine.mat").compute(perfect, truth)["Mean"] == 100
