@@ -67,32 +67,25 @@ class TrainingHDF5Writer:
         self.file = file
         file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
         self.bytes = file.create_dataset("images/bytes", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,))
-        self.ids: list[int] = []
-        self.sizes: list[tuple[int, int]] = []
-        self.ends: list[np.ndarray] = []
+        self.images: list[tuple[int, tuple[int, int], np.ndarray]] = []  # id, size, ends
         self.people: list[ImagePeople] = []
 
     def add(self, image_id: int, size: tuple[int, int], parts: list[np.ndarray], people: ImagePeople) -> None:
         """Append an image of height and width: its file and packed masks, if the data set has any, and its people."""
-        first = self.ends[-1][-1] if self.ends else 0
+        first = self.images[-1][2][-1] if self.images else 0
         ends = first + np.cumsum([len(part) for part in parts])
         if ends[-1] > len(self.bytes):
             self.bytes.resize((ends[-1] + GROWTH,))  # unwritten bytes use no disk space
         self.bytes[first : ends[-1]] = np.concatenate(parts)
-        self.ids.append(image_id)
-        self.sizes.append(size)
-        self.ends.append(ends)
+        self.images.append((image_id, size, ends))
         self.people.append(people)
 
     def finish(self) -> None:
         """Write the small arrays and mark the file as complete."""
-        self.bytes.resize((self.ends[-1][-1],))
-        arrays = {
-            "images/id": np.array(self.ids, np.int64),
-            "images/ends": np.array(self.ends),
-            "images/size": np.array(self.sizes, np.int32),
-            "images/first": np.cumsum([0] + [len(people.joints) for people in self.people]),
-        }
+        ids, sizes, ends = map(np.array, zip(*self.images))
+        self.bytes.resize((ends[-1, -1],))
+        first = np.cumsum([0] + [len(people.joints) for people in self.people])
+        arrays = {"images/id": ids, "images/ends": ends, "images/size": sizes.astype(np.int32), "images/first": first}
         arrays |= {f"people/{name}": np.concatenate(values) for name, values in zip(ImagePeople._fields, zip(*self.people))}
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values, compression="gzip")
