@@ -29,11 +29,8 @@ def module_of(path: Path) -> str:
 
 def layer_of(module: str) -> tuple[int, str] | None:
     """Return the number of a module's layer and its part of the layer; None outside of the project, and for a mere folder."""
-    for number, names in enumerate(LAYERS):
-        for name in names:
-            if module == name or module.startswith(f"{name}."):
-                return number, name
-    return None
+    found = ((number, name) for number, names in enumerate(LAYERS) for name in names if f"{module}.".startswith(f"{name}."))
+    return next(found, None)
 
 
 def imports(path: Path) -> set[str]:

@@ -40,7 +40,9 @@ def batch(dataset) -> NamedTuple:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_batch_is_rendered_as_its_samples_alone(config, dataset, batch, device):
-    together = render_batch(batch, config, torch.device(device))
+    """Without the padding, and without mixed precision."""
+    with torch.autocast(device, torch.bfloat16):
+        together = render_batch(batch, config, torch.device(device))
     for n in range(len(dataset)):
         alone = rendered_sample(dataset, config, n, np.random.default_rng(n))[1]
         assert together._fields == alone._fields
@@ -48,18 +50,6 @@ def test_a_batch_is_rendered_as_its_samples_alone(config, dataset, batch, device
             assert (target.device.type, target[n].shape, target.dtype) == (device, single.shape, single.dtype)
             assert (target[n].cpu().float() - single.float()).abs().max() <= (0 if device == "cpu" else 1e-5)
     assert together[0].sum(0).gt(0).any(-1).any(-1).all()  # no map is empty
-
-
-def test_mixed_precision_renders_the_same(config, batch):
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = render_batch(batch, config, CPU)
-    assert all(map(torch.equal, render_batch(batch, config, CPU), mixed))
-
-
-def test_padded_people_change_nothing(config, dataset):
-    one, several = dataset.get(len(dataset) - 1, None), dataset.get(0, None)
-    with_others = render_batch(collate([one, several]), config, CPU)
-    assert all(torch.equal(both[:1], single) for both, single in zip(with_others, render_batch(collate([one]), config, CPU)))
 
 
 def test_a_batch_without_people_has_empty_finite_targets(config, batch):
