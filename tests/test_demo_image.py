@@ -70,9 +70,6 @@ def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_pa
     assert "--min-score nan: expected at least 0" in fails(*usual, "--min-score", "nan")
 
 
-# Detectors
-
-
 @pytest.fixture
 def top_down(tmp_path):
     """The checkpoint of a system that needs person boxes."""

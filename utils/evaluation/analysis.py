@@ -23,7 +23,8 @@ from config import Skeleton
 from config.files import write_json
 from data.images import write_image
 from utils.evaluation.matching import RECALLS, ImageResult, PrecisionCurves, average_precision, match, precision_curves
-from utils.visualize.charts import beside, draw_bars, draw_lines
+from utils.visualize.charts import draw_bars, draw_lines
+from utils.visualize.contact_sheet import contact_sheet
 
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -208,11 +209,12 @@ def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
         {f"{name} ({part['people']})": [part["AP"]] for name, part in analysis[by].items() if part["people"]}
         for by in ("keypoints", "sizes")
     )
-    return beside(
+    charts = [
         draw_lines("Precision and recall", "recall", "precision", {f"{n}: AP {np.mean(v):.3f}": (recall, v, c) for (n, v), c in colored}),
         draw_bars("AP by keypoint, each alone (people)", by_keypoint, {"AP": BLUE}, 1),
         draw_bars("AP by person size (people)", by_size, {"AP": GREEN}, 1),
-    )
+    ]
+    return contact_sheet(charts, len(charts))
 
 
 def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
@@ -220,7 +222,8 @@ def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
     gains = {f"{name} ({analysis['errors'].get(name, '-')})": [gain] for name, gain in analysis["ap_gain_if_fixed"].items()}
     counts = {name: part["errors"] for name, part in analysis["keypoints"].items()}
     percent = {name: [100 * of_kind[kind] / max(sum(of_kind.values()), 1) for kind in COLORS] for name, of_kind in counts.items()}
-    return beside(
+    charts = [
         draw_bars("AP lost by error type (number of errors)", gains, {"AP": RED}, None),
         draw_bars("Errors by keypoint, % of the labeled", percent, COLORS, None),
-    )
+    ]
+    return contact_sheet(charts, len(charts))

@@ -49,12 +49,6 @@ def draw_bars(title: str, rows: Mapping[str, Values], colors: Mapping[str, Color
     return _pixels(figure)
 
 
-def beside(*images: np.ndarray) -> np.ndarray:
-    """Place images (H, W, 3) uint8 side by side, with white below the lower ones."""
-    height = max(len(image) for image in images)
-    return np.hstack([cv2.copyMakeBorder(i, 0, height - len(i), 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3) for i in images])
-
-
 def _chart(title: str, height: float) -> tuple[Figure, Axes]:
     """Create a figure of this height in inches. pyplot is not involved: its backend and its list of figures are global."""
     from matplotlib.figure import Figure

@@ -10,7 +10,6 @@ import numpy as np
 from data.images import encode_image, write_image
 
 COLUMNS, HEIGHT = 4, 240  # images in a row, and their height in pixels
-WHITE = (255, 255, 255)
 
 
 class ContactSheet:
@@ -40,11 +39,15 @@ def thumbnail(image: np.ndarray, height: int) -> np.ndarray:
     scale = min(height / image.shape[0], 2 * height / image.shape[1])
     size = [max(1, round(side * scale)) for side in image.shape[1::-1]]
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    return cv2.copyMakeBorder(small, 0, height - size[1], 0, 0, cv2.BORDER_CONSTANT, value=WHITE)
+    return _padded(small, height, size[0])
 
 
 def contact_sheet(images: list[np.ndarray], columns: int) -> np.ndarray:
-    """Place images (H, W, 3) uint8 of one height in rows, padded with white."""
-    rows = [np.hstack(images[start : start + columns]) for start in range(0, len(images), columns)]
-    width = max(row.shape[1] for row in rows)
-    return np.vstack([cv2.copyMakeBorder(row, 0, 0, 0, width - row.shape[1], cv2.BORDER_CONSTANT, value=WHITE) for row in rows])
+    """Place images (H, W, 3) uint8 in rows, padded with white."""
+    groups = [images[start : start + columns] for start in range(0, len(images), columns)]
+    rows = [np.hstack([_padded(image, max(map(len, group)), image.shape[1]) for image in group]) for group in groups]
+    return np.vstack([_padded(row, len(row), max(row.shape[1] for row in rows)) for row in rows])
+
+
+def _padded(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return cv2.copyMakeBorder(image, 0, height - image.shape[0], 0, width - image.shape[1], cv2.BORDER_CONSTANT, value=(255,) * 3)

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,10 +55,14 @@ def estimator() -> FakeEstimator:
 
 
 @pytest.fixture
-def demo(estimator, tmp_path):
+def output(tmp_path) -> Path:
+    return tmp_path / "demo"
+
+
+@pytest.fixture
+def demo(estimator, output):
     def start(path: object, limit: int | None = None, **options: object) -> list[FrameResult]:
-        options = DemoOptions(output=tmp_path / "demo", **options)
-        return run_demo(find_sources(str(path), options.output, limit), estimator, options)
+        return run_demo(find_sources(str(path), output, limit), estimator, DemoOptions(output=output, **options))
 
     return start
 
@@ -73,11 +78,11 @@ def folder(tmp_path) -> Path:
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    """Six frames of a red, a green and a blue stripe, brighter from frame to frame."""
-    stripes = np.repeat(np.eye(3)[[2, 1, 0]], 32, 0)[None].repeat(64, 0)
+    """Six frames of a red, a green and a blue stripe."""
+    stripes = np.repeat(np.eye(3)[[2, 1, 0]] * 220, 32, 0)[None].repeat(64, 0).astype(np.uint8)
     writer = cv2.VideoWriter(str(tmp_path / "000007_clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
-    for n in range(6):
-        writer.write((stripes * (120 + 20 * n)).astype(np.uint8))
+    for _ in range(6):
+        writer.write(stripes)
     writer.release()
     return tmp_path / "000007_clip.avi"
 
@@ -90,58 +95,57 @@ def written(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def noses_drawn(output: np.ndarray, original: np.ndarray) -> list[bool]:
+def noses_drawn(image: np.ndarray, original: np.ndarray) -> list[bool]:
     """Return whether the likely and the unlikely person are drawn."""
-    difference = np.abs(output.astype(int) - original).max(2)
+    difference = np.abs(image.astype(int) - original).max(2)
     return [bool(difference[y - 1 : y + 2, x - 1 : x + 2].max() > 60) for x, y in (NOSE, UNLIKELY)]
 
 
-def test_people_are_drawn_and_written(demo, folder, tmp_path, capsys):
+def test_people_are_drawn_and_written(demo, folder, output, capsys):
     original = cv2.imread(str(folder / "000002.png"))
     for options, drawn in (({"maps": True}, [True, False]), ({"min_score": 0}, [True, True])):
         demo(folder / "000002.png", **options)
-        assert noses_drawn(cv2.imread(str(tmp_path / "demo" / "000002.png")), original) == drawn
-    assert cv2.imread(str(tmp_path / "demo" / "000002.maps.png")).shape == (60, 160, 3)
-    result = read(tmp_path / "demo" / "000002.png.json")
+        assert noses_drawn(cv2.imread(str(output / "000002.png")), original) == drawn
+    assert cv2.imread(str(output / "000002.maps.png")).shape == (60, 160, 3)
+    result = read(output / "000002.png.json")
     assert (result["image"], result["width"], result["height"], result["keypoints"][:2]) == ("000002.png", 80, 60, ["nose", "neck"])
     assert [(set(person), person["score"]) for person in result["people"]] == [({"score", "keypoints"}, 0.8), ({"score", "keypoints"}, 0.1)]
     assert result["people"][0]["keypoints"][:2] == [[10, 20, 0.9], [0, 0, 0]]
     assert "images: 1 in " in capsys.readouterr().out
 
 
-def test_formats_of_images(demo, folder, tmp_path):
+def test_formats_of_images(demo, folder, output):
     demo(folder, formats=("json", "coco", "csv", "openpose"))
     own = ["000001.jpg", "000001.jpg.json", "000001_keypoints.json", "000004.gif.json", "000004.gif.png", "000004_keypoints.json"]
     same_stem = [f"000002.{suffix}{ending}" for suffix in ("jpg", "png") for ending in ("", ".json", "_keypoints.json")]
-    assert written(tmp_path / "demo") == sorted([*own, *same_stem, "people.coco.json", "people.csv"])
-    coco = read(tmp_path / "demo" / "people.coco.json")
+    assert written(output) == sorted([*own, *same_stem, "people.coco.json", "people.csv"])
+    coco = read(output / "people.coco.json")
     expected = [(0, "000001.jpg", 0.8), (0, "000001.jpg", 0.1), (1, "000002.jpg", 0.8)]
     assert [(person["image_id"], person["file_name"], person["score"]) for person in coco[:3]] == expected
     assert np.reshape(coco[0]["keypoints"], (17, 3))[9].tolist() == [30.25, 50.5, 0.004]
-    rows = list(csv.DictReader((tmp_path / "demo" / "people.csv").open()))
+    rows = list(csv.DictReader((output / "people.csv").open()))
     assert (len(rows), rows[2]["image"], rows[2]["Lwri_score"], rows[2]["neck_x"]) == (8, "000002.jpg", "0.004", "")
 
 
-def test_a_video(demo, estimator, clip, tmp_path):
+def test_a_video(demo, estimator, clip, output):
     assert len(demo(clip, formats=FORMATS, limit=4)) == 4
     own = [f"000007_clip_{n:012d}_keypoints.json" for n in range(4)]
-    assert written(tmp_path / "demo") == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
-    frames = read(tmp_path / "demo" / "000007_clip.json")
-    assert [(frame["image"], len(frame["people"])) for frame in frames] == [(n, 2) for n in range(4)]
-    assert [person["image_id"] for person in read(tmp_path / "demo" / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
-    capture = cv2.VideoCapture(str(tmp_path / "demo" / "000007_clip.mp4"))
+    assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
+    assert [(frame["image"], len(frame["people"])) for frame in read(output / "000007_clip.json")] == [(n, 2) for n in range(4)]
+    assert [person["image_id"] for person in read(output / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
+    capture = cv2.VideoCapture(str(output / "000007_clip.mp4"))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 4)
     frame = capture.read()[1]
-    assert frame[32, [16, 48, 80]].argmax(1).tolist() == [2, 1, 0]
+    assert [image[32, [16, 48, 80]].argmax(1).tolist() for image in (estimator.images[0], frame)] == [[2, 1, 0]] * 2
     assert noses_drawn(frame, estimator.images[0]) == [True, False]
 
 
-def test_corrupt_files_do_not_stop_the_others(demo, folder, clip, tmp_path, capsys):
+def test_corrupt_files_do_not_stop_the_others(demo, folder, clip, output, capsys):
     for name in ("new\nline.png", "clip.mp4"):
         (folder / name).write_bytes(b"no image")
     (folder / os.fsdecode(b"no text \xff.png")).write_bytes((folder / "000002.png").read_bytes())
     clip.rename(folder / "good.avi")
-    sheet = ContactSheet(tmp_path / "sheet.png")
+    sheet = ContactSheet(output / "sheet.png")
     with pytest.raises(UserError, match="^2 of 8 files cannot be read$"):
         demo(folder, sheet=sheet, formats=FORMATS, batch_size=2)
     assert len(sheet.thumbnails) == 5 + 6
@@ -171,23 +175,17 @@ def test_a_closed_window_ends_the_demo(demo, folder, clip):
         assert window.waits == [wait] * count
 
 
-def test_ctrl_c_ends_a_camera_and_keeps_its_frames(demo, estimator, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "interrupt"), [("clip", 4), ("camera", 0), ("camera", 3)])
+def test_ctrl_c_leaves_nothing_of_a_video_but_the_frames_of_a_camera(demo, estimator, output, clip, monkeypatch, name, interrupt):
     frame = np.full((64, 80, 3), GRAY, np.uint8)
     camera = SimpleNamespace(read=lambda: (True, frame), get=lambda prop: 15.0 if prop == cv2.CAP_PROP_FPS else -1, release=lambda: None)
-    with monkeypatch.context() as patch:
-        patch.setattr(video.cv2, "VideoCapture", lambda number: camera)
-        estimator.interrupt = 3
-        assert len(demo("0")) == 3
-        estimator.images, estimator.interrupt = [], 0
-        with pytest.raises(KeyboardInterrupt):
-            demo("0")
-    assert len(read(tmp_path / "demo" / "camera.json")) == 3
-    capture = cv2.VideoCapture(str(tmp_path / "demo" / "camera.mp4"))
-    assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (3, 15)
-
-
-def test_an_interrupted_video_leaves_nothing(demo, estimator, clip, tmp_path):
-    estimator.interrupt = 4
-    with pytest.raises(KeyboardInterrupt):
-        demo(clip)
-    assert written(tmp_path / "demo") == []
+    estimator.interrupt = interrupt
+    with monkeypatch.context() as patch, nullcontext() if interrupt == 3 else pytest.raises(KeyboardInterrupt):
+        if name == "camera":
+            patch.setattr(video.cv2, "VideoCapture", lambda number: camera)
+        assert len(demo("0" if name == "camera" else clip)) == 3
+    if interrupt == 3:
+        capture = cv2.VideoCapture(str(output / "camera.mp4"))
+        assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS), len(read(output / "camera.json"))) == (3, 15, 3)
+    else:
+        assert written(output) == []
