@@ -118,7 +118,7 @@ class MixedDataset(ConcatDataset):
             try:
                 return self.datasets[file].get(index % size, rng)
             except CorruptImageError as error:
-                self._count_corrupt(file, self.parts[file].image_of[index % size], error)
+                self._count_corrupt(file, self.datasets[file].image_of[index % size], error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are corrupt; build it again")
 
     def image_id(self, number: int) -> int:
