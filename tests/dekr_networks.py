@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from places import ROOT
 from random_weights import randomize_weights
-from torch import Tensor, nn
+from torch import Tensor
 
 from config import load_config
 from models import build_model
@@ -71,8 +71,3 @@ def published_weights(network: DEKR) -> Weights:
 def saved(path: Path, weights: object) -> Path:
     torch.save(weights, path)
     return path
-
-
-def equal(a: nn.Module, b: nn.Module) -> bool:
-    ours, theirs = a.state_dict(), b.state_dict()
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def randomize_weights(weights: dict[str, Tensor], seed: int) -> None:
@@ -14,3 +14,9 @@ def randomize_weights(weights: dict[str, Tensor], seed: int) -> None:
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + (0.5 if name.endswith(("var", "weight")) else -0.5))
         elif tensor.ndim:
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.7 / tensor[0].numel() ** 0.5))
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    """Return whether two networks have the same tensors."""
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)

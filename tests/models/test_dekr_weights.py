@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import timm
 import torch
-from dekr_networks import RECIPES, build, equal, published_weights, random_network, saved
+from dekr_networks import RECIPES, build, published_weights, random_network, saved
+from random_weights import equal
 
 from config import UserError, load_config
 from models import build_model, dekr

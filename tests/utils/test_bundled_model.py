@@ -11,7 +11,6 @@ from places import ROOT
 from safetensors import safe_open
 
 from config import UserError, load_config
-from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
 from utils.bundled_model import bundled_checkpoint
@@ -19,23 +18,17 @@ from utils.checkpoint import config_for, load_network
 from utils.export import export
 from utils.inference import PoseEstimator
 
-VALUES = {
-    "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 1},
-    "data": {"input_size": [64, 64]},
-    "loss": {"scale_weights": [1, 1]},
-    "inference": {"pad_multiple": 16},
-}
 LARGEST = 7e6  # bytes: two for each weight, and the metadata
 
 
 @pytest.fixture
-def tiny_bundled(tmp_path_factory, tmp_path, monkeypatch, capsys) -> Path:
+def tiny_bundled(tiny, tmp_path_factory, tmp_path, monkeypatch, capsys) -> Path:
     """Replace the bundled model by a tiny network, and work in a folder outside the project."""
-    path, config = tmp_path_factory.mktemp("package") / "simplepose_tiny.safetensors", parse_config(VALUES, "tiny")
-    export(config, None, path, half=True)
-    capsys.readouterr()
+    path = tmp_path_factory.mktemp("package") / "simplepose_tiny.safetensors"
+    export(load_config(tiny), None, path, half=True)
     monkeypatch.setattr("utils.bundled_model.DEFAULT", path)
     monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
     return path
 
 
@@ -62,31 +55,25 @@ def test_python_uses_and_announces_it_unless_another_is_named(tiny_bundled, trai
     assert capsys.readouterr().out == ""
 
 
-def test_a_configuration_without_its_checkpoint_is_refused(fails, annotations, images, tiny):
+def test_a_configuration_or_overrides_of_another_network_are_refused(fails, annotations, images, tiny_bundled, tiny):
     for script in (("demo_image.py", "--input", images), ("evaluate.py", "--annotations", annotations, "--images", images)):
         assert "--checkpoint runs/tiny/best.pth" in fails(*script, "--config", tiny)
-
-
-def test_overrides_that_need_another_network_are_refused(fails, images, tiny_bundled):
     assert "does not fit the configured network" in fails("demo_image.py", "--input", images, "model.channels=32")
 
 
 @pytest.mark.parametrize(("length", "message"), [(None, "not found; name another checkpoint"), (5000, "cut short")])
 def test_a_missing_or_damaged_file_is_named(fails, images, tiny_bundled, length, message):
-    if length is None:
-        tiny_bundled.unlink()
-    else:
-        tiny_bundled.write_bytes(tiny_bundled.read_bytes()[:length])
+    whole = tiny_bundled.read_bytes()
+    tiny_bundled.unlink()
+    if length is not None:
+        tiny_bundled.write_bytes(whole[:length])
     with pytest.raises(UserError) as error:
         PoseEstimator()
     for text in (fails("demo_image.py", "--input", images), str(error.value)):
         assert message in text and str(tiny_bundled) in text
 
 
-# The bundled file
-
-
-def test_it_is_the_compact_recipe_in_float16():
+def test_the_bundled_file_is_the_compact_recipe_in_float16():
     path = bundled_checkpoint()
     assert path.stat().st_size < LARGEST
     config, recipe = config_for(path), load_config(ROOT / "config" / "simplepose_small.yaml")

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from random_weights import randomize_weights
+from safetensors import safe_open
 from tiny_system import ENTRY, TinyNetwork
 
-from config import Config, UserError
-from config.load import load_skeleton, parse_config
+from config import Config, UserError, load_config
+from config.load import parse_config
 from config.systems import SYSTEMS
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
 from utils import checkpoint as checkpoints
 from utils import export as exporting
-from utils.checkpoint import config_for, load_network, save_checkpoint
+from utils.checkpoint import config_for, load_network, read_checkpoint, save_checkpoint
 from utils.export import PredictModule, export
 from utils.inference import PoseEstimator
 
@@ -62,20 +65,20 @@ def config_of(system: str) -> Config:
 @pytest.fixture(scope="module")
 def lively(registered, tmp_path_factory):
     """Return a function (system, file name) -> path of a network in which every weight matters: its checkpoint or its export."""
-    folder, made = tmp_path_factory.mktemp("exported"), set()
+    folder = tmp_path_factory.mktemp("exported")
 
+    @cache
     def of(system: str, name: str = "model.pth") -> Path:
-        if (system, name) not in made:
-            config = config_of(system)
-            weights = build_model(config).state_dict()
-            randomize_weights(weights, seed=1)
-            path = folder / system / "model.pth"
-            path.parent.mkdir(exist_ok=True)
-            save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))
-            if name != path.name:
-                export(config, path, path.with_name(name))
-            made.add((system, name))
-        return folder / system / name
+        path, config = folder / system / name, config_of(system)
+        if name != "model.pth":
+            export(config, of(system), path)
+            return path
+        weights = build_model(config).state_dict()
+        randomize_weights(weights, seed=1)
+        if system == "simplepose":
+            weights["stages.0.features.1.conv1.bn.running_var"][0] = 1e6  # too large for float16
+        save_checkpoint(path, weights=weights, config=config.model_dump(mode="json"))
+        return path
 
     return of
 
@@ -83,23 +86,22 @@ def lively(registered, tmp_path_factory):
 # Files
 
 
-def programs() -> list:
-    """Return pairs of system and file name. PyTorch traces a .pt2 for seconds where a network halves sizes often, so two systems do."""
-    return [*((system, "model.onnx") for system in VALUES), ("simple_baselines", "model.pt2"), ("tiny", "model.pt2")]
-
-
-@pytest.mark.parametrize(("system", "name"), programs())
+@pytest.mark.parametrize(("system", "name"), [*((system, "model.onnx") for system in VALUES), ("tiny", "model.pt2")])
 def test_a_file_runs_without_the_project(lively, system, name):
-    path = lively(system, name)
-    stored = {"simplepose.config": "", "simplepose.version": ""}
+    path, stored = (
+        lively(system, name),
+        dict.fromkeys(("simplepose.config", "simplepose.skeleton", "simplepose.name", "simplepose.version"), ""),
+    )
     if name == "model.pt2":
         module = torch.export.load(path, extra_files=stored).module()
     else:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [image.name for image in session.get_inputs()] == ["images"]
         assert [output.name for output in session.get_outputs()] == OUTPUTS[system]
-        stored = {key: session.get_modelmeta().custom_metadata_map[key] for key in stored}
-    assert (json.loads(stored["simplepose.config"]), stored["simplepose.version"]) == (config_of(system).model_dump(mode="json"), VERSION)
+        stored = session.get_modelmeta().custom_metadata_map
+    values = config_of(system).model_dump(mode="json")
+    assert (json.loads(stored["simplepose.config"]), json.loads(stored["simplepose.skeleton"])) == (values, values["skeleton"])
+    assert (stored["simplepose.name"], stored["simplepose.version"]) == ("model", VERSION)
+    assert str(Path(exporting.__file__).parents[1]).encode() not in path.read_bytes()  # of the machine that wrote it
     network = PredictModule(load_network(config_of(system), lively(system), "cpu"))
     for count in (1, 4):
         batch = torch.rand(count, 3, *SIZES[system])
@@ -110,15 +112,23 @@ def test_a_file_runs_without_the_project(lively, system, name):
             np.testing.assert_allclose(np.asarray(theirs), ours, atol=2e-5 * ours.abs().max().item())
 
 
-def test_onnx_metadata_hold_the_skeleton_and_the_configuration(lively):
-    stored = {entry.key: entry.value for entry in onnx.load(lively("simplepose", "model.onnx")).metadata_props}
-    assert json.loads(stored["simplepose.skeleton"])["keypoints"] == list(load_skeleton("coco").keypoints)
-    assert config_for(lively("simplepose", "model.onnx")) == config_of("simplepose")
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "model.pt2"])
-def test_a_file_holds_no_paths_of_the_machine_that_wrote_it(lively, name):
-    assert str(Path(exporting.__file__).parents[1]).encode() not in lively("tiny", name).read_bytes()
+@pytest.mark.parametrize("half", [False, True])
+def test_safetensors_come_back_as_float32(lively, tmp_path, half):
+    weights, written = read_checkpoint(lively("simplepose"))["weights"], []
+    for folder in ("one", "two"):
+        path = tmp_path / folder / "mine.safetensors"
+        export(config_of("simplepose"), lively("simplepose"), path, half)
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+    with safe_open(path, framework="pt") as file:
+        assert list(file.metadata()) == ["simplepose"]  # the order of several entries would vary between processes
+        assert file.get_tensor("front.stem.conv.weight").dtype == (torch.float16 if half else torch.float32)
+    content = read_checkpoint(path)
+    assert (content["name"], content["version"], config_for(path)) == ("mine", VERSION, config_of("simplepose"))
+    assert content["weights"].keys() == weights.keys()
+    for name, tensor in content["weights"].items():
+        assert tensor.dtype == weights[name].dtype
+        assert torch.equal(tensor, weights[name].half().float() if half and tensor.ndim > 1 else weights[name])
 
 
 def test_a_file_that_computes_something_else_is_not_written(fails, lively, tmp_path, monkeypatch):
@@ -149,30 +159,21 @@ def test_onnx_predicts_the_same_people_and_builds_no_network(lively, images, sys
 
 
 def test_overrides_of_inference_apply_to_onnx(lively, images):
-    image, overrides = read_image(min(images.iterdir())), ["inference.flip=false"]
+    image = read_image(min(images.iterdir()))
     with_flip, without, expected = (
         PoseEstimator(config_for(lively("simplepose", name), overrides=keys), lively("simplepose", name))(image)[1]
-        for name, keys in (("model.onnx", []), ("model.onnx", overrides), ("model.pth", overrides))
+        for name, keys in (("model.onnx", []), ("model.onnx", ["inference.flip=false"]), ("model.pth", ["inference.flip=false"]))
     )
     np.testing.assert_allclose(without, expected, atol=1e-3)
     assert len(without) != len(with_flip) or not np.allclose(without, with_flip, atol=1e-3)
 
 
 def test_the_demo_runs_onnx_as_network_and_as_detector(run, lively, images, tmp_path):
-    image = min(images.iterdir())
-    detector = ("--detector", lively("tiny", "model.onnx"), "--detector-score", "0")
-    ended = run(
-        "demo_image.py",
-        "--checkpoint",
-        lively("simple_baselines", "model.onnx"),
-        *detector,
-        "--input",
-        image,
-        "--output",
-        tmp_path / "demo",
-    )
+    image, output = min(images.iterdir()), tmp_path / "demo"
+    networks = ("--checkpoint", lively("simple_baselines", "model.onnx"), "--detector", lively("tiny", "model.onnx"))
+    ended = run("demo_image.py", *networks, "--detector-score", "0", "--input", image, "--output", output)
     assert ended.status == 0, ended.err
-    assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
+    assert json.loads((output / f"{image.name}.json").read_text())["people"]
 
 
 def test_the_command_reports_the_difference_and_exports_float32(run, lively, tmp_path):
@@ -188,24 +189,20 @@ def test_the_command_reports_the_difference_and_exports_float32(run, lively, tmp
 
 
 @pytest.mark.parametrize(
-    ("system", "override", "message"),
+    ("system", "overrides", "message"),
     [
-        ("dekr", "skeleton=crowdpose", "was exported with skeleton.keypoints"),
-        ("simple_baselines", "model.deconv_channels=4", "was exported with model.deconv_channels 8, the configuration has 4"),
-        ("simple_baselines", "data.input_size=[96, 64]", r"was exported with data.input_size \[64, 32\], the configuration has \[96, 64\]"),
-        ("tiny", "inference.precision=bfloat16", "was exported with inference.precision float32"),
+        ("dekr", ["skeleton=crowdpose"], "skeleton.keypoints"),
+        ("dekr", ["model.backbone=elsewhere.pth", "data.input_size=[96, 96]"], None),  # initial weights do not matter
+        ("simple_baselines", ["model.deconv_channels=4"], "model.deconv_channels 8, the configuration has 4"),
+        ("simple_baselines", ["data.input_size=[96, 64]"], r"data.input_size \[64, 32\], the configuration has \[96, 64\]"),
+        ("tiny", ["inference.precision=bfloat16"], "inference.precision float32"),
     ],
 )
-def test_overrides_that_need_another_network_are_refused(lively, system, override, message):
+def test_overrides_that_need_another_network_are_refused(lively, system, overrides, message):
     network = lively(system, "model.onnx")
-    with pytest.raises(UserError, match=message):
-        PoseEstimator(config_for(network, overrides=[override]), network)
-
-
-def test_the_initial_weights_of_training_do_not_matter_but_the_system_does(lively):
-    network = lively("dekr", "model.onnx")
-    PoseEstimator(config_for(network, overrides=["model.backbone=elsewhere.pth", "data.input_size=[96, 96]"]), network)
-    with pytest.raises(UserError, match="was exported with system dekr, the configuration has simplepose"):
+    with pytest.raises(UserError, match=f"was exported with {message}") if message else nullcontext():
+        PoseEstimator(config_for(network, overrides=overrides), network)
+    with pytest.raises(UserError, match=f"was exported with system {system}, the configuration has simplepose"):
         PoseEstimator(config_of("simplepose"), network)
 
 
@@ -225,21 +222,36 @@ def test_unreadable_and_foreign_onnx_files_are_errors_of_one_line(lively, tmp_pa
         config_for(tmp_path / "nowhere.onnx")
 
 
-@pytest.mark.parametrize("script", [EXPORT, "train.py"])
-def test_an_exported_file_is_no_source_of_weights(fails, lively, tiny, tmp_path, script):
-    usual = {
-        EXPORT: ("--output", tmp_path / "out.onnx", "--checkpoint"),
-        "train.py": ("--config", tiny, "--output", tmp_path / "out", "--init"),
-    }
+def test_an_exported_file_is_no_source_of_weights(fails, lively, tiny, tmp_path):
+    train = ("train.py", "--config", tiny, "--output", tmp_path / "out")
     for name in ("model.onnx", "model.pt2"):
-        assert "weights of an exported network cannot be loaded" in fails(script, *usual[script], lively("tiny", name))
+        message = "weights of an exported network cannot be loaded"
+        assert message in fails(*train, "--init", lively("tiny", name))
+        assert message in fails(EXPORT, "--output", tmp_path / "out.onnx", "--checkpoint", lively("tiny", name))
+    export(load_config(tiny), None, tmp_path / "mine.safetensors")
+    assert "start from it with --init" in fails(*train, "--resume", tmp_path / "mine.safetensors")
 
 
-def test_unknown_endings_and_missing_checkpoints_are_refused(fails, lively, tmp_path):
-    assert "model.pb: unknown ending; known: .onnx, .pt2" in fails(
-        EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / "model.pb"
-    )
-    assert "best.pth: not found" in fails(EXPORT, "--checkpoint", tmp_path / "best.pth", "--output", tmp_path / "model.onnx")
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("model.pb", (), "model.pb: unknown ending; known: .onnx, .pt2"),
+        ("model.onnx", ("--half",), "--half: not for .onnx"),
+        ("model.onnx", ("--checkpoint", "best.pth"), "best.pth: not found"),
+    ],
+)
+def test_impossible_exports_are_refused(fails, lively, tmp_path, name, options, message):
+    assert message in fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / name, *options)
+
+
+@pytest.mark.parametrize("name", ["front.stem.conv.weight", "stages.0.predictions.1.weight"])  # also a coarse scale, for training only
+def test_weights_too_large_for_float16_are_not_written(lively, tmp_path, name):
+    content = read_checkpoint(lively("simplepose"))
+    content["weights"][name] = content["weights"][name] + 1e5
+    save_checkpoint(tmp_path / "large.pth", **content)
+    with pytest.raises(UserError, match=f"nothing was written: {name}"):
+        export(config_of("simplepose"), tmp_path / "large.pth", tmp_path / "large.safetensors", half=True)
+    assert not (tmp_path / "large.safetensors").exists()
 
 
 @pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
