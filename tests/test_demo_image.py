@@ -89,5 +89,5 @@ def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, mo
 def test_a_missing_detector_is_named(fails, top_down, trained, images, tmp_path):
     usual = ("demo_image.py", "--input", images, "--output", tmp_path / "demo", "--checkpoint")
     assert "needs person boxes; use --detector" in fails(*usual, top_down)
-    assert "no weights given; add a file with --detector-weights" in fails(*usual, top_down, "--detector", "fasterrcnn_resnet50_fpn")
+    assert "not found; use --detector" in fails(*usual, top_down, "--detector", "fasterrcnn_resnet50_fpn")
     assert "is bottom-up; omit the detector" in fails(*usual, trained / "best.pth", "--detector", "fasterrcnn_resnet50_fpn")

@@ -92,10 +92,14 @@ def find_sources(text: str, output: Path, limit: int | None = None) -> list[Sour
 
 
 def _find_files(path: Path) -> list[Path]:
-    """Return the images and videos of a folder or a pattern, without hidden files: macOS adds those to archives."""
+    """Return a folder's images, or its videos if it has no image, or a pattern's images and videos.
+
+    Hidden files do not count: macOS adds them to archives.
+    """
     found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 (may begin anywhere)
     suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
     files = sorted(file for file in found if file.suffix.lower() in suffixes and not file.name.startswith("."))
     if not files:
         raise UserError(f"input {path}: no image or video found")
-    return files
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    return images if images and path.is_dir() else files

@@ -53,12 +53,14 @@ def test_files_folders_and_patterns_of_images(find, path, expected):
         assert source.names == expected[:limit]
 
 
-def test_videos_of_a_folder_or_pattern_follow_its_images_and_have_unique_stems(find, tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"")
-    for path in ("", "*.*"):
-        images, *clips = find(path)
-        assert images.names == ["moves.gif", "moves.png", "still.gif"]
-        assert [clip.stem for clip in clips] == ["clip.avi", "clip.mp4"]
+def test_videos_follow_the_images_of_a_pattern_and_have_unique_stems(find, tmp_path):
+    images = ["moves.gif", "moves.png", "still.gif"]
+    assert [source.names for source in find("")] == [images], "a folder's videos count if it has no image"
+    for name in ("clip.mp4", "empty/one.mp4", "empty/two.avi"):
+        (tmp_path / name).write_bytes(b"")
+    assert [source.stem for source in find("empty")] == ["one", "two"]
+    files, *clips = find("*.*")
+    assert (files.names, [clip.stem for clip in clips]) == (images, ["clip.avi", "clip.mp4"])
 
 
 @pytest.mark.parametrize(("name", "frames", "count"), [("clip.avi", 5, 5), ("moves.gif", 3, 3), ("moves.png", 3, None)])
