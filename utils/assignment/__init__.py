@@ -78,8 +78,6 @@ def assign_batch(
 
 def _split(candidates: Candidates, limbs: Limbs, images: int) -> list[tuple[Candidates, Limbs]]:
     """Return each image's candidates, and its limbs between them."""
-    if images == 1:
-        return [(candidates, limbs)]
     index = np.empty(len(candidates), np.intp)  # each candidate's index within its image
     parts = []
     for own, of_limbs in zip(by_image(candidates.image, images), by_image(candidates.image[limbs.start], images)):

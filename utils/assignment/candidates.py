@@ -22,9 +22,9 @@ class _Columns:
         """Select by an index or a mask."""
         return type(self)(*(column[index] for column in vars(self).values()))
 
-    def append(self: Rows, more: Rows) -> Rows:
+    def append(self: Rows, *more: Rows) -> Rows:
         """Return these rows, then more."""
-        return type(self)(*map(np.concatenate, zip(vars(self).values(), vars(more).values())))
+        return type(self)(*map(np.concatenate, zip(*(vars(rows).values() for rows in (self, *more)))))
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,8 @@ def find_peaks(maps: HeatmapReader, skeleton: Skeleton, parameters: AssignmentCo
 def _vertex(before: np.ndarray, at: np.ndarray, after: np.ndarray, first: np.ndarray, last: np.ndarray, variance: float) -> np.ndarray:
     """Return the offset of a peak from its pixel, from logarithms. At the border one neighbor is missing; the variance replaces it."""
     offset = (after - before) / (2 * np.maximum(2 * at - before - after, 1e-6))
-    if first.any() or last.any():
-        offset = np.where(first, variance * (after - at) + 0.5, offset)
-        offset = np.where(last, np.where(first, 0, variance * (at - before) - 0.5), offset)
+    offset = np.where(first, variance * (after - at) + 0.5, offset)
+    offset = np.where(last, np.where(first, 0, variance * (at - before) - 0.5), offset)
     return offset.clip(-1.5, 1.5)
 
 
@@ -109,10 +108,8 @@ def pixel_index(x: np.ndarray, y: np.ndarray, channel: np.ndarray, h: int, w: in
     return index.astype(np.intp)
 
 
-def by_image(image: np.ndarray, images: int) -> list[np.ndarray | slice]:
+def by_image(image: np.ndarray, images: int) -> list[np.ndarray]:
     """Return for each image of a batch which of N rows are its own, in their order. image: (N,) index in the batch."""
-    if images == 1:
-        return [slice(None)]
     order = np.argsort(image, kind="stable")
     return np.split(order, np.searchsorted(image[order], np.arange(1, images)))
 

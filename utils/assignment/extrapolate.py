@@ -65,7 +65,7 @@ def extrapolate_limbs(
         own = ends.take(own_ends)
         new = inside[own_ends] & ~_near_candidate(own, candidates.take(own_peaks), parameters.trace_distance)
         merged.append(_merge_ends(own.take(new), ux[own_ends][new], uy[own_ends][new], parameters.trace_distance))
-    return merged[0] if images == 1 else Candidates(*map(np.concatenate, zip(*(vars(one).values() for one in merged))))
+    return merged[0].append(*merged[1:])
 
 
 def _near_candidate(ends: Candidates, candidates: Candidates, distance: float) -> np.ndarray:

@@ -22,7 +22,7 @@ def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: S
     distance is the smallest between two keypoints, per limb on the skeleton's shortest path between these, in units of the longest limb of
     both.
     """
-    hops, near, near_masks = hop_counts(skeleton.num_keypoints, tuple(skeleton.limb_ends.ravel().tolist()))
+    hops = hop_counts(skeleton.num_keypoints, tuple(skeleton.limb_ends.ravel().tolist()))
     sizes = np.array([len(cluster) for cluster in clusters])
     member = np.array([candidate for cluster in clusters for candidate in cluster], np.intp)
     index = np.arange(len(clusters))
@@ -30,7 +30,8 @@ def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: S
     types = candidates.keypoint_type[member]
     present = np.zeros((len(clusters), skeleton.num_keypoints), np.float32)
     present[owner, types] = 1
-    fit = (present @ near) @ present.T == 0
+    blocked = present @ (hops < 2)  # the types that a cluster cannot be merged with
+    fit = blocked @ present.T == 0
     fit &= (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & (index[:, None] > index))  # each pair once, the smaller cluster first
     if not fit.any():
         return clusters
@@ -54,11 +55,6 @@ def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: S
     if not len(i):
         return clusters
 
-    # Bit masks of each cluster's keypoint types, and of the types that it cannot be merged with
-    masks, blocked = [0] * len(clusters), [0] * len(clusters)
-    for cluster, k in zip(owner.tolist(), types.tolist()):
-        masks[cluster] |= 1 << k
-        blocked[cluster] |= near_masks[k]
     clusters = list(clusters)
     into = list(range(len(clusters)))
     for n in np.argsort(distance[i, j], kind="stable").tolist():
@@ -67,21 +63,20 @@ def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: S
             small = into[small]
         while into[large] != large:
             large = into[large]
-        if small == large or blocked[small] & masks[large]:
+        if small == large or blocked[small] @ present[large]:
             continue  # merged already, or no longer fitting
         into[small] = large
         clusters[large] = clusters[large] + clusters[small]
-        masks[large] |= masks[small]
-        blocked[large] |= blocked[small]
+        present[large] += present[small]
+        blocked[large] += blocked[small]
     return [cluster for n, cluster in enumerate(clusters) if into[n] == n]
 
 
 @lru_cache(maxsize=8)
-def hop_counts(keypoints: int, limb_ends: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Count the limbs between the keypoints of a skeleton. limb_ends: from, to, from, to, ...
+def hop_counts(keypoints: int, limb_ends: tuple[int, ...]) -> np.ndarray:
+    """Return (K, K) the number of limbs on the shortest path between two keypoints. limb_ends: from, to, from, to, ...
 
-    Returns (K, K) the number of limbs on the shortest path between two; (K, K) 1 where it is 0 or 1, else 0; the latter's rows as bit
-    masks. Two that no path connects count as two limbs apart, as near as two can be that have no limb.
+    Two that no path connects count as two limbs apart, as near as two can be that have no limb.
     """
     hops = np.full((keypoints, keypoints), keypoints)
     hops[list(limb_ends[::2]), list(limb_ends[1::2])] = 1
@@ -89,6 +84,4 @@ def hop_counts(keypoints: int, limb_ends: tuple[int, ...]) -> tuple[np.ndarray, 
     np.fill_diagonal(hops, 0)
     for middle in range(keypoints):
         hops = np.minimum(hops, hops[:, [middle]] + hops[[middle]])
-    hops[hops >= keypoints] = 2
-    near = (hops < 2).astype(np.float32)
-    return hops, near, [sum(1 << int(other) for other in np.flatnonzero(row)) for row in near]
+    return np.where(hops < keypoints, hops, 2)
