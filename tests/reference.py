@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,25 +34,13 @@ def case_arrays(record: Mapping[str, np.ndarray], case: int) -> dict[str, np.nda
     return {name.partition("_")[2]: record[name] for name in record if name.startswith(f"case{case}_")}
 
 
-def reference_shapes(name: str) -> dict[str, list[int]]:
-    """The shapes of a published network's tensors, by their published names."""
-    return json.loads((FIXTURES / f"{name}_state_dict.json").read_text())
-
-
 def reference_weights(name: str) -> dict[str, Tensor]:
-    """The tensors of a published network, filled as the reference network was."""
+    """The tensors of a published network by their published names, filled as the reference network was."""
+    shapes = json.loads((FIXTURES / f"{name}_state_dict.json").read_text())
     kinds = {True: torch.int64, False: torch.float32}
-    empty = {key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")]) for key, shape in reference_shapes(name).items()}
-    return fill_weights(empty, "")
+    return fill_weights({key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")]) for key, shape in shapes.items()}, "")
 
 
 def fill_weights(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """Fill tensors by their names, as those of the reference network `name` were."""
     return runpy.run_path(str(FIXTURES / "fill_weights.py"))["fill"](weights, name)
-
-
-def write_published_checkpoint(path: Path, weights: dict[str, Tensor], prefix: str = "", legacy: bool = True) -> None:
-    """Write a file as SimplePose's published code does. prefix: such as "module."; legacy: in the format of PyTorch before 1.6."""
-    content = {"weights": {prefix + name: tensor for name, tensor in weights.items()}, "train_loss": 100.0, "epoch": 52}
-    content["optimizer_weight"] = {"state": {}, "param_groups": []}
-    torch.save(content, path, _use_new_zipfile_serialization=not legacy)

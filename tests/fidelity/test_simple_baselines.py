@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from places import ROOT
-from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_shapes, reference_weights
+from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, reference_weights
 
 from config import Config, load_config
 from data.augment import Augmentation
@@ -18,7 +18,6 @@ from data.targets.simple_baselines import render_targets
 from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
-from models.simple_baselines import SimpleBaselines
 from utils.checkpoint import load_weights
 from utils.systems.simple_baselines import decode
 
@@ -36,28 +35,16 @@ def config_of(recipe: str, *overrides: str) -> Config:
     return load_config(ROOT / "config" / f"simple_baselines_{recipe}.yaml", overrides)
 
 
-def build(name: str) -> SimpleBaselines:
-    """One of NETWORKS."""
-    recipe, skeleton = NETWORKS[name]
-    return build_model(config_of(recipe, f"skeleton={skeleton}")).eval()
-
-
-@needs_fixtures
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_published_name_is_one_tensor(name):
-    with torch.device("meta"):
-        ours = {key: list(tensor.shape) for key, tensor in build(name).state_dict().items()}
-    assert {SimpleBaselines.convert_key(theirs): shape for theirs, shape in reference_shapes(f"simple_baseline_{name}").items()} == ours
-
-
 @needs_fixtures
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.inference_mode()
 def test_network_with_a_published_checkpoint(name, tmp_path):
-    network, weights = build(name), reference_weights(f"simple_baseline_{name}")
-    torch.save({f"module.{key}": tensor for key, tensor in weights.items()}, tmp_path / "published.pth")
-    load_weights(network, tmp_path / "published.pth")
+    recipe, skeleton = NETWORKS[name]
+    network = build_model(config_of(recipe, f"skeleton={skeleton}")).eval()
+    weights = {f"module.{key}": tensor for key, tensor in reference_weights(f"simple_baseline_{name}").items()}
+    torch.save(weights, tmp_path / "published.pth")
+    load_weights(network, tmp_path / "published.pth")  # takes every published tensor as one of ours
     with np.load(FIXTURES / f"simple_baseline_{name}_forward.npz") as record:
         images = torch.from_numpy(record["image"]) * network.normalize.std + network.normalize.mean
         assert_near(f"network {name}", network(images), record["heatmap"], 1e-4, relative=True)

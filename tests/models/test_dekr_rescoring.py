@@ -10,11 +10,9 @@ from reference import FIXTURES, fill_weights, needs_fixtures
 from config.load import load_skeleton
 from models.dekr_rescoring import RescoringNet, features, rescore
 
-SKELETONS = pytest.mark.parametrize(("name", "skeleton"), [("coco", "coco17"), ("crowd_pose", "crowdpose")])
-
 
 @needs_fixtures
-@SKELETONS
+@pytest.mark.parametrize(("name", "skeleton"), [("coco", "coco17"), ("crowd_pose", "crowdpose")])
 def test_features_and_oks_are_the_published_ones(name, skeleton):
     net = RescoringNet(load_skeleton(skeleton)).eval()
     net.load_state_dict(fill_weights(net.state_dict(), name))
@@ -25,15 +23,6 @@ def test_features_and_oks_are_the_published_ones(name, skeleton):
     scores = torch.linspace(0.1, 0.9, len(poses))
     torch.testing.assert_close(rescore(net, poses, scores), oks[:, 0] * scores, atol=1e-5, rtol=1e-5)
     assert oks.min() < 0  # not clamped
-
-
-@SKELETONS
-def test_keys_and_shapes_are_the_published_ones(name, skeleton):
-    shapes = {key: tuple(value.shape) for key, value in RescoringNet(load_skeleton(skeleton)).state_dict().items()}
-    count = {"coco": 74, "crowd_pose": 59}[name]
-    assert shapes == {
-        "l1.weight": (256, count), "l1.bias": (256,), "l2.weight": (256, 256), "l2.bias": (256,), "l3.weight": (1, 256), "l3.bias": (1,),
-    }  # fmt: skip
 
 
 def test_the_size_of_few_limbs_is_their_mean_length():

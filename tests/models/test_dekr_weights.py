@@ -14,15 +14,10 @@ from models.dekr import DEKR
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
 
-def test_own_keys_stay():
-    for name in build().state_dict():
-        assert DEKR.convert_key(name) == DEKR.convert_key(f"module.{name}") == name
-
-
 def test_branches_that_are_missing_or_of_another_shape_are_refused(tmp_path):
     network, weights = random_network(seed=1), published_weights(random_network())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    odd = weights | {"offset_feature_layers.3.1.adapt_conv.weight": torch.zeros(3, 3, 5, 5)}
+    odd = weights | {"offset_feature_layers.3.1.conv.weight": torch.zeros(3, 3, 5, 5)}
     fewer = {name: tensor for name, tensor in weights.items() if not name.startswith("offset_feature_layers.4.")}
     with pytest.raises(UserError, match=r"odd\.pth: parts of a tensor do not fit together: .+") as error:
         load_weights(network, saved(tmp_path / "odd.pth", odd))

@@ -40,17 +40,6 @@ def test_channel_order_is_configured():
         assert not torch.allclose(bgr(images), rgb(images), rtol=1e-2)
 
 
-@pytest.mark.parametrize("depth", [34, 50])
-def test_backbone_keys_are_torchvisions(depth):
-    with torch.device("meta"):
-        theirs, ours = getattr(resnet, f"resnet{depth}")().state_dict(), network(f"model.depth={depth}").trunk.state_dict()
-    named = {SimpleBaselines.convert_key(f"{prefix}{name}"): tensor.shape for name, tensor in theirs.items() for prefix in ("", "module.")}
-    assert named.pop(None)
-    assert named == {f"trunk.{name}": tensor.shape for name, tensor in ours.items()}
-    for name in named:
-        assert SimpleBaselines.convert_key(name) == SimpleBaselines.convert_key(f"module.{name}") == name
-
-
 def test_imagenet_weights_fill_the_backbone(tmp_path):
     source, model = resnet.resnet18(), network("model.depth=18")
     torch.save(source.state_dict(), tmp_path / "resnet18.pth")
