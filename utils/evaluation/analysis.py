@@ -22,7 +22,7 @@ import numpy as np
 from config import Skeleton
 from config.files import write_json
 from data.images import write_image
-from utils.evaluation.matching import RECALLS, ImageResult, PrecisionCurves, average_precision, match, precision_curves
+from utils.evaluation.matching import RECALLS, ImageResult, match, precision_curves
 from utils.visualize.charts import draw_bars, draw_lines
 from utils.visualize.contact_sheet import contact_sheet
 
@@ -124,7 +124,7 @@ def ap_gain_if_fixed(matched: Sequence[MatchedImage], sigmas: np.ndarray) -> dic
     """Return the AP gained by fixing each error type alone; -1 without people."""
 
     def ap(images: Iterable[ImageResult]) -> float:
-        return average_precision(precision_curves((image.best_first() for image in images), sigmas).precision)
+        return precision_curves((image.best_first() for image in images), sigmas).summary()["AP"]
 
     before, gains = ap(each.image for each in matched), {}
     for error in (*KINDS[JITTER:], *PERSON_ERRORS):
@@ -174,10 +174,10 @@ def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints) -> dic
     by_keypoint, by_size = {}, {}
     for k, name in enumerate(keypoints.names):
         curves = precision_curves([image.of_keypoint(k) for image in images], keypoints.sigmas[[k]])
-        by_keypoint[name] = {**_summary(curves), "errors": {kind: int((kinds[:, k] == n).sum()) for n, kind in enumerate(KINDS)}}
+        by_keypoint[name] = {**curves.summary(), "errors": {kind: int((kinds[:, k] == n).sum()) for n, kind in enumerate(KINDS)}}
     for low, high in zip(SIDES, SIDES[1:]):
         name = f"{low}-{high} px" if high < SIDES[-1] else f"over {low} px"
-        by_size[name] = _summary(precision_curves(images, keypoints.sigmas, size=(low**2, high**2)))
+        by_size[name] = precision_curves(images, keypoints.sigmas, (low**2, high**2)).summary()
     return {
         "keypoints": by_keypoint,
         "sizes": by_size,
@@ -194,11 +194,6 @@ def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints) -> dic
             "OKS 0.5:0.95": precision.mean(0).tolist(),
         },
     }
-
-
-def _summary(curves: PrecisionCurves) -> dict[str, float]:
-    rows = {"AP": curves.precision, "AP50": curves.precision[:1], "AP75": curves.precision[5:6]}
-    return {"people": curves.people, **{k: average_precision(v) for k, v in rows.items()}, "recall50": float(curves.recall[0])}
 
 
 def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:

@@ -93,6 +93,12 @@ class PrecisionCurves(NamedTuple):
     precision: np.ndarray  # (T, 101) the highest precision at each of RECALLS or above, 0 if not reached; (T, 0) without people
     recall: np.ndarray  # (T,) true positives by counted people; 0 without people
 
+    def summary(self) -> dict[str, float]:
+        """Return the number of people, AP, AP50, AP75 and the recall at OKS 0.5; an AP of -1 without people, as in pycocotools."""
+        rows = {"AP": self.precision, "AP50": self.precision[:1], "AP75": self.precision[5:6]}
+        aps = {name: float(precision.mean()) if self.people else -1.0 for name, precision in rows.items()}
+        return {"people": self.people, **aps, "recall50": float(self.recall[0])}
+
 
 def precision_curves(images: Iterable[ImageResult], sigmas: np.ndarray, size: tuple[float, float] = (0, 1e10)) -> PrecisionCurves:
     """Match the predictions of all images. size: least and greatest area of the people that count; others are ignored."""
@@ -115,8 +121,3 @@ def precision_curves(images: Iterable[ImageResult], sigmas: np.ndarray, size: tu
     precision = np.c_[np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1], np.zeros(len(precision))]  # 0 at recalls that are not reached
     at_recalls = [row[np.searchsorted(of_row, RECALLS)] for row, of_row in zip(precision, recall)]
     return PrecisionCurves(people, np.stack(at_recalls), recall.max(1, initial=0))
-
-
-def average_precision(precision: np.ndarray) -> float:
-    """Return the mean precision over all recalls; -1 without people, as in pycocotools."""
-    return float(precision.mean()) if precision.size else -1.0

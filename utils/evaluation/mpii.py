@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask
 from scipy.io import savemat
 
 from config import UserError
 from config.files import atomic_write, write_json
 from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_ground_truth, load_ground_truth
-from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.evaluation.coco import CocoMetric, GroundTruth, metrics_table
 from utils.results_log import InputImage
 
 HEAD_SIZE = 0.6  # of the head box's diagonal
@@ -51,15 +52,6 @@ def pckh(
     return {part: part_rate(names) for part, names in PARTS.items()} | {name: rate(MEAN_OF, at) for name, at in means.items()}
 
 
-def pckh_table(metrics: dict[str, float]) -> str:
-    """Format `PckhMetric`'s metrics as lines: names over values at both thresholds, and the published mean."""
-    columns = (*PARTS, "Mean")
-    rows = {"PCKh@0.5": columns, "PCKh@0.1": [column + EXACT for column in columns]}
-    lines = [" " * 8 + "".join(f"  {column:>8}" for column in columns)]
-    lines += [name + "".join(f"  {metrics[key]:8.3f}" for key in keys) for name, keys in rows.items()]
-    return "\n".join([*lines, f"Mean@0.1 of published tables, at a threshold of {PUBLISHED_TENTH}: {metrics['Mean@0.1']:.3f}"])
-
-
 class PckhMetric(CocoMetric):
     """PCKh on MPII's files: one prediction for each annotated person.
 
@@ -76,8 +68,7 @@ class PckhMetric(CocoMetric):
         """Return the images, or for a top-down system each annotated person's image and box by annotation id."""
         missing = [name for name in KEYPOINTS if name not in truth.skeleton.dataset]
         if missing:
-            what = f"lacks {missing[0]}; MPII's evaluation needs all of its {COUNT} keypoints"
-            raise UserError(f"skeleton {truth.skeleton.name!r}: {what}")
+            raise UserError(f"skeleton {truth.skeleton.name!r}: lacks {missing[0]}; MPII's evaluation needs all of its keypoints")
         if boxes_file is not None:
             raise UserError(f"--boxes {boxes_file}: MPII's evaluation uses the annotated boxes; omit it")
         self.find_heads(truth)  # fail early where --head-boxes does not fit
@@ -122,7 +113,8 @@ class PckhMetric(CocoMetric):
             savemat(partial, {"preds": prediction_array(predictions, truth) + 1}, appendmat=False)
         if metrics:
             write_json(folder / "metrics.json", metrics)
-        summary = pckh_table(metrics) if metrics else NO_METRICS
+        rows = [{name: value for name, value in metrics.items() if name.endswith(EXACT) == exact} for exact in (False, True)]
+        summary = "\n".join(["PCKh in percent:", *map(metrics_table, rows)]) if metrics else NO_METRICS
         return f"{summary}\npredictions for {len(people_of(truth))} annotated people, in the file's order: {path}"
 
     def find_heads(self, truth: GroundTruth) -> PckhTruth | None:
@@ -158,10 +150,7 @@ def nearest_people(boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """
     points, present = keypoints[..., :2].astype(float), keypoints[..., 2:] > 0
     low, high = np.where(present, points, np.inf).min(1), np.where(present, points, -np.inf).max(1)
-    center, half = (low + high) / 2, (high - low).max(1, keepdims=True) / 2
-    box_center, box_half = boxes[:, None, :2] + boxes[:, None, 2:] / 2, boxes[:, None, 2:] / 2
-    shared = np.minimum(center + half, box_center + box_half) - np.maximum(center - half, box_center - box_half)
-    intersection = shared.clip(0).prod(2)
-    overlap = intersection / (4 * box_half.prod(2) + (2 * half[:, 0]) ** 2 - intersection)
-    distance = np.linalg.norm(center - box_center, axis=2)
+    center, side = (low + high) / 2, np.repeat((high - low).max(1, keepdims=True), 2, 1)
+    overlap = mask.iou(boxes.astype(float), np.hstack([center - side / 2, side]), [0] * len(side))
+    distance = np.linalg.norm(center - (boxes[:, None, :2] + boxes[:, None, 2:] / 2), axis=2)
     return np.where((overlap > 0).any(1), overlap.argmax(1), distance.argmin(1))

@@ -111,17 +111,17 @@ def test_other_fields_of_results_change_no_metric(annotations):
         ({"keypoints": [1, 2, 1] * 16}, "entry 2: its 'keypoints' is .*, expected 51 numbers"),
         ({"keypoints": [float("nan"), 2, 1] * 17}, "entry 2: its 'keypoints'"),
         ({"score": float("inf")}, "entry 2: its 'score' is inf"),
-        (None, "entry 2 lacks a key; expected a list of {image_id, category_id, keypoints, score}"),
+        ({"category_id": None}, "entry 2: its 'category_id' is None"),
     ],
 )
 def test_the_first_result_that_cannot_be_evaluated_is_named(annotations, tmp_path, entry, message):
     right = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1] * 17, "score": 0.5}
-    (tmp_path / "results.json").write_text(json.dumps([right, entry and {**right, **entry}]))
+    (tmp_path / "results.json").write_text(json.dumps([right, {**right, **entry}]))
     with pytest.raises(UserError, match=f"detections .*results.json: {message}"):
         METRIC.load_results(tmp_path / "results.json", GroundTruth(annotations, None, SKELETON))
 
 
-@pytest.mark.parametrize("content", ["[]", '{"annotations": []}'])
+@pytest.mark.parametrize("content", ["[]", "[null]", '{"annotations": []}'])
 def test_a_file_without_results_is_refused(annotations, tmp_path, content):
     (tmp_path / "results.json").write_text(content)
     with pytest.raises(UserError, match="no results in COCO's format; expected a list of {image_id, category_id, keypoints, score}"):
@@ -129,7 +129,10 @@ def test_a_file_without_results_is_refused(annotations, tmp_path, content):
 
 
 def test_an_archive_is_named_by_its_test_set_and_system(annotations, tmp_path):
+    """CrowdPose has no server."""
     truth = GroundTruth(annotations, None, SKELETON)
     truth.is_annotated, truth.path = False, tmp_path / "image_info_test2017.json"
     summary = METRIC.report([], truth, tmp_path, 0, "simple_baselines")
     assert summary.endswith(f"; for the COCO server: {tmp_path / 'person_keypoints_test2017_simple-baselines_results.zip'}")
+    truth.format = "crowdpose"
+    assert METRIC.report([], truth, tmp_path, 0, "simple_baselines") == "no annotations to compare with"

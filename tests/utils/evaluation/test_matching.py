@@ -11,7 +11,7 @@ from pycocotools.cocoeval import COCOeval
 
 from data.formats.coco import indexed
 from utils.evaluation.coco import CocoMetric, GroundTruth
-from utils.evaluation.matching import average_precision, match, precision_curves
+from utils.evaluation.matching import match, precision_curves
 
 SIGMAS = SKELETON.oks_sigmas
 
@@ -68,7 +68,7 @@ def test_precision_and_ap_agree_with_pycocotools(compared):
         curves = precision_curves(images, SIGMAS, size)
         np.testing.assert_allclose(curves.precision, expected.eval["precision"][:, :, 0, 1, 0], atol=1e-12)
         np.testing.assert_allclose(curves.recall, expected.eval["recall"][:, 0, 1, 0], atol=1e-12)
-    assert average_precision(precision_curves(truth.image_results([]), SIGMAS).precision) == 0
+    assert precision_curves(truth.image_results([]), SIGMAS).summary()["AP"] == 0
 
 
 def test_ap_of_one_keypoint_agrees_with_pycocotools_on_that_keypoint_alone(compared):
@@ -80,4 +80,4 @@ def test_ap_of_one_keypoint_agrees_with_pycocotools_on_that_keypoint_alone(compa
     expected = evaluated({**content, "annotations": one}, with_it, SIGMAS[[k]])
     # pycocotools selects an image's 20 best predictions afterwards, `best_first` before: no image has so many true positives
     curves = precision_curves([image.best_first().of_keypoint(k) for image in truth.image_results(results)], SIGMAS[[k]])
-    assert average_precision(curves.precision) == pytest.approx(expected.stats[0], abs=0.01)
+    assert curves.summary()["AP"] == pytest.approx(expected.stats[0], abs=0.01)
