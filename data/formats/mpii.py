@@ -130,8 +130,6 @@ def _joints(entry: Any) -> np.ndarray:
     joints = np.zeros((COUNT, 3))
     for point in np.ravel(getattr(getattr(entry, "annopoints", None), "point", ())):
         number, *position = _fields(point, "id", "x", "y")
-        if not 0 <= number < COUNT:
-            raise ValueError(f"a point has the id {number:g}")
         visible = _fields(point, "is_visible")
         joints[int(number)] = *position, 2 if visible is None or visible[0] else 1
     joints[(joints[:, :2] < 0).any(1)] = 0
@@ -139,14 +137,11 @@ def _joints(entry: Any) -> np.ndarray:
 
 
 def _fields(struct: Any, *names: str) -> np.ndarray | None:
-    """Return the numbers in these fields; None if one is empty or missing. Raise ValueError if one is not a finite number."""
+    """Return the numbers in these fields; None if one is empty or missing. Raise ValueError if one is no number."""
     values = [np.ravel(getattr(struct, name, ())) for name in names]
     if any(value.size == 0 or value[0] == "" for value in values):
         return None
-    numbers = np.array([float(value.item()) for value in values])
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"{', '.join(names)}: {numbers.tolist()}")
-    return numbers
+    return np.array([float(value.item()) for value in values])
 
 
 def load_ground_truth(path: str | Path) -> PckhTruth:

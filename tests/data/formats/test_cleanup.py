@@ -69,7 +69,7 @@ REFUSED = {
     [
         ("annotations", dict.fromkeys(["num_keypoints", "area", "iscrowd", "segmentation"])),
         ("images", {"width": None, "height": None}),
-        ("+annotations", {"id": 9, "bbox": [NAN, 1, 2, 3], "keypoints": [], "segmentation": []}),
+        ("+annotations", {"id": 9, "bbox": [NAN, 1, 2, 3], "area": 0, "keypoints": [], "segmentation": []}),
     ],
 )
 def test_harmless_omissions_are_not_counted(tmp_path, kind, values):

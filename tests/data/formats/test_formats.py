@@ -12,7 +12,7 @@ from people import NAMES, SKELETON, person, write_coco
 from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import FORMATS, AnnotationFormat, load_annotations
-from data.formats.coco import AnnotationFile, image_files
+from data.formats.coco import AnnotationFile, image_files, keypoint_category, read_people
 from data.hdf5 import TrainingHDF5
 
 
@@ -61,3 +61,12 @@ def test_a_missing_image_is_named_before_any_is_read(tmp_path):
         image_files(annotations, path, images)
     with pytest.raises(UserError, match=r"annotations\.json: lists no image"):
         image_files(load_annotations(write_coco(tmp_path / "none")[0]), path, images)
+
+
+def test_people_count_by_their_keypoints_unless_the_file_counts_none(tmp_path):
+    uncounted = [{key: value for key, value in person(9, 9, visible=n).items() if key != "num_keypoints"} for n in (3, 0)]
+    path, _ = write_coco(tmp_path, [*uncounted, person(9, 9, num_keypoints=0), person(9, 9, num_keypoints=4)])
+    coco = load_annotations(path)
+    people = read_people(coco, *keypoint_category(coco, SKELETON, path), path).dataset["annotations"]
+    assert [one["num_keypoints"] for one in people] == [3, 0, 0, 17]
+    assert [(one["id"], one["file_id"]) for one in people] == [(n, n) for n in range(1, 5)]

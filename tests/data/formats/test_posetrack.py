@@ -41,7 +41,10 @@ def write(tmp_path) -> Callable[..., Path]:
         for frame, labeled in ((0, True), (1, False)):
             cv2.imwrite(str(folder / f"{frame:06d}.jpg"), np.full((100, 120, 3), 90, np.uint8))
             entry = {"id": 10000010000 + frame, "file_name": f"images/val/000001_test/{frame:06d}.jpg", "vid_id": "000001", "width": 120}
-            regions = {"ignore_regions_x": [[60, 110, 110, 60], [1, 2]], "ignore_regions_y": [[40, 40, 90, 90], [1, 2]]}
+            regions = {
+                "ignore_regions_x": [[60, 110, 110, 60], [1, 2], [1, 3, 1]],
+                "ignore_regions_y": [[40, 40, 90, 90], [1, 2], [1, 1, 3]],
+            }
             images.append({**entry, "height": 100, "is_labeled": labeled, **regions})
         categories = [{"id": 7, "name": "ball"}, {"id": 1, "name": "person", "keypoints": list(KEYPOINTS)}]
         content = {"images": images, "annotations": [person(100, 3), person(101, 5)], "categories": categories}
@@ -56,14 +59,20 @@ def test_the_training_hdf5_has_tracks_visible_keypoints_and_ignore_regions(write
     build_hdf5(write(), tmp_path, tmp_path / "out.h5", SKELETON, workers=1)
     people = TrainingHDF5(tmp_path / "out.h5", SKELETON)
     assert people.image_ids.tolist() == [10000010000], "the second frame is not annotated, so its regions do not count"
-    assert people.tracks.tolist() == [3, 5, -1]
-    assert people.crowd.tolist() == [False, False, True]
+    assert people.tracks.tolist() == [3, 5, -1, -1]
+    assert people.crowd.tolist() == [False, False, True, True], "a region has three corners at least"
     assert people.joints(np.array([0]))[0, 6].tolist() == [16, 32, 1], "labeled keypoints are visible"
-    assert people.num_labeled.tolist() == [15, 15, 0]
+    assert people.num_labeled.tolist() == [15, 15, 0, 0]
     all_people, _, crowd = [unpack_mask(bits, 100, 120) == 255 for bits in people.masks(0)]
     assert crowd[50:80, 70:100].all() and crowd.sum() == pytest.approx(50 * 50, rel=0.05)
     assert all_people[30, 20] and not all_people[50, 80]
     assert np.flatnonzero(~people.labeled).tolist() == EARS, "a network must not learn that people have no ears"
+
+
+def test_a_file_without_videos_is_cocos(write):
+    assert load_annotations(write()).dataset["format"] == "posetrack18"
+    path = write(lambda content: [image.pop("vid_id") for image in content["images"]])
+    assert load_annotations(path).dataset["format"] == "coco"
 
 
 def test_a_person_without_a_box_gets_posetracks_own(write):
