@@ -17,10 +17,12 @@ from config.errors import UserError
 def existing_file(path: str | Path, what: str) -> Path:
     """Return the path of a readable file. Raises UserError, which calls the file `what`, where there is none."""
     path = Path(path)
-    if path.is_file() and os.access(path, os.R_OK):
-        return path
-    problems = {"not found": not path.exists(), "is a folder, not a file": path.is_dir(), "not a regular file": not path.is_file()}
-    raise UserError(f"{what} {path}: {next((text for text, applies in problems.items() if applies), 'no permission to read it')}")
+    if not path.is_file():
+        reason = "not found" if not path.exists() else "is a folder, not a file" if path.is_dir() else "not a regular file"
+        raise UserError(f"{what} {path}: {reason}")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{what} {path}: no permission to read it")
+    return path
 
 
 def existing_folder(path: str | Path, what: str) -> Path:

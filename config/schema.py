@@ -179,3 +179,12 @@ class Config(ConfigSection):
     train: TrainConfig = TrainConfig()
     inference: InferenceConfig = InferenceConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _fits_the_network(self) -> Config:
+        multiple, pad_multiple = self.model.input_multiple, getattr(self.inference, "pad_multiple", 0)
+        for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (pad_multiple,))):
+            if any(side % multiple for side in sides):
+                shown = " x ".join(map(str, sides))
+                raise ValueError(f"{key}: {shown} must be a multiple of {multiple} for model.name {self.model.name}")
+        return self

@@ -172,7 +172,7 @@ def test_published_recipes(name, expected):
     ("override", "message"),
     [
         ("data.input_size=[64, 96]", "data.input_size: 64 x 96 must be square"),
-        ("data.input_size=[80, 80]", "data.input_size: 80 must be a multiple of 32"),
+        ("data.input_size=[80, 80]", "data.input_size: 80 x 80 must be a multiple of 32"),
         ("inference.pad_multiple=48", "inference.pad_multiple: 48 must be a multiple of 32"),
         ("inference.scales=[0.5, 2]", "inference.scales: [0.5, 2.0] must hold 1"),
     ],

@@ -87,7 +87,7 @@ def test_it_trains_resumes_and_predicts(run, recipe, images, tmp_path):
         ("width=3", "unknown key 'width'; did you mean 'model.width'?"),
         ("model.name=falt", "unknown model.name 'falt'; did you mean 'flat'?"),
         ("loss.scale_weights=[1]", "loss.scale_weights: 1 weights for the 2 scales of model.name flat"),
-        ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be multiples of 4 for model.name flat"),
+        ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be a multiple of 4 for model.name flat"),
     ],
 )
 def test_its_keys_are_checked(recipe, override, message):

@@ -101,7 +101,7 @@ def test_every_recipe_builds_a_network(name):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.input_size=[100, 64]", "data.input_size: 100 x 64 must be multiples of 32"),
+        ("data.input_size=[100, 64]", "data.input_size: 100 x 64 must be a multiple of 32"),
         ("model.style=caffe", "model.style: a ResNet of 10 layers has no bottlenecks; caffe is for 50 and more"),
         ("model.backbone=timm", "there are no weights to be downloaded for this network; name a file"),
     ],

@@ -109,9 +109,6 @@ class DekrConfig(Config):
         height, width = self.data.input_size
         if height != width:
             raise ValueError(f"data.input_size: {height} x {width} must be square, since samples are cut by the image's short side")
-        for key, side in (("data.input_size", height), ("inference.pad_multiple", self.inference.pad_multiple)):
-            if side % self.model.input_multiple:
-                raise ValueError(f"{key}: {side} must be a multiple of {self.model.input_multiple} for model.name {self.model.name}")
         if 1.0 not in self.inference.scales:
             raise ValueError(f"inference.scales: {list(self.inference.scales)} must hold 1, the reference of the other scales")
         return self

@@ -103,11 +103,3 @@ class SimpleBaselinesConfig(Config):
     loss: SimpleBaselinesLossConfig = SimpleBaselinesLossConfig()
     train: SimpleBaselinesTrainConfig = SimpleBaselinesTrainConfig()
     inference: SimpleBaselinesInferenceConfig = SimpleBaselinesInferenceConfig()
-
-    @model_validator(mode="after")
-    def _fits(self) -> SimpleBaselinesConfig:
-        height, width = self.data.input_size
-        multiple = self.model.input_multiple
-        if height % multiple or width % multiple:
-            raise ValueError(f"data.input_size: {height} x {width} must be multiples of {multiple} for model.name {self.model.name}")
-        return self

@@ -174,14 +174,9 @@ class SimplePoseConfig(Config):
 
     @model_validator(mode="after")
     def _fits(self) -> SimplePoseConfig:
-        model, multiple = self.model, self.model.input_multiple
+        model, weights = self.model, len(self.loss.scale_weights)
         if self.targets.stride != model.stride:
             raise ValueError(f"targets.stride: {self.targets.stride}, but the maps of model.name {model.name} have stride {model.stride}")
-        for key, sides in (("data.input_size", self.data.input_size), ("inference.pad_multiple", (self.inference.pad_multiple,))):
-            if any(side % multiple for side in sides):
-                shown = " x ".join(map(str, sides))
-                raise ValueError(f"{key}: {shown} must be multiples of {multiple} for model.name {model.name}")
-        if len(self.loss.scale_weights) != model.num_scales:
-            weights = len(self.loss.scale_weights)
+        if weights != model.num_scales:
             raise ValueError(f"loss.scale_weights: {weights} weights for the {model.num_scales} scales of model.name {model.name}")
         return self

@@ -41,7 +41,7 @@ def test_overrides_are_typed():
         ("system=hourglass", ["unknown system 'hourglass'", "known: simplepose, dekr"]),
         ("system=[1, 2]", ["unknown system [1, 2]"]),
         ("skeleton=cocoo", ["cocoo", "known skeletons: coco"]),
-        ("data.input_size=[500, 512]", ["data.input_size", "multiples of 64"]),
+        ("data.input_size=[500, 512]", ["data.input_size", "multiple of 64"]),
         ("model.depth=3", ["loss.scale_weights", "4 scales"]),
         ("train.epochs", ["key=value"]),
         ("train.epochs.two=2", ["epochs is not a section"]),
