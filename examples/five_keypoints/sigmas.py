@@ -53,18 +53,15 @@ def squared_distances(first: AnnotatedPoses, second: AnnotatedPoses) -> np.ndarr
     return np.where((a[..., 2] > 0) & (b[..., 2] > 0), squared, np.nan)
 
 
-def measured_sigmas(
-    first: dict[str, AnnotatedPoses], second: dict[str, AnnotatedPoses], skeleton: Skeleton
-) -> dict[str, tuple[float, int]]:
-    """Return sigma and the number of measured people of each keypoint, by the skeleton's names."""
+def print_sigmas(first: dict[str, AnnotatedPoses], second: dict[str, AnnotatedPoses], skeleton: Skeleton) -> None:
+    """Print sigma and the number of measured people of each keypoint, by the skeleton's names."""
     both = [squared_distances(first[name], second[name]) for name in first if name in second]
     squared = np.concatenate([np.zeros((0, len(skeleton.dataset))), *both])
-    counts = np.isfinite(squared).sum(0)
-    sums = np.nansum(squared, 0)
-    for name, count in zip(skeleton.dataset, counts):
-        if not count:
+    for (name, keypoint), column in zip(skeleton.dataset.items(), squared.T):
+        measured = column[np.isfinite(column)]
+        if not len(measured):
             raise UserError(f"keypoint {name!r}: no person has it in both annotation files")
-    return {name: (float(np.sqrt(total / count / 2)), int(count)) for name, total, count in zip(skeleton.dataset.values(), sums, counts)}
+        print(f"{keypoint}: {np.sqrt(measured.mean() / 2):.3f}  # {len(measured)} people")
 
 
 def main() -> None:
@@ -73,9 +70,7 @@ def main() -> None:
     parser.add_argument("--skeleton", required=True, help="name in config/skeletons, or path of a YAML file")
     options = parser.parse_args()
     skeleton = load_skeleton(options.skeleton)
-    sigmas = measured_sigmas(*(people_of_images(path, skeleton) for path in options.annotations), skeleton)
-    for name, (sigma, count) in sigmas.items():
-        print(f"{name}: {sigma:.3f}  # {count} people")
+    print_sigmas(*(people_of_images(path, skeleton) for path in options.annotations), skeleton)
 
 
 if __name__ == "__main__":

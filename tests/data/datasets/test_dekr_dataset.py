@@ -14,7 +14,7 @@ from places import ROOT
 from config import load_config
 from config.load import parse_config
 from config.systems.dekr import DekrAugmentationConfig
-from data.augment import Augmentation, OcclusionPatch, PhotometricParams
+from data.augment import Augmentation
 from data.datasets.dekr import DekrDataset, sample_augmentation
 from data.hdf5 import TrainingHDF5
 
@@ -119,20 +119,6 @@ def test_augmentations_keep_to_their_limits_and_reach_them():
     assert (np.abs(shifts) <= most[:, None]).all()
     assert (shifts == most[:, None]).any(0).all() and (shifts == -most[:, None]).any(0).all()
     assert abs(np.corrcoef(shifts.T)[0, 1]) < 0.1
-
-
-def test_photometric_augmentation_changes_the_image_alone(tmp_path):
-    found = dataset(tmp_path, [person(40, 20, 50), person(110, 60, 50)])
-    plain = found.crop(0, Augmentation(flip=True))
-    for keypoint, x in ((0.2, 40), (0.8, 110)):  # a patch over either person, as large as half of its box
-        params = PhotometricParams(occlusion=OcclusionPatch(keypoint, (0.0, 0.0), (255, 0, 255), (0.5, 0.5)))
-        occluded = found.crop(0, Augmentation(flip=True, photometric=params))
-        rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
-        assert np.ptp(rows) + 1 == np.ptp(columns) + 1 == round(25 * 128 / 160)
-        assert x - 20 <= 160 - columns.mean() * 160 / 128 <= x  # the crop begins at x = 20
-        assert all(map(torch.equal, occluded[1:], plain[1:]))
-    gray = found.crop(0, Augmentation(photometric=PhotometricParams(grey=True))).image.numpy()
-    assert np.ptp(gray, axis=2).max() == 0
 
 
 def test_validation_samples_are_the_images_middle(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from people import SKELETON, build, person, read_back, rendered_sample
 
 from config import load_config
-from data.augment import Augmentation, OcclusionPatch, PhotometricParams
+from data.augment import Augmentation
 from data.datasets.simplepose import SimplePoseDataset, keypoint_center, sample_augmentation
 from data.targets import render_targets
 from losses import build_loss
@@ -100,14 +100,6 @@ def test_a_crop_can_be_around_a_labeled_keypoint_half_of_the_time_in_the_upper_q
     chosen = [keypoint_center(points, choice)[1] for choice in np.arange(1000) / 1000]
     assert set(chosen) == set(points[:, 1])
     assert np.mean(np.array(chosen) <= np.sort(points[:, 1])[1]) == pytest.approx(0.5, abs=0.01)
-
-
-def test_occluded_keypoints_stay_labeled_and_the_patch_is_no_person(tmp_path):
-    found, patch = dataset(tmp_path, [person(40, 40, 100)]), OcclusionPatch(0.5, (0.0, 0.0), (255, 0, 255), (0.6, 0.6))
-    plain, occluded = (found.crop(0, Augmentation(photometric=PhotometricParams(occlusion=one))) for one in (None, patch))
-    assert (occluded.image == torch.tensor([255, 0, 255])).all(2).sum() > 20**2
-    assert torch.equal(occluded.labeled, plain.labeled) and torch.equal(occluded.mask_miss, plain.mask_miss)
-    assert occluded.mask_all.sum() < 0.85 * plain.mask_all.sum()
 
 
 def test_the_loss_ignores_people_without_keypoints_and_crowds_except_for_people_annotated_in_them(tmp_path):

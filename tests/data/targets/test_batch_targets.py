@@ -1,4 +1,4 @@
-"""Targets of batches equal those of each sample alone, on every device, in every precision and system."""
+"""Samples of all systems: occluded alike, and rendered in a batch as alone, on every device and in every precision."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from people import CPU, build, person, rendered_sample
 from places import ROOT
 
 from config import load_config
+from data.augment import Augmentation, OcclusionPatch, PhotometricParams
 from data.datasets import build_dataset, collate
 from data.hdf5 import TrainingHDF5
 from data.targets import render_batch
@@ -57,3 +58,20 @@ def test_a_batch_without_people_has_empty_finite_targets(config, batch):
     targets = render_batch(batch._replace(**none), config, CPU)
     assert all(target.isfinite().all() for target in targets)
     assert not (targets[0][:, config.channels.keypoints] if hasattr(config, "channels") else targets[0]).any()
+
+
+def test_photometric_augmentation_changes_the_image_alone(config, dataset):
+    """A patch has its size in heights of the person's box, of 60 pixels here, lies over a keypoint, and is no person."""
+    patch = OcclusionPatch(0.5, (0.0, 0.0), (255, 0, 255), (0.5, 0.25))
+    params = PhotometricParams(), PhotometricParams(occlusion=patch), PhotometricParams(grey=True)
+    plain, occluded, gray = (dataset.crop(0, Augmentation(flip=True, photometric=one)) for one in params)
+    keypoints = plain.keypoints.double() if config.system != "dekr" else 4 * plain.keypoints + torch.tensor([3, 0])
+    person = keypoints.reshape(-1, *keypoints.shape[-2:])[0]  # keypoint k at (x + k, y + k) in the image
+    box = 60 / 16 * float(np.ptp(person[:, 1]))
+    rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
+    assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == pytest.approx((0.5 * box, 0.25 * box), rel=0.03)
+    assert (keypoints - torch.tensor([columns.mean(), rows.mean()])).norm(dim=-1).min() < 1
+    same = {name: torch.equal(getattr(occluded, name), getattr(plain, name)) for name in plain._fields}
+    assert {name for name in same if not same[name]} == {"image", "mask_all"} & set(same)
+    assert "mask_all" not in same or occluded.mask_all.sum() < 0.9 * plain.mask_all.sum()
+    assert np.ptp(gray.image.numpy(), axis=2).max() == 0
