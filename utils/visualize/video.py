@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from config import UserError
-from config.files import atomic_write, existing_file
+from config.files import atomic_write, existing_file, output_folder
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
@@ -61,6 +61,7 @@ def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], Non
     rate: frames per second. All frames are resized to the first one's size.
     """
     writer, size = cv2.VideoWriter(), None
+    output_folder(path.parent)  # OpenCV does not say why it cannot write
     with atomic_write(path, sync=False) as partial:
 
         def write(frame: np.ndarray) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -36,7 +35,6 @@ class FakeEstimator:
         self.images, self.interrupt = [], None
         self.keypoints = np.zeros((2, 18, 3), np.float32)
         self.keypoints[:, 0] = [[*NOSE, 0.9], [*UNLIKELY, 0.5]]
-        self.keypoints[0, 7] = [30.25, 50.5, 0.004]
 
     def stream(self, images, batch_size):
         for image in images:
@@ -122,9 +120,8 @@ def test_formats_of_images(demo, folder, output):
     coco = read(output / "people.coco.json")
     expected = [(0, "000001.jpg", 0.8), (0, "000001.jpg", 0.1), (1, "000002.jpg", 0.8)]
     assert [(person["image_id"], person["file_name"], person["score"]) for person in coco[:3]] == expected
-    assert np.reshape(coco[0]["keypoints"], (17, 3))[9].tolist() == [30.25, 50.5, 0.004]
-    rows = list(csv.DictReader((output / "people.csv").open()))
-    assert (len(rows), rows[2]["image"], rows[2]["Lwri_score"], rows[2]["neck_x"]) == (8, "000002.jpg", "0.004", "")
+    rows = (output / "people.csv").read_text().splitlines()[1::2]
+    assert [row.split(",")[0] for row in rows] == ["000001.jpg", "000002.jpg", "000002.png", "000004.gif"]
 
 
 def test_a_video(demo, estimator, clip, output):
