@@ -123,7 +123,6 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
     def start(script: str, *arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))  # scripts below the project's root change it
-        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # and so does an interrupt
         terminate = signal.getsignal(signal.SIGTERM)  # demo_image.py changes it
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(MAX_SECONDS)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -116,14 +118,8 @@ def stopped_after(steps: int, work: Callable[[], None]) -> None:
         if state.steps == steps:
             raise Killed
 
-    TrainState.save_last = save_and_die
-    try:
+    with patch.object(TrainState, "save_last", save_and_die), pytest.raises(Killed):
         work()
-    except Killed:
-        return
-    finally:
-        TrainState.save_last = save_last
-    raise AssertionError(f"came to its end before step {steps}")
 
 
 @contextmanager
@@ -132,15 +128,11 @@ def samples_read() -> Iterator[list[tuple[int, int]]]:
     items, get = [], MixedDataset.__getitem__
 
     def noted(self: MixedDataset, item: tuple[int, int]) -> tuple:
-        if self.augment:
-            items.append(item)
+        items.extend([item] * self.augment)
         return get(self, item)
 
-    MixedDataset.__getitem__ = noted
-    try:
+    with patch.object(MixedDataset, "__getitem__", noted):
         yield items
-    finally:
-        MixedDataset.__getitem__ = get
 
 
 def in_a_child(work: Callable[[], object], output: Path = Path(os.devnull)) -> int:

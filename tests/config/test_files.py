@@ -6,7 +6,6 @@ import os
 
 import numpy as np
 import pytest
-from locks import locked_elsewhere
 
 from config import UserError
 from config.files import atomic_write, file_lock, output_folder, write_json, write_text
@@ -16,9 +15,9 @@ from data.images import write_image
 def test_only_one_process_writes(tmp_path):
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "folder", tmp_path / "file"):
-        with locked_elsewhere(path), pytest.raises(UserError, match=rf"{path}: another process is writing to it"), file_lock(path):
+        with file_lock(path), pytest.raises(UserError, match=rf"{path}: another process is writing to it"), file_lock(path):
             pass
-        with file_lock(path):  # the kernel releases the lock of a killed process
+        with file_lock(path):
             pass
     assert [*tmp_path.rglob("*")] == [tmp_path / "folder"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from functools import partial
@@ -40,7 +41,7 @@ from utils.training.validation import validate
 STEADY = ("train.epochs=2", "train.batch_size=2", "train.checkpoint_every=2", "train.log_every=2", "train.ema_decay=0.9")
 DOUBLE = ("train.precision=float64", "train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1e-6")
 DOUBLE += ("train.scale_rate_by_processes=false",)
-SPLIT = (slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7))
+SPLIT = (slice(0, 3), slice(3, 6), slice(6, 7))
 KILLED = 2  # step after which a run is killed
 
 
@@ -69,7 +70,7 @@ def two_ranks_work(recipe: Path, folder: Path, context: DistributedContext) -> d
     seen, config = {}, load_config(recipe, STEADY)
     seen["gradient"] = gradient(recipe, folder, slice(4 * context.rank, 4 * context.rank + 4), 8, context)
 
-    state = fresh_state(recipe, folder, (), context)  # seven samples in uneven batches; statistics that are each rank's own before
+    state = fresh_state(recipe, folder, (), context)  # seven samples in three batches; statistics that are each rank's own before
     for name, buffer in state.network.named_buffers():
         if name.endswith("running_mean"):
             buffer += context.rank
@@ -92,7 +93,7 @@ def two_ranks_work(recipe: Path, folder: Path, context: DistributedContext) -> d
     seen["before the kill"] = list(read)
     context.barrier()
     if context.is_main:
-        os.system(f"cp -r '{folder}/killed' '{folder}/resumed'")
+        shutil.copytree(folder / "killed", folder / "resumed")
     context.barrier()
     train(config, folder / "resumed", context, "auto")
     seen["skipped"] = lose_all_batches(load_config(recipe, (*STEADY, "train.max_dropped=2")), folder / "skipped", context)
@@ -128,10 +129,9 @@ def test_two_ranks_of_half_the_batch_have_its_gradient(two, tiny, tmp_path):
         assert_same_gradient(rank["gradient"], whole_batch)
 
 
-@pytest.mark.parametrize(("replicas", "size"), [(2, 8), (3, 7)])
-def test_data_parallel_replicas_have_the_gradient_of_one_device(tiny, tmp_path, replicas, size):
-    """Imitated on the CPU; also where the replicas' parts of the batch differ in size."""
-    assert_same_gradient(gradient(tiny, tmp_path, slice(None), size, replicas=replicas), gradient(tiny, tmp_path, slice(None), size))
+def test_data_parallel_replicas_have_the_gradient_of_one_device(tiny, tmp_path):
+    """Imitated on the CPU, where the replicas' parts of the batch differ in size."""
+    assert_same_gradient(gradient(tiny, tmp_path, slice(None), 7, replicas=3), gradient(tiny, tmp_path, slice(None), 7))
 
 
 @pytest.mark.parametrize(("device", "configured"), [("cuda:0", True), ("cuda:0", False), ("cpu", True)])

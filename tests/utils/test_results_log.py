@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from locks import locked_elsewhere
 from places import ROOT
 
 from config import UserError, load_config
+from config.files import file_lock
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 
 RESULTS = {5: [{"score": 0.1 + 0.2}], 6: None, 7: []}
@@ -61,7 +61,7 @@ def test_a_damaged_line_costs_its_image_only(path, damage, remaining):
 
 
 def test_two_runs_do_not_write_to_one_log(path):
-    with locked_elsewhere(path), pytest.raises(UserError, match="another process is writing to it"), ResultsLog(path, "that"):
+    with file_lock(path), pytest.raises(UserError, match="another process is writing to it"), ResultsLog(path, "that"):
         pass
 
 

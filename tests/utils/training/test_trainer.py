@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from locks import locked_elsewhere
 from runs import (
     ALONE,
     OFTEN,
@@ -30,8 +28,8 @@ from runs import (
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from config import UserError, load_config
-from config.load import load_skeleton
+from config import Config, UserError, load_config
+from config.files import file_lock
 from models import build_model
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.training import build, trainer
@@ -156,12 +154,6 @@ def test_half_precision_learns(new_state, precision):
 # Whole runs
 
 
-def test_a_skeleton_without_limbs_can_be_trained(train, tmp_path):
-    skeleton = load_skeleton("coco").model_dump(mode="json") | {"limbs": [], "drawn": []}
-    (tmp_path / "bare.yaml").write_text(yaml.safe_dump(skeleton, sort_keys=False))
-    assert losses(train("run", "train.epochs=1", f"skeleton={tmp_path / 'bare.yaml'}")[1])
-
-
 def test_a_run_is_fixed_by_its_seed_alone_with_workers_and_train_parallel_too(tiny, straight, tmp_path, train):
     """Workers that stay read what the trainer would: resumed within an epoch, over the next ones, for SWA. They end with the run."""
     config = load_config(tiny, (*OFTEN, "data.workers=2"))
@@ -172,10 +164,10 @@ def test_a_run_is_fixed_by_its_seed_alone_with_workers_and_train_parallel_too(ti
     assert_same_run(tmp_path / "run", straight)
 
 
-@pytest.mark.parametrize("where", ["at the end of an epoch, before its validation", "in the second epoch"])
-def test_a_killed_run_resumes_at_the_next_sample(tiny, straight, tmp_path, samples, where):
+@pytest.mark.parametrize("at_epochs_end", [True, False])  # before its validation
+def test_a_killed_run_resumes_at_the_next_sample(tiny, straight, tmp_path, samples, at_epochs_end):
     config, epoch = load_config(tiny, OFTEN), samples // 2  # steps
-    steps = epoch if "end" in where else epoch + 3
+    steps = epoch if at_epochs_end else epoch + 3
     stopped_after(steps, lambda: trainer.train(config, tmp_path, ALONE))
     with samples_read() as read:
         trainer.train(config, tmp_path, ALONE, "auto")
@@ -222,20 +214,13 @@ def test_a_signal_is_heard_during_a_validation_and_after_it(run, tiny, tmp_path,
 def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):
     """A dropout draws from PyTorch's global generator. Older checkpoints also hold states of NumPy and Python."""
 
-    class Forgetful(nn.Module):
-        def __init__(self, network: nn.Module):
-            super().__init__()
-            self.network, self.dropout = network, nn.Dropout(0.3)
-
-        def forward(self, images: torch.Tensor) -> list:
-            return self.network(self.dropout(images))
-
-        def predict(self, images: torch.Tensor) -> torch.Tensor:
-            return self.network.predict(images)
+    def build_forgetful(config: Config) -> nn.Module:
+        network = build_model(config)
+        network.register_forward_pre_hook(lambda module, inputs: nn.functional.dropout(inputs[0], 0.3, module.training))
+        return network
 
     config = load_config(tiny, ("train.epochs=1", "train.checkpoint_every=1"))
-    monkeypatch.setattr(build, "build_model", lambda config: Forgetful(build_model(config)))
-    monkeypatch.setattr(build, "load_weights", lambda network, checkpoint: network.load_state_dict(checkpoint.content["weights"]))
+    monkeypatch.setattr(build, "build_model", build_forgetful)
     trainer.train(config, tmp_path / "straight", ALONE)
     stopped_after(3, lambda: trainer.train(config, tmp_path / "killed", ALONE))
     content = read_checkpoint(tmp_path / "killed" / "last.pth")
@@ -246,7 +231,7 @@ def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):
 
 
 def test_two_runs_do_not_share_a_folder(tiny, tmp_path):
-    with locked_elsewhere(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
+    with file_lock(tmp_path), pytest.raises(UserError, match="another process is writing to it"):
         trainer.train(load_config(tiny), tmp_path, ALONE)
     assert not (tmp_path / "config.yaml").exists()
 
@@ -275,18 +260,19 @@ def test_checkpoints_are_written_every_n_steps_of_an_epoch(new_state):
     assert saved == [(3, 6, 0), (6, 12, 0), (7, 14, 0)]
 
 
-def test_swa_is_the_mean_of_the_cycles_ends(train, tiny, samples, tmp_path):
+def test_swa_is_the_mean_of_the_cycles_ends(tiny, tmp_path):
     """Two cycles of one epoch; statistics are recomputed over the training samples."""
     swa = ("train.swa.start_epoch=0", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=1e-3")
-    one, two = (train(f"{epochs} epochs", *swa, f"train.epochs={epochs}")[0] for epochs in (1, 2))
-    average, first, second = weights(two, "swa.pth"), weights(one), weights(two)
+    for epochs in (1, 2):
+        trainer.train(load_config(tiny, (*swa, f"train.epochs={epochs}")), tmp_path / str(epochs), ALONE)
+    average, first, second = weights(tmp_path / "2", "swa.pth"), weights(tmp_path / "1"), weights(tmp_path / "2")
     assert all(torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6) for name in parameters_of(average))
     statistics = "stages.0.features.0.conv2.bn.running_var"  # neither the last weights' nor the mean of both
     assert not torch.allclose(average[statistics], second[statistics], rtol=1e-3)
     assert not torch.allclose(average[statistics], (first[statistics] + second[statistics]) / 2, rtol=1e-3)
-    (two / "swa.pth").unlink()  # as where the end came while it was made
-    train("2 epochs", *swa, "train.epochs=2", "--resume", "auto")
-    assert same(weights(two, "swa.pth"), average)
+    (tmp_path / "2" / "swa.pth").unlink()  # as where the end came while it was made
+    trainer.train(load_config(tiny, (*swa, "train.epochs=2")), tmp_path / "2", ALONE, "auto")
+    assert same(weights(tmp_path / "2", "swa.pth"), average)
 
 
 def test_validation_ap_is_logged_every_n_epochs_with_images(train):

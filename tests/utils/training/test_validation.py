@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
 from runs import ALONE, Replicas, copied, part_of, random_batch, same
-from torch import Tensor, nn
 
 from config import load_config
 from data.hdf5 import TrainingHDF5
@@ -22,45 +22,17 @@ from utils.training.trainer import train_one_epoch
 from utils.training.validation import validate, validation_metrics
 
 
-class Meeting(nn.Module):
-    """A step in which a rank would wait for the others."""
-
-    def __init__(self, step: nn.Module):
-        super().__init__()
-        self.module = step
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        raise AssertionError("waits for the other ranks")
-
-
-class Images:
-    """Keeps the images that TensorBoard would show."""
-
-    def __init__(self):
-        self.shown = []
-
-    def add_images(self, step: int, name: str, images: list[np.ndarray]) -> None:
-        self.shown += [(f"{name}/{number}", image, step) for number, image in enumerate(images)]
-
-
-def test_it_changes_nothing_and_uses_the_stored_statistics(new_state):
+def test_it_changes_nothing_uses_the_stored_statistics_and_weighs_all_samples_alike(new_state):
     state = new_state()
-    batch = random_batch(state)
+    batch = random_batch(state, size=5)
     train_one_epoch(state, [batch], 0)
     before = copied(state)
-    loss = validate(state, [batch], 0)
+    loss = validate(state, [part_of(batch, slice(0, 4)), part_of(batch, slice(4, 5))], 0)
     assert same(copied(state), before)
     state.network.eval()
     with torch.no_grad():
         images, targets = to_device(torch.device("cpu"), batch, state.config)
         assert loss == pytest.approx(state.step.loss(state.network(images), **targets._asdict()).item(), rel=1e-5)
-
-
-def test_every_sample_counts_the_same_however_they_are_batched(new_state):
-    state = new_state()
-    whole = random_batch(state, size=5)
-    parts = [part_of(whole, slice(0, 4)), part_of(whole, slice(4, 5))]
-    assert validate(state, parts, 0) == pytest.approx(validate(state, [whole], 0), rel=1e-5)
 
 
 def test_the_validation_files_samples_come_once_each_and_not_augmented(tiny, samples):
@@ -84,21 +56,15 @@ def test_dataparallel_validates_on_all_its_devices(new_state):
     assert seen == [3, 2]
 
 
-def test_ranks_do_not_wait_for_each_other_in_a_validation_step(new_state):
-    """They may have different numbers of batches: the one with more would wait for ever."""
-    state = new_state()
-    state.context, state.step = DistributedContext("distributed", state.context.device), Meeting(state.step)
-    validate(state, [random_batch(state)], 0)
-
-
 @pytest.mark.parametrize("count", [0, 3])
 def test_images_are_of_the_first_batch_and_no_more_than_configured(new_state, count):
-    state = new_state(f"train.val_images={count}")
-    state.metrics, batches = Images(), [random_batch(state, size=4, seed=seed) for seed in range(2)]
+    state, shown = new_state(f"train.val_images={count}"), []
+    state.metrics = SimpleNamespace(add_images=lambda *images: shown.append(images))
+    batches = [random_batch(state, size=4, seed=seed) for seed in range(2)]
     validate(state, batches, 6)
-    assert [(name, epoch) for name, _, epoch in state.metrics.shown] == [(f"validation/{n}", 7) for n in range(count)]
-    for n, (_, image, _) in enumerate(state.metrics.shown):
-        assert np.abs(image[:, :64] - batches[0].image[n].numpy().astype(float)).max() <= 1
+    assert [(epoch, name, len(images)) for epoch, name, images in shown] == [(7, "validation", count)] * (count > 0)
+    for image, pixels in zip(shown[0][2] if shown else [], batches[0].image.numpy()):
+        assert np.abs(image[:, :64] - pixels.astype(float)).max() <= 1
 
 
 # AP
