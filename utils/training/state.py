@@ -21,7 +21,6 @@ from utils.training.logging import MetricsLogger
 from utils.training.optimizer import frozen_names
 
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
-AVERAGES = {"ema": "ema.pth", "swa": "swa.pth"}
 REQUIRED = {"optimizer", "scaler", "averages", "epoch", "taken", "steps", "best", "sums", "dropped", "random", "config"}  # to resume from
 
 
@@ -207,7 +206,7 @@ class TrainState:
     def save_average(self, name: str) -> None:
         """Write averaged weights as a checkpoint of their own."""
         weights, config = self.averages[name].module.state_dict(), self.config.model_dump(mode="json")
-        save_checkpoint(self.output / AVERAGES[name], weights=weights, epoch=self.epoch, config=config)
+        save_checkpoint(self.output / f"{name}.pth", weights=weights, epoch=self.epoch, config=config)
 
 
 def rotate_checkpoints(folder: Path, content: dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from utils.training.build import build_state, find_checkpoint, open_run_dir
 from utils.training.data import build_loaders, shutdown_workers
 from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
 from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
-from utils.training.state import AVERAGES, BEST, StopSignal, TrainState
+from utils.training.state import BEST, StopSignal, TrainState
 from utils.training.step import BatchNormBackup, StepCheck, images_to_device, to_device
 from utils.training.validation import validate, validation_ap
 
@@ -236,7 +236,7 @@ def finish_swa(state: TrainState, train_loader: DataLoader, val_loader: DataLoad
     if state.context.is_main:
         state.save_average("swa")
     cycles = int(state.averages["swa"].n_averaged)
-    state.log.info(f"{state.output / AVERAGES['swa']}: the mean of {cycles} cycles' weights, validation loss {loss:.5g}")
+    state.log.info(f"{state.output / 'swa.pth'}: the mean of {cycles} cycles' weights, validation loss {loss:.5g}")
 
 
 @contextmanager
