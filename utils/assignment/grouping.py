@@ -3,20 +3,25 @@
 A person is a cluster of candidates with at most one of each keypoint type. Its objective is the sum over its limbs, less a penalty for
 every limb of the skeleton that is missing though both its ends are present. A limb counts its score and its weaker end's. So the
 skeleton's redundant limbs vote for and against. People are grown by merging the two clusters that gain most, then refined by moving and
-swapping single keypoints.
+swapping single keypoints. Fragments that no limb connects, since the keypoint between them is occluded, are merged by distance.
 """
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import lru_cache, reduce
+from operator import or_
 
 import numpy as np
 
 from config.skeleton import Skeleton
 from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
-from utils.assignment.fragments import MAX_FRAGMENTS, Cluster, merge_fragments
+
+Cluster = list[int]  # candidate indices
+LARGE = 4  # keypoints from which on a person's longest limb gives its size
+MAX_FRAGMENTS = 1000  # more are noise
 
 
 @dataclass
@@ -30,10 +35,7 @@ class Graph:
 
     def mask(self, cluster: Cluster) -> int:
         """Return a bit mask of the cluster's keypoint types."""
-        mask = 0
-        for candidate in cluster:
-            mask |= 1 << self.keypoint_type[candidate]
-        return mask
+        return reduce(or_, [1 << self.keypoint_type[candidate] for candidate in cluster], 0)
 
     def missing_penalty(self, cluster: Cluster, mask: int) -> float:
         """Return the penalty of all limbs that the skeleton has between a cluster and the types of a mask, if all were missing."""
@@ -82,18 +84,16 @@ def build_graph(candidates: Candidates, limbs: Limbs, skeleton: Skeleton, parame
 
 def components(graph: Graph) -> list[Cluster]:
     """Return the connected components."""
-    clusters, seen = [], [False] * len(graph.keypoint_type)
-    for first in range(len(seen)):
-        if seen[first]:
-            continue
-        seen[first] = True
-        component = [first]
+    clusters, seen = [], set()
+    for first in range(len(graph.keypoint_type)):
+        component = [] if first in seen else [first]
+        seen.add(first)
         for candidate in component:  # grows while it is walked
-            for other in graph.links[candidate]:
-                if not seen[other]:
-                    seen[other] = True
-                    component.append(other)
-        clusters.append(component)
+            new = [other for other in graph.links[candidate] if other not in seen]
+            seen.update(new)
+            component += new
+        if component:
+            clusters.append(component)
     return clusters
 
 
@@ -218,3 +218,75 @@ def share_keypoints(clusters: list[Cluster], graph: Graph, parameters: Assignmen
     complete.sort(key=len, reverse=True)
     sets = [frozenset(cluster) for cluster in complete]
     return [cluster for n, cluster in enumerate(complete) if not any(sets[n] <= larger for larger in sets[:n])]
+
+
+def merge_fragments(candidates: Candidates, clusters: list[Cluster], skeleton: Skeleton, parameters: AssignmentConfig) -> list[Cluster]:
+    """Merge clusters that no limb connects by distance, nearest first.
+
+    Two clusters fit if they have no keypoint type in common and the skeleton has no limb between their types (its map would show it). Their
+    distance is the smallest between two keypoints, per limb on the skeleton's shortest path between these, in units of the longest limb of
+    both.
+    """
+    hops = hop_counts(skeleton.num_keypoints, tuple(skeleton.limb_ends.ravel().tolist()))
+    sizes = np.array([len(cluster) for cluster in clusters])
+    member = np.array([candidate for cluster in clusters for candidate in cluster], np.intp)
+    index = np.arange(len(clusters))
+    owner = np.repeat(index, sizes)
+    types = candidates.keypoint_type[member]
+    present = np.zeros((len(clusters), skeleton.num_keypoints), np.float32)
+    present[owner, types] = 1
+    blocked = present @ (hops < 2)  # the types that a cluster cannot be merged with
+    fit = blocked @ present.T == 0
+    fit &= (sizes[:, None] < sizes) | ((sizes[:, None] == sizes) & (index[:, None] > index))  # each pair once, the smaller cluster first
+    if not fit.any():
+        return clusters
+    rows = np.flatnonzero(fit.any(1)[owner])
+    x, y = candidates.x[member], candidates.y[member]
+    distance = np.hypot(x[rows, None] - x, y[rows, None] - y) / np.maximum(hops[types[rows, None], types], 1)
+    distance = np.minimum.reduceat(distance, np.cumsum(sizes) - sizes, axis=1)
+    first_rows = np.flatnonzero(np.diff(owner[rows], prepend=-1))
+    fragment = owner[rows[first_rows]]
+    distance = np.minimum.reduceat(distance, first_rows, axis=0)
+
+    position = np.zeros((2, len(clusters), skeleton.num_keypoints))
+    position[:, owner, types] = x, y
+    a, b = skeleton.limb_ends.T
+    lengths = np.hypot(*(position[:, :, a] - position[:, :, b])) * (present[:, a] * present[:, b])
+    longest = lengths.max(1, initial=0)
+    scale = np.maximum(longest[fragment, None], longest)
+    distance /= np.where(scale > 0, scale, parameters.join_scale)
+    limit = np.where(sizes >= LARGE, parameters.join_distance, parameters.join_distance_small)
+    i, j = np.nonzero(fit[fragment] & (distance < limit))
+    if not len(i):
+        return clusters
+
+    clusters = list(clusters)
+    into = list(range(len(clusters)))
+    for n in np.argsort(distance[i, j], kind="stable").tolist():
+        small, large = int(fragment[i[n]]), int(j[n])
+        while into[small] != small:
+            small = into[small]
+        while into[large] != large:
+            large = into[large]
+        if small == large or blocked[small] @ present[large]:
+            continue  # merged already, or no longer fitting
+        into[small] = large
+        clusters[large] = clusters[large] + clusters[small]
+        present[large] += present[small]
+        blocked[large] += blocked[small]
+    return [cluster for n, cluster in enumerate(clusters) if into[n] == n]
+
+
+@lru_cache(maxsize=8)
+def hop_counts(keypoints: int, limb_ends: tuple[int, ...]) -> np.ndarray:
+    """Return (K, K) the number of limbs on the shortest path between two keypoints. limb_ends: from, to, from, to, ...
+
+    Two that no path connects count as two limbs apart, as near as two can be that have no limb.
+    """
+    hops = np.full((keypoints, keypoints), keypoints)
+    hops[list(limb_ends[::2]), list(limb_ends[1::2])] = 1
+    hops = np.minimum(hops, hops.T)
+    np.fill_diagonal(hops, 0)
+    for middle in range(keypoints):
+        hops = np.minimum(hops, hops[:, [middle]] + hops[[middle]])
+    return np.where(hops < keypoints, hops, 2)

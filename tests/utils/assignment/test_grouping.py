@@ -6,7 +6,6 @@ import numpy as np
 from places import ROOT
 
 from config import load_config
-from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
 from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates, refine
 
@@ -39,18 +38,16 @@ def objective(clusters: list[Cluster], graph: Graph) -> float:
     return total
 
 
-def without(**changes: float) -> AssignmentConfig:
-    """Return a configuration in which only limbs decide: no sharing, no merging by distance, no dropping."""
-    apart = {"share_members": 99, "join_distance": 0, "join_distance_small": 0, "lone_threshold": 0}
-    return CONFIG.assignment.model_copy(update={**apart, **changes})
-
-
 def test_moves_and_swaps_increase_the_objective():
+    apart = {"share_members": 99, "join_distance": 0, "join_distance_small": 0, "lone_threshold": 0}  # only limbs decide
     gains = []
     for seed in range(12):
         candidates, limbs = tangle(seed)
         graph = build_graph(candidates, limbs, SKELETON, CONFIG.assignment)
-        before, refined = (group_candidates(candidates, limbs, SKELETON, without(refine_passes=passes)) for passes in (0, 4))
+        before, refined = (
+            group_candidates(candidates, limbs, SKELETON, CONFIG.assignment.model_copy(update={**apart, "refine_passes": passes}))
+            for passes in (0, 4)
+        )
         assert sorted(sum(refined, [])) == list(range(len(candidates)))  # each candidate once
         gains.append(objective(refined, graph) - objective(before, graph))
     assert min(gains) > -1e-9
@@ -65,6 +62,9 @@ def test_no_person_has_two_keypoints_of_a_type():
             assert len(set(types)) == len(types)
 
 
+WRIST, ANKLE = SKELETON.index("Rwri"), SKELETON.index("Rank")
+
+
 def pair_of_clusters(*cross: tuple[int, int, int, float]) -> tuple[list[Cluster], Graph]:
     """Two people, candidates 0 to 17 and 18 to 35, with all their limbs at 0.5, and further limbs (limb, start, end, score)."""
     limbs = [(n, a + first, b + first, 0.5) for first in (0, 18) for n, (a, b) in enumerate(SKELETON.limb_ends.tolist())]
@@ -74,30 +74,45 @@ def pair_of_clusters(*cross: tuple[int, int, int, float]) -> tuple[list[Cluster]
     return [list(range(18)), list(range(18, 36))], graph
 
 
+def without(cluster: Cluster, *excluded: int) -> Cluster:
+    return [candidate for candidate in cluster if candidate not in excluded]
+
+
 def test_refine_swaps_two_keypoints_between_exactly_two_clusters():
     (one, other), graph = pair_of_clusters()
-    wrist = SKELETON.index("Rwri")
-    clusters = [[*one[:wrist], *one[wrist + 1 :], other[wrist]], [*other[:wrist], *other[wrist + 1 :], one[wrist]]]
+    clusters = [[*without(one, one[WRIST]), other[WRIST]], [*without(other, other[WRIST]), one[WRIST]]]
     refine(clusters, graph, 4)
     assert sorted(map(sorted, clusters)) == [one, other]
 
 
 def test_refine_moves_a_keypoint_to_the_cluster_that_lacks_it():
-    (one, other), graph = pair_of_clusters()
-    wrist = SKELETON.index("Rwri")
-    clusters = [one[:wrist] + one[wrist + 1 :], [one[wrist]]]
+    (one, _), graph = pair_of_clusters()
+    clusters = [without(one, one[WRIST]), [one[WRIST]]]
     refine(clusters, graph, 4)
     assert sorted(map(sorted, clusters)) == [one]
 
 
-def test_refine_isolates_a_keypoint_without_limbs_to_its_cluster():
-    (one, other), graph = pair_of_clusters()
-    wrist = SKELETON.index("Rwri")
-    for candidate in (one[wrist], other[wrist]):
+def isolate(graph: Graph, *candidates: int) -> None:
+    """Remove the links of some candidates."""
+    for candidate in candidates:
         for neighbor in graph.links[candidate]:
             del graph.links[neighbor][candidate]
         graph.links[candidate].clear()
-    clusters = [[*one[:wrist], *one[wrist + 1 :], other[wrist]], other[:wrist] + other[wrist + 1 :]]
+
+
+def test_refine_isolates_a_keypoint_without_limbs_to_its_cluster():
+    (one, other), graph = pair_of_clusters()
+    isolate(graph, one[WRIST], other[WRIST])
+    clusters = [[*without(one, one[WRIST]), other[WRIST]], without(other, other[WRIST])]
     refine(clusters, graph, 1)
     assert sorted(map(len, clusters)) == [1, 17, 17]
-    assert [other[wrist]] in clusters
+    assert [other[WRIST]] in clusters
+
+
+def test_refine_isolates_a_keypoint_that_gives_its_place_up_and_has_no_limbs_elsewhere():
+    """The cluster of the other one would neither gain nor lose by it."""
+    (one, other), graph = pair_of_clusters()
+    isolate(graph, other[WRIST], other[ANKLE])
+    clusters = [[one[WRIST], other[ANKLE]], [*without(one, one[WRIST]), other[WRIST]]]
+    refine(clusters, graph, 1)
+    assert sorted(map(sorted, clusters)) == [one, [other[WRIST]], [other[ANKLE]]]

@@ -50,24 +50,20 @@ def test_limbs_and_isolated_keypoints_have_their_thresholds(limb, end, persons):
     assert len(people(maps)) == persons
 
 
-def candidates(*types: int) -> Candidates:
-    zeros = np.zeros(len(types))
-    return Candidates(zeros.astype(int), np.array(types) - 30, zeros, zeros, zeros.astype(np.float32) + 0.9)
-
-
-@pytest.mark.parametrize(("weak", "kept"), [(0.69, 3), (0.71, 4)])
-def test_a_limb_that_is_weak_beside_others_at_both_ends_is_dropped(weak, kept):
-    """Two elbows and two wrists: of the crossed limbs one is weak at both ends, the other at one end only."""
-    limbs = Limbs(np.full(4, FOREARM), np.array([0, 1, 0, 1]), np.array([2, 3, 3, 2]), np.array([1, 0.8, weak, 0.6], np.float32))
-    limbs.score[3] = 0.75
-    limbs.score[1] = 1
-    result = suppress_competing_limbs(limbs, candidates(ELBOW, ELBOW, WRIST, WRIST), SKELETON, CONFIG.assignment)
-    assert len(result.limb) == kept
-
-
-def test_a_weak_limb_that_is_the_best_of_one_end_is_kept():
-    limbs = Limbs(np.full(2, FOREARM), np.array([0, 0]), np.array([1, 2]), np.array([1, 0.3], np.float32))
-    assert len(suppress_competing_limbs(limbs, candidates(ELBOW, WRIST, WRIST), SKELETON, CONFIG.assignment).limb) == 2
+@pytest.mark.parametrize(
+    ("starts", "ends", "scores", "kept"),
+    [
+        ([0, 1, 0, 1], [2, 3, 3, 2], [1, 1, 0.69, 0.75], 3),  # of two crossed limbs one is weak beside others at both its ends
+        ([0, 1, 0, 1], [2, 3, 3, 2], [1, 1, 0.71, 0.75], 4),
+        ([0, 0], [2, 3], [1, 0.3], 2),  # the weak one is the best of its wrist
+    ],
+)
+def test_a_limb_that_is_weak_beside_others_at_both_ends_is_dropped(starts, ends, scores, kept):
+    """Two elbows and two wrists."""
+    types, zeros = np.array([ELBOW, ELBOW, WRIST, WRIST]) - 30, np.zeros(4)
+    candidates = Candidates(zeros.astype(int), types, zeros, zeros, zeros.astype(np.float32) + 0.9)
+    limbs = Limbs(np.full(len(starts), FOREARM), np.array(starts), np.array(ends), np.array(scores, np.float32))
+    assert len(suppress_competing_limbs(limbs, candidates, SKELETON, CONFIG.assignment).limb) == kept
 
 
 def test_noise_keeps_few_limbs_at_each_end():
@@ -106,14 +102,9 @@ def test_a_limb_is_not_extrapolated_where_its_map_is_low_at_the_candidate(border
     assert not keypoints[:, WRIST - 30, 2].any()
 
 
-def test_near_ends_are_merged_and_a_far_one_stays():
+def test_near_ends_are_merged_by_their_precision_and_a_far_one_stays():
+    """An end is more precise across its limb: of the first two one limb runs along x, one along y."""
     zeros = np.zeros(3, int)
-    ends = Candidates(zeros, zeros, np.array([0, 2.5, 5.0]), np.zeros(3), np.ones(3))
-    np.testing.assert_allclose(_merge_ends(ends, np.ones(3), np.zeros(3), 3.0).x, [1.25, 5.0])
-
-
-def test_an_end_is_more_precise_across_its_limb():
-    zeros = np.zeros(2, int)
-    ends = Candidates(zeros, zeros, np.array([0, 1.0]), np.array([0, 1.0]), np.array([0.2, 0.4]))
-    merged = _merge_ends(ends, np.array([1.0, 0.0]), np.array([0.0, 1.0]), 3.0)  # one limb along x, one along y
-    np.testing.assert_allclose([merged.x[0], merged.y[0], merged.score[0]], [0.8, 0.2, 0.3], atol=1e-6)
+    ends = Candidates(zeros, zeros, np.array([0, 1.0, 5.0]), np.array([0, 1.0, 0]), np.array([0.2, 0.4, 0.9]))
+    merged = _merge_ends(ends, np.array([1.0, 0, 1]), np.array([0, 1.0, 0]), 3.0)
+    np.testing.assert_allclose([merged.x, merged.y, merged.score], [[0.8, 5], [0.2, 0], [0.3, 0.9]], atol=1e-6)
