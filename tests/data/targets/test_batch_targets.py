@@ -70,8 +70,9 @@ def test_photometric_augmentation_changes_the_image_alone(config, dataset):
     box = 60 / 16 * float(np.ptp(person[:, 1]))
     rows, columns = np.nonzero((occluded.image.numpy() == (255, 0, 255)).all(2))
     assert (np.ptp(columns) + 1, np.ptp(rows) + 1) == pytest.approx((0.5 * box, 0.25 * box), rel=0.03)
-    assert (keypoints - torch.tensor([columns.mean(), rows.mean()])).norm(dim=-1).min() < 1
+    assert (keypoints - torch.tensor([columns.mean(), rows.mean()])).norm(dim=-1).min() < 2
     same = {name: torch.equal(getattr(occluded, name), getattr(plain, name)) for name in plain._fields}
     assert {name for name in same if not same[name]} == {"image", "mask_all"} & set(same)
-    assert "mask_all" not in same or occluded.mask_all.sum() < 0.9 * plain.mask_all.sum()
+    if "mask_all" in same:  # at a quarter of the size
+        assert int(plain.mask_all.sum()) - int(occluded.mask_all.sum()) == pytest.approx(255 * len(rows) / 16, rel=0.05)
     assert np.ptp(gray.image.numpy(), axis=2).max() == 0
