@@ -180,14 +180,14 @@ class TrainingHDF5:
     def _open(self) -> h5py.File:
         try:
             file = h5py.File(self.path, "r")
-        except OSError as error:
-            raise UserError(f"training file {self.path}: not a whole HDF5 file; build it again: {REBUILD} {self.path}") from error
-        version = file.attrs.get("version")
-        if file.attrs.get("format") != "simplepose" or version != FORMAT_VERSION or not file.attrs.get("complete"):
+            version = file.attrs.get("version")
+            if file.attrs.get("format") == "simplepose" and version == FORMAT_VERSION and file.attrs.get("complete"):
+                return file
             file.close()
-            what = f"format version {version}, this code reads {FORMAT_VERSION}"
-            raise UserError(f"training file {self.path}: {what}; build it again: {REBUILD} {self.path}")
-        return file
+            problem = f"format version {version}, this code reads {FORMAT_VERSION}"
+        except OSError:
+            problem = "not a whole HDF5 file"
+        raise UserError(f"training file {self.path}: {problem}; build it again: {REBUILD} {self.path}")
 
 
 def pack_mask(mask: np.ndarray) -> np.ndarray:

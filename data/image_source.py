@@ -66,16 +66,8 @@ class ImageSource:
     def find(self, names: Sequence[str]) -> list[ImageEntry]:
         """Return where each image is. No file is taken for the image of two names."""
         exact = [self._exact(name) for name in names]
-        taken, entries = {entry.path for entry in exact if entry}, []
-        for name, entry in zip(names, exact):
-            if entry is None:
-                entry = self._similar(name)
-                if entry is None or entry.path in taken:
-                    entry = ImageEntry(self.containers[0], name, -1)
-                taken.add(entry.path)
-                entry = entry._replace(renamed=entry.size >= 0 and not entry.name.endswith(f"/{name}"))
-            entries.append(entry)
-        return entries
+        taken = {entry.path for entry in exact if entry}
+        return [entry or self._similar(name, taken) for name, entry in zip(names, exact)]
 
     def _exact(self, name: str) -> ImageEntry | None:
         """Return the image of this very name, below a folder or in a zip file."""
@@ -87,8 +79,8 @@ class ImageSource:
                 return ImageEntry(container, name, (container / name).stat().st_size)
         return None
 
-    def _similar(self, name: str) -> ImageEntry | None:
-        """Return the only image whose path has the name as its tail, with / for \\ or without URL escapes; None where there are several.
+    def _similar(self, name: str, taken: set[Path]) -> ImageEntry:
+        """Return the only image whose path has the name as its tail, with / for \\ or without URL escapes, and add it to those taken.
 
         A relative name and the path of the file, which begins with the name of its folder or zip file, must agree as far as the shorter
         one goes. Of an absolute one, from another machine, the file's own name is enough.
@@ -98,9 +90,10 @@ class ImageSource:
             parts = PurePosixPath(plain).parts
             same_name = self._by_name.get(parts[-1], []) if parts else []
             fitting = [entry for entry in same_name if is_absolute or _tails_agree(parts, entry)]
-            if len(fitting) == 1:
-                return fitting[0]
-        return None
+            if len(fitting) == 1 and fitting[0].path not in taken:
+                taken.add(fitting[0].path)
+                return fitting[0]._replace(renamed=not fitting[0].name.endswith(f"/{name}"))
+        return ImageEntry(self.containers[0], name, -1)
 
     @cached_property
     def _by_name(self) -> dict[str, list[ImageEntry]]:

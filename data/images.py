@@ -66,7 +66,7 @@ def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
             width, height = image.size
             image.draft(None, (1, 1))  # every bit is read, but an eighth of the pixels each way is computed
             image.load()
-            if image.getexif().get(ORIENTATION, 1) == 1:
+            if image.getexif().get(ORIENTATION, 1) == 1:  # OpenCV and Pillow may differ about others
                 return height, width
     return decode_image(data, name).shape[:2]
 

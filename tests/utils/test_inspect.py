@@ -21,7 +21,7 @@ from data.hdf5 import TrainingHDF5
 from data.images import read_image
 from utils.inspect import __main__ as script
 from utils.inspect.issues import find_label_issues, sided_pairs
-from utils.inspect.sheet import SIDE, WRONG, annotated_image, render_sample, sample_panels, strength
+from utils.inspect.sheet import SIDE, WRONG, annotated_image, render_sample, sample_panels
 from utils.visualize.people import side_colors
 
 SCRIPT = "utils/inspect/__main__.py"
@@ -166,9 +166,12 @@ def test_keypoints_have_the_color_of_their_side_and_issues_a_red_box(faulty):
 
 
 def test_a_mask_does_not_hide_the_heatmaps_beside_it():
-    targets = np.zeros((3, 40, 40), np.float32)
-    targets[:2, 20, 12], targets[2] = -1, 1
-    assert (strength(targets)[20, 12], strength(targets)[15, 30]) == (1, pytest.approx(1 / 3))
+    targets = np.zeros((3, SIDE, SIDE), np.float32)
+    targets[:2, 100:120, 100:120], targets[2] = -1, 1
+    _, panel, empty = sample_panels((np.zeros((SIDE, SIDE, 3), np.uint8), targets, 0 * targets), "plain")
+    heatmap = panel[-SIDE:].astype(int)
+    assert heatmap[110, 110].argmax() == 2 and heatmap[40, 40].argmax() != 2, "red are the highest sums"
+    assert (empty[-SIDE:, :SIDE] == empty[-1, 0]).all()
 
 
 def test_bad_input_is_one_line(fails, hdf5):

@@ -20,7 +20,6 @@ from utils.visualize.contact_sheet import contact_sheet, thumbnail
 from utils.visualize.heatmaps import overlay_heatmap
 from utils.visualize.people import draw_people
 
-Color = tuple[int, int, int]  # BGR
 Rendered = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
 SIDE = 224  # pixels of a panel's height; the image is as high as two panels
 CAPTION, GAP = 22, 4  # pixels of the line above a panel or row, and beside it
@@ -61,15 +60,11 @@ def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
     panels = [captioned(thumbnail(image, SIDE), name)]
     for number, target in enumerate(targets, 1):
         if target.ndim == 3 and min(target.shape[1:]) > 1:
-            caption = f"target {number}: {' x '.join(map(str, target.shape))}, to {np.abs(target).max(initial=0):.2g}"
-            panels.append(captioned(thumbnail(overlay_heatmap(image, strength(target)), SIDE), caption))
+            strength = np.abs(target).sum(0)  # not the maximum: a mask among heatmaps would hide the others
+            overlay = overlay_heatmap(image, strength / max(strength.max(), 1e-12))
+            caption = f"target {number}: {' x '.join(map(str, target.shape))}, to {np.abs(target).max():.2g}"
+            panels.append(captioned(thumbnail(overlay, SIDE), caption))
     return panels
-
-
-def strength(target: np.ndarray) -> np.ndarray:
-    """Return (h, w) in [0, 1]: the sum of the magnitudes of the channels (C, h, w). A mask among heatmaps does not hide the others."""
-    total = np.abs(target).sum(0)
-    return total / max(float(total.max(initial=0)), 1e-12)
 
 
 def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
@@ -83,7 +78,7 @@ def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, Lab
     return captioned(row, note, WRONG)
 
 
-def captioned(image: np.ndarray, text: str, color: Color = INK) -> np.ndarray:
+def captioned(image: np.ndarray, text: str, color: tuple[int, int, int] = INK) -> np.ndarray:
     """Add a line of text above the image, as much of it as fits, and a gap beside it."""
     out = cv2.copyMakeBorder(image, CAPTION, 0, 0, GAP, cv2.BORDER_CONSTANT, value=(255,) * 3)
     return cv2.putText(out, text.encode("ascii", "replace").decode(), (3, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, 1, cv2.LINE_AA)
