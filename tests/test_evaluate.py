@@ -61,15 +61,6 @@ def perfect_network(monkeypatch, annotations, images) -> list[int]:
     return seen
 
 
-@pytest.fixture
-def configs(monkeypatch) -> list:
-    """Have the network predict no person. Return the configurations that it runs with."""
-    seen = []
-    empty = np.zeros((0, 18, 3)), np.zeros(0)
-    monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, _: seen.append(self.config) or [empty] * len(images))
-    return seen
-
-
 def read(path: Path):
     return json.loads(path.read_text())
 
@@ -109,22 +100,14 @@ def test_perfect_predictions_of_the_evaluated_images_have_an_ap_of_one(evaluate,
         np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
 
 
-def test_metrics_are_zero_without_predictions_and_minus_one_without_people(evaluate, configs, annotations, tmp_path):
-    content = read(annotations)
-    content["annotations"] = [a for a in content["annotations"] if a["image_id"] != 1]
-    (tmp_path / "empty.json").write_text(json.dumps(content))
-    for limit, value in ((2, 0), (1, -1)):
-        ended = evaluate("--limit", limit, annotations=tmp_path / "empty.json")
-        assert read(tmp_path / "out" / "metrics.json") == {name: -1 if name.endswith("_L") else value for name in METRICS}
-    assert "no person is annotated: no analysis" in ended.out
-
-
-def test_options_reach_the_configuration(evaluate, configs, tiny, trained, tmp_path):
+def test_options_reach_the_configuration(evaluate, monkeypatch, tiny, trained, tmp_path):
     """The checkpoint's own is the default; overrides after --scales are overrides. Results are beside the checkpoint by default."""
+    configs, nobody = [], (np.zeros((0, 18, 3)), np.zeros(0))
+    monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, _: configs.append(self.config) or [nobody] * len(images))
     (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
     checkpoint = shutil.copy(trained / "last.pth", tmp_path)
     assert evaluate("--limit", 1, config=None, checkpoint=checkpoint, output=None).status == 0
-    assert (tmp_path / "evaluation" / "metrics.json").is_file()
+    assert read(tmp_path / "evaluation" / "metrics.json")["AP"] == 0
     assert evaluate("--limit", 1, config=tmp_path / "mine.yaml").status == 0
     assert evaluate("--limit", 1, "--no-flip", "--scales", 0.5, 1, "inference.pad_value=7", config=None).status == 0
     options = [(c.inference.scales, c.inference.flip, c.inference.pad_value) for c in configs]
@@ -185,19 +168,6 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
     assert files(tmp_path / "out") == {"detections.json", *DERIVED}
     assert evaluate(output=tmp_path / "straight").status == 0
     same_results(tmp_path / "straight", tmp_path / "out")
-
-
-def test_a_corrupt_image_ends_the_evaluation_and_a_repaired_one_continues_it(evaluate, perfect_network, copy_of, images):
-    folder = copy_of(images)
-    sixth = folder / "000000000006.jpg"
-    content = sixth.read_bytes()
-    sixth.write_bytes(content[:2000])
-    ended = evaluate("--batch-size", 1, images=folder)
-    assert (ended.status, "000000000006.jpg: cannot be decoded" in ended.err) == (2, True)
-    sixth.write_bytes(content)
-    perfect_network.clear()
-    assert evaluate("--batch-size", 1, images=folder).status == 0
-    assert perfect_network[-3:] == [6, 7, 8] and 1 not in perfect_network
 
 
 @pytest.mark.slow
@@ -326,13 +296,13 @@ def test_the_analysis_agrees_with_the_metrics_and_the_worst_images_are_written(r
         entry["keypoints"][::3] = [far] * 17
     detections.write_text(json.dumps(entries))
     folder = tmp_path / "evaluation"  # beside the detections by default
-    for count in (8, 2):
-        ended = run("evaluate.py", "--detections", detections, "--annotations", annotations, "--images", images, "--save-images", count)
-        assert (ended.status, ended.err) == (0, "")
-        names = sorted(files(folder / "worst"))
-        assert {name[2:] for name in names[:2]} == {"000000000001.jpg", "000000000005.jpg"}, "far predictions, and no predictions"
-        assert f"the {len(names)} worst images: {folder / 'worst'}" in ended.out
-    assert len(names) == 2
+    (folder / "worst").mkdir(parents=True)
+    (folder / "worst" / "8_old.jpg").touch()
+    ended = run("evaluate.py", "--detections", detections, "--annotations", annotations, "--images", images, "--save-images", 8)
+    assert (ended.status, ended.err) == (0, "")
+    names = sorted(files(folder / "worst"))
+    assert {name[2:] for name in names[:2]} == {"000000000001.jpg", "000000000005.jpg"}, "far predictions, and no predictions"
+    assert "8_old.jpg" not in names and f"the {len(names)} worst images: {folder / 'worst'}" in ended.out
     metrics, content = (read(folder / f"{name}.json") for name in ("metrics", "analysis"))
     for name, curve in {"AP": "OKS 0.5:0.95", "AP50": "OKS 0.5", "AP75": "OKS 0.75"}.items():
         assert np.mean(content["precision"][curve]) == pytest.approx(metrics[name])

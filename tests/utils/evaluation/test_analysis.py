@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from people import SKELETON
 
-from utils.evaluation.analysis import KINDS, AnnotatedKeypoints, analyze, ap_gain_if_fixed, image_errors, match_image
+from utils.evaluation.analysis import KINDS, AnnotatedKeypoints, analyze, ap_gain_if_fixed, image_errors, match_image, write_analysis
 from utils.evaluation.matching import ImageResult, precision_curves
 
 KEYPOINTS = AnnotatedKeypoints(SKELETON, np.arange(17))
@@ -133,7 +133,7 @@ def test_fixing_the_only_error_type_gains_all_ap_that_is_lost(kind):
         assert gains["scores"] == pytest.approx(1 - ap), "with OKS as scores, false positives rank last"
 
 
-def test_ap_gains_without_errors_predictions_or_people():
+def test_ap_gains_without_errors_predictions_or_people(tmp_path):
     nobody = {"joints": np.zeros((0, 17, 3)), "areas": np.zeros(0), "boxes": np.zeros((0, 4))}
     no_predictions, no_people = (
         {"poses": np.zeros((0, 17, 3)), "scores": np.zeros(0)},
@@ -142,6 +142,7 @@ def test_ap_gains_without_errors_predictions_or_people():
     for replaced, expected, false_negatives in (({}, 0, 0), (no_predictions, 0, 1), (no_people, -1, -1)):
         gains = ap_gain_if_fixed([match_image(two_people(**replaced), KEYPOINTS)], SIGMAS)
         assert gains == {**dict.fromkeys(gains, expected), "false_negatives": false_negatives}
+    assert write_analysis([two_people(**no_people)], KEYPOINTS, tmp_path) == "no person is annotated: no analysis"
 
 
 def test_the_analysis_counts_every_error():
