@@ -13,6 +13,7 @@ from torch import nn
 from config import load_config
 from models import build_model
 from models.fuse import fuse_conv_bn
+from utils.export import PredictModule
 
 RECIPES = {
     "simplepose_coco_512": ["model.stages=2", "model.channels=16", "model.channels_increase=8"],
@@ -25,27 +26,23 @@ def norms(network: nn.Module) -> int:
     return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def randomized(network: nn.Module) -> nn.Module:
+def outputs_before_and_after(network: nn.Module, size: tuple[int, int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Fuse a network with random weights; return pairs of its outputs before and after."""
     randomize_weights(network.eval().state_dict(), seed=0)
-    return network
-
-
-def outputs(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    predict, images = PredictModule(network), torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        output = network.predict(images)
-    return output if isinstance(output, tuple) else (output,)
+        before = predict(images)
+        fuse_conv_bn(network)
+        return list(zip(before, predict(images), strict=True))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_fusion_keeps_the_outputs(recipe):
-    network = randomized(build_model(load_config(ROOT / "config" / f"{recipe}.yaml", RECIPES[recipe])))
-    images = torch.rand(2, 3, 128, 192, generator=torch.Generator().manual_seed(1))
-    before, norm_count = outputs(network, images), norms(network)
-    fuse_conv_bn(network)
-    for output, expected in zip(outputs(network, images), before, strict=True):
+    network = build_model(load_config(ROOT / "config" / f"{recipe}.yaml", RECIPES[recipe]))
+    assert norms(network) > 2
+    for expected, output in outputs_before_and_after(network, (128, 192)):
         assert expected.std() > 1e-3
         torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
-    assert norm_count > 2
     assert norms(network) == (2 if recipe == "dekr_w32_coco" else 0)  # after the deformable convolutions
 
 
@@ -62,8 +59,6 @@ class NormsFirst(nn.Module):
 
 
 def test_norms_that_do_not_follow_a_convolution_stay():
-    network, images = randomized(NormsFirst()), torch.rand(1, 3, 8, 8)
-    before = outputs(network, images)
-    fuse_conv_bn(network)
-    assert torch.equal(outputs(network, images)[0], before[0])
-    assert norms(network) == 3
+    network = NormsFirst()
+    ((before, after),) = outputs_before_and_after(network, (8, 8))
+    assert torch.equal(after, before) and norms(network) == 3

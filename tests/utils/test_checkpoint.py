@@ -1,4 +1,4 @@
-"""Checkpoints of this project and of the published code: loaded whole, or an error that names the differences."""
+"""Checkpoints: loaded whole, or an error that names the differences. tests/fidelity loads files with all published names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from places import ROOT
 from random_weights import equal, randomize_weights
 from safetensors.torch import save_file
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from models import PoseNetwork, build_model
-from models.imhn import IMHN
 from models.skip_init import SkipInit
 from utils.checkpoint import config_for, init_weights, load_backbone, load_network, load_weights, read_checkpoint, save_checkpoint
 from utils.inference import PoseEstimator
@@ -54,27 +52,6 @@ def network() -> nn.Module:
 
 
 # Loading
-
-
-@pytest.mark.parametrize(
-    ("published", "own"),
-    [
-        ("pre.conv1.weight", "front.stem.conv.weight"),
-        ("pre.res2.convBlock.4.bias", "front.residual2.conv.bn.bias"),
-        ("pre.dilation.5.bn.bias", "front.dilated.5.bn.bias"),
-        ("hourglass.3.hg.1.2.convBlock.6.weight", "stages.3.hourglass.levels.1.up.expand.conv.weight"),
-        ("hourglass.0.hg.3.4.convBlock.1.weight", "stages.0.hourglass.levels.3.bottom.reduce.bn.weight"),
-        ("hourglass.0.hg.3.1.skipConv.1.weight", "stages.0.hourglass.levels.3.down.skip.bn.weight"),
-        ("features.2.before_regress.4.1.conv.weight", "stages.2.features.4.conv2.conv.weight"),
-        ("features.2.before_regress.4.2.fc.2.bias", "stages.2.features.4.excitation.expand.bias"),
-        ("outs.3.4.conv.bias", "stages.3.predictions.4.bias"),
-        ("merge_features.1.0.conv.conv.weight", "stages.1.merge_features.0.conv.weight"),
-        ("merge_preds.1.0.conv.bn.bias", "stages.1.merge_predictions.0.bn.bias"),
-    ],
-)
-def test_published_names_map_to_ours_and_ours_to_themselves(published, own):
-    """tests/fidelity maps all names."""
-    assert {IMHN.convert_key(name) for name in (published, f"posenet.{published}", f"module.posenet.{published}", own)} == {own}
 
 
 @FORMATS
@@ -246,19 +223,8 @@ def test_safetensors_of_other_tools_hold_weights_alone(tmp_path, metadata):
 # Fine-tuning
 
 
-def without_neck(folder: Path) -> str:
-    """Write a skeleton of 17 keypoints: COCO's without the neck."""
-    values = yaml.safe_load((ROOT / "config" / "skeletons" / "coco.yaml").read_text())
-    values["keypoints"].remove("neck")
-    del values["sigmas"]["neck"], values["midpoints"]
-    for key in ("limbs", "drawn"):
-        values[key] = [pair for pair in values.get(key, []) if "neck" not in pair]
-    (folder / "skeleton.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
-    return f"skeleton={folder / 'skeleton.yaml'}"
-
-
 def test_another_skeleton_takes_all_but_the_output_layers(network, tmp_path):
-    path, tuned = saved(tmp_path / "coco.pth", network.state_dict()), random_network(without_neck(tmp_path))
+    path, tuned = saved(tmp_path / "coco.pth", network.state_dict()), random_network("skeleton=coco17")
     before, given = copied(tuned), network.state_dict()
     taken, fresh = init_weights(tuned, path)
     expected = {f"stages.{s}.predictions.{i}.{kind}" for s in range(2) for i in range(3) for kind in ("weight", "bias")}

@@ -147,25 +147,15 @@ def test_a_file_that_computes_something_else_is_not_written(fails, lively, tmp_p
 def test_onnx_predicts_the_same_people_and_builds_no_network(lively, images, system, monkeypatch):
     photographs = [read_image(path) for path in sorted(images.iterdir())[:2]]
     photographs.append(np.ascontiguousarray(photographs[0][:70]))
-    config, boxes = config_of(system), [BOX] * len(photographs) if system == "simple_baselines" else None
-    expected = PoseEstimator(config, lively(system), "cpu").batch(photographs, boxes)
-    network = lively(system, "model.onnx")
+    boxes = [BOX] * len(photographs) if system == "simple_baselines" else None
+    network, checkpoint = lively(system, "model.onnx"), lively(system)
+    expected = PoseEstimator(config_for(checkpoint), checkpoint, "cpu").batch(photographs, boxes)
     monkeypatch.setattr(checkpoints, "build_model", None)
     assert sum(len(scores) for _, scores in expected) >= len(photographs)
     for (keypoints, scores), (ours, our_scores) in zip(PoseEstimator(checkpoint=network).batch(photographs, boxes), expected, strict=True):
         np.testing.assert_allclose(keypoints[..., :2], ours[..., :2], atol=0.05)
         np.testing.assert_allclose(keypoints[..., 2], ours[..., 2], atol=1e-3)
         np.testing.assert_allclose(scores, our_scores, atol=1e-3)
-
-
-def test_overrides_of_inference_apply_to_onnx(lively, images):
-    image = read_image(min(images.iterdir()))
-    with_flip, without, expected = (
-        PoseEstimator(config_for(lively("simplepose", name), overrides=keys), lively("simplepose", name))(image)[1]
-        for name, keys in (("model.onnx", []), ("model.onnx", ["inference.flip=false"]), ("model.pth", ["inference.flip=false"]))
-    )
-    np.testing.assert_allclose(without, expected, atol=1e-3)
-    assert len(without) != len(with_flip) or not np.allclose(without, with_flip, atol=1e-3)
 
 
 def test_the_demo_runs_onnx_as_network_and_as_detector(run, lively, images, tmp_path):
