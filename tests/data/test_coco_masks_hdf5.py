@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import pytest
 from people import NAMES, SKELETON, build, person, read_back, write_coco
-from PIL import Image
 
 from config import UserError, load_config
 from config.errors import run_cli
@@ -154,18 +153,6 @@ def test_unusable_images_are_named_and_skipped(run, tmp_path):
     status, _, err = run(*command, "--strict")
     assert status == 2 and re.fullmatch(f"error: {NOTHING}\n", err)
     assert not (tmp_path / "out.h5").exists()
-
-
-def test_the_size_is_that_of_the_upright_image(tmp_path):
-    annotations, images = write_coco(tmp_path, [person(10, 10)])
-    annotations.write_text(annotations.read_text().replace('"height": 160, "width": 200', '"height": 200, "width": 160'))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.open(images / "0.jpg").save(images / "0.jpg", exif=exif)
-    assert build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1).skipped == []
-    people = read_back(tmp_path)
-    assert people.sizes.tolist() == [[200, 160]]
-    np.testing.assert_array_equal(people.image(0), cv2.imread(str(images / "0.jpg")))
 
 
 def refusal(tmp_path: Path, *people: list[dict], names: list[str] = NAMES, **changes: object) -> str:
