@@ -61,11 +61,10 @@ def write_poses(path: Path, poses: PoseData) -> None:
 def read_poses(path: Path) -> PoseData:
     """Read a file, without pickles. Raises UserError where it is missing, cut short, of another kind, or of less than two images."""
     remake = "make it again: python -m utils.systems.dekr_rescoring make"
+    path = existing_file(path, "training data")
     try:
-        with np.load(existing_file(path, "training data"), allow_pickle=False) as file:
+        with np.load(path, allow_pickle=False) as file:
             poses = PoseData(Skeleton.model_validate_json(str(file["skeleton"])), *(file[name] for name in PoseData._fields[1:]))
-    except UserError:
-        raise
     except Exception as error:  # a damaged archive can raise anything
         raise UserError(f"training data {path}: cut short, or not a file of poses; {remake}") from error
     if len(np.unique(poses.images)) < 2:

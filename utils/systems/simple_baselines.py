@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -18,7 +17,6 @@ from utils.device import as_images, in_precision
 from utils.oks import oks_nms
 from utils.systems import Decoder, Overlays, PosePredictions
 
-ROWS = 4  # of a heatmap that are searched together, if its height is a multiple
 MIN_HEATMAP_VALUE = 1e-6  # lower values are clamped before the logarithm
 Subpixel = Literal["parabola", "quarter"]
 
@@ -136,14 +134,11 @@ def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray
     exact for a Gaussian.
     """
     heatmaps = torch.as_tensor(heatmaps).float()
-    height, width = heatmaps.shape[2:]
-    pixels = math.gcd(height, ROWS) * width
-    blocks = heatmaps.flatten(2).unflatten(2, (-1, pixels))  # two steps: argmax over all pixels takes several times as long
-    values, block = blocks.amax(3).max(2)
-    within = blocks.gather(2, block[..., None, None].expand(-1, -1, 1, pixels)).argmax(3)[..., 0]
-    index = block * pixels + within
-    x, y = index % width, index // width
-    shifts = _shifts(heatmaps.flatten(2), x, y, (height, width), subpixel) * (values > 0)
+    (height, width), flat = heatmaps.shape[2:], heatmaps.flatten(2)
+    # On a CPU NumPy's argmax takes a tenth of PyTorch's time
+    index = torch.from_numpy(flat.numpy().argmax(2)) if flat.device.type == "cpu" else flat.argmax(2)
+    values, x, y = flat.gather(2, index[..., None])[..., 0], index % width, index // width
+    shifts = _shifts(flat, x, y, (height, width), subpixel) * (values > 0)
     keypoints = torch.stack([x + shifts[0], y + shifts[1], values], 2).cpu().numpy()
     scale = np.asarray(sizes)[:, None, :1] / width  # as published, the width sets the scale of both axes
     keypoints[..., :2] = (keypoints[..., :2] - (width / 2, height / 2)) * scale + np.asarray(centers)[:, None]

@@ -12,7 +12,7 @@ from people import UPPER_BODY
 from places import ROOT
 from torch import Tensor, nn
 
-from config import UserError, load_config
+from config import load_config
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import SimpleBaselinesDecoder, average_flip, decode, person_scores, valid_boxes
@@ -123,21 +123,18 @@ def test_a_batch_equals_single_images():
     config, rng = settings("inference.flip=false"), np.random.default_rng(1)
     sizes, counts = [(240, 200), (97, 131), (200, 241), (160, 160)], (0, 1, 70, 3)
     scenes = [(pose_in((0.3 * w, 0.3 * h, 0.4 * w, 0.4 * h), seed=n)[None], (h, w)) for n, (h, w) in enumerate(sizes)]
-    network = SceneNetwork(config, *scenes)
-    decoder, images = SimpleBaselinesDecoder(network, config), [scene_image(*size, number) for number, size in enumerate(sizes)]
-    boxes = []
+    decoder = SimpleBaselinesDecoder(SceneNetwork(config, *scenes), config)
+    images, boxes = [scene_image(*size, number) for number, size in enumerate(sizes)], []
     for (height, width), count in zip(sizes, counts):
         low, high = rng.uniform(0, 0.2, (count, 2)) * (width, height), rng.uniform(0.8, 1, (count, 2)) * (width, height)
         boxes.append(np.column_stack([low, high - low, rng.uniform(0.3, 1, count)]))
     together = decoder(images, boxes)
-    assert network.batch_sizes == [64, 10]
-    empty, one = together[0], together[1]
-    assert (empty[0].shape, empty[1].shape) == ((0, 17, 3), (0,))
-    assert (empty[0].dtype, empty[1].dtype) == (one[0].dtype, one[1].dtype)
+    assert decoder.network.batch_sizes == [64, 10]
     for image, of_image, (poses, _), (keypoints, scores) in zip(images, boxes, scenes, together):
         ((single, single_scores),) = decoder([image], [of_image])
         np.testing.assert_array_equal(keypoints, single)
         np.testing.assert_array_equal(scores, single_scores)
+        assert (keypoints.shape[1:], keypoints.dtype, scores.dtype) == ((17, 3), np.float32, np.float64)
         assert (np.diff(scores) <= 0).all()
         if len(of_image):
             np.testing.assert_allclose(keypoints[0, :, :2], poses[0], atol=0.5)
@@ -214,16 +211,15 @@ def test_the_quarter_shift_needs_both_coordinates_inside():
 @pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
 @pytest.mark.parametrize("size", [(64, 48), (7, 5), (10, 12), (1, 1)])
 def test_the_first_maximum_is_decoded_in_maps_of_any_size(size, subpixel):
-    g, (height, width) = torch.Generator().manual_seed(0), size
-    noise = torch.rand(2, 5, *size, generator=g)
+    noise, (height, width) = torch.rand(2, 5, *size, generator=torch.Generator().manual_seed(0)), size
+    centers, sizes = np.tile([width / 2, height / 2], (2, 1)), np.tile([width, height], (2, 1)).astype(float)
     for maps in (noise, (noise * 4).round(), noise - 1, noise.double().numpy(), noise.bfloat16(), noise * 0):
-        decoded = decode(maps, np.tile([width / 2, height / 2], (2, 1)), np.tile([width, height], (2, 1)).astype(float), subpixel)
+        decoded = decode(maps, centers, sizes, subpixel)
         assert decoded.dtype == np.float32
         values = torch.as_tensor(maps).float().flatten(2).numpy()
         np.testing.assert_array_equal(decoded[..., 2], values.max(2))
         assert np.abs(decoded[..., 0] - values.argmax(2) % width).max() < 0.501
         assert np.abs(decoded[..., 1] - values.argmax(2) // width).max() < 0.501
-    assert decode(noise[:0], np.zeros((0, 2)), np.zeros((0, 2))).shape == (0, 5, 3)
 
 
 @pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
@@ -257,15 +253,6 @@ def test_the_estimator_takes_boxes_with_and_without_scores(monkeypatch):
     _, (without_score, score) = estimator.batch([image] * 2, [np.zeros((0, 4)), boxes[:1]])
     np.testing.assert_allclose(without_score[0], keypoints[1], atol=1e-3)
     assert score[0] == pytest.approx(2 * scores[1])
-
-
-def test_the_estimator_needs_boxes_or_a_detector():
-    estimator = PoseEstimator(settings("model.depth=10", "model.deconv_channels=8"))
-    assert estimator.needs_boxes
-    with pytest.raises(UserError, match="simple_baselines.* boxes"):
-        estimator(scene_image(200, 300))
-    estimator.detector = lambda images: [np.array([[20, 20, 100, 150, 0.5]])] * len(images)
-    assert [len(scores) for _, scores in estimator.batch([scene_image(200, 300), scene_image(90, 80)])] == [1, 1]
 
 
 def test_training_images_show_predicted_and_target_heatmaps():

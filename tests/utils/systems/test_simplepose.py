@@ -115,30 +115,25 @@ def test_images_are_resized_to_the_input_height(height, width, scale, expected):
     assert resized_size(height, width, scale, settings()) == expected
 
 
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 1), (1, 6000), (6000, 1), (641, 427)], ids=str)
-def test_the_map_grid_covers_images_of_any_size(height, width):
-    config = settings()
-    maps, (sx, sy) = predict_one(CellNetwork(), random_image(height, width), config)
-    assert torch.isfinite(maps).all()
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 1), (1, 6000), (641, 427)], ids=str)
+def test_images_of_any_size_are_decoded_and_covered_by_the_maps(height, width):
+    image, config = smooth_image(height, width), settings()
+    maps, (sx, sy) = predict_one(CellNetwork(), image, config)
     run_height, run_width = resized_size(height, width, 1, config)
     assert maps.shape == (50, math.ceil(run_height / STRIDE), math.ceil(run_width / STRIDE))
     assert width <= maps.shape[2] * sx < width + sx + 1e-6
     assert height <= maps.shape[1] * sy < height + sy + 1e-6
-
-
-@pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 6000)], ids=str)
-def test_images_of_any_size_are_decoded_with_scales_and_rotations(size):
-    config = settings("inference.scales=[0.5, 1, 1.5]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]")
-    ((keypoints, scores),) = SimplePoseDecoder(CellNetwork(), config)([smooth_image(*size)])
-    assert keypoints.shape[1:] == (18, 3) and len(keypoints) == len(scores)
+    several = ("inference.scales=[0.5, 1, 1.5]", "inference.rotations=[0, 20]", "data.input_size=[128, 128]", "assignment.max_peaks=4")
+    ((keypoints, scores),) = SimplePoseDecoder(CellNetwork(), settings(*several))([image])
+    assert keypoints.shape == (len(scores), 18, 3)
     assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
 
 
 # Scales and rotations
 
 
-@pytest.mark.parametrize("size", [(512, 500), (333, 217)])
-def test_one_scale_without_flip_is_one_run(size):
+def test_one_scale_without_flip_is_one_run():
+    size = 333, 217
     network, image = CellNetwork(), random_image(*size)
     height, width = resized_size(*size, 1, settings())
     resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -166,14 +161,15 @@ def test_every_scale_is_aligned_with_the_image(size, slope, scales):
     assert np.abs(difference).max() < 0.6
 
 
+class HeightNetwork(CellNetwork):
+    """Each value is the input's height."""
+
+    def predict(self, images: Tensor) -> Tensor:
+        n, _, height, width = images.shape
+        return torch.full((n, len(FLIP), height // STRIDE, width // STRIDE), float(height))
+
+
 def test_scales_are_averaged_with_equal_weights():
-    """A network that returns its input's height gives the mean height."""
-
-    class HeightNetwork(CellNetwork):
-        def predict(self, images: Tensor) -> Tensor:
-            n, _, height, width = images.shape
-            return torch.full((n, len(FLIP), height // STRIDE, width // STRIDE), float(height))
-
     config = settings("inference.scales=[0.5, 1, 1.5, 2, 3]", "data.input_size=[128, 128]")
     maps, _ = predict_one(HeightNetwork(), random_image(100, 120), config)
     assert maps.shape == (50, 96, math.ceil(round(120 * 3.84) / STRIDE))
