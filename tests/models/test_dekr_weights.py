@@ -14,6 +14,24 @@ from models.dekr import DEKR
 from utils.checkpoint import init_weights, load_backbone, load_weights
 
 
+def test_published_keys_become_own_keys():
+    """tests/fidelity loads all of them, where there are reference numbers."""
+    for published, own in {
+        "stage2.0.branches.1.0.conv1.weight": "trunk.stage2.0.branches.1.0.conv1.weight",
+        "transition_heatmap.0.weight": "heat_in.0.weight",
+        "head_heatmap.0.0.conv1.weight": "heat_block.conv1.weight",
+        "head_heatmap.1.bias": "heat_out.bias",
+        "transition_offset.1.weight": "offset_in.1.weight",
+        "offset_feature_layers.16.1.transform_matrix_conv.bias": "offset_blocks.1.matrix.bias[16]",
+        "offset_feature_layers.0.1.translation_conv.weight": "offset_blocks.1.translation.weight[0]",
+        "offset_feature_layers.2.0.adapt_conv.weight": "offset_blocks.0.conv.weight[2]",
+        "offset_feature_layers.2.0.bn.running_var": "offset_blocks.0.norm.running_var[2]",
+        "offset_feature_layers.2.0.regular_matrix": None,
+        "offset_final_layer.3.weight": "offset_out.weight[3]",
+    }.items():
+        assert DEKR.convert_key(f"module.{published}") == DEKR.convert_key(published) == own
+
+
 def test_branches_that_are_missing_or_of_another_shape_are_refused(tmp_path):
     network, weights = random_network(seed=1), published_weights(random_network())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -35,6 +35,23 @@ def test_predict_runs_only_what_the_finest_scale_of_the_last_stage_needs():
     assert run == {name for name in names.values() if not re.search(r"(features|predictions)\.[12]\b", name)}
 
 
+def test_published_keys_become_own_keys():
+    """tests/fidelity loads all of them, where there are reference numbers."""
+    for published, own in {
+        "pre.conv1.weight": "front.stem.conv.weight",
+        "pre.res2.convBlock.4.bias": "front.residual2.conv.bn.bias",
+        "pre.dilation.5.bn.bias": "front.dilated.5.bn.bias",
+        "hourglass.3.hg.1.2.convBlock.6.weight": "stages.3.hourglass.levels.1.up.expand.conv.weight",
+        "hourglass.0.hg.3.4.skipConv.1.weight": "stages.0.hourglass.levels.3.bottom.skip.bn.weight",
+        "features.2.before_regress.4.1.conv.weight": "stages.2.features.4.conv2.conv.weight",
+        "features.2.before_regress.4.2.fc.2.bias": "stages.2.features.4.excitation.expand.bias",
+        "outs.3.4.conv.bias": "stages.3.predictions.4.bias",
+        "merge_features.1.0.conv.conv.weight": "stages.1.merge_features.0.conv.weight",
+        "merge_preds.1.0.conv.bn.bias": "stages.1.merge_predictions.0.bn.bias",
+    }.items():
+        assert IMHN.convert_key(f"module.posenet.{published}") == IMHN.convert_key(published) == IMHN.convert_key(own) == own
+
+
 def test_initial_values():
     model = build_model(load_config("config/simplepose_coco_512.yaml", SMALL))
     assert model.front.stem.conv.weight.std().item() == pytest.approx(0.001, rel=0.1)
