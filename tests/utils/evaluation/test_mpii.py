@@ -62,6 +62,7 @@ def test_a_box_takes_the_pose_that_overlaps_it_most_or_else_the_nearest():
     box = np.array([[100, 100, 60, 60]])
     assert nearest_people(box, np.stack([pose(89, 130, 10), pose(169, 130, 10)])).tolist() == [1], "41 and 39 px from the center"
     assert nearest_people(box, np.stack([pose(130, 130, 10), pose(155, 130, 20)])).tolist() == [1], "IoU 0.028 and 0.081"
+    assert nearest_people(box, np.stack([pose(155, 155, 20), pose(110, 110, 24)])).tolist() == [1], "without missing keypoints, at 0, 0"
 
 
 @pytest.fixture
