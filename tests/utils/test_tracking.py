@@ -71,8 +71,10 @@ def test_people_keep_their_ids_in_any_order_and_new_ones_get_new_ids(track):
     assert track(at((40, 60), (100, 60))) == [0, 1]
     assert track(at((101, 60), (160, 60), (41, 60))) == [1, 2, 0]
     assert track(at()) == []
-    assert track(at((160, 60), (41, 60)), np.zeros((60, 70, 3), np.uint8)) == [2, 0], "a frame of another size"
     assert track(at((-400, 60), (1e6, -1e6))) == [3, 4], "outside of the frame"
+    for size, scaled in (((60, 70), (60, 70)), ((540, 960), (270, 480))):
+        assert track(at((160, 60), (41, 60)), np.zeros((*size, 3), np.uint8)) == [2, 0], "frames of another size"
+        assert track.trackers[0]._gray.shape == scaled
 
 
 @pytest.mark.parametrize(("keep", "missed", "identity"), [(0, 0, 0), (0, 1, 1), (3, 3, 0), (3, 4, 1)])
@@ -93,8 +95,9 @@ def test_velocity_predicts_a_person_who_is_missed(track):
     assert track(at((20 + 6 * 14, 60), (20 + 6 * 9, 60))) == [0, 1], "not the person at the last position"
 
 
-def test_velocity_is_per_frame(track):
-    for people in (PERSON, at(), at(), PERSON + [9, 0, 0]):
+@pytest.mark.parametrize(("first", "last"), [(PERSON, part(9, 17)), (PERSON * (np.arange(17) % 2)[:, None], PERSON)])
+def test_velocity_is_that_of_shared_keypoints_per_frame(track, first, last):
+    for people in (first, at(), at(), last + [9, 0, 0]):
         track(people)
     assert track.trackers[0]._tracks.velocity[0].tolist() == pytest.approx([0.3 * 9 / 3, 0])
 
