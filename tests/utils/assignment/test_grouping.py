@@ -7,7 +7,7 @@ from places import ROOT
 
 from config import load_config
 from utils.assignment.candidates import Candidates, Limbs
-from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates, refine
+from utils.assignment.grouping import Cluster, Graph, build_graph, group_candidates, hop_counts, refine
 
 CONFIG = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
 SKELETON = CONFIG.skeleton
@@ -116,3 +116,13 @@ def test_refine_isolates_a_keypoint_that_gives_its_place_up_and_has_no_limbs_els
     clusters = [[one[WRIST], other[ANKLE]], [*without(one, one[WRIST]), other[WRIST]]]
     refine(clusters, graph, 1)
     assert sorted(map(sorted, clusters)) == [one, [other[WRIST]], [other[ANKLE]]]
+
+
+def test_keypoints_that_no_path_connects_count_as_two_limbs_apart():
+    assert hop_counts(5, (0, 1, 2, 1, 2, 3)).tolist() == [
+        [0, 1, 2, 3, 2],
+        [1, 0, 1, 2, 2],
+        [2, 1, 0, 1, 2],
+        [3, 2, 1, 0, 2],
+        [2, 2, 2, 2, 0],
+    ]
