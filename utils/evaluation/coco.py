@@ -90,18 +90,15 @@ class CocoMetric:
 
         Raise UserError with the number of the first entry that cannot be evaluated.
         """
-        entries, count = read_json(path, "detections"), truth.num_keypoints
+        entries, count, form = read_json(path, "detections"), truth.num_keypoints, "{image_id, category_id, keypoints, score}"
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
-            raise UserError(
-                f"detections {path}: no results in COCO's format; expected a list of {{image_id, category_id, keypoints, score}}"
-            )
+            raise UserError(f"detections {path}: no results in COCO's format; expected a list of {form}")
         for number, entry in enumerate(entries, start=1):
             place = f"detections {path}: entry {number}"
             for key, known in (("image_id", truth.annotations.imgs), ("category_id", {truth.category: "people"})):
-                if type(entry[key]) is not int or entry[key] not in known:
-                    raise UserError(
-                        f"{place}: its {key!r} is {entry[key]!r}, expected one in the annotation file, such as {next(iter(known), None)}"
-                    )
+                value = entry.get(key)
+                if type(value) is not int or value not in known:
+                    raise UserError(f"{place}: its {key!r} is {value!r}, expected a listed one, such as {next(iter(known), None)}")
             finite_numbers(entry, "keypoints", f"{3 * count} numbers: x, y, v of the {count} keypoints", place, (3 * count,))
             finite_numbers(entry, "score", "a number", place, ())
         return [entry for entry in entries if entry["image_id"] in truth.files]
@@ -115,10 +112,8 @@ class CocoMetric:
     def report(self, predictions: list[dict], truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
         """Write metrics, analysis and the worst images into the folder. Return the summary for the terminal."""
         if not truth.is_annotated:
-            archive = (
-                f"; for the COCO server: {write_submission(folder, predictions, truth.path, system)}" if truth.format == "coco" else ""
-            )
-            return f"no annotations to compare with{archive}"
+            archive = write_submission(folder, predictions, truth.path, system) if truth.format == "coco" else None
+            return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
         metrics = self.compute(predictions, truth)
         write_json(folder / "metrics.json", metrics)
         images = [image.best_first() for image in truth.image_results(predictions)]

@@ -116,7 +116,8 @@ def test_other_fields_of_results_change_no_metric(annotations):
 )
 def test_the_first_result_that_cannot_be_evaluated_is_named(annotations, tmp_path, entry, message):
     right = {"image_id": 1, "category_id": 1, "keypoints": [1, 2, 1] * 17, "score": 0.5}
-    (tmp_path / "results.json").write_text(json.dumps([right, {**right, **entry}]))
+    wrong = {key: value for key, value in {**right, **entry}.items() if value is not None}
+    (tmp_path / "results.json").write_text(json.dumps([right, wrong]))
     with pytest.raises(UserError, match=f"detections .*results.json: {message}"):
         METRIC.load_results(tmp_path / "results.json", GroundTruth(annotations, None, SKELETON))
 
