@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -95,10 +96,40 @@ def write_json(path: str | Path, value: Any, sync: bool = True) -> None:
     write_text(path, json.dumps(value, allow_nan=False) + "\n", sync)
 
 
+def read_text(path: str | Path, what: str) -> str:
+    """Return the text of a file in UTF-8 or UTF-16, with or without a byte order mark. Raises UserError, which calls the file `what`."""
+    content = existing_file(path, what).read_bytes()
+    if content.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+        raise UserError(f"{what} {path}: is packed; unpack it first (gunzip or unzip)")
+    try:
+        return content.decode(json.detect_encoding(content))
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{what} {path}: its text is neither UTF-8 nor UTF-16 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+
+
 def read_json(path: str | Path, what: str) -> Any:
     """Parse a JSON file. Raises UserError, which calls the file `what`, where it is missing, truncated or not JSON."""
-    path = existing_file(path, what)
+    return parse_json(read_text(path, what), f"{what} {path}")
+
+
+def parse_json(text: str, source: str) -> Any:
+    """Return the value of a JSON text. Raises UserError, which begins with `source`, where it is not JSON or a key is given twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        entry = dict(pairs)
+        if len(entry) < len(pairs):
+            key = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            of_entry = f" in the entry with the id {entry['id']!r}" if "id" in entry else ""
+            raise UserError(f"{source}: the key {key!r} is given twice{of_entry}; remove one of them")
+        return entry
+
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path}: not valid JSON ({error}); is the download complete?") from error
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: not valid JSON ({error}); is the download complete?") from error
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply") from None
+    except ValueError as error:  # of `int`
+        raise UserError(f"{source}: has a number of more than {sys.get_int_max_str_digits():,} digits") from error

@@ -8,14 +8,13 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from config.errors import UserError
-from config.files import existing_file
 from config.schema import Config
 from config.skeleton import Skeleton
 from config.systems import SYSTEMS, SystemEntry
+from config.yaml_files import parse_yaml, read_yaml
 
 SKELETONS = Path(__file__).parent / "skeletons"
 
@@ -25,7 +24,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raise UserError, one line with the file, the key and the nearest known key.
     """
-    return parse_config(_read_yaml(path, "configuration"), str(path), overrides)
+    return parse_config(read_yaml(path, "configuration"), str(path), overrides)
 
 
 def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:
@@ -85,7 +84,7 @@ def load_skeleton(name: str) -> Skeleton:
     if not path.is_file():
         known = ", ".join(skeleton.name for skeleton in known_skeletons())
         raise UserError(f"skeleton {name!r}: no file {path}; known skeletons: {known}, or give the path of a YAML file")
-    return _validate(Skeleton, _read_yaml(path, "skeleton"), str(path), _keys(Skeleton))
+    return _validate(Skeleton, read_yaml(path, "skeleton"), str(path), _keys(Skeleton))
 
 
 def known_skeletons() -> list[Skeleton]:
@@ -121,25 +120,11 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join([*map(str, names[:3]), *["..."] * (len(names) > 3)])
 
 
-def _read_yaml(path: str | Path, what: str) -> dict[str, Any]:
-    path = existing_file(path, what)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{what} {path}: not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{what} {path}: expected keys and values")
-    return values
-
-
 def _apply(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"override {override!r}: expected key=value, as in train.batch_size=2")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"override {override!r}: the value is not valid YAML") from error
+    value = parse_yaml(text, f"override {override!r}")
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

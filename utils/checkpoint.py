@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 import zipfile
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from config import Config, UserError, load_config
-from config.files import atomic_write, existing_file
+from config.files import atomic_write, existing_file, parse_json
 from config.load import first_names, parse_config, with_overrides
 from models import PoseNetwork, build_model, published_recipe
 from models.skip_init import SkipInit
@@ -73,7 +72,7 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     """Return "weights", numbers as float32, and the metadata, such as "config" and "name"; files of other tools hold weights alone."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = dict(json.loads((file.metadata() or {}).get(METADATA, "{}")))
+            about = dict(parse_json((file.metadata() or {}).get(METADATA, "{}"), f"checkpoint {path}: metadata"))
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not in safetensors format") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from config import Config, UserError
-from config.files import existing_file
+from config.files import existing_file, parse_json
 from config.load import changed_keys
 
 SUFFIX = ".onnx"
@@ -53,7 +52,7 @@ def open_session(path: str | Path, device: torch.device | None = None) -> Any:
 def stored_config(session: Any, path: str | Path) -> dict[str, Any]:
     """Return the configuration that a network was exported with. Raises UserError where the file holds none."""
     try:
-        return dict(json.loads(session.get_modelmeta().custom_metadata_map[CONFIG]))
+        return dict(parse_json(session.get_modelmeta().custom_metadata_map[CONFIG], f"checkpoint {path}: configuration"))
     except (KeyError, ValueError, TypeError) as error:
         remedy = "was it written by 'python -m utils.export'?"
         raise UserError(f"checkpoint {path}: holds no configuration of this project; {remedy}") from error

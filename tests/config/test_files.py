@@ -1,14 +1,18 @@
-"""Atomic writes and locks, in folders that other processes write to as well."""
+"""Files in any encoding, atomic writes, and locks in folders that other processes write to as well."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from config import UserError
-from config.files import atomic_write, file_lock, output_folder, write_json, write_text
+from config.files import atomic_write, file_lock, output_folder, read_json, write_json, write_text
 from data.images import write_image
 
 
@@ -50,3 +54,40 @@ def test_the_probe_of_an_output_folder_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"output folder .*file/below: cannot be written \(Not a directory\); choose another"):
         output_folder(tmp_path / "file" / "below")
+
+
+CONTENT = {"name": "Übung 写真", "values": [1, 2.5, None, True]}
+REFUSED = {
+    "Latin-1": (json.dumps(CONTENT, ensure_ascii=False).replace("写真", "").encode("latin-1"), "neither UTF-8 nor UTF-16"),
+    "gzip": (b"\x1f\x8b\x08\x00", "is packed; unpack it first"),
+    "zip": (b"PK\x03\x04\x14\x00", "is packed; unpack it first"),
+    "lists in lists": (b"[" * 20_000 + b"]" * 20_000, "nested too deeply"),
+    "keys in keys": (b'{"a": ' * 20_000 + b"1" + b"}" * 20_000, "nested too deeply"),
+    "digits": (b'[{"unused": ' + b"9" * 5000 + b"}]", "a number of more than 4,300 digits"),
+    "key twice": (b'[{"id": 7, "box": [1], "box": [2]}]', "the key 'box' is given twice in the entry with the id 7"),
+    "id twice": (b'{"id": 7, "id": 8}', "the key 'id' is given twice"),
+    "cut short": (b'{"a": [1,', "not valid JSON"),
+    "two documents": (b"{}\n{}", "not valid JSON"),
+    "empty": (b"", "not valid JSON"),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_json_is_read_in_utf_8_and_utf_16(tmp_path, encoding):
+    (tmp_path / "a.json").write_bytes(json.dumps(CONTENT, ensure_ascii=False, indent=1).replace("\n", "\r\n").encode(encoding))
+    assert read_json(tmp_path / "a.json", "file") == CONTENT
+
+
+@pytest.mark.parametrize(("content", "problem"), REFUSED.values(), ids=REFUSED)
+def test_other_files_than_json_are_refused_in_one_line(tmp_path, content, problem):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_json(tmp_path / "a.json", "boxes file")
+    message = str(error.value)
+    assert message.startswith(f"boxes file {tmp_path / 'a.json'}: ") and problem in message and "\n" not in message
+
+
+def test_the_configuration_is_imported_without_fcntl():
+    """There is none on Windows."""
+    code = "import sys; sys.modules['fcntl'] = None; import config.files, config.load, filelock"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

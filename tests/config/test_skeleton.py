@@ -52,7 +52,7 @@ def test_a_midpoint_is_labeled_if_both_ends_are_and_visible_if_both_are():
         ({"flip_pairs": [["thumb", "palm"]]}, "no mirror image"),
         ({"flip_pairs": [["thumb", "finger"], ["palm", "thumb"]]}, "flip_pairs: 'thumb' is listed twice"),
         ({"sigmas": {"palm": 0.1}}, "sigmas lacks 'thumb'"),
-        ({"sigmas": {**HAND["sigmas"], "palm": math.nan}}, "sigmas.palm: input should be"),
+        ({"sigmas": {**HAND["sigmas"], "palm": math.nan}}, "sigmas.palm: expected a finite number"),
         ({"dataset": {"p": "palm"}}, "'thumb' is neither in dataset nor in midpoints"),
         ({"dataset": {**HAND["dataset"], "q": "palm"}}, "dataset and midpoints: 'palm' is listed twice"),
         ({"dataset": {"t": "thumb"}, "midpoints": {"palm": ["thumb", "finger"], "finger": ["thumb", "thumb"]}}, "midpoint 'palm': its"),
