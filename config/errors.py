@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+import textwrap
+import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
+
+TRACEBACK = "--traceback"
+PACKAGES = ("__main__", "config", "data", "losses", "models", "utils")
+MORE_SPACE = "free some space"
+FULL_DISK = {errno.ENOSPC: MORE_SPACE, errno.EDQUOT: MORE_SPACE, errno.EFBIG: "raise the limit on the size of files (ulimit -f)"}
 
 
 class UserError(Exception):
@@ -20,17 +29,45 @@ def check_minimum(least: int, **options: float | None) -> None:
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run a script's `main`. End with status 2 and one line after bad input, with 130 after an interrupt."""
+    """Run a script's `main`. An error ends it with one line: status 2 after bad input, 130 after an interrupt, 1 after any other.
+
+    The option `--traceback` is every script's. It prints where the error was raised before that line.
+    """
     warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
+    arguments = [word for word in sys.argv if word != TRACEBACK]
+    show_traceback, sys.argv = len(arguments) < len(sys.argv), arguments
     try:
         main()
-    except UserError as error:
-        sys.exit(_fail(str(error), 2))
-    except OSError as error:  # full disk, permissions, a path that is a folder: the system's message names the file
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(_fail(f"{where}{error.strerror or error}", 2))
     except KeyboardInterrupt as interrupt:
         sys.exit(_fail(str(interrupt) or "interrupted", 130))
+    except Exception as error:
+        if show_traceback:
+            traceback.print_exception(error)
+        sys.exit(_fail(*_explain(error)))
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """Return an error's message for the user, and the exit status."""
+    if isinstance(error, UserError):
+        return str(error), 2
+    if isinstance(error, MemoryError):
+        return f"out of memory ({error or 'of this machine'}); end other programs, or lower the batch size or the number of workers", 2
+    if isinstance(error, OSError):  # full disk, permissions, a path that is a folder: the system's message names the file
+        where = f"{error.filename}: " if error.filename else ""
+        if error.errno in FULL_DISK:
+            return f"{where}{os.strerror(error.errno)}; {FULL_DISK[error.errno]}, or choose another folder", 2
+        return f"{where}{error.strerror or error}", 2
+    text = str(error)
+    if "Traceback (most recent" in text:  # of a DataLoader worker, whose error comes with its traceback
+        text = text.strip().splitlines()[-1]
+    return f"unexpected {type(error).__name__} in {_place(error)}: {textwrap.shorten(text, 300)}; run with {TRACEBACK} to see where", 1
+
+
+def _place(error: Exception) -> str:
+    """Return file and line of the project's innermost call that led to an error."""
+    calls = [call for call in traceback.walk_tb(error.__traceback__) if call[0].f_globals.get("__name__", "").split(".")[0] in PACKAGES]
+    frame, line = calls[-1]
+    return f"{os.path.relpath(frame.f_code.co_filename, Path(__file__).parents[1])}:{line}"
 
 
 def _fail(message: str, status: int) -> int:

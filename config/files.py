@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from config.errors import UserError
+from config.errors import FULL_DISK, UserError
 
 
 def existing_file(path: str | Path, what: str) -> Path:
@@ -81,6 +81,10 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.errno in FULL_DISK:  # a failed write does not name its file
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,0 +1,77 @@
+"""How scripts end: one line for any error, and its traceback where `--traceback` asks for it."""
+
+import errno
+import os
+import re
+import sys
+
+import pytest
+from places import ROOT
+
+from config import UserError
+from config.errors import run_cli
+from config.files import atomic_write
+from config.load import load_skeleton
+
+
+@pytest.fixture
+def ends(monkeypatch, capsys):
+    """Runs a function as a script's main, with arguments, and returns the exit status and the lines on stderr."""
+
+    def start(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            run_cli(main)
+        return end.value.code, capsys.readouterr().err.splitlines()
+
+    return start
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_an_unexpected_error_is_one_line_that_says_where(ends):
+    status, (line,) = ends(lambda: load_skeleton(None))
+    where = re.fullmatch(r"error: unexpected AttributeError in config/load\.py:(\d+): .*; run with --traceback to see where", line)
+    assert status == 1 and "endswith" in (ROOT / "config/load.py").read_text().splitlines()[int(where[1]) - 1], line
+    worker = "Caught TypeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File x\nTypeError: no len"
+    assert ": TypeError: no len; run with" in ends(raising(TypeError(worker)))[1][0]
+
+
+@pytest.mark.parametrize(("error", "status"), [(ValueError("wrong"), 1), (UserError("wrong"), 2)])
+def test_every_script_takes_traceback(ends, error, status):
+    def main():
+        assert sys.argv == ["script.py", "a=1"]
+        raise error
+
+    ended, lines = ends(main, "--traceback", "a=1")
+    assert (ended, lines[0]) == (status, "Traceback (most recent call last):")
+    assert lines[-1].startswith("error: ") and "wrong" in lines[-1]
+
+
+def test_all_scripts_run_by_run_cli():
+    scripts = [path for path in ROOT.rglob("*.py") if "tests" not in path.parts and '\nif __name__ == "__main__":' in path.read_text()]
+    assert len(scripts) >= 12 and [path.name for path in scripts if "\n    run_cli(" not in path.read_text()] == [
+        "report.py"
+    ]  # without options
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "free some space"), (errno.EDQUOT, "free some space"), (errno.EFBIG, "ulimit -f")]
+)
+def test_a_full_disk_is_one_line_with_the_file_and_a_way_out(ends, tmp_path, number, remedy):
+    def main():
+        with atomic_write(tmp_path / "a.json"):
+            raise OSError(number, "what HDF5 says of its insides")
+
+    status, (line,) = ends(main)
+    assert status == 2 and line.startswith(f"error: {tmp_path / 'a.json'}: {os.strerror(number)}; ") and remedy in line, line
+
+
+def test_out_of_memory_is_one_line_with_a_way_out(ends):
+    status, (line,) = ends(raising(MemoryError("Unable to allocate 8 TiB")))
+    assert status == 2 and "Unable to allocate 8 TiB" in line and "lower the batch size" in line
