@@ -25,7 +25,7 @@ from utils.systems.dekr_rescoring import AnnotatedSet, PoseData, read_poses, tra
 from utils.systems.simplepose import SimplePoseDecoder
 
 COMMAND = "utils/systems/dekr_rescoring.py"
-COCO17, CROWDPOSE = load_skeleton("coco17"), load_skeleton("crowdpose")
+COCO17 = load_skeleton("coco17")
 
 
 # The OKS of predicted poses
@@ -42,28 +42,29 @@ def pose_of(person: dict) -> np.ndarray:
     return np.reshape(person["keypoints"], (17, 3)).astype(np.float32)
 
 
-def test_a_pose_has_its_best_oks_of_the_image(tmp_path):
-    left, right, other, some = annotation(0, 50), annotation(120, 50), annotation(60, 20), annotation(50, 50, visible=5)
-    annotated = AnnotatedSet(*write_coco(tmp_path, [left, right], [other], [], [some]), COCO17)
-    oks, known = annotated.best_oks(0, np.array([pose_of(right), pose_of(right) + (6, 0, 0), pose_of(other)]))
-    assert known.all()
-    assert oks[0] == 1 and 0.3 < oks[1] < 0.95 and oks[2] < 0.1
-    assert annotated.best_oks(1, np.array([pose_of(other)]))[0].tolist() == [1]
-    assert [values.tolist() for values in annotated.best_oks(2, np.array([pose_of(other)]))] == [[0], [True]]  # no person: a false positive
-    assert [values.tolist() for values in annotated.best_oks(0, np.zeros((0, 17, 3)))] == [[], []]
-    pose = pose_of(annotation(50, 50))
-    pose[5:, :2] += 70  # unlabeled
-    assert annotated.best_oks(3, pose[None])[0].tolist() == [1]
+def oks_of(annotated: AnnotatedSet, image: int, *poses: np.ndarray) -> tuple[list[float], list[bool]]:
+    oks, known = annotated.best_oks(image, np.array(poses or np.zeros((0, 17, 3))))
+    return oks.tolist(), known.tolist()
 
 
 @pytest.mark.parametrize("kind", [{"iscrowd": 1, "keypoints": [0] * 51, "num_keypoints": 0}, {"keypoints": [0] * 51}, {"num_keypoints": 0}])
-def test_crowd_regions_and_people_without_keypoints_are_ignored(tmp_path, kind):
-    """The OKS of a pose on one of them is unknown, unless it also matches a person with keypoints."""
-    present = annotation(0, 90)
-    annotated = AnnotatedSet(*write_coco(tmp_path, [present, annotation(125, 0, **kind), annotation(0, 90, **kind)]), COCO17)
-    oks, known = annotated.best_oks(0, np.array([pose_of(annotation(125, 0)), pose_of(present), np.ones((17, 3)) * (190, 158, 1)]))
-    assert known.tolist() == [False, True, True]
-    assert oks[1] == 1 and oks[2] < 0.1
+def test_a_pose_has_its_best_oks_of_the_image(tmp_path, kind):
+    """Unknown is that of a pose on a crowd region or a person without keypoints, unless it also matches a person with keypoints."""
+    left, right, other, some = annotation(0, 90), annotation(120, 50), annotation(60, 20), annotation(50, 50, visible=5)
+    hidden = annotation(125, 0, **kind), annotation(0, 90, **kind)
+    annotated = AnnotatedSet(*write_coco(tmp_path, [left, right], [other], [], [some], [left, *hidden]), COCO17)
+    oks, known = oks_of(annotated, 0, pose_of(right), pose_of(right) + (6, 0, 0), pose_of(other))
+    assert all(known) and oks[0] == 1 and 0.3 < oks[1] < 0.95 and oks[2] < 0.1
+    assert oks_of(annotated, 1, pose_of(other)) == ([1], [True])
+    assert oks_of(annotated, 2, pose_of(other)) == ([0], [True]), "no person: a false positive"
+    assert oks_of(annotated, 0) == ([], [])
+    pose = pose_of(annotation(50, 50))
+    pose[5:, :2] += 70  # unlabeled
+    assert oks_of(annotated, 3, pose) == ([1], [True])
+    oks, known = oks_of(
+        annotated, 4, pose_of(hidden[0] | {"keypoints": annotation(125, 0)["keypoints"]}), pose_of(left), np.ones((17, 3)) * (190, 158, 1)
+    )
+    assert known == [False, True, True] and oks[1] == 1 and oks[2] < 0.1
 
 
 def test_other_skeletons_and_files_of_fewer_keypoints(tmp_path):
@@ -75,7 +76,7 @@ def test_other_skeletons_and_files_of_fewer_keypoints(tmp_path):
     pose = SKELETON.from_dataset(whole[None])
     away = pose.copy()
     away[:, SKELETON.index(SKELETON.dataset["left_knee"]), :2] += 50  # which the file does not label
-    assert annotated.best_oks(0, np.concatenate([pose, away]))[0].tolist() == [1, 1]
+    assert oks_of(annotated, 0, *pose, *away)[0] == [1, 1]
 
 
 # make
@@ -142,9 +143,7 @@ def test_an_interrupted_run_resumes_to_the_last_bit(make, monkeypatch, trained, 
     assert not log.exists()
     one, other = (read_poses(tmp_path / name) for name in ("poses.npz", "straight.npz"))
     assert len(np.unique(one.scores)) > 1
-    for a, b in zip(one[1:], other[1:]):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+    assert all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in zip(one[1:], other[1:]))
     images_of(until=2)
     assert images_of(until=2, checkpoint=trained / "best.pth") == 2
 
@@ -185,19 +184,17 @@ class Malicious:
 
 
 def test_unusable_pose_files_are_refused_and_run_no_code(tmp_path):
-    path, made = tmp_path / "poses.npz", tmp_path / "made by the pickle"
-    poses = bent_figures(6)
-    write_poses(path, poses)
+    path, made, poses = tmp_path / "poses.npz", tmp_path / "made by the pickle", bent_figures(6)
+    write_poses(path, poses._replace(images=np.ones(6)))
     whole = path.read_bytes()
+    with pytest.raises(UserError, match="all its poses are of one image"):
+        read_poses(path)
     write_poses(path, poses._replace(scores=np.array([Malicious(made)] * 6, object)))
     for content in (path.read_bytes(), whole[: len(whole) // 2], b"no archive"):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"poses.npz: cut short, or not a file of poses"):
             read_poses(path)
     assert not made.exists()
-    write_poses(path, poses._replace(images=np.ones(6)))
-    with pytest.raises(UserError, match="all its poses are of one image"):
-        read_poses(path)
 
 
 # train
@@ -236,13 +233,9 @@ def test_the_seed_determines_the_network_and_the_validation_split_is_not_trained
         nets.append(train_rescoring(data, 2, 32, 1e-3, seed, log=lines.append).state_dict())
     assert same(nets[0], nets[1]) and same(nets[0], nets[2]) and not same(nets[0], nets[3])
     assert lines[:2] == lines[2:4]
-
-
-def test_the_validation_split_takes_whole_images():
     images = np.repeat(np.random.default_rng(0).permutation(50), 7)
     split = validation_split(images, 0)
-    assert split.sum() == 5 * 7
-    assert not set(images[split]) & set(images[~split])
+    assert split.sum() == 5 * 7 and not set(images[split]) & set(images[~split]), "whole images"
     assert (validation_split(images, 1) != split).any()
     assert validation_split(np.array([4, 4, 9]), 0).sum() in (1, 2)
 
@@ -262,23 +255,17 @@ def test_train_refuses_unusable_options(fails, tmp_path):
 # The network's file
 
 
-def test_files_of_ours_and_published_ones_are_loaded(tmp_path):
+def test_files_of_ours_and_published_ones_are_loaded_for_their_skeleton(tmp_path):
     net, path = RescoringNet(COCO17), tmp_path / "rescore.pth"
-    published, parallel = net.state_dict(), {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
-    for save in (lambda: save_rescoring(path, net, COCO17), lambda: torch.save(published, path), lambda: torch.save(parallel, path)):
+    parallel = {f"module.{name}": tensor for name, tensor in net.state_dict().items()}
+    for save in (lambda: save_rescoring(path, net, COCO17), lambda: torch.save(net.state_dict(), path), lambda: torch.save(parallel, path)):
         save()
         loaded = load_rescoring(path, COCO17.model_copy(update={"name": "the same by another name"}))
-        assert same(loaded.state_dict(), net.state_dict())
-        assert not loaded.training
-
-
-def test_a_network_for_another_skeleton_is_refused(tmp_path):
-    path = tmp_path / "rescore.pth"
+        assert same(loaded.state_dict(), net.state_dict()) and not loaded.training
     turned = Skeleton.model_validate(COCO17.model_dump() | {"name": "turned", "keypoints": COCO17.keypoints[::-1]})
-    for other in (CROWDPOSE, turned):  # of another number of features, and of the same
-        save_rescoring(path, RescoringNet(other), other)
-        with pytest.raises(UserError, match=f"rescore.pth: was made for the skeleton '{other.name}', the configuration has 'coco17'"):
-            load_rescoring(path, COCO17)
-    torch.save(RescoringNet(CROWDPOSE).state_dict(), path)
+    save_rescoring(path, net, turned)
+    with pytest.raises(UserError, match="rescore.pth: was made for the skeleton 'turned', the configuration has 'coco17'"):
+        load_rescoring(path, COCO17)
+    torch.save(RescoringNet(load_skeleton("crowdpose")).state_dict(), path)
     with pytest.raises(UserError, match="l1.weight"):
         load_rescoring(path, COCO17)

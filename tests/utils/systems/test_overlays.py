@@ -62,5 +62,18 @@ def test_overlays_are_drawn_beside_the_image():
     assert sheet.shape == (100, 360, 3)
     assert (sheet[:, :120] == 80).all()
     assert sheet[80, 120 + 81, 2] > sheet[80, 120 + 20, 2] + 50  # high values are red
-    wide = np.zeros((50, 120, 3), np.uint8)
-    assert draw_overlays(wide, wide, {"keypoints": np.zeros((50, 120))}).shape == (100, 120, 3)
+    assert draw_overlays(image[:50], image[:50], {"keypoints": overlay[:50]}).shape == (100, 120, 3), "wide ones below each other"
+
+
+def test_training_images_show_predicted_and_target_heatmaps():
+    """Red at a peak, blue elsewhere."""
+    images, predicted, target = torch.full((1, 3, 64, 64), 0.5), torch.zeros(1, 17, 16, 16), torch.zeros(1, 17, 16, 16)
+    predicted[0, 3, 4, 4], target[0, 3, 12, 12] = 1, 1
+    decoder = build_decoder(nn.Identity(), load_config(ROOT / "config" / f"{RECIPES['simple_baselines']}.yaml"))
+    (row,) = decoder.draw(images, predicted.bfloat16(), target)
+    assert row.shape == (64, 192, 3) and (row[:, :64] == 127).all()
+    red = row[..., 2].astype(int) - row[..., 0]
+    peaks = [[red[at, panel + at] for at in (18, 50)] for panel in (64, 128)]
+    assert np.array_equal(np.array(peaks) > 50, [[True, False], [False, True]]) and np.array_equal(
+        np.array(peaks) < -50, [[False, True], [True, False]]
+    )

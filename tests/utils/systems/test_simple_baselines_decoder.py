@@ -7,20 +7,17 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-import yaml
-from people import UPPER_BODY
+from dekr_scenes import RED_STEP, scene_image
 from places import ROOT
 from torch import Tensor, nn
 
 from config import load_config
 from config.systems.simple_baselines import SimpleBaselinesConfig
-from utils.inference import PoseEstimator
 from utils.systems.simple_baselines import SimpleBaselinesDecoder, average_flip, decode, person_scores, valid_boxes
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 SIGMA = 2.0
 STRIDE = 4
-RED_STEP = 8  # gray levels of red from one scene to the next
 BOX, SIZE = (40, 30, 60, 100), (240, 200)
 
 
@@ -28,12 +25,10 @@ def settings(*overrides: str) -> SimpleBaselinesConfig:
     return load_config(RECIPE, ["data.input_size=[128, 96]", *overrides])
 
 
-def scene_image(height: int, width: int, number: int = 0) -> np.ndarray:
-    """Return an image whose blue is the x coordinate and green the y coordinate; red encodes the scene's number."""
-    image = np.zeros((height, width, 3))
-    image[..., 0], image[..., 1] = np.linspace(0, 255, width), np.linspace(0, 255, height)[:, None]
-    image[..., 2] = 255 - RED_STEP * number
-    return np.floor(image + np.random.default_rng(0).uniform(size=image.shape)).clip(0, 255).astype(np.uint8)
+def gaussians(points: np.ndarray, height: int = 32, width: int = 24) -> np.ndarray:
+    """Return heatmaps (K, height, width) of points (K, 2)."""
+    x, y = np.array(points).T[..., None, None]
+    return np.exp(-((np.arange(width) - x) ** 2 + (np.arange(height)[:, None] - y) ** 2) / (2 * SIGMA**2))
 
 
 class SceneNetwork(nn.Module):
@@ -64,9 +59,7 @@ class SceneNetwork(nn.Module):
         in_crop = (poses - affine[2]) @ np.linalg.inv(affine[:2])
         points = in_crop[np.square(in_crop.mean(1) - (w / 2, h / 2)).sum(1).argmin()] / STRIDE
         points = points[self.flip] if affine[0, 0] < 0 else points
-        j, i = np.arange(w // STRIDE), np.arange(h // STRIDE)[:, None]
-        squared = (j - points[:, 0, None, None]) ** 2 + (i - points[:, 1, None, None]) ** 2
-        return torch.from_numpy(self.strength * np.exp(-squared / (2 * SIGMA**2))).float()
+        return torch.from_numpy(self.strength * gaussians(points, h // STRIDE, w // STRIDE)).float()
 
 
 def pose_in(box: Sequence[float], keypoints: int = 17, seed: int = 0) -> np.ndarray:
@@ -86,26 +79,18 @@ def map_pixel(box: Sequence[float]) -> float:
     return 1.25 * max(box[2], box[3] * 0.75) / (96 / STRIDE)
 
 
-@pytest.mark.parametrize(
-    "box", [BOX, (33.3, 21.7, 90.4, 51.9), (100, 90, 17, 23), (150, 60, 90, 90), (20, -50, 71.5, 110.3), (-10, -10, 220, 257)]
-)
-def test_keypoints_are_decoded_in_any_box(box):
+@pytest.mark.parametrize("box", [BOX, (33.3, 21.7, 90.4, 51.9), (20, -50, 71.5, 110.3), (-10, -10, 220, 257)])
+@pytest.mark.parametrize("skeleton", ["coco17", "mpii"])
+def test_keypoints_are_decoded_in_any_box(box, skeleton):
     """The published flip test shifts keypoints right by 1/8 heatmap pixel: half of what its column shift is too far."""
-    pose = pose_in(box)
     for flip, shift in ((False, 0), (True, 1 / 8)):
-        keypoints, scores = predict(settings(f"inference.flip={str(flip).lower()}"), pose[None], [box], (237, 199))
-        assert keypoints.shape == (1, 17, 3) and keypoints.dtype == np.float32
+        config = settings(f"skeleton={skeleton}", f"inference.flip={str(flip).lower()}")
+        pose = pose_in(box, config.skeleton.num_keypoints)
+        keypoints, scores = predict(config, pose[None], [box], (237, 199))
+        assert keypoints.shape == (1, len(pose), 3) and keypoints.dtype == np.float32
         np.testing.assert_allclose(keypoints[0, :, :2], pose + (shift * map_pixel(box), 0), atol=0.03 * map_pixel(box) + 0.05)
         assert (keypoints[..., 2] > 0.85).all() and (keypoints[..., 2] <= 1).all()
         assert scores[0] == pytest.approx(keypoints[0, :, 2].mean(), rel=1e-5)
-
-
-def test_any_skeleton_is_decoded(tmp_path):
-    (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
-    pose = pose_in(BOX, 3)
-    keypoints, _ = predict(settings(f"skeleton={tmp_path / 'upper_body.yaml'}"), pose[None], [BOX])
-    assert keypoints.shape == (1, 3, 3)
-    np.testing.assert_allclose(keypoints[0, :, :2], pose + (map_pixel(BOX) / 8, 0), atol=0.1)
 
 
 def test_flip_test_swaps_partners_and_shifts_by_a_column():
@@ -139,7 +124,6 @@ def test_a_batch_equals_single_images():
         if len(of_image):
             np.testing.assert_allclose(keypoints[0, :, :2], poses[0], atol=0.5)
     assert decoder([], []) == []
-    assert [len(scores) for _, scores in decoder(images[:2], [np.zeros((0, 4))] * 2)] == [0, 0]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -179,37 +163,42 @@ def test_keypoints_of_no_positive_value_are_missing_and_low_ones_do_not_count():
 
 def test_boxes_without_area_in_the_image_are_ignored():
     boxes = np.array([[10, 10, 20, 20], [300, 10, 20, 20], [10, -30, 20, 30], [10, 10, 0, 20], [10, 10, 20, -1], [-15, -15, 20, 20]])
-    np.testing.assert_array_equal(valid_boxes(boxes, (100, 200)), [[10, 10, 20, 20, 1], [-15, -15, 20, 20, 1]])
-    np.testing.assert_array_equal(valid_boxes(np.column_stack([boxes, np.full(6, 0.5)]), (100, 200))[:, 4], [0.5, 0.5])
-    assert valid_boxes(np.zeros((0, 4)), (100, 200)).shape == (0, 5)
+    for scores in ([], [np.full(6, 0.5)]):
+        valid = [[*boxes[n], 0.5 if scores else 1] for n in (0, 5)]
+        np.testing.assert_array_equal(valid_boxes(np.column_stack([boxes, *scores]), (100, 200)), valid)
 
 
 # Subpixel maxima
 
 
-def gaussians(points: Sequence[tuple[float, float]], height: int = 32, width: int = 24) -> Tensor:
-    x, y = np.array(points).T[..., None, None]
-    squared = (np.arange(width) - x) ** 2 + (np.arange(height)[:, None] - y) ** 2
-    return torch.from_numpy(np.exp(-squared / (2 * SIGMA**2))).float()[None]
-
-
-def test_the_parabola_is_exact_for_gaussians_and_runs_along_borders():
-    points = [(10.3, 14.8), (5.5, 20.49), (1.2, 2.0), (22.4, 29.6), (0.3, 14.3), (22.8, 9.8), (10.3, 0.2), (5.4, 30.7), (21.6, 30.3)]
-    expected = [*points[:4], (0, 14.3), (23, 9.8), (10.3, 0), (5.4, 31), (21.6, 30.3)]
-    decoded = decode(gaussians(points), np.array([[12.0, 16.0]]), np.array([[24.0, 32.0]]), "parabola")
-    np.testing.assert_allclose(decoded[0, :, :2], expected, atol=1e-3)
-
-
-def test_the_quarter_shift_needs_both_coordinates_inside():
-    """As published: towards the higher neighbor where 1 < p < size - 1."""
-    points = [(10.3, 14.8), (2.2, 10.2), (1.2, 10.2), (21.8, 10.2), (22.2, 10.2), (22.6, 10.2), (10.2, 30.2), (10.2, 30.6), (10.2, 1.2)]
-    expected = [(10.25, 14.75), (2.25, 10.25), (1, 10), (21.75, 10.25), (22.25, 10.25), (23, 10), (10.25, 30.25), (10, 31), (10, 1)]
-    decoded = decode(gaussians(points), np.array([[12.0, 16.0]]), np.array([[24.0, 32.0]]))
-    np.testing.assert_allclose(decoded[0, :, :2], expected, atol=1e-5)
+@pytest.mark.parametrize(
+    ("subpixel", "moved"),
+    [
+        (  # exact for a Gaussian, along borders too
+            "parabola",
+            {(10.3, 14.8): (10.3, 14.8), (5.5, 20.49): (5.5, 20.49), (1.2, 2.0): (1.2, 2.0), (22.4, 29.6): (22.4, 29.6)}
+            | {(0.3, 14.3): (0, 14.3), (22.8, 9.8): (23, 9.8), (10.3, 0.2): (10.3, 0), (5.4, 30.7): (5.4, 31), (21.6, 30.3): (21.6, 30.3)},
+        ),
+        (  # as published: towards the higher neighbor where 1 < p < size - 1, for both coordinates
+            "quarter",
+            {(10.3, 14.8): (10.25, 14.75), (2.2, 10.2): (2.25, 10.25), (1.2, 10.2): (1, 10), (21.8, 10.2): (21.75, 10.25)}
+            | {
+                (22.2, 10.2): (22.25, 10.25),
+                (22.6, 10.2): (23, 10),
+                (10.2, 30.2): (10.25, 30.25),
+                (10.2, 30.6): (10, 31),
+                (10.2, 1.2): (10, 1),
+            },
+        ),
+    ],
+)
+def test_maxima_are_decoded_between_pixels_and_the_crop_width_scales_both_axes(subpixel, moved):
+    decoded = decode(gaussians(list(moved))[None], np.array([[100.0, 50.0]]), np.array([[48.0, 1.0]]), subpixel)
+    np.testing.assert_allclose(decoded[0, :, :2], 2 * (np.array(list(moved.values())) - (12, 16)) + (100, 50), atol=2e-3)
 
 
 @pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
-@pytest.mark.parametrize("size", [(64, 48), (7, 5), (10, 12), (1, 1)])
+@pytest.mark.parametrize("size", [(7, 5), (10, 12), (1, 1)])
 def test_the_first_maximum_is_decoded_in_maps_of_any_size(size, subpixel):
     noise, (height, width) = torch.rand(2, 5, *size, generator=torch.Generator().manual_seed(0)), size
     centers, sizes = np.tile([width / 2, height / 2], (2, 1)), np.tile([width, height], (2, 1)).astype(float)
@@ -231,34 +220,3 @@ def test_isolated_corner_and_negative_maxima_are_not_shifted(subpixel):
     maps[0, 3], maps[0, 3, 4, 4], maps[0, 3, 4, 5] = -2, -0.5, -0.6
     decoded = decode(maps, np.array([[4.0, 4.0]]), np.array([[8.0, 8.0]]), subpixel)
     assert decoded[0, :, :2].tolist() == [[5, 3], [5, 3], [7, 0], [4, 4]]
-
-
-def test_the_crop_width_scales_both_axes():
-    decoded = decode(gaussians([(6.0, 8.0)]), np.array([[100.0, 50.0]]), np.array([[48.0, 1.0]]))
-    np.testing.assert_allclose(decoded[0, 0, :2], [100 + 2 * (6 - 12), 50 + 2 * (8 - 16)])
-
-
-# The estimator and training images
-
-
-def test_the_estimator_takes_boxes_with_and_without_scores(monkeypatch):
-    config, size = settings(), (237, 199)
-    boxes = np.array([[110, 70, 70, 120], [199, 10, 20, 20], [10, 20, 60, 100]])
-    poses = np.stack([pose_in(boxes[2]), pose_in(boxes[0], seed=1)])
-    monkeypatch.setattr("utils.checkpoint.build_model", lambda config: SceneNetwork(config, (poses, size)))
-    estimator, image = PoseEstimator(config, device="cpu"), scene_image(*size)
-    keypoints, scores = estimator(image, np.column_stack([boxes, [0.5, 1, 0.9]]))
-    np.testing.assert_allclose(keypoints[..., :2], [pose + (map_pixel(box) / 8, 0) for pose, box in zip(poses, boxes[::-2])], atol=0.2)
-    assert scores == pytest.approx([0.9, 0.5], rel=0.05)
-    _, (without_score, score) = estimator.batch([image] * 2, [np.zeros((0, 4)), boxes[:1]])
-    np.testing.assert_allclose(without_score[0], keypoints[1], atol=1e-3)
-    assert score[0] == pytest.approx(2 * scores[1])
-
-
-def test_training_images_show_predicted_and_target_heatmaps():
-    images, predicted, target = torch.zeros(1, 3, 64, 64), torch.zeros(1, 17, 16, 16), torch.zeros(1, 17, 16, 16)
-    predicted[0, 3, 4, 4], target[0, 3, 12, 12] = 1, 1
-    (row,) = SimpleBaselinesDecoder(nn.Identity(), settings()).draw(images, predicted.bfloat16(), target)
-    assert row.shape == (64, 192, 3)
-    red = row[..., 2]  # high values
-    assert (red[18, 64 + 18] > 50, red[50, 64 + 50] > 50, red[18, 128 + 18] > 50, red[50, 128 + 50] > 50) == (True, False, False, True)

@@ -1,17 +1,15 @@
-"""DEKR's decoder on the exact maps of known people."""
+"""DEKR's decoder: its network inputs, and the people in exact maps of known poses."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from dekr_scenes import SceneNetwork, poses_in_boxes, rendered_maps, scene_image, settings, two_people
-from people import UPPER_BODY
-from torch import Tensor
+from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig
-from utils.systems.dekr import DekrDecoder, decode, pose_nms, pose_overlaps
+from utils.systems.dekr import DekrDecoder, as_input, decode, input_matrix, input_size, pose_nms, pose_overlaps, predict_with_flip
 
 SIDE = 256  # pixels of the square input of `square_maps`
 
@@ -35,28 +33,20 @@ def decode_square(config: DekrConfig, *outputs: tuple[float, Tensor, Tensor]) ->
 
 
 @pytest.mark.parametrize(
-    ("size", "scales", "flip"),
+    ("size", "overrides"),
     [
-        ((251, 160), "[0.75, 1]", True),
-        ((9, 13), "[0.5, 1, 2]", True),
-        ((600, 811), "[1]", False),
+        ((251, 160), ["inference.scales=[0.75, 1]"]),
+        ((9, 13), ["inference.scales=[0.5, 1, 2]", "skeleton=mpii"]),
+        ((600, 811), ["inference.flip=false"]),
     ],
 )
-def test_keypoints_are_decoded_at_any_image_size(size, scales, flip):
-    config = settings(f"inference.scales={scales}", f"inference.flip={str(flip).lower()}")
+def test_keypoints_are_decoded_at_any_image_size_for_any_skeleton(size, overrides):
+    config = settings(*overrides)
     poses = two_people(config, size)
-    ((keypoints, scores),) = DekrDecoder(SceneNetwork(config, [poses], [size]), config)([scene_image(*size)])
+    ((keypoints, scores),) = DekrDecoder(SceneNetwork(config, [poses], [size]), config)([scene_image(*size)], [np.zeros((0, 4))])
     assert_same_poses(keypoints, poses, tolerance=0.2)
     assert (keypoints[..., 2] > 0.75).all() and (keypoints[..., 2] <= 1).all()
     assert scores == pytest.approx(keypoints[..., 2].mean(1))
-
-
-def test_any_skeleton_is_decoded(tmp_path):
-    (tmp_path / "upper_body.yaml").write_text(yaml.safe_dump(UPPER_BODY))
-    config, size = settings(f"skeleton={tmp_path / 'upper_body.yaml'}", "inference.scales=[1, 2]"), (160, 240)
-    poses = two_people(config, size)
-    ((keypoints, _),) = DekrDecoder(SceneNetwork(config, [poses], [size]), config)([scene_image(*size)], [np.zeros((0, 4))])
-    assert_same_poses(keypoints, poses, tolerance=0.2)
 
 
 def test_a_batch_of_mixed_sizes_equals_single_images():
@@ -141,27 +131,24 @@ def test_pose_nms_keeps_the_highest_value_of_each_group_once():
     assert sorted(pose_nms(np.eye(5, dtype=bool), values, present, 2).tolist()) == [1, 2]
 
 
-def test_max_people_may_exceed_the_number_of_map_pixels():
-    config = settings("data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true")
-    poses = poses_in_boxes(config, (4, 2, 20, 28))
-    assert_same_poses(decode([(1.0, *rendered_maps(poses / 4, (8, 8), config))], (32, 32), config)[0], poses, tolerance=6)
-
-
 def test_max_people_keeps_the_highest_scores():
-    config = settings("inference.max_people=2")
-    poses = poses_in_boxes(config, (10, 20, 60, 90), (100, 20, 60, 90), (180, 20, 60, 90), (60, 140, 60, 90))
+    config, poses = (
+        settings("inference.max_people=2"),
+        poses_in_boxes(settings(), *[(x, y, 60, 90) for x, y in ((10, 20), (100, 20), (180, 20), (60, 140))]),
+    )
     output = square_maps(config, poses, strengths=[0.3, 0.9, 0.6, 0.5])
     assert_same_poses(decode_square(config, output)[0], poses[[1, 2]], tolerance=0.01)
     assert len(decode_square(settings(), output)[0]) == 4
     several = settings("inference.max_people=2", "inference.scales=[1, 2]")
     assert len(decode_square(several, square_maps(several, poses[[3, 0]], 2), output)[0]) == 2  # in any order of the scales
-
-
-def test_centers_must_exceed_the_threshold():
-    poses = poses_in_boxes(settings(), (10, 20, 60, 90), (100, 20, 60, 90))
-    for threshold, count in ((0.01, 2), (0.3, 1), (0.9, 0)):
+    more = settings(
+        "data.input_size=[32, 32]", "inference.pad_multiple=32", "inference.max_people=100", "inference.match=true"
+    )  # than pixels
+    pose = poses_in_boxes(more, (4, 2, 20, 28))
+    assert_same_poses(decode([(1.0, *rendered_maps(pose / 4, (8, 8), more))], (32, 32), more)[0], pose, tolerance=6)
+    for threshold, count in ((0.4, 3), (0.55, 2), (0.9, 0)):  # centers must exceed it
         config = settings(f"inference.centre_threshold={threshold}")
-        assert len(decode_square(config, square_maps(config, poses, strengths=[0.2, 0.9]))[0]) == count
+        assert len(decode_square(config, output)[0]) == count
 
 
 @pytest.mark.parametrize(
@@ -201,3 +188,77 @@ def test_other_scales_are_rescaled_to_the_best_score_of_scale_1():
         first = int(np.linalg.norm(keypoints[:, 0, :2] - poses[0, 0], axis=1).argmin())
         # Each pose's keypoint values are the mean of two scales, of which one is empty
         assert (scores[first], scores[1 - first]) == pytest.approx((0.5, 0.5 * decay), abs=0.04)
+
+
+# The network's input and outputs
+
+
+@pytest.mark.parametrize(
+    ("size", "scale", "expected"),
+    [
+        ((640, 480), 2, (1408, 1024)),  # 682.7, up to a multiple of 64
+        ((480, 640), 0.55, (281, 387)),  # 281.6 x 387.2, rounded down
+        ((512, 576), 1, (512, 576)),  # already multiples
+        ((512, 577), 1, (512, 640)),
+    ],
+)
+def test_short_side_is_configured_and_long_side_is_rounded_up(size, scale, expected):
+    assert input_size(size, scale, settings("data.input_size=[512, 512]")) == expected
+
+
+def test_the_image_is_centered_in_the_input():
+    assert input_matrix((480, 640), (512, 704)) == pytest.approx(np.array([[512 / 480, 0, 352 - 320 * 512 / 480], [0, 512 / 480, 0]]))
+    assert input_matrix((641, 481), (704, 512))[:, 2] == pytest.approx([256 - 241 * 512 / 481, 352 - 321 * 512 / 481])
+    config = settings("inference.pad_multiple=32")
+    image = np.full((100, 130, 3), 200, np.uint8)
+    (padded,) = as_input([image], 0.75, config)  # 192 x 264, padded to 288 on the right
+    assert padded.shape == (192, 288, 3)
+    assert not padded[:, 264:].any() and (padded[5:-5, 10:-34] == 200).all()
+    image[:, 65:] = 100
+    assert len(np.unique(as_input([image], 2, config)[0, 100])) > 3  # interpolated
+
+
+class LinearNetwork(nn.Module):
+    """Another random linear function of the 4 x 4 cell for each channel."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.cells = nn.Conv2d(3, 18 + 34, 4, 4)
+
+    def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cells(images).split((18, 34), 1)
+
+
+@torch.inference_mode()
+def test_flip_test_averages_absolute_positions_as_published():
+    """With x = w - x - 1 and keypoints swapped, for a flipped image that is shifted left by three columns."""
+    config = settings()
+    network, image = LinearNetwork(), torch.rand(1, 3, 32, 48)
+    flipped = image.numpy()[..., ::-1].copy()
+    flipped[..., :-3] = flipped[..., 3:].copy()
+    pixel = np.stack(np.meshgrid(np.arange(12), np.arange(8)))
+    (heat, offset), (flipped_heat, flipped_offset) = ([t[0].numpy() for t in network.predict(torch.as_tensor(x))] for x in (image, flipped))
+    partner = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]
+    straight, back = (pixel - maps.reshape(17, 2, 8, 12) for maps in (offset, flipped_offset))
+    back = back[partner][..., ::-1].copy()
+    back[:, 0] = 12 - back[:, 0] - 1
+    expected_heat = (heat + flipped_heat[[*partner, 17]][..., ::-1]) / 2
+    averaged_heat, averaged_offset = predict_with_flip(network, image.clone(), config)
+    np.testing.assert_allclose(averaged_heat[0], expected_heat, atol=1e-5)
+    np.testing.assert_allclose(pixel - averaged_offset[0].numpy().reshape(17, 2, 8, 12), (straight + back) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_maps_are_the_network_outputs_without_padding(precision):
+    """At scale 0.75 the input is 264 wide and padded to 288; half precision only if configured."""
+    config = settings("inference.scales=[0.75, 1]", "inference.flip=false", "inference.pad_multiple=32", f"inference.precision={precision}")
+    network, image = LinearNetwork(), scene_image(100, 130)
+    decoder = DekrDecoder(network, config)
+    _, maps = decoder.forward(decoder.preprocess([image]))
+    shapes = [(scale, heat.shape[1:], offset.shape[1:]) for scale, heat, offset in maps]
+    assert shapes == [(0.75, (18, 48, 66), (34, 48, 66)), (1, (18, 64, 88), (34, 64, 88))]
+    padded = torch.from_numpy(as_input([image], 0.75, config)).permute(0, 3, 1, 2) / 255
+    exact = all(torch.equal(output, expected[..., :66]) for output, expected in zip(maps[0][1:], network.predict(padded)))
+    assert exact == (precision == "float32")
+    assert all(output.dtype == torch.float32 for output in maps[0][1:])
