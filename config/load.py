@@ -98,6 +98,17 @@ def fitting_skeleton(names: Collection[str]) -> Skeleton:
     return best if names else load_skeleton("coco")
 
 
+def restore_order(skeleton: Skeleton) -> Skeleton:
+    """Return a checkpoint's skeleton with the data set's keypoints in their own order: that of the known skeleton with the same ones.
+
+    Files of `utils.export` have held all keys alphabetically. An unknown skeleton of such a file takes the order of its `keypoints`.
+    """
+    names = next((known.dataset for known in known_skeletons() if known.dataset == skeleton.dataset), skeleton.dataset)
+    if names is skeleton.dataset and all(list(keys) == sorted(keys) for keys in (skeleton.dataset, skeleton.sigmas)):
+        names = dict(sorted(names.items(), key=lambda pair: skeleton.keypoints.index(pair[1])))
+    return skeleton.model_copy(update={"dataset": names})
+
+
 def check_keypoint_names(names: Sequence[str], skeleton: Skeleton, source: str) -> None:
     """Raise UserError if a data set's keypoints and the skeleton's overlap only in part: each has some that the other lacks.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from config.files import atomic_write, existing_file, parse_json
-from config.load import first_names, parse_config, with_overrides
+from config.load import first_names, parse_config, restore_order, with_overrides
 from models import PoseNetwork, build_model, published_recipe
 from models.skip_init import SkipInit
 from utils.device import default_device, limit_threads
@@ -110,7 +110,8 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
     checkpoint = opened(checkpoint)
     values = stored_config(checkpoint.session, checkpoint.path) if checkpoint.session else checkpoint.content.get("config")
     if isinstance(values, Mapping):
-        return with_overrides(parse_config(values, f"configuration in {checkpoint.path}"), overrides)
+        config = parse_config(values, f"configuration in {checkpoint.path}")
+        return with_overrides(config.model_copy(update={"skeleton": restore_order(config.skeleton)}), overrides)
     recipe = published_recipe(_tensors(checkpoint))
     if recipe is None:
         raise UserError(

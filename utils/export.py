@@ -172,7 +172,7 @@ def write_weights(network: PredictModule, path: Path, config: Config, about: dic
             if (weights[name].isinf() & tensor.isfinite()).any():
                 raise UserError(f"nothing was written: {name} has numbers too large for float16; omit --half")
     stored = {"config": config.model_dump(mode="json"), "name": about[NAME], "version": about[VERSION]}
-    path.write_bytes(save(weights, {METADATA: json.dumps(stored, sort_keys=True)}))
+    path.write_bytes(save(weights, {METADATA: json.dumps(stored)}))
 
 
 # Suffix -> how a file is written, and how it is run

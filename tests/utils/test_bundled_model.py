@@ -14,7 +14,7 @@ from config import UserError, load_config
 from config.version import VERSION
 from data.images import read_image
 from utils.bundled_model import bundled_checkpoint
-from utils.checkpoint import config_for, load_network
+from utils.checkpoint import config_for, load_network, read_checkpoint
 from utils.export import export
 from utils.inference import PoseEstimator
 
@@ -78,6 +78,7 @@ def test_the_bundled_file_is_the_compact_recipe_in_float16():
     assert path.stat().st_size < LARGEST
     config, recipe = config_for(path), load_config(ROOT / "config" / "simplepose_small.yaml")
     assert (config.system, config.model, config.skeleton) == (recipe.system, recipe.model, recipe.skeleton)
+    assert list(read_checkpoint(path)["config"]["skeleton"]["dataset"]) == list(recipe.skeleton.dataset), "the order of COCO results"
     assert not any(file.is_absolute() for file in (*config.data.train_files, *config.data.val_files)), "paths of the training machine"
     with safe_open(path, framework="pt") as file:
         assert file.get_tensor("front.stem.conv.weight").dtype == torch.float16

@@ -86,6 +86,25 @@ def test_a_loaded_network_equals_the_saved_one(name, tmp_path):
     assert all(torch.equal(buffers[key], buffer) for key, buffer in network.named_buffers())
 
 
+def test_keypoints_stored_in_another_order_are_read_in_the_skeletons(tmp_path):
+    """Exported files have held all keys alphabetically. COCO results take their order from the skeleton."""
+    values = small_config().model_dump(mode="json")
+    skeleton, coco = values["skeleton"], list(values["skeleton"]["dataset"])
+
+    def order(names: list[str], **more: object) -> list[str]:
+        stored = {**skeleton, **more, "dataset": {name: skeleton["dataset"][name] for name in names if name != more.get("without")}}
+        stored.pop("without", None)
+        path = saved(tmp_path / "reordered.pth", {"weights": {}, "config": {**values, "skeleton": stored}})
+        return list(config_for(path).skeleton.dataset)
+
+    assert order(sorted(coco)) == order(coco[::-1], name="mine") == coco
+    mine = {"midpoints": {"neck": ["Rsho", "Lsho"], "nose": ["Reye", "Leye"]}, "without": "nose"}  # a skeleton that is not known
+    left_first = [name for name in coco if name != "nose"]
+    assert order(left_first, **mine) == left_first
+    alphabetical = {**mine, "sigmas": dict(sorted(skeleton["sigmas"].items()))}
+    assert order(sorted(coco), **alphabetical)[:3] == ["right_shoulder", "right_elbow", "right_wrist"]
+
+
 def test_nothing_is_initialized_where_a_checkpoint_fills_the_network():
     generator = torch.get_rng_state()
     with SkipInit():

@@ -100,6 +100,7 @@ def test_a_file_runs_without_the_project(lively, system, name):
         stored = session.get_modelmeta().custom_metadata_map
     values = config_of(system).model_dump(mode="json")
     assert (json.loads(stored["simplepose.config"]), json.loads(stored["simplepose.skeleton"])) == (values, values["skeleton"])
+    assert list(json.loads(stored["simplepose.skeleton"])["dataset"]) == list(values["skeleton"]["dataset"]), "the order of results"
     assert (stored["simplepose.name"], stored["simplepose.version"]) == ("model", VERSION)
     assert str(Path(exporting.__file__).parents[1]).encode() not in path.read_bytes()  # of the machine that wrote it
     network = PredictModule(load_network(config_of(system), lively(system), "cpu"))
@@ -125,6 +126,7 @@ def test_safetensors_come_back_as_float32(lively, tmp_path, half):
         assert file.get_tensor("front.stem.conv.weight").dtype == (torch.float16 if half else torch.float32)
     content = read_checkpoint(path)
     assert (content["name"], content["version"], config_for(path)) == ("mine", VERSION, config_of("simplepose"))
+    assert list(content["config"]["skeleton"]["dataset"]) == list(config_of("simplepose").skeleton.dataset)  # the order of COCO results
     assert content["weights"].keys() == weights.keys()
     for name, tensor in content["weights"].items():
         assert tensor.dtype == weights[name].dtype
