@@ -71,7 +71,8 @@ def _place(error: Exception) -> str:
 
 
 def _fail(message: str, status: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr, flush=True)
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(message.split()))  # a file's name can hold any character
+    print(f"error: {line}", file=sys.stderr, flush=True)
     # A broken pipe or a closed terminal must not turn the message into a traceback at exit
     try:
         sys.stdout.flush()

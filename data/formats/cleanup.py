@@ -56,7 +56,7 @@ def _parse_text(entry: dict, *keys: str) -> Iterator[str]:
 def _fix_ids(entry: dict, place: str, keys: tuple[str, ...]) -> Iterator[str]:
     for key in keys:
         value = entry.get(key)
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
             yield f"its {key!r} is written with a decimal point"
             entry[key] = int(value)
         elif type(value) is not int or abs(value) >= 2**62:

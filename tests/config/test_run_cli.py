@@ -75,3 +75,7 @@ def test_a_full_disk_is_one_line_with_the_file_and_a_way_out(ends, tmp_path, num
 def test_out_of_memory_is_one_line_with_a_way_out(ends):
     status, (line,) = ends(raising(MemoryError("Unable to allocate 8 TiB")))
     assert status == 2 and "Unable to allocate 8 TiB" in line and "lower the batch size" in line
+
+
+def test_a_name_that_no_file_can_have_is_printed(ends):
+    assert ends(raising(UserError("image \ud800\0\x1b[2J\n写.jpg: not found")))[1] == [r"error: image \ud800\x00\x1b[2J 写.jpg: not found"]

@@ -50,6 +50,7 @@ REFUSED = {
     "an annotation's id for another": ("+annotations", {"area": 7}, "two annotations have the id 1"),
     "an id as text": ("annotations", {"id": "1"}, "annotation 1: its 'id' is '1', expected a whole number"),
     "an id beyond 64 bits": ("images", {"id": 2**62}, "expected a whole number"),
+    "an id that a float does not hold exactly": ("images", {"id": 1e300}, "expected a whole number"),
     "no id": ("images", {"id": None}, "image None: its 'id' is None, expected a whole number"),
     "a name that is a number": ("images", {"file_name": 5}, "image 0: its 'file_name' is 5, expected a text"),
     "iscrowd of 2": ("annotations", {"iscrowd": 2}, "annotation 1: its 'iscrowd' is 2, expected 0 or 1"),
