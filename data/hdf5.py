@@ -11,17 +11,17 @@ makes each system's samples of it. Its arrays, for N images with a person and P 
     people/joints   (P, D, 3) x, y, v of the keypoints that the data set labels
     people/box      (P, 4) x, y, width, height           people/area    (P,) pixels squared
     people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a crowd region
+    images/checksum (N,) CRC-32 of each image's bytes; the attribute `checksum` is that of the small arrays. Older files have neither.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import h5py
 import numpy as np
 
@@ -57,6 +57,10 @@ class ImagePeople(NamedTuple):
         return self.joints[..., 2] != UNLABELED
 
 
+SMALL_ARRAYS = (*(f"images/{name}" for name in ("id", "size", "first", "ends")), *(f"people/{name}" for name in ImagePeople._fields))
+CHECKSUMS = "images/checksum"
+
+
 class TrainingHDF5Writer:
     """Append images to an open HDF5 file; `finish` writes the small arrays.
 
@@ -69,6 +73,7 @@ class TrainingHDF5Writer:
         self.bytes = file.create_dataset("images/bytes", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,))
         self.images: list[tuple[int, tuple[int, int], np.ndarray]] = []  # id, size, ends
         self.people: list[ImagePeople] = []
+        self.checksums: list[int] = []
 
     def add(self, image_id: int, size: tuple[int, int], parts: list[np.ndarray], people: ImagePeople) -> None:
         """Append an image of height and width: its file and packed masks, if the data set has any, and its people."""
@@ -76,7 +81,9 @@ class TrainingHDF5Writer:
         ends = first + np.cumsum([len(part) for part in parts])
         if ends[-1] > len(self.bytes):
             self.bytes.resize((ends[-1] + GROWTH,))  # unwritten bytes use no disk space
-        self.bytes[first : ends[-1]] = np.concatenate(parts)
+        joined = np.concatenate(parts)
+        self.bytes[first : ends[-1]] = joined
+        self.checksums.append(zlib.crc32(joined))
         self.images.append((image_id, size, ends))
         self.people.append(people)
 
@@ -87,9 +94,10 @@ class TrainingHDF5Writer:
         first = np.cumsum([0] + [len(people.joints) for people in self.people])
         arrays = {"images/id": ids, "images/ends": ends, "images/size": sizes.astype(np.int32), "images/first": first}
         arrays |= {f"people/{name}": np.concatenate(values) for name, values in zip(ImagePeople._fields, zip(*self.people))}
+        arrays[CHECKSUMS] = np.array(self.checksums, np.uint32)
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values, compression="gzip")
-        self.file.attrs["complete"] = True
+        self.file.attrs.update(checksum=_checksum(self.file.attrs, arrays), complete=True)
 
 
 class TrainingHDF5:
@@ -103,15 +111,20 @@ class TrainingHDF5:
         self.path = existing_file(path, "training file")
         self._bytes: h5py.Dataset | None = None  # each process opens its own: an open HDF5 file does not survive a fork
         self._read: tuple[int, list[np.ndarray]] | None = None  # number and parts of the last image read
-        with self._open() as file:
-            names = list(file.attrs["keypoints"])
-            self.skeleton = skeleton = skeleton or fitting_skeleton(names)
-            self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
-            self.outlines = bool(file.attrs["outlines"])
-            images, people = file["images"], file["people"]
-            self.image_ids, self.sizes, self.first, self._ends = (images[name][:] for name in ("id", "size", "first", "ends"))
-            self.boxes, self.areas, self.tracks, self.crowd = (people[name][:] for name in ("box", "area", "track", "crowd"))
-            annotated = people["joints"][:]
+        with self._whole(), self._open() as file:
+            attributes = dict(file.attrs)
+            checked = "checksum" in attributes
+            arrays = {name: file[name][:] for name in (*SMALL_ARRAYS, *[CHECKSUMS] * checked)}
+            if checked != (CHECKSUMS in file) or checked and attributes["checksum"] != _checksum(attributes, arrays):
+                raise ValueError("its checksum differs")
+            names, self.outlines = list(attributes["keypoints"]), bool(attributes["outlines"])
+            self._checksums = arrays.get(CHECKSUMS)
+            self.image_ids, self.sizes, self.first, self._ends, annotated, *others = (arrays[name] for name in SMALL_ARRAYS)
+            self.boxes, self.areas, self.tracks, self.crowd = others
+            if file["images/bytes"].shape != (self._ends[-1, -1],):
+                raise ValueError("it lacks bytes of its images")
+        self.skeleton = skeleton = skeleton or fitting_skeleton(names)
+        self.keypoints = [name for name in skeleton.dataset if name in names]  # the skeleton's among the labeled ones
         self.labeled = skeleton.labeled_by(names)
         check_keypoint_names(names, skeleton, f"training file {path}")
         joints = np.full((len(annotated), len(skeleton.dataset), 3), (0, 0, UNLABELED), np.float32)  # in the order of skeleton.dataset
@@ -165,7 +178,7 @@ class TrainingHDF5:
             yield name
         except UserError as error:
             raise CorruptImageError(str(error)) from error
-        except (OSError, ValueError, zlib.error, cv2.error) as error:
+        except Exception as error:  # HDF5 and the decoders can raise any exception on corrupt bytes
             raise CorruptImageError(f"image {name}: cannot be read, corrupt ({error})") from error
 
     def _parts(self, number: int) -> list[np.ndarray]:
@@ -174,20 +187,34 @@ class TrainingHDF5:
             self._bytes = self._bytes or self._open()["images/bytes"]
             ends, first = self._ends[number], self._ends[number - 1, -1] if number else 0
             with self._named(number):
-                self._read = number, np.split(self._bytes[first : ends[-1]], ends[:-1] - first)
+                joined = self._bytes[first : ends[-1]]
+                if self._checksums is not None and zlib.crc32(joined) != self._checksums[number]:
+                    raise ValueError("the checksum of its bytes differs")
+                self._read = number, np.split(joined, ends[:-1] - first)
         return self._read[1]
 
     def _open(self) -> h5py.File:
-        try:
+        with self._whole():
             file = h5py.File(self.path, "r")
             version = file.attrs.get("version")
-            if file.attrs.get("format") == "simplepose" and version == FORMAT_VERSION and file.attrs.get("complete"):
-                return file
-            file.close()
-            problem = f"format version {version}, this code reads {FORMAT_VERSION}"
-        except OSError:
-            problem = "not a whole HDF5 file"
-        raise UserError(f"training file {self.path}: {problem}; build it again: {REBUILD} {self.path}")
+            if version != FORMAT_VERSION:
+                raise self._refused(f"format version {version}, this code reads {FORMAT_VERSION}")
+            if file.attrs.get("format") != "simplepose" or not file.attrs.get("complete"):
+                raise ValueError("it is not marked as complete")
+            return file
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Convert every error about the structure of the file, or its small arrays, to UserError."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # HDF5 can raise any exception on a damaged file
+            raise self._refused(f"not a whole training HDF5 ({error})") from error
+
+    def _refused(self, problem: str) -> UserError:
+        return UserError(f"training file {self.path}: {problem}; build it again: {REBUILD} {self.path}")
 
 
 def pack_mask(mask: np.ndarray) -> np.ndarray:
@@ -215,3 +242,12 @@ def boxes_mask(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     for x, y, w, h in boxes.tolist():
         mask[max(round(y), 0) : max(round(y + h), 0), max(round(x), 0) : max(round(x + w), 0)] = True
     return mask
+
+
+def _checksum(attributes: Mapping, arrays: dict[str, np.ndarray]) -> int:
+    """Return the CRC-32 of the names of the keypoints, of `outlines`, and of the small arrays."""
+    kinds = [(name, values.dtype.str, values.shape) for name, values in sorted(arrays.items())]
+    checksum = zlib.crc32(repr((list(attributes["keypoints"]), bool(attributes["outlines"]), kinds)).encode())
+    for _, values in sorted(arrays.items()):
+        checksum = zlib.crc32(np.ascontiguousarray(values), checksum)
+    return checksum

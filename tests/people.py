@@ -134,7 +134,8 @@ def rendered_sample(samples: PoseDataset, config: Config, index: int, rng: np.ra
 
 
 def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Apply a function to the bytes of an image's file (part 0), or of one of its packed masks, in a training HDF5."""
+    """Apply a function to the bytes of an image's file (part 0), or of one of its packed masks, in a training HDF5 without checksums."""
+    without_checksums(path)
     with h5py.File(path, "r+") as file:
         ends = file["images/ends"][:]
         parts = np.split(file["images/bytes"][:], ends.ravel()[:-1])
@@ -143,3 +144,10 @@ def damage(path: Path, number: int, part: int, change: Callable[[np.ndarray], np
         for name, values in (("bytes", np.concatenate(parts)), ("ends", np.cumsum([len(p) for p in parts]).reshape(ends.shape))):
             del file["images"][name]
             file["images"][name] = values
+
+
+def without_checksums(path: Path) -> None:
+    """Make a training HDF5 one of those that were built before there were checksums."""
+    with h5py.File(path, "r+") as file:
+        file.attrs.pop("checksum", None)
+        file.pop("images/checksum", None)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import h5py
 import pytest
 import torch
+from people import without_checksums
 
 from config import UserError
 from data.datasets import MixedDataset
@@ -46,6 +47,7 @@ def evaluate(fails, tiny, trained, annotations, images, tmp_path):
 )
 def test_training_refuses_files_and_configurations(train, hdf5, tmp_path, override, message):
     (tmp_path / "empty.h5").write_bytes(hdf5.read_bytes())
+    without_checksums(tmp_path / "empty.h5")
     with h5py.File(tmp_path / "empty.h5", "r+") as file:
         file["people/area"][:] = 0  # too small, all of them
     assert message in train(override.format(hdf5=hdf5, folder=tmp_path))

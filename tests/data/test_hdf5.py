@@ -1,9 +1,9 @@
-"""The training HDF5: masks are packed losslessly; incomplete and outdated files are refused."""
+"""The training HDF5: masks are packed losslessly; incomplete, outdated and damaged files are refused."""
 
 import h5py
 import numpy as np
 import pytest
-from people import build, damage, person, read_back
+from people import build, damage, person, read_back, without_checksums
 
 from config import UserError
 from data.hdf5 import CorruptImageError, _inflated, pack_mask, unpack_mask
@@ -21,14 +21,14 @@ def test_incomplete_and_outdated_files_are_refused_with_the_command_that_rebuild
     path = tmp_path / "out.h5"
     whole = path.read_bytes()
     rebuild = rf"; build it again: python data/coco_masks_hdf5\.py --annotations A\.json --images DIR --output {path}$"
-    for attributes in ({"version": 2}, {"version": 99}, {"complete": False}, {"format": "other"}):
+    for version in (2, 99):
         path.write_bytes(whole)
         with h5py.File(path, "r+") as file:
-            file.attrs.update(attributes)
-        with pytest.raises(UserError, match=rf"out\.h5: format version {attributes.get('version', 3)}, this code reads 3{rebuild}"):
+            file.attrs["version"] = version
+        with pytest.raises(UserError, match=rf"out\.h5: format version {version}, this code reads 3{rebuild}"):
             read_back(tmp_path)
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=rf"out\.h5: not a whole HDF5 file{rebuild}"):
+    with pytest.raises(UserError, match=rf"out\.h5: not a whole training HDF5 \(.*truncated.*\){rebuild}"):
         read_back(tmp_path)
 
 
@@ -42,3 +42,52 @@ def test_an_image_or_mask_of_another_size_is_a_corrupt_image(tmp_path):
     people.sizes[0] = 100, 100
     with pytest.raises(CorruptImageError, match=r"image 0 in .*out\.h5: decodes to 200 x 160, not to 100 x 100"):
         people.image(0)
+
+
+def replace(file: h5py.File, name: str, value: object) -> None:
+    del file[name]
+    file[name] = value
+
+
+DAMAGES = {
+    "not complete": lambda file: file.attrs.update(complete=False),
+    "another format": lambda file: file.attrs.update(format="other"),
+    "attribute missing": lambda file: file.attrs.pop("outlines"),
+    "checksum missing": lambda file: file.attrs.pop("checksum"),
+    "array missing": lambda file: file.pop("people/box"),
+    "link to itself": lambda file: replace(file, "people/box", h5py.SoftLink("/people/box")),
+    "group instead of an array": lambda file: (file.pop("images/bytes"), file.create_group("images/bytes")),
+    "array too short": lambda file: file["images/bytes"].resize((100,)),
+    "other values": lambda file: replace(file, "people/joints", file["people/joints"][:] * np.float32(np.nan)),
+    "other keypoints": lambda file: file.attrs.update(keypoints=file.attrs["keypoints"][::-1]),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_is_one_line_with_its_name(tmp_path, change):
+    build(tmp_path, [person(10, 10)], [person(20, 20)])
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        change(file)
+    with pytest.raises(UserError, match=r"^training file .*out\.h5: not a whole training HDF5 \(.+\); build it again: .*out\.h5$"):
+        read_back(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0, 1])  # its own file and a mask
+def test_one_changed_bit_is_a_corrupt_image(tmp_path, part):
+    build(tmp_path, [person(10, 10)], [person(20, 20)])
+    with h5py.File(tmp_path / "out.h5", "r+") as file:
+        file["images/bytes"][file["images/ends"][1, part] - 20] ^= 4
+    people = read_back(tmp_path)
+    people.image(0)
+    corrupt = r"^image 1 in .*out\.h5: cannot be read, corrupt \(the checksum of its bytes differs\)$"
+    for read in (people.image, people.masks):
+        with pytest.raises(CorruptImageError, match=corrupt):
+            read(1)
+
+
+def test_a_file_without_checksums_is_read(tmp_path):
+    build(tmp_path, [person(10, 10)], [person(20, 20)])
+    image, joints = read_back(tmp_path).image(1), read_back(tmp_path).joints(np.arange(2))
+    without_checksums(tmp_path / "out.h5")
+    assert np.array_equal(read_back(tmp_path).image(1), image)
+    assert np.array_equal(read_back(tmp_path).joints(np.arange(2)), joints)

@@ -21,6 +21,7 @@ from data.hdf5 import TrainingHDF5
 from data.images import read_image
 from utils.inspect import __main__ as script
 from utils.inspect.issues import find_label_issues, sided_pairs
+from utils.inspect.report import summary
 from utils.inspect.sheet import SIDE, WRONG, annotated_image, render_sample, sample_panels
 from utils.visualize.people import side_colors
 
@@ -94,8 +95,11 @@ def test_the_report_lists_each_issue_for_its_image_and_no_other(run, faulty, tmp
     assert "samples" not in words and "tracks" not in words
     shutil.copy(tmp_path / "out.h5", tmp_path / "again.h5")
     with h5py.File(tmp_path / "again.h5", "r+") as file:
-        file["images/id"][2] = 1
-    assert suspected(TrainingHDF5(tmp_path / "again.h5", SKELETON))["twice"] == [1, 5]
+        file["images/bytes"][file["images/ends"][4, 0] - 20] ^= 4
+    again = TrainingHDF5(tmp_path / "again.h5", SKELETON)
+    again.image_ids[2] = 1
+    assert suspected(again)["twice"] == [1, 4, 5]
+    assert "is corrupt: the checksum of its bytes differs" in summary(again, find_label_issues(again), None)
 
 
 def test_a_person_upside_down_or_from_behind_is_no_issue(tmp_path):

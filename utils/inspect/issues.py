@@ -16,7 +16,7 @@ import numpy as np
 from config import Skeleton
 from config.progress import progress_bar
 from config.skeleton import UNLABELED
-from data.hdf5 import TrainingHDF5
+from data.hdf5 import CorruptImageError, TrainingHDF5
 
 SIDED = r"(?:left|right|l|r)[ _-]?(eye|ear|shoulder|hip)s?"  # pairs that point the same way in any person
 OPPOSITE = -0.7  # cosine between two such pairs, from left to right, below which one of them is swapped
@@ -119,11 +119,16 @@ def duplicate_people(table: PersonTable) -> Iterator[LabelIssue]:
             yield table.issue(first[image] + later, message)
 
 
-def duplicate_images(table: PersonTable) -> Iterator[LabelIssue]:
-    """Yield the images with the id, or the bytes, of an earlier one. Nothing is decoded."""
+def unusable_images(table: PersonTable) -> Iterator[LabelIssue]:
+    """Yield the corrupt images, and those with the id, or the bytes, of an earlier one. Nothing is decoded."""
     people, ids, files = table.people, set(), {}
     for number in progress_bar(range(len(people)), len(people), "files", "image"):
-        image_id, digest = int(people.image_ids[number]), hashlib.blake2b(people.file_bytes(number), digest_size=16).digest()
+        image_id = int(people.image_ids[number])
+        try:
+            digest = hashlib.blake2b(people.file_bytes(number), digest_size=16).digest()
+        except CorruptImageError as error:
+            yield LabelIssue(number, None, f"is corrupt: {error.__cause__}")
+            continue
         if digest in files:
             yield LabelIssue(number, None, f"is the same file as image {files[digest]}")
         elif image_id in ids:
@@ -143,7 +148,7 @@ CHECKS: dict[str, Callable[[PersonTable], Iterator[LabelIssue]]] = {
     "boxes without any of their keypoints": outside_box,
     "left and right probably swapped": swapped_sides,
     "two people with nearly the same keypoints": duplicate_people,
-    "images that are in the file twice": duplicate_images,
+    "images that are corrupt, or in the file twice": unusable_images,
 }
 
 
