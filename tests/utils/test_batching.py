@@ -1,11 +1,10 @@
-"""Streams through workers: which items share a batch, how far ahead is read, and the order of the results."""
+"""Streams through workers: which items share a batch, and the order of the results. test_inference.py has how far ahead is read."""
 
 from __future__ import annotations
 
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from threading import Event
 
 import numpy as np
@@ -16,16 +15,13 @@ from utils.batching import batch_by_key, ordered_map, predict_stream, sized_batc
 
 
 def test_items_with_equal_keys_share_a_batch_of_the_asked_size():
-    def batches(size: int, lookahead: int, items: str) -> list[list[tuple[int, str]]]:
-        return list(batch_by_key(items, str.lower, size, lookahead))
-
-    assert batches(2, 8, "abAB") == [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]
-    assert batches(3, 8, "aab") == [[(0, "a"), (1, "a")], [(2, "b")]]
-    assert batches(4, 8, "") == []
-    assert batches(4, 3, "xaaaaaaaa") == [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]
-
-
-def test_batches_of_known_keys_are_as_few_as_possible():
+    for size, lookahead, items, expected in (
+        (2, 8, "abAB", [[(0, "a"), (2, "A")], [(1, "b"), (3, "B")]]),
+        (3, 8, "aab", [[(0, "a"), (1, "a")], [(2, "b")]]),
+        (4, 8, "", []),
+        (4, 3, "xaaaaaaaa", [[(0, "x")], [(n, "a") for n in (1, 2, 3, 4)], [(n, "a") for n in (5, 6, 7, 8)]]),
+    ):
+        assert list(batch_by_key(items, str.lower, size, lookahead)) == expected
     assert sized_batches([1, 10, 2, 3, 11, 4, 5, 12], lambda number: number >= 10, 2) == [[1, 2], [3, 4], [5], [10, 11], [12]]
 
 
@@ -39,17 +35,6 @@ def test_results_come_in_the_items_order(workers):
         batches = batch_by_key(range(100), lambda item: item % 3, 4, 16)
         assert list(ordered_map(batches, work, pool, workers)) == [item * 10 for item in range(100)]
         assert list(ordered_map([], work, pool, workers)) == []
-
-
-def test_no_more_is_read_than_the_workers_need():
-    read = []
-    items = (read.append(n) or n for n in count())
-    with ThreadPoolExecutor(2) as pool:
-        results = ordered_map(batch_by_key(items, lambda item: 0, 3, 12), lambda items: items, pool, 2)
-        for number in range(50):
-            assert next(results) == number
-            assert len(read) - number <= 3 * (2 + 2)
-        results.close()
 
 
 def test_workers_run_at_the_same_time_and_their_errors_are_raised():
@@ -77,25 +62,22 @@ def test_workers_share_the_threads_and_leave_others_theirs():
         torch.set_num_threads(1)
 
 
-class Brightness:
-    """A decoder that predicts an image's mean value as its only person, and records the batches' sizes."""
-
-    def __init__(self):
-        self.batches = []
-
-    def batch_key(self, image_size):
-        return image_size
-
-    def __call__(self, images, boxes):
-        assert len({image.shape for image in images}) == 1
-        self.batches.append(len(images))
-        return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
-
-
 def test_a_decoders_stream_groups_images_by_size_and_keeps_their_order():
+    class Brightness:
+        """A decoder that predicts an image's mean value as its only person, and records the batches' sizes."""
+
+        batches: list[int] = []
+
+        def batch_key(self, image_size):
+            return image_size
+
+        def __call__(self, images, boxes):
+            assert len({image.shape for image in images}) == 1
+            self.batches.append(len(images))
+            return [(np.full((1, 1, 3), image.mean()), np.ones(1)) for image in images]
+
     sides = random.Random(1).choices([4, 5, 6], k=30)
-    images = [np.full((side, side, 3), number, np.uint8) for number, side in enumerate(sides)]
-    decoder = Brightness()
-    predictions = predict_stream(decoder, ((number, image, None) for number, image in enumerate(images)), 4, torch.device("cpu"))
+    images = ((number, np.full((side, side, 3), number, np.uint8), None) for number, side in enumerate(sides))
+    predictions = predict_stream(Brightness(), images, 4, torch.device("cpu"))
     assert [(number, keypoints.mean()) for number, keypoints, _ in predictions] == [(number, number) for number in range(30)]
-    assert sum(decoder.batches) == 30 and len(decoder.batches) <= 12
+    assert sum(Brightness.batches) == 30 and len(Brightness.batches) <= 12

@@ -45,84 +45,57 @@ def test_moves_and_swaps_increase_the_objective():
         candidates, limbs = tangle(seed)
         graph = build_graph(candidates, limbs, SKELETON, CONFIG.assignment)
         before, refined = (
-            group_candidates(candidates, limbs, SKELETON, CONFIG.assignment.model_copy(update={**apart, "refine_passes": passes}))
+            group_candidates(candidates, limbs, SKELETON, CONFIG.assignment.model_copy(update=apart | {"refine_passes": passes}))
             for passes in (0, 4)
         )
         assert sorted(sum(refined, [])) == list(range(len(candidates)))  # each candidate once
+        assert all(len(np.unique(candidates.keypoint_type[cluster])) == len(cluster) for cluster in refined)
         gains.append(objective(refined, graph) - objective(before, graph))
     assert min(gains) > -1e-9
     assert sum(gain > 0.5 for gain in gains) >= 3
 
 
-def test_no_person_has_two_keypoints_of_a_type():
-    for seed in range(4):
-        candidates, limbs = tangle(seed)
-        for cluster in group_candidates(candidates, limbs, SKELETON, CONFIG.assignment):
-            types = candidates.keypoint_type[cluster].tolist()
-            assert len(set(types)) == len(types)
-
-
 WRIST, ANKLE = SKELETON.index("Rwri"), SKELETON.index("Rank")
 
 
-def pair_of_clusters(*cross: tuple[int, int, int, float]) -> tuple[list[Cluster], Graph]:
-    """Two people, candidates 0 to 17 and 18 to 35, with all their limbs at 0.5, and further limbs (limb, start, end, score)."""
+def two_people(*isolated: int) -> tuple[Cluster, Cluster, Graph]:
+    """Two people, candidates 0 to 17 and 18 to 35, with limbs of score 0.5, except at some candidates."""
     limbs = [(n, a + first, b + first, 0.5) for first in (0, 18) for n, (a, b) in enumerate(SKELETON.limb_ends.tolist())]
-    types = np.tile(np.arange(18), 2)
-    candidates = Candidates(np.zeros(36, int), types, np.zeros(36), np.zeros(36), np.full(36, 0.5, np.float32))
-    graph = build_graph(candidates, Limbs(*map(np.array, zip(*limbs, *cross))), SKELETON, CONFIG.assignment)
-    return [list(range(18)), list(range(18, 36))], graph
+    limbs = [limb for limb in limbs if not {limb[1], limb[2]} & set(isolated)]
+    candidates = Candidates(np.zeros(36, int), np.tile(np.arange(18), 2), np.zeros(36), np.zeros(36), np.full(36, 0.5, np.float32))
+    graph = build_graph(candidates, Limbs(*map(np.array, zip(*limbs))), SKELETON, CONFIG.assignment)
+    return list(range(18)), list(range(18, 36)), graph
 
 
 def without(cluster: Cluster, *excluded: int) -> Cluster:
     return [candidate for candidate in cluster if candidate not in excluded]
 
 
-def test_refine_swaps_two_keypoints_between_exactly_two_clusters():
-    (one, other), graph = pair_of_clusters()
-    clusters = [[*without(one, one[WRIST]), other[WRIST]], [*without(other, other[WRIST]), one[WRIST]]]
-    refine(clusters, graph, 4)
-    assert sorted(map(sorted, clusters)) == [one, other]
+def refined(clusters: list[Cluster], graph: Graph, passes: int = 4) -> list[Cluster]:
+    refine(clusters, graph, passes)
+    return sorted(map(sorted, clusters))
 
 
-def test_refine_moves_a_keypoint_to_the_cluster_that_lacks_it():
-    (one, _), graph = pair_of_clusters()
-    clusters = [without(one, one[WRIST]), [one[WRIST]]]
-    refine(clusters, graph, 4)
-    assert sorted(map(sorted, clusters)) == [one]
-
-
-def isolate(graph: Graph, *candidates: int) -> None:
-    """Remove the links of some candidates."""
-    for candidate in candidates:
-        for neighbor in graph.links[candidate]:
-            del graph.links[neighbor][candidate]
-        graph.links[candidate].clear()
+def test_refine_swaps_two_keypoints_and_moves_one_to_the_cluster_that_lacks_it():
+    one, other, graph = two_people()
+    swapped = [[*without(one, WRIST), 18 + WRIST], [*without(other, 18 + WRIST), WRIST]]
+    assert refined(swapped, graph) == [one, other]
+    assert refined([without(one, WRIST), [WRIST]], graph) == [one]
 
 
 def test_refine_isolates_a_keypoint_without_limbs_to_its_cluster():
-    (one, other), graph = pair_of_clusters()
-    isolate(graph, one[WRIST], other[WRIST])
-    clusters = [[*without(one, one[WRIST]), other[WRIST]], without(other, other[WRIST])]
-    refine(clusters, graph, 1)
-    assert sorted(map(len, clusters)) == [1, 17, 17]
-    assert [other[WRIST]] in clusters
+    one, other, graph = two_people(WRIST, 18 + WRIST)
+    clusters = refined([[*without(one, WRIST), 18 + WRIST], without(other, 18 + WRIST)], graph, 1)
+    assert sorted(map(len, clusters)) == [1, 17, 17] and [18 + WRIST] in clusters
 
 
 def test_refine_isolates_a_keypoint_that_gives_its_place_up_and_has_no_limbs_elsewhere():
     """The cluster of the other one would neither gain nor lose by it."""
-    (one, other), graph = pair_of_clusters()
-    isolate(graph, other[WRIST], other[ANKLE])
-    clusters = [[one[WRIST], other[ANKLE]], [*without(one, one[WRIST]), other[WRIST]]]
-    refine(clusters, graph, 1)
-    assert sorted(map(sorted, clusters)) == [one, [other[WRIST]], [other[ANKLE]]]
+    one, _, graph = two_people(18 + WRIST, 18 + ANKLE)
+    clusters = [[WRIST, 18 + ANKLE], [*without(one, WRIST), 18 + WRIST]]
+    assert refined(clusters, graph, 1) == [one, [18 + WRIST], [18 + ANKLE]]
 
 
 def test_keypoints_that_no_path_connects_count_as_two_limbs_apart():
-    assert hop_counts(5, (0, 1, 2, 1, 2, 3)).tolist() == [
-        [0, 1, 2, 3, 2],
-        [1, 0, 1, 2, 2],
-        [2, 1, 0, 1, 2],
-        [3, 2, 1, 0, 2],
-        [2, 2, 2, 2, 0],
-    ]
+    hops = hop_counts(5, (0, 1, 2, 1, 2, 3)).tolist()
+    assert hops == [[0, 1, 2, 3, 2], [1, 0, 1, 2, 2], [2, 1, 0, 1, 2], [3, 2, 1, 0, 2], [2, 2, 2, 2, 0]]
