@@ -34,21 +34,13 @@ class Person:
     limb_scores: list[float] = field(default_factory=list)
     longest: float = 0.0  # image pixels
 
-    def add(self, score: float, length: float) -> None:
-        """Count one more limb."""
-        self.limb_scores.append(score)
-        self.longest = max(self.longest, length)
-
-    def holds(self, kind: int, candidate: int) -> bool:
-        """Whether this candidate has its place in this person."""
-        return self.places.get(kind, (-1, 0.0))[0] == candidate
+    def holds(self, end: tuple[int, int]) -> bool:
+        """Whether this (kind, candidate) has its place in this person."""
+        return self.places.get(end[0], (-1, 0.0))[0] == end[1]
 
 
 def assign_published(
-    maps: np.ndarray,
-    skeleton: Skeleton,
-    image_size: tuple[int, int],
-    map_to_image: tuple[float, float],
+    maps: np.ndarray, skeleton: Skeleton, image_size: tuple[int, int], map_to_image: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Maps (C, h, w) -> keypoints (P, K, 3) in image pixels, scores (P,), best first; see `assign_people`."""
     channels = Channels(skeleton).keypoints
@@ -79,16 +71,12 @@ def assign_published(
 def find_peaks(channel: np.ndarray) -> np.ndarray:
     """(P, 3) x, y, score of one keypoint's map at image size: centroids and means of windows around its maxima."""
     highest = (channel >= KEYPOINT_THRESHOLD) & (channel == cv2.dilate(channel, np.ones((3, 3), np.uint8)))
-    peaks = []
-    reach = WINDOW // 2
-    rows, columns = np.nonzero(highest)
-    for y, x in sorted(zip(rows.tolist(), columns.tolist()), key=lambda pixel: -channel[pixel]):
+    peaks, reach = [], WINDOW // 2
+    for y, x in sorted(np.argwhere(highest).tolist(), key=lambda pixel: -channel[tuple(pixel)]):
         ys, xs = slice(max(y - reach, 0), y + reach + 1), slice(max(x - reach, 0), x + reach + 1)
         window = np.maximum(channel[ys, xs], 0)
-        total = window.sum()
-        center_x = window.sum(0) @ np.arange(xs.start, xs.start + window.shape[1]) / total
-        center_y = window.sum(1) @ np.arange(ys.start, ys.start + window.shape[0]) / total
-        peaks.append((center_x, center_y, window.mean()))
+        rows, columns = np.indices(window.shape) + np.array([ys.start, xs.start])[:, None, None]
+        peaks.append((np.average(columns, weights=window), np.average(rows, weights=window), window.mean()))
     return np.array(peaks, np.float32).reshape(-1, 3)
 
 
@@ -96,52 +84,46 @@ def connections(channel: np.ndarray, starts: np.ndarray, ends: np.ndarray, image
     """Of one limb, (score, length, start, end) of the pairs that are taken: greedily by rank, each candidate once."""
     if not len(starts) or not len(ends):
         return []
-    i, j = (grid.ravel() for grid in np.indices((len(starts), len(ends))))
-    steps = np.linspace(0, 1, LIMB_SAMPLES)
-    x, y = (starts[i, axis, None] + (ends[j, axis] - starts[i, axis])[:, None] * steps for axis in (0, 1))
-    height, width = channel.shape
-    samples = channel[np.rint(y).astype(int).clip(0, height - 1), np.rint(x).astype(int).clip(0, width - 1)]
-    length = np.hypot(ends[j, 0] - starts[i, 0], ends[j, 1] - starts[i, 1])
+    i, j = np.indices((len(starts), len(ends))).reshape(2, -1)
+    offset = ends[j, :2] - starts[i, :2]
+    points = starts[i, None, :2] + offset[:, None] * np.linspace(0, 1, LIMB_SAMPLES)[:, None]
+    x, y = np.rint(points).astype(int).clip(0, np.array(channel.shape[::-1]) - 1).transpose(2, 0, 1)
+    samples, length = channel[y, x], np.hypot(*offset.T)
     score = samples.mean(1) + np.minimum(LONG_LIMB * image_height / np.maximum(length, 1e-6) - 1, 0)
     good = (score > 0) & ((samples > LIMB_THRESHOLD).mean(1) >= LIMB_ON)
     rank = LIMB_WEIGHT * score + (1 - LIMB_WEIGHT) / 2 * (starts[i, 2] + ends[j, 2])
-    taken, used_starts, used_ends = [], set(), set()
+    taken: list[tuple[float, float, int, int]] = []
     for n in np.argsort(-rank, kind="stable").tolist():
-        if good[n] and i[n] not in used_starts and j[n] not in used_ends:
-            used_starts.add(i[n])
-            used_ends.add(j[n])
+        if good[n] and all(i[n] != start and j[n] != end for *_, start, end in taken):
             taken.append((float(score[n]), float(length[n]), int(i[n]), int(j[n])))
     return taken
 
 
 def add_limb(people: list[Person], start: tuple[int, int], end: tuple[int, int], score: float, length: float) -> None:
     """Put a limb between two (kind, candidate) into the people found so far."""
-    owners = [person for person in people if person.holds(*start) or person.holds(*end)][:2]
+    owners = [person for person in people if person.holds(start) or person.holds(end)][:2]
     if not owners:
         people.append(Person({start[0]: (start[1], score), end[0]: (end[1], score)}, [score], length))
         return
-    first = owners[0]
-    if len(owners) == 1:
-        if first.holds(*start) and first.holds(*end):
-            first.add(score, length)
+    first, second = owners[0], owners[-1]
+    if first is not second and first.places.keys() & second.places.keys():
+        # They cannot be one person: whoever holds its end of this limb less surely gives it up, if even less surely than this limb would.
+        weaker = min(owners, key=lambda person: sum(person.limb_scores))
+        kind = start[0] if weaker.holds(start) else end[0]
+        if weaker.places[kind][1] < score and len(weaker.places) > 1:
+            del weaker.places[kind]
+        return
+    if first is not second:
+        if score < MERGE_STRENGTH * min(first.limb_scores + second.limb_scores):
             return
-        kind, candidate = end if first.holds(*start) else start
-        before = first.places.get(kind)
-        if length <= LIMB_GROWTH * first.longest and (before is None or before[1] < score):
-            first.places[kind] = (candidate, score)
-            first.add(score, length)
-        return
-    second = owners[1]
-    weakest = min(first.limb_scores + second.limb_scores)
-    if not first.places.keys() & second.places.keys():
-        if score >= MERGE_STRENGTH * weakest:
-            first.places.update(second.places)
-            first.limb_scores += second.limb_scores
-            first.add(score, max(length, second.longest))
-            people.remove(second)  # by identity: a Person compares as an object
-        return
-    # They cannot be one person: whoever holds its end of this limb less surely gives it up, if even less surely than this limb would.
-    weaker = min(owners, key=lambda person: sum(person.limb_scores))
-    kind = start[0] if weaker.holds(*start) else end[0]
-    if weaker.places[kind][1] < score and len(weaker.places) > 1:
-        del weaker.places[kind]
+        first.places.update(second.places)
+        first.limb_scores += second.limb_scores
+        first.longest = max(first.longest, second.longest)
+        people.remove(second)  # by identity: a Person compares as an object
+    elif not (first.holds(start) and first.holds(end)):
+        kind, candidate = end if first.holds(start) else start
+        if length > LIMB_GROWTH * first.longest or first.places.get(kind, (-1, -np.inf))[1] >= score:
+            return
+        first.places[kind] = (candidate, score)
+    first.limb_scores.append(score)
+    first.longest = max(first.longest, length)
