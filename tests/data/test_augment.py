@@ -22,14 +22,10 @@ def changed(image: np.ndarray, **params) -> np.ndarray:
     return apply_photometric(image, PhotometricParams(**params))
 
 
-def test_a_probability_of_0_samples_no_random_number():
-    rng = np.random.default_rng(0)
-    assert sample_photometric(rng, AugmentationConfig()) == DEFAULTS
-    assert rng.random() == np.random.default_rng(0).random()
-
-
 def test_each_change_is_sampled_as_often_as_its_probability():
-    params = sampled(0.3)
+    rng, params = np.random.default_rng(0), sampled(0.3)
+    assert sample_photometric(rng, AugmentationConfig()) == DEFAULTS
+    assert rng.random() == np.random.default_rng(0).random(), "a probability of 0 samples no random number"
     for key in DEFAULTS._fields:
         assert np.mean([getattr(one, key) != getattr(DEFAULTS, key) for one in params]) == pytest.approx(0.3, abs=0.06), key
 
@@ -117,14 +113,11 @@ def test_a_patch_covers_a_labeled_keypoint_in_the_image(keypoint, center):
     assert np.array_equal((image != random_image()).any(2), covered)
 
 
-def test_a_patch_shows_another_part_of_the_image_but_no_person():
+def test_a_patch_shows_another_part_of_the_image_but_no_person_and_needs_a_keypoint():
     image, _ = occluded(0.1, (0.999, 0.0), None, (0.2, 0.2))
     assert np.array_equal(image[24:36, 14:26], random_image()[0:12, 116:128])
     image, _ = occluded(0.1, (0.2, 0.5), None, (0.2, 0.2))
     assert np.ptp(image[24:36, 14:26].reshape(-1, 3), axis=0).max() == 0
-
-
-def test_a_patch_may_be_as_large_as_the_image_and_needs_a_keypoint_in_it():
     patch = 0.1, (0.0, 0.0), (1, 2, 3), (0.5, 0.5)
     assert np.array_equal(occluded(*patch, labeled=False)[0], random_image())
-    assert (occluded(*patch, enlarged=100)[0][:70, :80] == (1, 2, 3)).all()
+    assert (occluded(*patch, enlarged=100)[0][:70, :80] == (1, 2, 3)).all(), "as large as the image"

@@ -27,13 +27,9 @@ def coco(tmp_path_factory) -> COCO:
 
 
 @pytest.fixture(scope="module")
-def video(tmp_path_factory) -> COCO:
-    return COCO(str(write_video(tmp_path_factory.mktemp("walk"), FRAMES, PEOPLE, seed=1, size=VIDEO_SIZE)))
-
-
-@pytest.fixture(scope="module")
-def tracks(video) -> dict[int, dict[int, np.ndarray]]:
-    """Return the keypoints (17, 3) of each frame, by track_id."""
+def tracks(tmp_path_factory) -> dict[int, dict[int, np.ndarray]]:
+    """Return the keypoints (17, 3) of each frame of a video, by track_id."""
+    video = COCO(str(write_video(tmp_path_factory.mktemp("walk"), FRAMES, PEOPLE, seed=1, size=VIDEO_SIZE)))
     people = defaultdict(dict)
     for annotation in video.anns.values():
         people[annotation["track_id"]][annotation["image_id"]] = keypoints(annotation)
@@ -118,7 +114,7 @@ def test_a_video_is_written_as_frames_and_as_avi(tmp_path):
     assert not capture.read()[0]
 
 
-def test_people_walk_without_a_jump_and_swing_legs_and_arms(tracks):
+def test_people_walk_without_a_jump_swing_legs_and_arms_and_cross(tracks):
     assert sorted(tracks) == list(range(1, PEOPLE + 1))
     for frames in tracks.values():
         assert len(frames) > 0.8 * FRAMES
@@ -129,28 +125,21 @@ def test_people_walk_without_a_jump_and_swing_legs_and_arms(tracks):
             pair = [NUMBER[f"{side}_{joint}"] for side in ("left", "right")]
             apart = np.array([np.subtract(*points[pair, 0]) for points in frames.values() if points[pair, 2].all()])
             assert np.count_nonzero(np.diff(np.sign(np.diff(apart)))) >= 4 and np.ptp(apart) > 0.1 * VIDEO_SIZE[0], joint
-
-
-def test_people_cross_and_the_nearer_one_occludes(tracks):
     crossings = 0
     for a, b in combinations(tracks.values(), 2):
         ahead = [a[frame][TRUNK, 0].mean() > b[frame][TRUNK, 0].mean() for frame in sorted(a.keys() & b.keys())]
         crossings += np.count_nonzero(np.diff(ahead))
     occluded = {track: np.mean([points[:, 2] == 1 for points in frames.values()]) for track, frames in tracks.items()}
-    assert crossings >= 5
-    assert 0.05 < occluded[1] < 0.6 and occluded[PEOPLE] == 0
+    assert crossings >= 5 and 0.05 < occluded[1] < 0.6 and occluded[PEOPLE] == 0, "the nearer one occludes"
 
 
-def test_images_and_frames_depend_on_seed_and_number_only(tmp_path):
+def test_images_and_frames_depend_on_seed_and_number_only(run, tmp_path):
     for write, more in ((write_synthetic, ()), (write_video, (2,))):
         few, many, other = (
             files(write(tmp_path / f"{write.__name__} {count} {seed}", count, *more, seed=seed, size=(64, 80)))
             for count, seed in ((2, 7), (3, 7), (2, 8))
         )
         assert len(few) == 2 and few.items() < many.items() and few != other
-
-
-def test_the_script_prints_the_annotation_file(run, tmp_path):
     for option, count in (("--count", 3), ("--video", 2)):
         ended = run("data/synthetic.py", "--output", tmp_path, option, count, "--seed", 1)
         assert (ended.status, ended.out) == (0, f"{count} images: {tmp_path / 'annotations.json'}\n")
