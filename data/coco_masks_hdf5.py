@@ -221,7 +221,7 @@ def image_tasks(
     files = source.find([image["file_name"] for image in images])
     for image, file in zip(images, files):
         if file.renamed:
-            fixes.add("found under another path", f"annotation file {path}: image {image['id']} ({image['file_name']})")
+            fixes.add("found under another path or name", f"annotation file {path}: image {image['id']} ({image['file_name']})")
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import zipfile
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
+import numpy as np
+
 from config import UserError
 from config.files import existing_folder
-from data.images import check_file_size
+from data.images import IMAGE_SUFFIXES, check_file_size, decode_checked
 
 
 class ImageEntry(NamedTuple):
@@ -40,6 +43,10 @@ class ImageEntry(NamedTuple):
         except Exception as error:  # zipfile and its decompressors can raise any exception on a corrupt file
             raise UserError(f"image {self.path}: cannot be read ({error})") from error
 
+    def read_image(self) -> np.ndarray:
+        """Return the image as `data.images.read_image` does."""
+        return decode_checked(self.read(), self.path)
+
 
 @lru_cache(maxsize=8)
 def _opened_zip(path: Path) -> zipfile.ZipFile:
@@ -64,10 +71,15 @@ class ImageSource:
                 existing_folder(path, "image folder")
 
     def find(self, names: Sequence[str]) -> list[ImageEntry]:
-        """Return where each image is. No file is taken for the image of two names."""
-        exact = [self._exact(name) for name in names]
-        taken = {entry.path for entry in exact if entry}
-        return [entry or self._similar(name, taken) for name, entry in zip(names, exact)]
+        """Return where each image is. No file is taken for the images of two names. Raise UserError where none is there."""
+        exact = {name: self._exact(name) for name in names}
+        found = {name: entry or self._similar(name) for name, entry in exact.items()}
+        claims = Counter(entry.path for entry in found.values() if entry)
+        entries = [exact[name] or (found[name] if found[name] and claims[found[name].path] == 1 else None) for name in names]
+        if names and not any(entries):
+            places = ", ".join(map(str, self.containers))
+            raise UserError(f"images {places}: none of the {len(names)} images listed is there, such as {names[0]!r:.200}; check --images")
+        return [entry or ImageEntry(self.containers[0], name, -1) for name, entry in zip(names, entries)]
 
     def _exact(self, name: str) -> ImageEntry | None:
         """Return the image of this very name, below a folder or in a zip file."""
@@ -76,28 +88,39 @@ class ImageSource:
                 if name in self._zipped[container]:
                     return ImageEntry(container, name, self._zipped[container][name])
             elif os.path.isfile(container / name):  # noqa: PTH113, it takes names that no file could have
-                return ImageEntry(container, name, (container / name).stat().st_size)
+                size, dotted = (container / name).stat().st_size, ".." in PurePosixPath(name).parts
+                return ImageEntry(
+                    container, Path(os.path.relpath(container / name, container)).as_posix() if dotted else name, size, dotted
+                )
         return None
 
-    def _similar(self, name: str, taken: set[Path]) -> ImageEntry:
-        """Return the only image whose path has the name as its tail, with / for \\ or without URL escapes, and add it to those taken.
+    def _similar(self, name: str) -> ImageEntry | None:
+        """Return the image that fits the name better than all others, by `_fit`; None where there is none, or several."""
+        for parts, is_absolute in _plain_paths(name):
+            fits = defaultdict(list)
+            for entry in self._by_stem.get(_stem(parts[-1]), []):
+                fits[self._fit(parts, is_absolute, entry)].append(entry)
+            if fits and max(fits)[0]:
+                best = fits[max(fits)]
+                return best[0]._replace(renamed=not f"/{best[0].name}".endswith(f"/{name}")) if len(best) == 1 else None
+        return None
 
-        A relative name and the path of the file, which begins with the name of its folder or zip file, must agree as far as the shorter
-        one goes. Of an absolute one, from another machine, the file's own name is enough.
+    def _fit(self, parts: tuple[str, ...], is_absolute: bool, entry: ImageEntry) -> tuple[int, bool]:
+        """Return how well an image fits a path, which can be of another machine, and whether the endings of both names are the same.
+
+        3: the path and the file's, which begins with the name of its folder or zip file, agree as far as the shorter one goes;
+        2: the file's path below its folder is the end of the path, so that the folder may have another name here;
+        1: the path is absolute; 0: none of these, or it has the name of another folder of the source in it.
         """
-        for plain in (name.replace("\\", "/"), unquote(name).replace("\\", "/")):
-            is_absolute = plain.startswith("/") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", plain)
-            parts = PurePosixPath(plain).parts
-            same_name = self._by_name.get(parts[-1], []) if parts else []
-            fitting = [entry for entry in same_name if is_absolute or _tails_agree(parts, entry)]
-            if len(fitting) == 1 and fitting[0].path not in taken:
-                taken.add(fitting[0].path)
-                return fitting[0]._replace(renamed=not fitting[0].name.endswith(f"/{name}"))
-        return ImageEntry(self.containers[0], name, -1)
+        own = PurePosixPath(entry.name).parts
+        elsewhere = {_name(other) for other in self.containers if other != entry.container} & {*parts[:-1]}
+        is_whole_path = _tails_agree(parts, (_name(entry.container), *own))
+        level = 3 if is_whole_path else 0 if elsewhere else 2 if len(own) < len(parts) and _tails_agree(parts, own) else int(is_absolute)
+        return level, parts[-1] == own[-1]
 
     @cached_property
-    def _by_name(self) -> dict[str, list[ImageEntry]]:
-        """All files by their own names."""
+    def _by_stem(self) -> dict[str, list[ImageEntry]]:
+        """All images, in folders and below, by their own names without the ending."""
         found = defaultdict(list)
         for container in self.containers:
             sizes = self._zipped.get(container)
@@ -105,13 +128,33 @@ class ImageSource:
                 files = (path for path in container.rglob("*") if path.is_file())
                 sizes = {path.relative_to(container).as_posix(): path.stat().st_size for path in files}
             for name, size in sizes.items():
-                found[PurePosixPath(name).name].append(ImageEntry(container, name, size))
+                found[_stem(PurePosixPath(name).name)].append(ImageEntry(container, name, size))
         return found
 
 
-def _tails_agree(parts: tuple[str, ...], entry: ImageEntry) -> bool:
-    """Whether a relative name, or the entry's path with its container's name before it, is the tail of the other."""
-    container = entry.container.resolve()
-    own = (container.stem if container.is_file() else container.name, *PurePosixPath(entry.name).parts)
+def _stem(name: str) -> str:
+    """Return a file's name without the ending of an image."""
+    path = PurePosixPath(name)
+    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def _name(container: Path) -> str:
+    """Return the name of a folder, or of a zip file without its ending."""
+    return container.stem if container.is_file() else container.resolve().name
+
+
+def _plain_paths(name: str) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield the parts of the path that a name can mean, with and without URL escapes, and whether it is absolute."""
+    path = name.replace("\\", "/")
+    if "://" in path:
+        path = re.split("[?#]", path)[0]
+    for plain in dict.fromkeys((path, unquote(path))):
+        parts = tuple(part for part in PurePosixPath(posixpath.normpath(plain)).parts if part != "..")
+        if parts:
+            yield parts, plain.startswith("/") or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", plain) is not None
+
+
+def _tails_agree(parts: tuple[str, ...], own: tuple[str, ...]) -> bool:
+    """Whether one of two paths is the tail of the other, but for the ending of an image."""
     shorter = min(len(parts), len(own))
-    return parts[-shorter:] == own[-shorter:]
+    return _stem(parts[-1]) == _stem(own[-1]) and parts[-shorter:-1] == own[-shorter:-1]

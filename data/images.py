@@ -34,10 +34,14 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     path = existing_file(path, "image")
     check_file_size(path, path.stat().st_size)
-    data = path.read_bytes()
+    return decode_checked(path.read_bytes(), path)
+
+
+def decode_checked(data: bytes, name: str | Path) -> np.ndarray:
+    """Decode an image's file, in memory, as `read_image` does."""
     if is_jpeg(data):
-        check_image(data, path)
-    return decode_image(data, path)
+        check_image(data, name)
+    return decode_image(data, name)
 
 
 def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = read_image) -> Iterator[T]:

@@ -146,7 +146,7 @@ def test_unusable_images_are_named_and_skipped(run, tmp_path):
         "2.jpg: not found",
         "3.jpg: is 200 x 160, and no keypoint of annotation 4 lies in it",
         "4.jpg: is 200 x 160, but the annotation file says 100 x 160",
-        "1 x found under another path (first: annotation file",
+        "1 x found under another path or name (first: annotation file",
     ):
         assert line in err
     (tmp_path / "out.h5").unlink()
@@ -168,7 +168,7 @@ def test_annotations_without_usable_people_are_refused(tmp_path, monkeypatch):
     for people in ([], [person(9, 9, visible=0), person(9, 9, iscrowd=1)]):
         assert "no person of category 1 has a keypoint of skeleton 'coco'" in refusal(tmp_path, people)
     images = [{"id": 0, "file_name": "elsewhere.jpg"}]
-    assert "no image with keypoints can be used: image " in refusal(tmp_path, [person(9, 9)], images=images)
+    assert "none of the 1 images listed is there, such as 'elsewhere.jpg'" in refusal(tmp_path, [person(9, 9)], images=images)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     assert "out.h5: needs about" in refusal(tmp_path, [person(9, 9)])
 

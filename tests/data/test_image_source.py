@@ -31,19 +31,43 @@ def zipped(path: Path, *names: str) -> Path:
     [
         ("0.jpg", "0.jpg"),
         ("images\\0.jpg", "0.jpg"),
+        ("../images/./0.jpg", "0.jpg"),
+        ("D:\\export\\images\\0.jpg", "0.jpg"),
         ("/home/me/images/0.jpg", "0.jpg"),
-        ("https://example.org/some/0.jpg", "0.jpg"),
+        ("/home/me/2.jpg", "below/2.jpg"),
+        ("https://example.org/some/0.jpg?token=1#2", "0.jpg"),
         ("my%20image%20%C3%BC.jpg", "my image ü.jpg"),
+        ("val2017/0.jpg", "0.jpg"),  # the folder has another name here
         ("2.jpg", "below/2.jpg"),
-        ("elsewhere/0.jpg", None),
+        ("val2017/2.jpg", None),  # this folder is beside the one of the file
         ("/home/me/1.jpg", None),  # two files have this name
+        ("/home/me/below/1.jpg", "below/1.jpg"),
+        ("/home/me/below/5.jpg", "below/5.png"),  # not other/5.jpg
+        ("0", "0.jpg"),
+        ("images\\0.JPG", "0.jpg"),
+        ("0.png", "0.jpg"),
+        ("3.png", "3.png"),
+        ("3.bmp", None),  # two images have this stem
+        ("0.txt", None),
         ("", None),
         ("a" * 5000, None),
     ],
 )
-def test_an_image_is_found_if_its_name_matches_one_path_only(tmp_path, name, expected):
-    folder = folder_of(tmp_path / "images", "0.jpg", "my image ü.jpg", "below/1.jpg", "other/1.jpg", "below/2.jpg")
-    (entry,) = ImageSource([folder]).find([name])
+def test_an_image_is_found_if_its_name_fits_one_file_best(tmp_path, name, expected):
+    names = (
+        "0.jpg",
+        "my image ü.jpg",
+        "below/1.jpg",
+        "other/1.jpg",
+        "below/2.jpg",
+        "3.jpg",
+        "3.png",
+        "4.jpg",
+        "0.json",
+        "below/5.png",
+        "other/5.jpg",
+    )
+    entry, _ = ImageSource([folder_of(tmp_path / "images", *names)]).find([name, "4.jpg"])
     if expected is None:
         assert (entry.size, entry.renamed) == (-1, False)
         with pytest.raises(UserError, match="not found"):
@@ -54,9 +78,16 @@ def test_an_image_is_found_if_its_name_matches_one_path_only(tmp_path, name, exp
 
 
 def test_a_file_belongs_to_one_name_and_an_exact_name_comes_first(tmp_path):
-    source = ImageSource([folder_of(tmp_path / "images", "1.jpg")])
-    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "1.jpg"])] == [False, True]
-    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "/home/you/1.jpg"])] == [True, False]
+    source = ImageSource([folder_of(tmp_path / "images", "0.jpg", "1.jpg")])
+    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "1.jpg", "1.jpg"])] == [False, True, True]
+    assert [entry.size >= 0 for entry in source.find(["/home/me/1.jpg", "1.png", "0.jpg"])] == [False, False, True]
+
+
+def test_a_source_with_none_of_the_images_is_refused(tmp_path):
+    source = ImageSource([folder_of(tmp_path / "images", "0.jpg")])
+    assert source.find([]) == []
+    with pytest.raises(UserError, match=r"images .*images: none of the 2 images listed is there, such as '1\.jpg'; check --images"):
+        source.find(["1.jpg", "2.jpg"])
 
 
 def test_images_in_a_zip_file_are_found_below_any_folder_and_by_the_name_of_the_file(tmp_path):
