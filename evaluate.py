@@ -8,16 +8,18 @@ python evaluate.py --detections R.json --annotations A.json
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from config import UserError
 from config.errors import check_minimum, run_cli
+from config.files import check_outputs
 from config.load import load_skeleton
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import GroundTruth
-from utils.evaluation.metrics import build_metric, evaluate, report
+from utils.evaluation.metrics import DERIVED, build_metric, evaluate, report
 from utils.inference import PoseEstimator
 
 
@@ -64,8 +66,9 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
     config = config_for(checkpoint, options.config, overrides)
     truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit)
     metric = build_metric(truth, options.head_boxes, options.save_images)
-    estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
+    check_results(output, ["detections.json", *DERIVED], options, truth)
+    estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images)
 
 
@@ -78,8 +81,16 @@ def evaluate_detections(options: argparse.Namespace) -> None:
     skeleton = load_skeleton(options.overrides[-1].partition("=")[2]) if options.overrides else None
     truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
     metric = build_metric(truth, options.head_boxes, options.save_images)
-    predictions = metric.load_results(options.detections, truth)
-    report(metric, predictions, truth, options.output or options.detections.parent / "evaluation", options.save_images)
+    output = options.output or options.detections.parent / "evaluation"
+    check_results(output, DERIVED, options, truth)
+    report(metric, metric.load_results(options.detections, truth), truth, output, options.save_images)
+
+
+def check_results(output: Path, names: Sequence[str], options: argparse.Namespace, truth: GroundTruth) -> None:
+    """Raise UserError where a file of these names, or the folder of the worst images, is an input."""
+    given = [getattr(options, name) for name in ("checkpoint", "detections", "annotations", "config", "head_boxes", "boxes")]
+    written = [path for name in names for path in output.glob(name)]
+    check_outputs([output / "worst", *written], [*given, truth.folder, *truth.files.values()])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,25 @@ def output_folder(path: str | Path, probe: bool = True) -> Path:
     except OSError as error:
         raise UserError(f"output folder {path}: cannot be written ({error.strerror}); choose another") from error
     return path
+
+
+def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:
+    """Raise UserError where a file or folder to be written is one to be read, by whatever path. None: an input that was not given."""
+    written = {_file_id(path): path for path in outputs}
+    written.pop(None, None)
+    for path in inputs if written else ():  # they can be a hundred thousand images
+        output = None if path is None else written.get(_file_id(path))
+        if output is not None:
+            raise UserError(f"output {output}: would overwrite the input {path}; choose another output")
+
+
+def _file_id(path: str | Path) -> tuple[int, int] | None:
+    """Return what is equal for all paths of a file or folder; None where there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 @contextmanager

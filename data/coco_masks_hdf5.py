@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
 from config.errors import run_cli
-from config.files import atomic_write, output_folder
+from config.files import atomic_write, check_outputs, output_folder
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
@@ -146,6 +146,7 @@ def build_hdf5(
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
         tasks += file_tasks
+    check_outputs([output], (task.entry.path for task in tasks))
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
@@ -271,6 +272,7 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable image, segmentation or entry")
     parser.add_argument("--no-box-masks", action="store_true", help="do not mask people without segmentation by their boxes")
     options = parser.parse_args()
+    check_outputs([options.output], [*options.annotations, *options.images, options.skeleton])
     skeleton = load_skeleton(options.skeleton)
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks

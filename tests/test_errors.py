@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from contextlib import contextmanager
 
 import h5py
@@ -97,6 +98,40 @@ def test_output_that_cannot_be_written_is_refused_by_every_script(fails, train, 
     ]
     for message in messages:
         assert f"output folder {below}: cannot be written" in message
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (BUILD, "--annotations {a} --images {images} --output {a}"),
+        (BUILD, "--annotations {a} --images {images} --output {images}/../link/000000000001.jpg"),
+        (BUILD, "--annotations {a} --images {images} --skeleton {yaml} --output {yaml}"),
+        ("evaluate.py", "--annotations {out}/metrics.json --detections {a} --output {out}"),
+        ("evaluate.py", "--annotations {a} --detections {out}/person_keypoints_val2017_mine_results.json --output {out}"),
+        ("evaluate.py", "--annotations {a} --images {images} --checkpoint {out}/detections.json --config {tiny} --output {out}"),
+        ("evaluate.py", "--annotations {a} --images {out}/worst --checkpoint {pth} --config {tiny} --output {out}"),
+        ("train.py", "--config {out}/config.yaml --output {out}"),
+        ("train.py", "--config {tiny} --init {out}/best.pth --output {out} --resume auto"),
+        ("utils/export.py", "--checkpoint {pth} --output {out}/../best.pth"),
+        ("utils/inspect/__main__.py", "{a} --output {a}"),
+        ("utils/systems/dekr_rescoring.py", "make --checkpoint {pth} --annotations {a} --images {images} --output {a}"),
+        ("utils/systems/dekr_rescoring.py", "train --data {a} --output {a}"),
+        ("examples/five_keypoints/annotate.py", "--annotations {a} --output {a}"),
+    ],
+)
+def test_an_output_that_is_an_input_is_refused_by_every_script(fails, tiny, trained, annotations, images, tmp_path, script, words):
+    """Also by another path, a link, or a name that only an evaluation or a run writes."""
+    (tmp_path / "link").symlink_to(shutil.copytree(images, tmp_path / "images"))
+    shutil.copytree(images, tmp_path / "out" / "worst")
+    copies = dict.fromkeys(("a.json", "out/metrics.json", "out/person_keypoints_val2017_mine_results.json"), annotations)
+    copies |= {"out/config.yaml": tiny, **dict.fromkeys(("best.pth", "out/best.pth", "out/detections.json"), trained / "best.pth")}
+    for name, source in copies.items():
+        shutil.copyfile(source, tmp_path / name)
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    named = {"a": tmp_path / "a.json", "pth": tmp_path / "best.pth", "yaml": tmp_path / "out" / "config.yaml", "tiny": tiny}
+    arguments = (word.format(**named, out=tmp_path / "out", images=tmp_path / "images") for word in words.split())
+    assert "would overwrite the input" in fails(script, *arguments)
+    assert {path: path.read_bytes() for path in files} == files
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from config import Config, UserError
 from config.errors import run_cli
-from config.files import atomic_write
+from config.files import atomic_write, check_outputs
 from config.load import with_overrides
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}: weights in float16, half as large a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
+    check_outputs([options.output], [options.checkpoint, options.config])
     export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output, options.half)
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from config.errors import check_minimum, run_cli
-from config.files import write_json
+from config.files import check_outputs, write_json
 from config.load import load_skeleton
 from data.formats import load_annotations
 from data.formats.coco import keypoint_category, read_person
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--annotator", type=int, default=1, metavar="N", help="number of the annotator (1)")
     options = parser.parse_args()
     check_minimum(0, annotator=options.annotator)
+    check_outputs([options.output], [options.annotations])
     content = annotate(load_annotations(options.annotations), options.annotations, options.annotator)
     write_json(options.output, content)
     print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")

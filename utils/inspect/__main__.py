@@ -19,6 +19,7 @@ import numpy as np
 
 from config import load_config
 from config.errors import check_minimum, run_cli
+from config.files import check_outputs
 from config.load import load_skeleton
 from config.progress import progress_bar
 from data.datasets import PoseDataset, build_dataset
@@ -69,6 +70,7 @@ def main() -> None:
     check_minimum(0, seed=options.seed)
     cv2.setNumThreads(1)
     if options.output is not None:
+        check_outputs([options.output], [options.file, options.config, options.skeleton])
         encode_image(options.output, np.zeros((1, 1, 3), np.uint8))  # fail early if the format is unknown
     skeleton, samples = load_skeleton(options.skeleton) if options.skeleton else None, None
     if options.config is None:

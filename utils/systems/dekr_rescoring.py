@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from config import Skeleton, UserError
 from config.errors import check_minimum, run_cli
-from config.files import atomic_write, existing_file, output_folder
+from config.files import atomic_write, check_outputs, existing_file, output_folder
 from config.load import with_overrides
 from data.formats import load_annotations
 from data.formats.coco import image_files, keypoint_category, listed_size, read_people
@@ -144,11 +144,12 @@ def _make(arguments: Sequence[str]) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args(arguments)
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
-    _check_output(options.output)
+    _check_output(options.output, options.checkpoint, options.annotations, options.images, options.config)
     config = config_for(options.checkpoint, options.config, options.overrides)
     if getattr(config.inference, "rescore", None) is not None:  # the network is trained on the scores before rescoring
         config = with_overrides(config, ["inference.rescore=null"])
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
+    check_outputs([options.output], (image.path for image in annotated.images.values()))
     decoder = build_decoder(load_network(config, options.checkpoint, options.device), config)
     if decoder.needs_boxes:
         raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")
@@ -218,15 +219,16 @@ def _train(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     check_minimum(1, epochs=options.epochs, batch_size=options.batch_size)
     check_minimum(0, seed=options.seed, learning_rate=options.learning_rate)
-    _check_output(options.output)
+    _check_output(options.output, options.data)
     poses = read_poses(options.data)
     net = train_rescoring(poses, options.epochs, options.batch_size, options.learning_rate, options.seed)
     save_rescoring(options.output, net, poses.skeleton)
     print(f"{options.output}: use it with inference.rescore={options.output}")
 
 
-def _check_output(path: Path) -> None:
-    """Fail early where the file cannot be written."""
+def _check_output(path: Path, *inputs: Path | None) -> None:
+    """Fail early where the file cannot be written, or is one of the inputs."""
+    check_outputs([path], inputs)
     if path.is_dir():
         raise UserError(f"--output {path}: is a folder; name a file")
     output_folder(path.parent)

@@ -19,11 +19,12 @@ from losses import build_loss
 from models import build_model
 from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
 from utils.distributed import DistributedContext
-from utils.training.logging import MetricsLogger, build_logger
+from utils.training.logging import METRICS, MetricsLogger, build_logger
 from utils.training.optimizer import build_averages, build_optimizer, freeze
-from utils.training.state import LAST, PREVIOUS, TrainState
+from utils.training.state import BEST, LAST, PREVIOUS, TrainState
 from utils.training.step import TrainingStep
 
+RUN_FILES = ("config.yaml", "versions.json", "train.log", METRICS, LAST, PREVIOUS, BEST, "next.pth", "ema.pth", "swa.pth")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
 
 
@@ -88,13 +89,18 @@ def load_initial_weights(network: nn.Module, config: Config, init: Path | None, 
 # The run directory
 
 
+def stored_states(run_dir: Path) -> list[Path]:
+    """Return the directory's checkpoints to resume from, the last one first."""
+    return [file for file in (run_dir / LAST, run_dir / PREVIOUS) if file.exists()]
+
+
 def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | None, list[str]]:
     """Read the checkpoint to resume from, once. Return it, None for a new run, and messages for the log.
 
     resume: a file; "auto", the directory's last checkpoint, the previous one where that is damaged, or else a new run; None, a new run.
     Raises UserError where another run would be overwritten.
     """
-    files, messages = [file for file in (run_dir / LAST, run_dir / PREVIOUS) if file.exists()], []
+    files, messages = stored_states(run_dir), []
     if resume != "auto":
         if files and (resume is None or Path(resume).resolve().parent != run_dir.resolve()):
             raise UserError(f"output folder {run_dir}: already holds a run; resume with --resume auto, or choose another --output")

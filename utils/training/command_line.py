@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from config import Config, load_config
+from config.files import check_outputs
 from data.datasets import collate
 from utils.device import default_device
 from utils.distributed import DistributedContext, Parallel, distributed_context
-from utils.training.build import build_state, set_precision
+from utils.training.build import RUN_FILES, build_state, set_precision, stored_states
 from utils.training.data import build_loaders, set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
@@ -39,6 +40,9 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     output = options.output or Path("runs") / Path(options.config).stem
+    if not (options.dry_run or stored_states(output)):  # the files of a run that is resumed are both
+        data = (*config.data.train_files, *config.data.val_files)
+        check_outputs([output / name for name in RUN_FILES], [options.config, options.init, config.model.backbone, *data])
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     set_precision(config)
     if default_device().type == "cpu":
