@@ -187,4 +187,7 @@ class Config(ConfigSection):
             if any(side % multiple for side in sides):
                 shown = " x ".join(map(str, sides))
                 raise ValueError(f"{key}: {shown} must be a multiple of {multiple} for model.name {self.model.name}")
+        if self.train.batch_size == 1 and self.data.input_size == (multiple, multiple):
+            problem = f"1 with data.input_size {multiple} x {multiple} leaves batch norm one pixel, of which there is no variance"
+            raise ValueError(f"train.batch_size: {problem}; increase one of them")
         return self
