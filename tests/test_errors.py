@@ -54,6 +54,12 @@ def test_training_refuses_files_and_configurations(train, hdf5, tmp_path, overri
     assert message in train(override.format(hdf5=hdf5, folder=tmp_path))
 
 
+def test_compiling_without_a_compiler_is_refused_before_there_is_a_run(train, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, "no-such-compiler"))
+    for dry in ([], ["--dry-run"]):
+        assert "train.compile: needs a C++ compiler" in train(*dry, "train.compile=true")
+
+
 def test_an_error_in_a_loader_process_is_one_line_too(run, tiny, tmp_path, monkeypatch):
     def corrupt(self, index):
         raise UserError(f"sample {index}: cannot be decoded")

@@ -47,6 +47,8 @@ class DistributedContext:
         if synchronized:
             step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
         if settings.compile:
+            if not on_gpu:
+                check_compiler()
             step.compile()
         if self.parallel != "distributed":
             return step
@@ -94,6 +96,17 @@ class DistributedContext:
         if self.size == 1 or not torch.cuda.is_available():
             return None
         return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+
+
+def check_compiler() -> None:
+    """Raise UserError where PyTorch finds no C++ compiler, which it would miss in the first step only."""
+    from torch._inductor.cpp_builder import get_cpp_compiler  # slow to import
+
+    try:
+        get_cpp_compiler()
+    except RuntimeError as error:
+        remedy = "install one (apt install g++), name it in the variable CXX, or use train.compile=false"
+        raise UserError(f"train.compile: needs a C++ compiler, and there is none; {remedy}") from error
 
 
 def distributed_context(parallel: Parallel) -> AbstractContextManager[DistributedContext]:

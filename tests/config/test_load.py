@@ -18,6 +18,7 @@ def test_every_configuration_loads(path):
     name = path.stem if path.stem != "quickstart" else "simplepose"
     config = load_config(path)
     assert name.startswith(config.system)
+    assert not config.train.compile, "its first step takes minutes on a CPU"
 
 
 def test_overrides_are_typed():
