@@ -42,7 +42,7 @@ def evaluate(fails, tiny, trained, annotations, images, tmp_path):
         ("data.train=[1, 2]", "data.train: expected a path, or a list of paths, got [1, 2]"),
         ("data.train=[{hdf5}, {folder}/nowhere.h5]", "nowhere.h5: not found"),
         ("data.val={folder}/empty.h5", "empty.h5: holds no sample"),
-        ("data.val=null", "data.val: no training file is configured"),
+        ("data.val=null", "tiny.yaml: data.val: no training file is configured"),
         ("data.train_weights=[1, 2]", "data: train_weights: 2 weights for 1 training files"),
     ],
 )

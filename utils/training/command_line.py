@@ -20,7 +20,7 @@ from data.datasets import collate
 from utils.device import default_device
 from utils.distributed import DistributedContext, Parallel, distributed_context
 from utils.training.build import RUN_FILES, build_state, set_precision, stored_states
-from utils.training.data import build_loaders, set_malloc_thresholds
+from utils.training.data import build_loaders, check_training_files, set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
 from utils.training.state import StopSignal, TrainState
@@ -39,6 +39,7 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
+    check_training_files(config, f"configuration {options.config}")
     output = options.output or Path("runs") / Path(options.config).stem
     if not (options.dry_run or stored_states(output)):  # the files of a run that is resumed are both
         data = (*config.data.train_files, *config.data.val_files)

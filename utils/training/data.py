@@ -28,15 +28,20 @@ PREFETCH = 4  # batches that each worker has ready: one large image must not kee
 def build_loaders(config: Config, context: DistributedContext) -> tuple[DataLoader, DataLoader]:
     """Return the batches of this rank's training samples, and of its validation samples."""
     settings, data = config.train, config.data
-    for key, files in (("train", data.train_files), ("val", data.val_files)):
-        if not files:
-            raise UserError(f"data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
+    check_training_files(config)
     train_set, val_set = MixedDataset(data.train_files, config, augment=True), MixedDataset(data.val_files, config, augment=False)
     size = settings.batch_size
     sampler = EpochBatchSampler(train_set.sizes, data.train_weights, size, context, settings.seed, settings.accumulate, data.shuffle_block)
     val_batches = [[(0, n) for n in range(i, min(i + size, len(val_set)))] for i in range(0, len(val_set), size)]
     val_batches = val_batches[context.rank :: context.size]
     return build_loader(train_set, sampler, config, context, True), build_loader(val_set, val_batches, config, context, False)
+
+
+def check_training_files(config: Config, source: str = "configuration") -> None:
+    """Raise UserError, which begins with `source`, where the configuration has no training or no validation file."""
+    for key, files in (("train", config.data.train_files), ("val", config.data.val_files)):
+        if not files:
+            raise UserError(f"{source}: data.{key}: no training file is configured; build one with data/coco_masks_hdf5.py")
 
 
 def build_loader(
