@@ -151,3 +151,16 @@ def without_checksums(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         file.attrs.pop("checksum", None)
         file.pop("images/checksum", None)
+
+
+def spot(x: float, y: float, size: tuple[int, int] = (160, 200), sigma: float = 3) -> np.ndarray:
+    """Return a gray image (H, W) uint8 of a bright spot. size: height, width."""
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    return np.rint(255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))).astype(np.uint8)
+
+
+def spot_center(gray: np.ndarray) -> np.ndarray:
+    """Return x, y of the centroid of the bright pixels."""
+    light = np.maximum(gray.astype(float) - 40, 0)
+    rows, columns = np.indices(light.shape)
+    return np.array([(light * columns).sum(), (light * rows).sum()]) / light.sum()

@@ -30,14 +30,7 @@ VALUES = {
     },
     "simple_baselines": {"model": {"depth": 10, "deconv_channels": 8}, "train": {"batch_size": 4, "learning_rate": 1e-3}},
 }
-EVALUATION = {
-    "dekr": ("--scales", "0.5", "1", "inference.match=true"),
-    "simple_baselines": ("inference.subpixel=quarter",),
-}
-SAME = {
-    "dekr": ("inference.scales=[0.5, 1]", "inference.match=true"),
-    "simple_baselines": ("inference.subpixel=quarter",),
-}
+OVERRIDES = {"dekr": ("inference.scales=[0.5, 1]", "inference.match=true"), "simple_baselines": ("inference.subpixel=quarter",)}
 LIMIT = 3  # images of an evaluation
 
 
@@ -78,9 +71,9 @@ def test_the_loss_falls_and_its_terms_are_logged(trained):
 
 def test_detections_are_those_of_the_estimator(trained, evaluated, annotations, images):
     """A top-down system's in the annotated boxes."""
-    metrics, detections = evaluated(trained / "best.pth", annotations, "--no-flip", *EVALUATION[trained.name])
+    metrics, detections = evaluated(trained / "best.pth", annotations, "--no-flip", *OVERRIDES[trained.name])
     assert {"AP", "AP50"} <= set(metrics) and "AP_easy" not in metrics
-    config = load_config(trained / "config.yaml", ["inference.flip=false", *SAME[trained.name]])
+    config = load_config(trained / "config.yaml", ["inference.flip=false", *OVERRIDES[trained.name]])
     estimator, content, count = PoseEstimator(config, trained / "best.pth"), json.loads(annotations.read_text()), 0
     for image in sorted(content["images"], key=lambda image: image["id"])[:LIMIT]:
         people = [person for person in content["annotations"] if person["image_id"] == image["id"]]
@@ -100,8 +93,8 @@ def test_a_network_of_coco_starts_one_of_crowdpose_which_is_evaluated(run, train
     file, people = crowd_file(annotations, tmp_path / "crowded.json"), tmp_path / "crowded.h5"
     build_hdf5(file, images, people, load_skeleton("crowdpose"), workers=1)
     data = (f"data.train={people}", f"data.val={people}", "skeleton=crowdpose", "train.epochs=1", "train.learning_rate=1e-12")
-    start = ("--config", trained / "config.yaml", "--init", trained / "last.pth")
-    ended = run("train.py", *start, "--output", tmp_path / "run", *data)
+    start = ("--config", trained / "config.yaml", "--init", trained / "last.pth", "--output", tmp_path / "run")
+    ended = run("train.py", *start, *data)
     assert "newly initialized: heat_out.weight, heat_out.bias, offset_in.0.weight" in ended.out, ended.err
     before, after = weights(trained), weights(tmp_path / "run")
     kept = [name for name in parameters_of(before) if name.startswith(("trunk.", "heat_in.", "heat_block."))]

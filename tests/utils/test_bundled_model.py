@@ -62,15 +62,13 @@ def test_a_configuration_or_overrides_of_another_network_are_refused(fails, anno
 
 
 @pytest.mark.parametrize(("length", "message"), [(None, "not found; name another checkpoint"), (5000, "cut short")])
-def test_a_missing_or_damaged_file_is_named(fails, images, tiny_bundled, length, message):
+def test_a_missing_or_damaged_file_is_named(tiny_bundled, length, message):
     whole = tiny_bundled.read_bytes()
     tiny_bundled.unlink()
     if length is not None:
         tiny_bundled.write_bytes(whole[:length])
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=f"{tiny_bundled.name}.*{message}"):
         PoseEstimator()
-    for text in (fails("demo_image.py", "--input", images), str(error.value)):
-        assert message in text and str(tiny_bundled) in text
 
 
 def test_the_bundled_file_is_the_compact_recipe_in_float16():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 
 from config import Config, UserError, load_config
 from models import PoseNetwork, build_model
-from models.skip_init import SkipInit
 from utils.checkpoint import config_for, init_weights, load_backbone, load_network, load_weights, read_checkpoint, save_checkpoint
 from utils.inference import PoseEstimator
 from utils.training.build import find_checkpoint
@@ -67,12 +65,13 @@ def test_every_format_loads_whole_and_into_memory(network, tmp_path, published, 
     assert equal(other, network)
 
 
-def test_a_checkpoint_is_opened_once_and_mapped(network, tmp_path, monkeypatch):
+def test_a_checkpoint_is_opened_once_and_mapped_and_its_network_not_initialized(network, tmp_path, monkeypatch):
     path, opened, load = tmp_path / "ours.pth", [], torch.load
     save_checkpoint(path, weights=network.state_dict(), config=small_config("train.seed=7").model_dump(mode="json"))
     monkeypatch.setattr(torch, "load", lambda *given, **options: opened.append(options["mmap"]) or load(*given, **options))
+    generator = torch.get_rng_state()
     assert PoseEstimator(checkpoint=path, device="cpu").config == small_config("train.seed=7")
-    assert opened == [True]
+    assert opened == [True] and torch.equal(torch.get_rng_state(), generator)
 
 
 @pytest.mark.parametrize("name", ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"])
@@ -105,13 +104,6 @@ def test_keypoints_stored_in_another_order_are_read_in_the_skeletons(tmp_path):
     assert order(sorted(coco), **alphabetical)[:3] == ["right_shoulder", "right_elbow", "right_wrist"]
 
 
-def test_nothing_is_initialized_where_a_checkpoint_fills_the_network():
-    generator = torch.get_rng_state()
-    with SkipInit():
-        build_model(small_config())
-    assert torch.equal(torch.get_rng_state(), generator)
-
-
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_published_checkpoint_of_dekr_has_its_recipe(tmp_path, recipe):
     config = load_config(recipe)
@@ -136,16 +128,6 @@ def test_a_checkpoint_of_no_recipe_needs_a_configuration(tmp_path, weights):
     assert config_for(path, PUBLISHED) == load_config(PUBLISHED)
 
 
-def test_the_demo_runs_a_published_checkpoint_without_a_configuration(run, images, network, tmp_path):
-    image, path = min(images.iterdir()), saved(tmp_path / "PoseNet_52_epoch.pth", network.state_dict(), legacy=True)
-    options = ["--input", image, "--checkpoint", path, "--output", tmp_path / "out", *SMALL, "data.input_size=[128, 128]"]
-    status, _, err = run("demo_image.py", *options)
-    assert (status, (tmp_path / "out" / image.name).is_file()) == (0, True), err
-    status, _, err = run("demo_image.py", *options, "model.stages=1")
-    assert status == 2
-    assert re.search(r"PoseNet_52_epoch\.pth: does not fit the configured network: \d+ tensors unknown \(.*stages\.", err)
-
-
 # Errors
 
 
@@ -164,17 +146,13 @@ def test_missing_unknown_and_reshaped_tensors_are_counted_and_named(network, tmp
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())  # nothing was half loaded
 
 
-def test_one_tensor_under_two_names_is_an_error(network, tmp_path):
-    path = saved(tmp_path / "twice.pth", {**network.state_dict(), "module.front.stem.conv.weight": torch.zeros(1)})
-    with pytest.raises(UserError, match="twice"):
-        load_weights(network, path)
+TWICE = {f"{prefix}front.stem.conv.weight": torch.zeros(1) for prefix in ("", "module.")}
 
 
-@pytest.mark.parametrize("content", [{"epoch": 3}, {"weights": {}}, {"weights": {"a": 1}}, [1, 2], {"weights": [1]}])
-def test_a_file_without_weights_is_not_a_checkpoint(network, tmp_path, content):
-    path = saved(tmp_path / "other.pth", content)
-    with pytest.raises(UserError, match=r"other\.pth: (has no 'weights'|holds a list)"):
-        load_weights(network, path)
+@pytest.mark.parametrize("content", [{"epoch": 3}, {"weights": {}}, {"weights": {"a": 1}}, [1, 2], {"weights": [1]}, TWICE])
+def test_a_file_without_weights_or_with_one_under_two_names_is_refused(network, tmp_path, content):
+    with pytest.raises(UserError, match=r"other\.pth: (has no 'weights'|holds a list|holds some tensors twice)"):
+        load_weights(network, saved(tmp_path / "other.pth", content))
 
 
 class Intruder:
@@ -197,16 +175,16 @@ def test_damaged_files_are_an_error_of_one_line(tmp_path, name):
     weights, path = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)).state_dict(), tmp_path / name
     with pytest.raises(UserError, match=f"{name}: not found"):
         read_checkpoint(path)
-    if path.suffix == ".safetensors":
-        save_file(weights, path)
-    else:
+    if path.suffix == ".pth":
         saved(path, {"weights": weights, "epoch": 1}, name == "legacy.pth")
-    whole, generator = path.read_bytes(), torch.Generator().manual_seed(0)
+    else:
+        save_file(weights, path)
+    whole = path.read_bytes()
     for content in (*(whole[:length] for length in range(0, len(whole) - 1, 149)), b"no tensors " * 9, b"\xff" * 99):
         path.write_bytes(content)
         with pytest.raises(UserError, match=f"{name}: cannot be read, cut short, damaged"):
             read_checkpoint(path)
-    for index in torch.randperm(min(len(whole), 1500), generator=generator)[:100].tolist():
+    for index in range(0, min(len(whole), 1500), 15):
         path.write_bytes(whole[:index] + bytes([whole[index] ^ 0x55]) + whole[index + 1 :])
         try:
             read_checkpoint(path)  # a changed number is no error
@@ -242,16 +220,6 @@ def test_safetensors_of_other_tools_hold_weights_alone(tmp_path, metadata):
 # Fine-tuning
 
 
-def test_another_skeleton_takes_all_but_the_output_layers(network, tmp_path):
-    path, tuned = saved(tmp_path / "coco.pth", network.state_dict()), random_network("skeleton=coco17")
-    before, given = copied(tuned), network.state_dict()
-    taken, fresh = init_weights(tuned, path)
-    expected = {f"stages.{s}.predictions.{i}.{kind}" for s in range(2) for i in range(3) for kind in ("weight", "bias")}
-    expected |= {f"stages.0.merge_predictions.{i}.conv.weight" for i in range(3)}
-    assert (set(fresh), set(taken)) == (expected, set(before) - expected)
-    assert all(torch.equal(tensor, (given if name in taken else before)[name]) for name, tensor in tuned.state_dict().items())
-
-
 def test_the_same_skeleton_takes_everything_and_another_network_is_an_error(network, tmp_path):
     path, tuned = saved(tmp_path / "coco.pth", network.state_dict()), random_network()
     assert init_weights(tuned, path) == (list(network.state_dict()), [])
@@ -276,3 +244,5 @@ def test_a_backbone_without_batch_counters_loads_and_half_a_backbone_does_not(tm
     del weights["trunk.1.running_var"]
     with pytest.raises(UserError, match=r"does not fit the network's backbone: 1 tensors missing \(trunk\.1\.running_var\)"):
         load_backbone(network, saved(tmp_path / "classifier.pth", weights))
+    with pytest.raises(UserError, match="no weights to be downloaded for this network; name a file"):
+        load_backbone(network, "timm")

@@ -22,7 +22,7 @@ RESULTS = {5: [{"score": 0.1 + 0.2}], 6: None, 7: []}
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    """Return a log of three images, which is never closed, as if its process was killed."""
+    """Return the path of a log of three images, whose process was killed."""
     log = ResultsLog(tmp_path / "log", "this")
     for image_id, result in RESULTS.items():
         log.add(image_id, result)
@@ -41,6 +41,8 @@ def test_a_log_is_continued_with_the_same_fingerprint_only(path):
     assert log.results()[8] == ["b"]
     log.remove()
     assert list(path.parent.iterdir()) == []
+    with file_lock(path), pytest.raises(UserError, match="another process is writing to it"), another:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -58,11 +60,6 @@ def test_a_damaged_line_costs_its_image_only(path, damage, remaining):
     assert sorted(log.completed) == remaining
     log.add(9, [])
     assert sorted(log.results()) == [*remaining, 9], "an image after a cut line counts"
-
-
-def test_two_runs_do_not_write_to_one_log(path):
-    with file_lock(path), pytest.raises(UserError, match="another process is writing to it"), ResultsLog(path, "that"):
-        pass
 
 
 # Running

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import build, person, rendered_sample
+from people import build, person, rendered_sample, spot, spot_center
 from places import ROOT
 
 from config import load_config
@@ -21,7 +21,6 @@ from data.hdf5 import TrainingHDF5
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 COCO17 = load_config(RECIPE).skeleton
 LEFT, RIGHT = COCO17.index("left_wrist"), COCO17.index("right_wrist")
-SIZE = (160, 200)  # height, width of the images that `build` writes
 
 
 def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = (), **more) -> DekrDataset:
@@ -69,38 +68,29 @@ def test_centers_and_areas_follow_from_the_labeled_keypoints(tmp_path):
     assert published[2].tolist() == [50**2 + 130**2, 50**2 + 130**2, 90**2 + 60**2, 90**2 + 60**2] and published[1][:, -1].all()
 
 
-def bright_center(channel: np.ndarray) -> np.ndarray:
-    """Return x, y of the centroid of the bright pixels."""
-    light = channel.astype(float).clip(40) - 40
-    y, x = np.mgrid[: light.shape[0], : light.shape[1]]
-    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
-
-
 def test_image_keypoints_mask_and_area_are_augmented_together(tmp_path):
     """Red marks the left wrist, green the right one, blue the pixels where the loss counts.
 
     A map pixel is the first of four input pixels, and the last of four in a flipped image.
     """
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     points = {"left_wrist": (121.0, 63.0), "right_wrist": (88.0, 91.0)}
-    pixels = np.full((*SIZE, 3), 255.0)
-    for channel, name in ((2, "left_wrist"), (1, "right_wrist")):
-        pixels[..., channel] = 255 * np.exp(-((x - points[name][0]) ** 2 + (y - points[name][1]) ** 2) / (2 * 3**2))
-    pixels[50:120, 20:60, 0] = pixels[100:150, 130:170, 0] = 0
+    red, green = (spot(*points[name]) for name in ("left_wrist", "right_wrist"))
+    blue = np.full_like(red, 255)
+    blue[50:120, 20:60] = blue[100:150, 130:170] = 0
     people = [
         posed(points, area=0, segmentation=polygon(85, 60, 40, 35)),
         person(20, 50, visible=0, segmentation=polygon(20, 50, 40, 70)),
         person(130, 100, iscrowd=1, segmentation=polygon(130, 100, 40, 50)),
     ]
     found = dataset(tmp_path, people, overrides=("targets.min_area=0",))
-    found.people.image = lambda number: np.rint(pixels).astype(np.uint8)
+    found.people.image = lambda number: np.dstack([blue, green, red])
     for rotation, scale, shift, flip in product((0, -17.3), (0.75, 1.4), ((0, 0), (14, -9)), (False, True)):
         sample = found.crop(0, Augmentation(rotation, scale, shift, flip))
         image, mask, keypoints = (tensor.numpy() for tensor in (sample.image, sample.mask_miss, sample.keypoints))
         assert (image.shape, mask.shape, keypoints.shape) == ((128, 128, 3), (32, 32), (1, 18, 2))
         first = 3 if flip else 0
         for channel, k in ((2, RIGHT), (1, LEFT)) if flip else ((2, LEFT), (1, RIGHT)):
-            assert 4 * keypoints[0, k] + (first, 0) == pytest.approx(bright_center(image[..., channel]), abs=0.3)
+            assert 4 * keypoints[0, k] + (first, 0) == pytest.approx(spot_center(image[..., channel]), abs=0.3)
         assert np.flatnonzero(sample.labeled[0]).tolist() == [LEFT, RIGHT, 17]
         counts = image[::4, first::4, 0]
         assert (mask == (counts > 127))[np.abs(counts - 127.5) > 64].all() and 50 < (~mask).sum() < 700

@@ -6,13 +6,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from people import CPU, build, damage, person, without_checksums
+from people import build, damage, person, without_checksums
+from runs import ALONE
 from torch.utils.data import DataLoader
 
 from config import UserError, load_config
 from data.datasets import MixedDataset, collate
 from data.datasets.simplepose import SimplePoseSample
-from utils.distributed import DistributedContext
 from utils.training.trainer import train
 
 RECIPE, SMALL = "config/simplepose_coco_512.yaml", "data.input_size=[64, 64]"
@@ -20,30 +20,24 @@ CONFIG = load_config(RECIPE, [SMALL])
 
 
 @pytest.fixture(scope="module")
-def two_files(tmp_path_factory):
-    """Build a file of three samples and one of one sample."""
-    folder = tmp_path_factory.mktemp("files")
-    build(folder, [person(10, 10), person(100, 60)], [person(20, 20)])
-    (folder / "b").mkdir()
-    build(folder / "b", [person(30, 30)])
-    return [folder / "out.h5", folder / "b" / "out.h5"]
+def plain(tmp_path_factory) -> MixedDataset:
+    """Open a file of three samples and one of one sample."""
+    folders = [tmp_path_factory.mktemp(name) for name in "ab"]
+    build(folders[0], [person(10, 10), person(100, 60)], [person(20, 20)])
+    build(folders[1], [person(30, 30)])
+    return MixedDataset([folder / "out.h5" for folder in folders], CONFIG, augment=False)
 
 
-@pytest.fixture(scope="module")
-def plain(two_files):
-    return MixedDataset(two_files, CONFIG, augment=False)
-
-
-def test_one_file_follows_the_other(two_files, plain):
+def test_one_file_follows_the_other(plain):
     assert (len(plain), plain.sizes) == (4, [3, 1])
     for number, (file, index) in enumerate([(0, 0), (0, 1), (0, 2), (1, 0)]):
-        alone = MixedDataset(two_files[file : file + 1], CONFIG, augment=False)
+        alone = MixedDataset(plain.paths[file : file + 1], CONFIG, augment=False)
         assert all(map(torch.equal, plain[0, number], alone[0, index]))
         assert plain.image_id(number) == plain.image_id(number + 4) == alone.image_id(index)
 
 
-def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(two_files, plain):
-    augmented, items = MixedDataset(two_files, CONFIG, augment=True), [(3, number) for number in (2, 0, 3, 1)]
+def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(plain):
+    augmented, items = MixedDataset(plain.paths, CONFIG, augment=True), [(3, number) for number in (2, 0, 3, 1)]
     images = [augmented[item].image for item in items]
     together = [batch.image[0] for batch in DataLoader(augmented, sampler=items, collate_fn=collate, num_workers=2)]
     assert all(map(torch.equal, images, together))
@@ -71,15 +65,14 @@ def corrupt(tmp_path):
 
     def make(*numbers: int, kind: str = "zeros", most: int = 100) -> MixedDataset:
         build(tmp_path, *[[person(10 + 9 * n, 10)] for n in range(5)])
-        path = tmp_path / "out.h5"
         for number in numbers:
             if kind == "size":
-                without_checksums(path)
-                with h5py.File(path, "r+") as file:
+                without_checksums(tmp_path / "out.h5")
+                with h5py.File(tmp_path / "out.h5", "r+") as file:
                     file["images/size"][number] = 40, 40
             else:
-                damage(path, number, kind == "mask", CHANGES[kind])
-        return MixedDataset([path], load_config(RECIPE, [SMALL, f"data.max_broken={most}"]), augment=True)
+                damage(tmp_path / "out.h5", number, kind == "mask", CHANGES[kind])
+        return MixedDataset([tmp_path / "out.h5"], load_config(RECIPE, [SMALL, f"data.max_broken={most}"]), augment=True)
 
     return make
 
@@ -121,5 +114,5 @@ def test_training_ends_with_the_error_of_a_worker_and_leaves_no_processes(tiny, 
     damage(path, 2, 0, np.zeros_like)
     config = load_config(tiny, (f"data.train={path}", "data.workers=2", "data.max_broken=0"))
     with pytest.raises(UserError, match="more than data.max_broken=0") as error:
-        train(config, tmp_path / "run", DistributedContext("none", CPU))
+        train(config, tmp_path / "run", ALONE)
     assert multiprocessing.active_children() == [], error

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from people import NAMES, build, person, rendered_sample
+from people import NAMES, build, person, rendered_sample, spot, spot_center
 from places import ROOT
 
 from config import load_config
@@ -75,18 +75,13 @@ def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, f
         first = 3 * NAMES.index(name)
         someone["keypoints"][first : first + 3] = [x, y, 2]
     someone["keypoints"][3 * NAMES.index("left_elbow") + 2] = 0
-    found, image = dataset(tmp_path, [someone]), np.zeros((160, 200, 3), np.uint8)
-    y, x = np.mgrid[:160, :200]
-    for channel, name in ((2, "left_wrist"), (1, "right_wrist")):
-        squared = (x - spots[name][0]) ** 2 + (y - spots[name][1]) ** 2
-        image[..., channel] = np.rint(255 * np.exp(-squared / (2 * 3**2)))
-    found.people.image = lambda number: image
+    red, green = (spot(*point) for point in spots.values())
+    found = dataset(tmp_path, [someone])
+    found.people.image = lambda number: np.dstack([0 * red, green, red])
     sample, index = found.crop(0, Augmentation(rotation, scale, flip=flip)), found.config.skeleton.index
     assert sample.image.shape == (256, 192, 3)
     for channel, name in zip((2, 1), ("right_wrist", "left_wrist") if flip else ("left_wrist", "right_wrist")):
-        light = sample.image[..., channel].double().numpy()
-        down, across = np.mgrid[:256, :192]
-        center = np.array([(light * across).sum(), (light * down).sum()]) / light.sum()
+        center = spot_center(sample.image[..., channel].numpy())
         assert sample.keypoints[index(name)].numpy() == pytest.approx(center, abs=0.3)
     unlabeled = {index(name) for name in (*NAMES[11:], "right_elbow" if flip else "left_elbow")}
     assert set(np.flatnonzero(~sample.labeled)) == unlabeled

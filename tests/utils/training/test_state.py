@@ -55,20 +55,13 @@ def test_keys_that_came_or_went_since_are_no_change(resumed, trained):
     assert message.endswith("was trained with another configuration: train.epochs 2 -> 3")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "key"),
-    [
-        (("train.optimizer=sgd",), "optimizer=adam"),
-        (("train.freeze=[]",), r"freeze=\['front.dilated.0.\*'\]"),
-        (("train.freeze=[front.dilated.1.*]",), r"freeze=\['front.dilated.0.\*'\]"),  # as many parameters, and as large
-    ],
-)
-def test_another_optimizer_or_other_frozen_parameters_need_a_new_start(new_state, tmp_path, overrides, key):
+def test_another_optimizer_or_other_frozen_parameters_need_a_new_start(new_state, tmp_path):
     frozen = ("train.freeze=[front.dilated.0.*]", "train.optimizer=adam")
     content = new_state(*frozen).state_dict()
     new_state(*frozen).load_state_dict(content, tmp_path)
-    with pytest.raises(UserError, match=f"was trained with train.{key}; take only its weights with --init"):
-        new_state(*frozen, *overrides).load_state_dict(content, tmp_path)
+    for override in ("optimizer=sgd", "freeze=[]", "freeze=[front.dilated.1.*]"):  # the last one: as many parameters, and as large
+        with pytest.raises(UserError, match=f"was trained with train.{override.split('=')[0]}=.*; take only its weights with --init"):
+            new_state(*frozen, f"train.{override}").load_state_dict(content, tmp_path)
     with pytest.raises(UserError, match="has weights but no training state; start from it with --init"):
         new_state(*frozen).load_state_dict({"weights": content["weights"]}, tmp_path)
 

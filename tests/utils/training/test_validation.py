@@ -6,10 +6,10 @@ import re
 import shutil
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from people import damage
 from runs import ALONE, Replicas, copied, part_of, random_batch, same
 
 from config import load_config
@@ -36,14 +36,11 @@ def test_it_changes_nothing_uses_the_stored_statistics_and_weighs_all_samples_al
 
 
 def test_the_validation_files_samples_come_once_each_and_not_augmented(tiny, samples):
-    loader = build_loaders(load_config(tiny, ("train.batch_size=5",)), ALONE)[1]
-    shared = [
-        build_loaders(load_config(tiny, ("train.batch_size=5",)), DistributedContext("distributed", torch.device("cpu"), rank, 2))[1]
-        for rank in range(2)
-    ]
-    items = [item for batch in loader.batch_sampler for item in batch]
-    assert items == [(0, number) for number in range(samples)] and not loader.dataset.augment
-    assert sorted(item for one in shared for batch in one.batch_sampler for item in batch) == items
+    contexts = [ALONE, *(DistributedContext("distributed", torch.device("cpu"), rank, 2) for rank in range(2))]
+    loaders = [build_loaders(load_config(tiny, ("train.batch_size=5",)), context)[1] for context in contexts]
+    alone, *shared = (sum(loader.batch_sampler, []) for loader in loaders)
+    assert alone == [(0, number) for number in range(samples)] and not loaders[0].dataset.augment
+    assert sorted(sum(shared, [])) == alone
 
 
 def test_dataparallel_validates_on_all_its_devices(new_state):
@@ -114,9 +111,7 @@ def test_a_corrupt_image_is_skipped_and_named_once(validation_file, tmp_path, ca
     """Training goes on, as it does where a sample's image is corrupt."""
     path = tmp_path / "corrupt.h5"
     shutil.copy(validation_file.path, path)
-    with h5py.File(path, "r+") as file:
-        start, end = file["images/ends"][0, -1], file["images/ends"][1, 0]
-        file["images/bytes"][start:end] = 0
+    damage(path, 1, 0, np.zeros_like)
     decoder = AnnotatedPoses(validation_file, 0)
     images = [(TrainingHDF5(path, validation_file.skeleton), number) for number in range(len(validation_file))]
     for _ in range(2):
