@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 import textwrap
 import traceback
@@ -13,6 +14,7 @@ from pathlib import Path
 
 TRACEBACK = "--traceback"
 PACKAGES = ("__main__", "config", "data", "losses", "models", "utils")
+OUT_OF_MEMORY = re.compile("out of memory|allocate memory|nsufficient memory")  # CUDA's, PyTorch's and the system's, OpenCV's
 MORE_SPACE = "free some space"
 FULL_DISK = {errno.ENOSPC: MORE_SPACE, errno.EDQUOT: MORE_SPACE, errno.EFBIG: "raise the limit on the size of files (ulimit -f)"}
 
@@ -50,16 +52,16 @@ def _explain(error: Exception) -> tuple[str, int]:
     """Return an error's message for the user, and the exit status."""
     if isinstance(error, UserError):
         return str(error), 2
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error or 'of this machine'}); end other programs, or lower the batch size or the number of workers", 2
+    text = str(error)
+    if "Traceback (most recent" in text:  # of a DataLoader worker, whose error comes with its traceback
+        text = text.strip().splitlines()[-1]
+    if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
+        return f"not enough memory ({text or 'of this machine'}); end other programs, or lower the batch size or the number of workers", 2
     if isinstance(error, OSError):  # full disk, permissions, a path that is a folder: the system's message names the file
         where = f"{error.filename}: " if error.filename else ""
         if error.errno in FULL_DISK:
             return f"{where}{os.strerror(error.errno)}; {FULL_DISK[error.errno]}, or choose another folder", 2
         return f"{where}{error.strerror or error}", 2
-    text = str(error)
-    if "Traceback (most recent" in text:  # of a DataLoader worker, whose error comes with its traceback
-        text = text.strip().splitlines()[-1]
     return f"unexpected {type(error).__name__} in {_place(error)}: {textwrap.shorten(text, 300)}; run with {TRACEBACK} to see where", 1
 
 

@@ -72,9 +72,18 @@ def test_a_full_disk_is_one_line_with_the_file_and_a_way_out(ends, tmp_path, num
     assert status == 2 and line.startswith(f"error: {tmp_path / 'a.json'}: {os.strerror(number)}; ") and remedy in line, line
 
 
-def test_out_of_memory_is_one_line_with_a_way_out(ends):
-    status, (line,) = ends(raising(MemoryError("Unable to allocate 8 TiB")))
-    assert status == 2 and "Unable to allocate 8 TiB" in line and "lower the batch size" in line
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 8 TiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+        ValueError("OpenCV(5) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 8 bytes"),
+    ],
+)
+def test_out_of_memory_is_one_line_with_a_way_out(ends, error):
+    status, (line,) = ends(raising(error))
+    assert status == 2 and line.startswith("error: not enough memory (") and "allocate " in line and "lower the batch size" in line, line
 
 
 def test_a_name_that_no_file_can_have_is_printed(ends):
