@@ -1,4 +1,4 @@
-"""The published recipes of DEKR and Simple Baselines, and what their systems refuse."""
+"""The published recipes, and what their systems refuse."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ from config.load import parse_config
 from models import build_model
 
 DEKR, SIMPLE_BASELINES = (ROOT / "config" / f"{name}.yaml" for name in ("dekr_w32_coco", "simple_baselines_r50_256x192"))
+
+
+def test_simplepose():
+    """Augmentation, targets, loss and network; assignment keys are our own."""
+    c = load_config(ROOT / "config" / "simplepose_coco_512.yaml")
+    a, t, m, i = c.augmentation, c.targets, c.model, c.inference
+    assert (a.person_size, a.rotation, a.scale, a.scale_probability, a.shift, a.flip_probability) == (0.6, 40, (0.7, 1.3), 0.8, 50, 0.5)
+    assert (a.hsv_probability, a.hue, a.saturation, a.value) == (0.2, (-10, 10), (-20, 60), (-20, 40))
+    assert not any(
+        value
+        for key, value in a
+        if key.endswith("_probability") and key not in ("flip_probability", "hsv_probability", "scale_probability")
+    )
+    assert (t.stride, t.keypoint_sigma, t.limb_sigma, t.threshold, t.limb_floor, t.limb_margin) == (4, 9, 7, 0.015, 0.01, 4)
+    assert (c.loss.foreground, c.loss.keypoint_weight, c.loss.person_weight) == (0.01, 3, 0.1)
+    assert (m.stages, m.channels, m.channels_increase, m.depth) == (4, 256, 128, 4)
+    assert (i.max_size, i.pad_multiple, i.pad_value) == ((2600, 3800), 64, 128)
 
 
 @pytest.mark.parametrize(
