@@ -13,11 +13,10 @@ SKELETON = CONFIG.skeleton
 
 def people(*keypoints: dict[str, tuple[float, float]]) -> np.ndarray:
     """Return (P, 18, 3) joints; keypoints without a name here are unlabeled."""
-    joints = np.zeros((len(keypoints), 18, 3), np.float32)
-    joints[..., 2] = 2
+    joints = np.full((len(keypoints), 18, 3), (0, 0, 2), np.float32)
     for person, named in zip(joints, keypoints):
-        for name, (x, y) in named.items():
-            person[SKELETON.index(name)] = x, y, 1
+        for name, position in named.items():
+            person[SKELETON.index(name)] = *position, 1
     return joints
 
 

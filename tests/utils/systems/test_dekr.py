@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import SceneNetwork, poses_in_boxes, rendered_maps, scene_image, settings, two_people
+from scenes import SceneNetwork, poses_in_boxes, rendered_maps, scene_image, settings, two_people
 from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig

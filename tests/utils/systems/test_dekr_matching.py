@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import SceneNetwork, poses_in_boxes, scene_image, settings
+from scenes import SceneNetwork, poses_in_boxes, scene_image, settings
 from torch import Tensor
 from torch.nn import functional as F
 

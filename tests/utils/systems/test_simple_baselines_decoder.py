@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from dekr_scenes import RED_STEP, scene_image
 from places import ROOT
+from scenes import located, scene_image
 from torch import Tensor, nn
 
 from config import load_config
@@ -51,14 +51,10 @@ class SceneNetwork(nn.Module):
 
     def _maps(self, image: np.ndarray) -> Tensor:
         _, h, w = image.shape
-        poses, (height, width) = self.scenes[round((1 - image[2].max()) * 255 / RED_STEP)]
-        y, x = np.nonzero(image[2] > image[2].max() - 0.5 / 255)
-        crop_pixels = np.column_stack([x, y, np.ones(len(x))])
-        image_pixels = np.column_stack([image[0, y, x] * (width - 1), image[1, y, x] * (height - 1)])
-        affine = np.linalg.lstsq(crop_pixels, image_pixels, rcond=None)[0]  # (3, 2) from crop to image
-        in_crop = (poses - affine[2]) @ np.linalg.inv(affine[:2])
+        number, scale, shift = located(image * 255, [size for _, size in self.scenes])
+        in_crop = (self.scenes[number][0] - shift) / scale
         points = in_crop[np.square(in_crop.mean(1) - (w / 2, h / 2)).sum(1).argmin()] / STRIDE
-        points = points[self.flip] if affine[0, 0] < 0 else points
+        points = points[self.flip] if scale[0] < 0 else points
         return torch.from_numpy(self.strength * gaussians(points, h // STRIDE, w // STRIDE)).float()
 
 

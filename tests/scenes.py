@@ -1,4 +1,4 @@
-"""Known people in images, and a network that returns their exact DEKR maps."""
+"""Images that a test's network recognizes, with known people, and a network that returns their exact DEKR maps."""
 
 from __future__ import annotations
 
@@ -63,6 +63,19 @@ def scene_image(height: int, width: int, number: int = 0) -> np.ndarray:
     return np.floor(image + np.random.default_rng(0).uniform(size=image.shape)).clip(0, 255).astype(np.uint8)
 
 
+def located(image: np.ndarray, sizes: Sequence[tuple[int, int]]) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the number of the `scene_image` in a network's input (3, h, w) from 0 to 255, and scale and shift (2,) from input to scene.
+
+    sizes: height and width of each scene. The scale in x of a flipped image is negative.
+    """
+    number = round((255 - image[2].max()) / RED_STEP)
+    y, x = np.nonzero(image[2] > image[2].max() - 0.5)
+    y, x = y[x < x.max() - STRIDE], x[x < x.max() - STRIDE]  # a shifted flipped image repeats its last columns
+    positions = image[:2, y, x] / 255 * (np.array(sizes[number][::-1]) - 1)[:, None]
+    scale, shift = np.transpose([np.polyfit(at, position, 1) for at, position in zip((x, y), positions)])
+    return number, scale, shift
+
+
 class SceneNetwork(nn.Module):
     """Locate a `scene_image` in its input, flipped or scaled, and return the exact maps of its poses.
 
@@ -83,13 +96,9 @@ class SceneNetwork(nn.Module):
         return torch.stack(heatmaps), torch.stack(offsets)
 
     def _maps(self, image: np.ndarray) -> tuple[Tensor, Tensor]:
-        blue, green, red = image
-        number = round((255 - red.max()) / RED_STEP)
-        y, x = np.nonzero(red > red.max() - 0.5)
-        y, x = y[x < x.max() - STRIDE], x[x < x.max() - STRIDE]  # a shifted flipped image repeats its last columns
-        scale, points = np.array(self.sizes[number][::-1]) - 1, self.poses[number]
-        x_fit, y_fit = (np.polyfit(position, gray[y, x] / 255 * s, 1) for position, gray, s in ((x, blue, scale[0]), (y, green, scale[1])))
-        if x_fit[0] < 0:
+        number, scale, shift = located(image, self.sizes)
+        points = self.poses[number]
+        if scale[0] < 0:
             points = points[:, self.config.skeleton.flip_keypoints]
-        points = (points - (x_fit[1], y_fit[1])) / (x_fit[0], y_fit[0])
+        points = (points - shift) / scale
         return rendered_maps(points / STRIDE, (image.shape[1] // STRIDE, image.shape[2] // STRIDE), self.config, self.strengths)
