@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context
 from pathlib import Path
 from unittest.mock import patch
 
@@ -158,17 +157,11 @@ def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Pat
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    processes = get_context("spawn")
-    ranks = [processes.Process(target=_work_as_rank, args=(work, rank, count, port, folder)) for rank in range(count)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join()
-    assert not any(rank.exitcode for rank in ranks), "\n".join(path.read_text() for path in sorted(folder.glob("rank*.txt")))
+    torch.multiprocessing.spawn(_work_as_rank, (work, count, port, folder), count)
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]
 
 
-def _work_as_rank(work: Callable[[DistributedContext], dict], rank: int, count: int, port: int, folder: Path) -> None:
+def _work_as_rank(rank: int, work: Callable[[DistributedContext], dict], count: int, port: int, folder: Path) -> None:
     """Save the result of `work` as one rank of `count`, and its output beside it."""
     sys.stdout = sys.stderr = (folder / f"rank{rank}.txt").open("w", buffering=1)
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
