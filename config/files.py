@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,39 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+class CheckedFile(io.FileIO):
+    """A new file for a library that crashes where a write fails, as on a full disk: `check` and `close` raise the error instead."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "w+")
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        rest = memoryview(data).cast("B")
+        while rest and self._error is None:
+            rest = rest[self._tried(super().write, rest) or 0 :]
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int | None:
+        return self._tried(super().truncate, size)
+
+    def check(self) -> None:
+        """Raise the first error of all calls so far."""
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        super().close()
+        self.check()
+
+    def _tried(self, work: Callable[[Any], int], value: Any) -> int | None:
+        try:
+            return work(value)
+        except OSError as error:
+            self._error = error
+            return None
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:

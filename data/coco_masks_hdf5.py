@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
 from config.errors import run_cli
-from config.files import atomic_write, check_outputs, output_folder
+from config.files import CheckedFile, atomic_write, check_outputs, file_lock, output_folder
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
@@ -151,7 +151,13 @@ def build_hdf5(
 
     segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
     contents = ImageContents(bool(segmented) or not box_masks, box_masks)
-    with atomic_write(output) as partial, h5py.File(partial, "w") as file, Progress(len(tasks), "images", "image") as progress:
+    with (
+        file_lock(output),
+        atomic_write(output) as partial,
+        CheckedFile(partial) as checked,
+        h5py.File(checked, "w") as file,
+        Progress(len(tasks), "images", "image") as progress,
+    ):
         writer = TrainingHDF5Writer(file, keypoints, outlines=not all(segmented))
         for task, content in zip(tasks, in_workers(contents, tasks, workers)):
             usable = isinstance(content, ImageContent)
@@ -160,6 +166,7 @@ def build_hdf5(
                 raise UserError(f"{problems[0]} (--strict; nothing was written)")
             if usable:
                 writer.add(task.image["id"], content.size, content.parts, content.people)
+                checked.check()
                 report.images += 1
                 report.people += int((content.people.labeled.any(1) & ~content.people.crowd).sum())
                 report.boxed += problems

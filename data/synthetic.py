@@ -26,8 +26,9 @@ import cv2
 import numpy as np
 
 from config.errors import check_minimum, run_cli
-from config.files import atomic_write, output_folder, write_json
+from config.files import file_lock, output_folder, write_json
 from config.progress import progress_bar
+from data.video import video_writer
 
 KEYPOINTS = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow",
@@ -272,7 +273,8 @@ def write_synthetic(output: Path, count: int, seed: int, size: tuple[int, int] =
             image = random_background(rng, *size)
             yield f"{number:012d}.jpg", image, list(filter(None, render(image, random_people(rng, *size))))
 
-    return _write(output, images(), count, f"synthetic people, seed {seed}")
+    with file_lock(output_folder(output)):
+        return _write(output, images(), count, f"synthetic people, seed {seed}")
 
 
 def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[int, int] = (256, 320)) -> Path:
@@ -282,21 +284,19 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
     rng = np.random.default_rng(seed)
     background, walkers = random_background(rng, *size), random_walkers(rng, people, *size)
 
-    def images(writer: cv2.VideoWriter) -> Iterator[Rendered]:
+    def images(write: Callable[[np.ndarray], None]) -> Iterator[Rendered]:
         for number in range(frames):
             image, annotations = render_frame(background, walkers, number)
-            writer.write(image)
+            write(image)
             yield f"{number:06d}.jpg", image, annotations
-        writer.release()
 
-    with atomic_write(output / "video.avi") as path:
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FRAME_RATE, size[::-1])
-        return _write(output, images(writer), frames, f"{people} synthetic walkers, seed {seed}")
+    with file_lock(output_folder(output)), video_writer(output / "video.avi", FRAME_RATE, "MJPG") as write:
+        return _write(output, images(write), frames, f"{people} synthetic walkers, seed {seed}")
 
 
 def _write(output: Path, images: Iterator[Rendered], count: int, description: str) -> Path:
     """Write images and, last and whole, the annotation file; return its path."""
-    annotation_file, folder = output_folder(output) / "annotations.json", output_folder(output / "images")
+    annotation_file, folder = output / "annotations.json", output_folder(output / "images")
     annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the new images
     entries, annotations = [], []
     for number, (name, image, of_image) in enumerate(progress_bar(images, count, "rendering", unit="images"), start=1):

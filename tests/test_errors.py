@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import h5py
 import pytest
@@ -12,6 +14,7 @@ import torch
 from people import without_checksums
 
 from config import UserError
+from config.files import file_lock
 from data.datasets import MixedDataset
 
 BUILD = "data/coco_masks_hdf5.py"
@@ -152,6 +155,43 @@ def largest_file(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "name"),
+    [
+        (BUILD, "--annotations {a} --images {images} --workers 1", "out.h5"),
+        ("utils/export.py", "--checkpoint {pth}", "out.safetensors"),
+        ("data/synthetic.py", "--video 40 --people 1 --seed 1", "video.avi"),
+    ],
+)
+def test_a_full_disk_ends_in_a_line_with_the_file(run, trained, annotations, images, tmp_path, script, words, name):
+    named, output = {"a": annotations, "images": images, "pth": trained / "best.pth"}, tmp_path / name
+    arguments = [word.format(**named) for word in words.split()]
+    with largest_file(30_000):  # more than a frame
+        status, _, err = run(script, *arguments, "--output", tmp_path if name == "video.avi" else output)
+    assert status == 2, err
+    assert re.fullmatch(rf"error: .*{name}: .*(ulimit|space).*", err.splitlines()[-1]), err
+    assert "Traceback" not in err and not output.exists()
+
+
+def test_little_shared_memory_is_refused(train, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**16))
+    assert "shared memory /dev/shm: 0.1 MiB are free" in train("data.workers=3", "data.input_size=[128, 128]")
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "name"),
+    [
+        (BUILD, "--annotations {a} --images {images} --workers 1 --output {folder}/out.h5", "out.h5"),
+        ("data/synthetic.py", "--count 1 --seed 1 --output {folder}", ""),
+        ("data/synthetic.py", "--video 1 --seed 1 --output {folder}", ""),
+    ],
+)
+def test_the_second_writer_is_refused(fails, annotations, images, tmp_path, script, words, name):
+    with file_lock(tmp_path / name):
+        message = fails(script, *(word.format(a=annotations, images=images, folder=tmp_path) for word in words.split()))
+    assert "another process is writing to it" in message
 
 
 def test_a_full_disk_leaves_the_former_checkpoint_whole(run, tiny, trained, annotations, images, copy_of):

@@ -6,6 +6,7 @@ python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safete
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import warnings
 from collections.abc import Callable
@@ -157,7 +158,9 @@ def write_program(network: PredictModule, path: Path, config: Config, about: dic
         program = torch.export.export(network, (random_images(2, check_sizes(config)[-1]),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
-    torch.export.save(program, path, extra_files=about)
+    content = io.BytesIO()  # PyTorch ends the process where a file cannot be written
+    torch.export.save(program, content, extra_files=about)
+    path.write_bytes(content.getbuffer())
 
 
 def write_weights(network: PredictModule, path: Path, config: Config, about: dict[str, str], half: bool) -> None:

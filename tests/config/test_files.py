@@ -26,6 +26,23 @@ def test_only_one_process_writes(tmp_path):
     assert [*tmp_path.rglob("*")] == [tmp_path / "folder"]
 
 
+def test_a_lock_file_that_was_removed_before_it_is_locked_is_no_lock(tmp_path, monkeypatch):
+    """As where its owner ends between another process's opening and locking of it."""
+    fcntl = pytest.importorskip("fcntl")
+    flock = fcntl.flock
+
+    def late(descriptor, operation):
+        (tmp_path / ".file.lock").unlink(missing_ok=True)
+        flock(descriptor, operation)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        with pytest.raises(UserError, match="another process"), file_lock(tmp_path / "file"):
+            pass
+    with file_lock(tmp_path / "file"):
+        pass
+
+
 def test_images_and_unsynced_json_do_not_wait_for_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))

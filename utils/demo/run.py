@@ -17,6 +17,7 @@ from tqdm import tqdm
 from config import UserError
 from config.progress import Progress
 from data.images import write_image
+from data.video import video_writer
 from utils.demo.inputs import Source
 from utils.demo.outputs import FrameResult, ResultWriter, image_name
 from utils.inference import PoseEstimator
@@ -24,7 +25,6 @@ from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.people import draw_people
-from utils.visualize.video import video_writer
 from utils.visualize.window import Window
 
 

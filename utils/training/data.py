@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import math
+import shutil
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD = 2**25  # bytes, the most that glibc takes for this
 GRACE = 20  # seconds
 POOL = 64  # blocks
+SHARED_MEMORY, MORE_SHARED_MEMORY = Path("/dev/shm"), "enlarge it (docker run --shm-size=8g), or set data.workers=0"
 PREFETCH = 4  # batches that each worker has ready: one large image must not keep the device waiting
 
 
@@ -49,6 +52,8 @@ def build_loader(
 ) -> DataLoader:
     """Return a loader of these batches with `data.workers` workers. persistent: the workers stay, to begin the next epoch at once."""
     workers = config.data.workers
+    if workers:
+        check_shared_memory(workers * config.train.batch_size * 3 * math.prod(config.data.input_size))
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -143,6 +148,14 @@ def shuffled(rng: np.random.Generator, numbers: np.ndarray, block: int | None) -
 
 
 # Workers
+
+
+def check_shared_memory(least: int) -> None:
+    """Raise UserError where workers have less, in bytes, to hand over their batches: they would be killed."""
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else least
+    if free < least:
+        size = f"{free / 2**20:.1f} MiB are free, data.workers need {least / 2**20:.1f} MiB at least"
+        raise UserError(f"shared memory {SHARED_MEMORY}: {size}; {MORE_SHARED_MEMORY}")
 
 
 def set_malloc_thresholds() -> None:

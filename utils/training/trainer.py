@@ -20,7 +20,7 @@ from config.progress import Progress
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
 from utils.training.build import build_state, find_checkpoint, open_run_dir
-from utils.training.data import build_loaders, shutdown_workers
+from utils.training.data import MORE_SHARED_MEMORY, SHARED_MEMORY, build_loaders, shutdown_workers
 from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
 from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
 from utils.training.state import BEST, StopSignal, TrainState
@@ -255,6 +255,8 @@ def readable_errors(state: TrainState) -> Iterator[None]:
             message = f"the memory of {state.context.device} is used up; lower train.batch_size or data.input_size"
         elif "in DataLoader worker process" in text and not is_runtime_error:  # PyTorch has added a traceback
             message = text.strip().splitlines()[-1].removeprefix(f"{UserError.__module__}.UserError: ")
+        elif is_runtime_error and re.search("Bus error|No space left", text):  # of a worker
+            message = f"shared memory {SHARED_MEMORY}: is used up; {MORE_SHARED_MEMORY}"
         elif "DataLoader worker (pid" in text:
             message = "a loader process was killed, perhaps for lack of memory; lower data.workers"
         elif state.context.size > 1 and is_runtime_error and re.search("onnection|NCCL|gloo", text):

@@ -1,17 +1,16 @@
-"""Read the frames of videos and cameras; write videos."""
+"""Read the frames of videos and cameras."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from config import UserError
-from config.files import atomic_write, existing_file, output_folder
+from config.files import existing_file
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
@@ -52,28 +51,3 @@ class VideoReader:
                 _, frame = self._capture.read()
         finally:  # of many videos only one is open at a time
             self._capture.release()
-
-
-@contextmanager
-def video_writer(path: Path, rate: float) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yield a function that appends a frame (H, W, 3) uint8 BGR to an MP4 file, which appears at the end, whole, or not at all.
-
-    rate: frames per second. All frames are resized to the first one's size.
-    """
-    writer, size = cv2.VideoWriter(), None
-    output_folder(path.parent)  # OpenCV does not say why it cannot write
-    with atomic_write(path, sync=False) as partial:
-
-        def write(frame: np.ndarray) -> None:
-            nonlocal size
-            if size is None:
-                size = frame.shape[1::-1]
-                # MPEG-4 has no room for more digits of the rate
-                if not writer.open(str(partial), cv2.VideoWriter_fourcc(*"mp4v"), round(rate, 2), size):
-                    raise UserError(f"video {path}: OpenCV cannot write MP4 of {size[0]} x {size[1]} pixels here")
-            writer.write(frame if frame.shape[1::-1] == size else cv2.resize(frame, size))
-
-        try:
-            yield write
-        finally:
-            writer.release()

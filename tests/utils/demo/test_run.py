@@ -169,7 +169,7 @@ def test_ctrl_c_leaves_nothing_of_a_video_but_the_frames_of_a_camera(demo, estim
     estimator.interrupt = interrupt
     with monkeypatch.context() as patch, nullcontext() if interrupt == 3 else pytest.raises(KeyboardInterrupt):
         if name == "camera":
-            patch.setattr(video.cv2, "VideoCapture", lambda number: camera)
+            patch.setattr(video.cv2, "VideoCapture", lambda source, real=cv2.VideoCapture: camera if source == 0 else real(source))
         assert len(demo("0" if name == "camera" else clip)) == 3
     if interrupt == 3:
         capture = cv2.VideoCapture(str(output / "camera.mp4"))

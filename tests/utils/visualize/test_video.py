@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from utils.visualize.video import VideoReader, video_writer
+from data.video import video_writer
+from utils.visualize.video import VideoReader
 from utils.visualize.window import Window
 
 
