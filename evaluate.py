@@ -15,6 +15,7 @@ from config import UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs
 from config.load import load_skeleton
+from data.formats import NAMES_HELP
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
@@ -39,6 +40,7 @@ def main() -> None:
     add("--boxes", type=Path, metavar="FILE", help="detections for a top-down system; default: the annotated boxes")
     add("--limit", type=int, help="only the first N images")
     add("--batch-size", type=int, default=4, help="images of a batch; default: 4")
+    add("--names-from-skeleton", action="store_true", help=NAMES_HELP)
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
@@ -64,7 +66,7 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
         overrides += [word for word in options.scales if "=" in word]
         overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
     config = config_for(checkpoint, options.config, overrides)
-    truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit)
+    truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit, options.names_from_skeleton)
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
     check_results(output, ["detections.json", *DERIVED], options, truth)
@@ -79,7 +81,7 @@ def evaluate_detections(options: argparse.Namespace) -> None:
     if unused:
         raise UserError(f"--detections: needs no network; omit {unused[0]}")
     skeleton = load_skeleton(options.overrides[-1].partition("=")[2]) if options.overrides else None
-    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit)
+    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit, options.names_from_skeleton)
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or options.detections.parent / "evaluation"
     check_results(output, DERIVED, options, truth)

@@ -94,7 +94,9 @@ def known_skeletons() -> list[Skeleton]:
 
 def fitting_skeleton(names: Collection[str]) -> Skeleton:
     """Return the known skeleton with most of a data set's keypoints and fewest others; COCO's for none."""
-    best = max(known_skeletons(), key=lambda skeleton: (len(set(names) & set(skeleton.dataset)), -len(skeleton.dataset)))
+    best = max(
+        known_skeletons(), key=lambda skeleton: (len(set(skeleton.own_names(names)) & set(skeleton.dataset)), -len(skeleton.dataset))
+    )
     return best if names else load_skeleton("coco")
 
 

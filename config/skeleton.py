@@ -5,6 +5,7 @@ Another skeleton is another YAML file in `config/skeletons`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -113,6 +114,13 @@ class Skeleton(ConfigSection):
         """Reorder (P, K, 3) in the skeleton's order to (P, D, 3) in the data set's."""
         return np.asarray(keypoints)[:, self._dataset_indices]
 
+    def own_names(self, names: Iterable[str]) -> list[str]:
+        """Return a data set's keypoint names; those that differ from names of `dataset` in case, blanks or signs are these."""
+        known = {_letters(name): name for name in self.dataset}
+        if len(known) < len(self.dataset):  # names that differ in signs alone
+            known = {}
+        return [name if name in self.dataset else known.get(_letters(name), name) for name in names]
+
     def labeled_by(self, names: Iterable[str]) -> np.ndarray:
         """Return (K,) bool: the keypoints that a data set with these names labels, and midpoints of two of them."""
         labeled = {self.dataset[name] for name in names if name in self.dataset}
@@ -134,3 +142,8 @@ class Skeleton(ConfigSection):
             v = np.where(labeled, ends[..., 2].min(1), UNLABELED)
             out[:, self.index(name)] = np.concatenate([midpoint, v[:, None]], 1)
         return out
+
+
+def _letters(name: str) -> str:
+    """Return a name's letters and digits in lower case."""
+    return re.sub(r"[\W_]", "", name).lower()

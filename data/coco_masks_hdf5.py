@@ -32,9 +32,9 @@ from config.files import CheckedFile, atomic_write, check_outputs, file_lock, ou
 from config.load import load_skeleton
 from config.progress import Progress
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
-from data.formats import load_annotations
+from data.formats import NAMES_HELP, load_annotations
 from data.formats.cleanup import AnnotationFixes
-from data.formats.coco import check_size, keypoint_category, listed_size, read_people
+from data.formats.coco import check_size, listed_size
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource
@@ -60,7 +60,7 @@ class ImageTask(NamedTuple):
 
     file: Path  # the annotation file
     image: dict  # its entry in the file, with an id of its own in the training HDF5
-    annotations: list[dict]  # its people, of `read_people`
+    annotations: list[dict]  # its people, see `AnnotatedPeople`
     entry: ImageEntry
 
 
@@ -128,12 +128,13 @@ def build_hdf5(
     workers: int = 2,
     strict: bool = False,
     box_masks: bool = True,
+    names_from_skeleton: bool = False,
 ) -> BuildReport:
     """Write the training HDF5, whole or not at all.
 
     annotations: one file or more; images: folders or zip files, one of each annotation file or some for all. strict: the first missing or
     undecodable image, undecodable segmentation, or entry to be fixed is an error. box_masks: mask people without segmentation by their
-    boxes.
+    boxes. names_from_skeleton: see `load_annotations`.
     """
     files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
     if len(files) > 1 and len(containers) not in (1, len(files)):
@@ -141,7 +142,7 @@ def build_hdf5(
     report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
         source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
-        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids)
+        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids, names_from_skeleton)
         if keypoints not in (None, names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
@@ -214,18 +215,17 @@ def start_worker(_: int) -> None:
 
 
 def image_tasks(
-    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int]
+    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int], names_from_skeleton: bool
 ) -> tuple[list[ImageTask], list[str]]:
     """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError for an invalid entry.
 
     used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
-    coco = load_annotations(path, source.containers, fixes=fixes)
-    category, file_index = keypoint_category(coco, skeleton, path)
-    people_of = read_people(coco, category, file_index, path).imgToAnns
+    annotated = load_annotations(path, skeleton, source.containers, fixes=fixes, names_from_skeleton=names_from_skeleton)
+    coco, people_of = annotated.coco, annotated.coco.imgToAnns
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
     if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for image in images for person in people_of[image["id"]]):
-        raise UserError(f"annotation file {path}: no person of category {category} has a keypoint of skeleton {skeleton.name!r}")
+        raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
     files = source.find([image["file_name"] for image in images])
     for image, file in zip(images, files):
         if file.renamed:
@@ -236,11 +236,11 @@ def image_tasks(
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
     tasks = [ImageTask(path, {**i, "id": i["id"] + offset}, people_of[i["id"]], file) for i, file in zip(images, files)]
-    return tasks, [name for name, index in zip(skeleton.dataset, file_index) if index >= 0]
+    return tasks, annotated.names
 
 
 def image_people(people: list[dict]) -> ImagePeople:
-    """Convert an image's people of `read_people`."""
+    """Convert an image's people, see `AnnotatedPeople`."""
     joints = np.array([person["keypoints"] for person in people], np.float32).reshape(len(people), -1, 3)
     joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
     tracks = [person.get("track_id") for person in people]
@@ -278,12 +278,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable image, segmentation or entry")
     parser.add_argument("--no-box-masks", action="store_true", help="do not mask people without segmentation by their boxes")
+    parser.add_argument("--names-from-skeleton", action="store_true", help=NAMES_HELP)
     options = parser.parse_args()
     check_outputs([options.output], [*options.annotations, *options.images, options.skeleton])
     skeleton = load_skeleton(options.skeleton)
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks
-    report = build_hdf5(*given)
+    report = build_hdf5(*given, options.names_from_skeleton)
     _print_some(report.skipped, "images were skipped")
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
     _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")

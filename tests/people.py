@@ -19,7 +19,6 @@ from config.skeleton import UNLABELED
 from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
 from data.formats import load_annotations
-from data.formats.coco import keypoint_category, read_person
 from data.hdf5 import TrainingHDF5
 from utils.training.step import to_device
 
@@ -75,12 +74,11 @@ def read_back(folder: Path) -> TrainingHDF5:
 
 def labeled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, np.ndarray]]:
     """Return the annotated poses as predictions, with noise in pixels: image id -> keypoints (P, K, 3), scores (P,)."""
-    coco = load_annotations(path)
-    category, order = keypoint_category(coco, SKELETON, path)
+    annotated = load_annotations(path, SKELETON)
+    coco = annotated.coco
     rng, predictions = np.random.default_rng(0), {}
     for image_id in sorted(coco.imgs):
-        people = [a for a in coco.loadAnns(coco.getAnnIds(image_id, catIds=[category])) if not a.get("iscrowd")]
-        joints = np.array([read_person(a, order, path)[0] for a in people if any(a["keypoints"])]).reshape(-1, 17, 3)
+        joints = annotated.joints([a for a in coco.imgToAnns[image_id] if not a["iscrowd"] and any(a["keypoints"])])
         joints[..., 2] = 2 - joints[..., 2]  # COCO's v 0 (unlabeled) becomes 2
         keypoints = SKELETON.from_dataset(joints)
         keypoints[..., 2] = keypoints[..., 2] != UNLABELED

@@ -1,11 +1,13 @@
 """The entries of COCO's format as other tools write them: cleaned up and checked here only, for builder and evaluation.
 
-A defect with only one meaning is fixed, or its entry omitted, and counted. What has several meanings is refused. `coco.read_person` reads
-the numbers of a person.
+A defect with only one meaning is fixed, or its entry omitted, and counted. What has several meanings is refused. people.py reads the
+people, and fixes and checks their numbers.
 """
 
 from __future__ import annotations
 
+import re
+import reprlib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,10 +18,13 @@ import numpy as np
 
 from config import UserError
 
+LARGEST_ID = 2**62
+FIRST_NAME = 2**40  # the number of the first id that is a name
+
 
 @dataclass
 class AnnotationFixes:
-    """The entries that were fixed or omitted, by problem. strict: the first one is an error."""
+    """The entries that were fixed, omitted or look wrong, by problem. strict: the first one is an error."""
 
     strict: bool = False
     found: dict[str, list[str]] = field(default_factory=dict)
@@ -34,7 +39,7 @@ class AnnotationFixes:
         """Print one line for each problem on stderr, if there are any."""
         lines = [f"{len(places)} x {problem} (first: {places[0]})" for problem, places in self.found.items()]
         if lines:
-            print("fixed or omitted in the annotations:", *lines, sep="\n  ", file=sys.stderr)
+            print("fixed, omitted or doubtful in the annotations:", *lines, sep="\n  ", file=sys.stderr)
 
 
 def _is_number(value: object) -> bool:
@@ -48,19 +53,9 @@ def _parse_text(entry: dict, *keys: str) -> Iterator[str]:
         if isinstance(value, str) or (isinstance(value, list) and str in map(type, value)):
             try:
                 entry[key] = np.array(value, float).tolist()
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 continue
             yield f"its {key!r} is written as text"
-
-
-def _fix_ids(entry: dict, place: str, keys: tuple[str, ...]) -> Iterator[str]:
-    for key in keys:
-        value = entry.get(key)
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-            yield f"its {key!r} is written with a decimal point"
-            entry[key] = int(value)
-        elif type(value) is not int or abs(value) >= 2**62:
-            raise UserError(f"{place}: its {key!r} is {value!r}, expected a whole number")
 
 
 def _fix_image(image: dict, place: str) -> Iterator[str]:
@@ -76,20 +71,7 @@ def _fix_image(image: dict, place: str) -> Iterator[str]:
 
 
 def _fix_person(person: dict, place: str) -> Iterator[str]:
-    yield from _parse_text(person, "bbox", "keypoints", "area", "iscrowd")
-    if person.get("iscrowd") not in (None, 0, 1):
-        raise UserError(f"{place}: its 'iscrowd' is {person['iscrowd']!r}, expected 0 or 1")
-    box, area, outline = map(person.get, ("bbox", "area", "segmentation"))
-    if isinstance(box, list) and len(box) == 4 and all(map(_is_number, box)) and min(box[2:]) < 0:
-        yield "its 'bbox' has a side below 0: the corners are swapped"
-        x, y, width, height = box
-        person["bbox"] = [min(x, x + width), min(y, y + height), abs(width), abs(height)]
-    if _is_number(area) and area < 0:
-        yield "its 'area' is below 0: the box's area is used"
-        person["area"] = None
-    if isinstance(outline, list) and outline and all(map(_is_number, outline)):
-        yield "its 'segmentation' is one polygon, not a list of them"
-        person["segmentation"] = [outline]
+    yield from _parse_text(person, "bbox", "keypoints", "area", "iscrowd", "num_keypoints")
 
 
 def _fix_category(category: dict, place: str) -> Iterator[str]:
@@ -101,40 +83,76 @@ def _fix_category(category: dict, place: str) -> Iterator[str]:
     yield from ()
 
 
-KINDS = {  # of entries: what one is called, the ids that it must have, and what fixes it
-    "images": ("image", ("id",), _fix_image),
-    "annotations": ("annotation", ("id", "image_id", "category_id"), _fix_person),
-    "categories": ("category", ("id",), _fix_category),
+KINDS = {  # of entries: what one is called, the ids that it must have and the list that each is of, and what fixes it
+    "images": ("image", {"id": "images"}, _fix_image),
+    "categories": ("category", {"id": "categories"}, _fix_category),
+    "annotations": ("annotation", {"id": "annotations", "image_id": "images", "category_id": "categories"}, _fix_person),
 }
 
 
+class IdNumbers:
+    """The whole numbers that ids become. An id is a whole number, perhaps written as 139.0 or "139", or a name."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, int] = {}
+
+    def number(self, value: object) -> tuple[int, str | None]:
+        """Return an id's number, and how else it is written. Raise ValueError where it is none."""
+        if isinstance(value, str) and (text := value.strip()):
+            if re.fullmatch(r"-?\d{1,18}(\.0*)?", text):
+                return int(text.partition(".")[0]), "as text"
+            return self._names.setdefault(text, FIRST_NAME + len(self._names)), "as a name: it becomes a number here"
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            return int(value), "with a decimal point"
+        if type(value) is int and abs(value) < LARGEST_ID:
+            return value, None
+        raise ValueError
+
+
 def clean_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) -> dict[str, Any]:
-    """Return a COCO file's content; its entries are fixed in place. Raise UserError where it is of another format, or ambiguous."""
+    """Return a COCO file's content; its entries are fixed in place. Raise UserError where it is of another format, or ambiguous.
+
+    All ids are whole numbers; `file_id` of an entry is the file's own. Each image and category that an annotation names is listed.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise UserError(f"annotation file {path}: not in COCO's format, it has no list 'images'")
-    content |= {kind: _entries(content.get(kind, []), kind, path, fixes) for kind in KINDS}
-    listed, people = {image["id"] for image in content["images"]}, []
-    for person in content["annotations"]:
+    numbers = {kind: IdNumbers() for kind in KINDS}
+    clean = {kind: _entries(content.get(kind, []), kind, numbers, path, fixes) for kind in KINDS}
+    listed, categories, people = {image["id"] for image in clean["images"]}, {c["id"]: c for c in clean["categories"]}, []
+    for person in clean["annotations"]:
         if person["image_id"] in listed:
             people.append(person)
+            categories.setdefault(person["category_id"], {"id": person["category_id"], "file_id": person["category_id"]})
         else:
-            fixes.add("omitted: its image is not listed", f"annotation file {path}: annotation {person['id']}")
-    return {**content, "annotations": people}
+            fixes.add("omitted: its image is not listed", f"annotation file {path}: annotation {person['file_id']}")
+    return {**content, **clean, "annotations": people, "categories": [*categories.values()]}
 
 
-def _entries(entries: object, kind: str, path: str | Path, fixes: AnnotationFixes) -> list[dict]:
+def _entries(entries: object, kind: str, numbers: dict[str, IdNumbers], path: str | Path, fixes: AnnotationFixes) -> list[dict]:
     """Return the entries of a list, each id once."""
     refused, (name, ids, fix), by_id = f"annotation file {path}: not in COCO's format,", KINDS[kind], {}
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{refused} {kind!r} is not a list of objects")
     for entry in entries:
-        place = f"annotation file {path}: {name} {entry.get('id')}"
-        for problem in (*_fix_ids(entry, place, ids), *fix(entry, place)):
+        own = entry.get("id")
+        place = f"annotation file {path}: {name} {reprlib.repr(own) if type(own) is int else own}"
+        for key, kind_of_id in ids.items():
+            try:
+                entry[key], written = numbers[kind_of_id].number(entry.get(key))
+            except ValueError:
+                raise UserError(f"{place}: its {key!r} is {reprlib.repr(entry.get(key))}, expected a whole number or a name") from None
+            if written:
+                fixes.add(f"its {key!r} is written {written}", place)
+        for problem in fix(entry, place):
             fixes.add(problem, place)
         first = by_id.setdefault(entry["id"], entry)
-        if first is not entry:
-            keys = ("file_name",) if kind == "images" else {**entry, **first}  # an image is its file, whatever else is said about it
-            if any(entry.get(key) != first.get(key) for key in keys):
-                raise UserError(f"{refused} two {kind} have the id {entry['id']}")
-            fixes.add("omitted: listed a second time", place)
+        if first is entry:
+            entry["file_id"] = own
+            continue
+        keys = (
+            ("file_name",) if kind == "images" else {**first, **entry}.keys() - {"file_id"}
+        )  # an image is its file, whatever else is said
+        if any(entry.get(key) != first.get(key) for key in keys):
+            raise UserError(f"{refused} two {kind} have the id {own}")
+        fixes.add("omitted: listed a second time", place)
     return list(by_id.values())

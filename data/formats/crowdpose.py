@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
-from config import UserError
 from data.formats import coco
-from data.formats.coco import AnnotationFile, finite_numbers, person_box
+from data.formats.coco import AnnotationFile, finite_numbers
 
 AREA_OF_BOX = 0.53  # a person's share of the box, as CrowdPose's evaluation code has it
 
@@ -18,7 +16,7 @@ def matches(file: AnnotationFile) -> bool:
 
 
 def load(file: AnnotationFile) -> dict[str, Any]:
-    """Return the content with the areas that CrowdPose's evaluation code takes; it ignores those in the file.
+    """Return the content with the areas that CrowdPose's evaluation code takes; it ignores those in the file, and people by their count.
 
     Raise UserError where an image's crowdIndex is not a finite number.
     """
@@ -26,6 +24,6 @@ def load(file: AnnotationFile) -> dict[str, Any]:
     for image in content["images"]:
         finite_numbers(image, "crowdIndex", "a number", f"annotation file {file.path}: image {image['id']} ({image['file_name']})", ())
     for annotation in content["annotations"]:
-        with contextlib.suppress(UserError):  # a person without keypoints may have no box; where one is needed, that is an error there
-            annotation["area"] = AREA_OF_BOX * float(person_box(annotation, "")[2:].prod())
-    return content
+        # CrowdPose does not count head and neck
+        annotation.update(area=None, ignored=annotation.pop("num_keypoints", None) == 0)
+    return {**content, "area_of_box": AREA_OF_BOX}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,18 +18,20 @@ from data.formats.coco import finite_numbers
 KEYS = ("image_id", "category_id", "bbox", "score")
 
 
-def load_detections(path: str | Path, images: Mapping[int, dict], category: int = 1, least_score: float = 0.0) -> dict[int, np.ndarray]:
+def load_detections(
+    path: str | Path, images: Mapping[Any, dict], categories: Collection[Any] = (1,), least_score: float = 0.0
+) -> dict[Any, np.ndarray]:
     """Return each image's boxes (B, 5) x, y, width, height in pixels, and a score above `least_score`; only images with such boxes.
 
-    images: id -> an annotation file's entry. Unusable boxes are skipped, and counted on stderr, one line a reason. Raise UserError if
-    the file is not of the format, or no box is usable.
+    images: id -> an entry of the annotation file; categories: of people; both by the file's own ids. Unusable boxes are skipped, and
+    counted on stderr, one line a reason. Raise UserError if the file is not of the format, or no box is usable.
     """
     entries = read_json(path, "boxes file")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.keys() >= set(KEYS) for entry in entries):
         raise UserError(f"boxes file {path}: not a file of detections; expected a list of {{{', '.join(KEYS)}}}")
     boxes, skipped = defaultdict(list), Counter()
     for entry in entries:
-        reason = _skip_reason(entry, images, category)
+        reason = _skip_reason(entry, images, categories)
         if reason is not None:
             skipped[reason] += 1
         elif entry["score"] > least_score:
@@ -40,12 +43,12 @@ def load_detections(path: str | Path, images: Mapping[int, dict], category: int 
     return {image_id: np.array(rows, float) for image_id, rows in boxes.items()}
 
 
-def _skip_reason(entry: dict, images: Mapping[int, dict], category: int) -> str | None:
+def _skip_reason(entry: dict, images: Mapping[Any, dict], categories: Collection[Any]) -> str | None:
     """Return why a box is unusable; None if it is usable."""
     image_id = entry["image_id"]
-    if entry["category_id"] != category:
-        return f"of another category than people ({category})"
-    if type(image_id) is not int or image_id not in images:
+    if entry["category_id"] not in categories:
+        return f"of another category than people ({', '.join(map(str, categories))})"
+    if type(image_id) not in (int, float, str) or image_id not in images:
         return "of images that the annotation file does not list"
     try:
         x, y, width, height = finite_numbers(entry, "bbox", "", "", (4,))

@@ -122,7 +122,7 @@ def _people(image: Any, numbers: np.ndarray | None = None) -> Iterator[dict[str,
         scale, head = _fields(entry, "scale"), _fields(entry, "x1", "y1", "x2", "y2")
         if center is not None and scale is not None:
             person = _person(str(image.image.name), center, scale[0], _joints(entry))
-            yield person if head is None else {**person, "head_box": head.reshape(2, 2).tolist()}
+            yield person if head is None else {**person, "head_box": head.reshape(2, 2).tolist(), "joints": person["keypoints"]}
 
 
 def _joints(entry: Any) -> np.ndarray:
@@ -165,7 +165,7 @@ def annotated_ground_truth(annotations: list[dict]) -> PckhTruth | None:
     """Return the same from `load`'s annotations; None if a person has no head box: only the official .mat file has them."""
     if not annotations or not all("head_box" in annotation for annotation in annotations):
         return None
-    joints = np.array([annotation["keypoints"] for annotation in annotations]).reshape(-1, COUNT, 3)
+    joints = np.array([annotation["joints"] for annotation in annotations]).reshape(-1, COUNT, 3)
     boxes = np.array([annotation["head_box"] for annotation in annotations])
     return PckhTruth(joints[..., :2].transpose(1, 2, 0) + 1, (joints[..., 2].T == 0).astype(float), boxes.transpose(1, 2, 0))
 

@@ -19,7 +19,6 @@ KEYPOINTS = (
     "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
 NEVER_LABELED = ("left_ear", "right_ear")
-BOX_MARGIN = 0.15  # of the keypoints' extent, on each side: that of PoseTrack's own boxes
 
 
 def matches(file: AnnotationFile) -> bool:
@@ -46,19 +45,14 @@ def load(file: AnnotationFile) -> dict[str, Any]:
 
 
 def _person(annotation: dict[str, Any], names: list[str], path: Path) -> dict[str, Any]:
-    """Return a person without ears, and with a box around the keypoints where the file has none."""
+    """Return a person without ears, whose labeled keypoints are visible ones."""
     if not annotation.get("keypoints"):
         return annotation
     place = f"annotation file {path}: annotation {annotation['id']}"
     keypoints = finite_numbers(annotation, "keypoints", f"x, y, v of {len(names)} keypoints", place, (3 * len(names),)).reshape(-1, 3)
     keypoints = keypoints[[name not in NEVER_LABELED for name in names]]
     keypoints[:, 2] = np.where(keypoints[:, 2] == 0, 0, 2)
-    person = {**annotation, "keypoints": keypoints.ravel().tolist()}
-    points = keypoints[keypoints[:, 2] > 0, :2]
-    if annotation.get("bbox") is None and len(points):
-        size = np.ptp(points, 0)
-        person["bbox"] = np.concatenate([points.min(0) - BOX_MARGIN * size, (1 + 2 * BOX_MARGIN) * size]).tolist()
-    return person
+    return {**annotation, "keypoints": keypoints.ravel().tolist(), "num_keypoints": None}
 
 
 def _ignore_regions(image: dict[str, Any], path: Path) -> list[dict[str, Any]]:

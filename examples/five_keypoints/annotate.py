@@ -18,13 +18,12 @@ if __name__ == "__main__":  # run as a script, Python looks in this folder first
 import argparse
 
 import numpy as np
-from pycocotools.coco import COCO
 
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs, write_json
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import keypoint_category, read_person
+from data.formats.people import AnnotatedPeople
 
 # The COCO keypoints whose mean each one is, and the annotator's error: standard deviation in x and in y, over the square root of the
 # box's area
@@ -50,25 +49,23 @@ def five_keypoints(joints: np.ndarray, names: list[str], size: float, rng: np.ra
     return keypoints
 
 
-def annotate(coco: COCO, path: Path, annotator: int) -> dict[str, Any]:
+def annotate(annotated: AnnotatedPeople, annotator: int) -> dict[str, Any]:
     """Return the content of the annotation file."""
-    skeleton = load_skeleton("coco")
-    category, order = keypoint_category(coco, skeleton, path)
-    people = []
-    for person in coco.loadAnns(coco.getAnnIds(catIds=[category])):
-        rng = np.random.default_rng([annotator, person["id"]])
-        joints, box, _ = read_person(person, order, path)
-        keypoints = five_keypoints(joints, list(skeleton.dataset), float(np.sqrt(box[2:].prod())), rng)
+    people, originals = [], annotated.coco.dataset["annotations"]
+    for person, joints in zip(originals, annotated.joints(originals)):
+        rng = np.random.default_rng([annotator, person["file_id"]])
+        size = float(np.sqrt(np.prod(person["bbox"][2:])))
+        keypoints = five_keypoints(joints, list(annotated.skeleton.dataset), size, rng)
         people.append({
-            "id": person["id"],
+            "id": person["file_id"],
             "image_id": person["image_id"],
             "category_id": CATEGORY,
-            "bbox": box.tolist(),
-            "iscrowd": int(bool(person.get("iscrowd"))),
+            "bbox": person["bbox"],
+            "iscrowd": person["iscrowd"],
             "keypoints": keypoints.ravel().tolist(),
         })  # fmt: skip
     categories = [{"id": CATEGORY, "name": "figure", "keypoints": list(KEYPOINTS)}]
-    images = [{key: image[key] for key in ("id", "file_name")} for image in coco.dataset["images"]]
+    images = [{key: image[key] for key in ("id", "file_name")} for image in annotated.coco.dataset["images"]]
     return {"images": images, "annotations": people, "categories": categories}
 
 
@@ -80,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     check_minimum(0, annotator=options.annotator)
     check_outputs([options.output], [options.annotations])
-    content = annotate(load_annotations(options.annotations), options.annotations, options.annotator)
+    content = annotate(load_annotations(options.annotations, load_skeleton("coco")), options.annotator)
     write_json(options.output, content)
     print(f"{options.output}: {len(content['annotations'])} people in {len(content['images'])} images")
 

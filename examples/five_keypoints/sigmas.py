@@ -23,7 +23,6 @@ from config import Skeleton, UserError
 from config.errors import run_cli
 from config.load import load_skeleton
 from data.formats import load_annotations
-from data.formats.coco import keypoint_category, read_person
 
 MIN_IOU = 0.5  # of two boxes of the same person
 AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3) x, y, v as in the file, boxes (P, 4), areas (P,)
@@ -31,15 +30,13 @@ AnnotatedPoses = tuple[np.ndarray, np.ndarray, np.ndarray]  # keypoints (P, D, 3
 
 def people_of_images(path: Path, skeleton: Skeleton) -> dict[str, AnnotatedPoses]:
     """Return the people with keypoints of each image, by its file name."""
-    coco = load_annotations(path)
-    category, order = keypoint_category(coco, skeleton, path)
+    annotated = load_annotations(path, skeleton)
     poses = {}
-    for image_id, image in coco.imgs.items():
-        people = coco.loadAnns(coco.getAnnIds(image_id, catIds=[category]))
-        parts = [read_person(person, order, path) for person in people if not person.get("iscrowd")]
-        labeled = [(keypoints, *others) for keypoints, *others in parts if keypoints[:, 2].any()]
-        if labeled:
-            poses[image["file_name"]] = tuple(map(np.array, zip(*labeled)))
+    for image_id, image in annotated.coco.imgs.items():
+        people = [person for person in annotated.coco.imgToAnns[image_id] if person["num_keypoints"] and not person["iscrowd"]]
+        if people:
+            boxes, areas = (np.array([person[key] for person in people]) for key in ("bbox", "area"))
+            poses[image["file_name"]] = annotated.joints(people), boxes, areas
     return poses
 
 

@@ -35,7 +35,7 @@ def test_annotators_label_coco_keypoints_with_different_noise(own, annotations):
     assert sorted(category["keypoints"]) == sorted(SKELETON.dataset)
     feet = [category["keypoints"].index(name) for name in ("left foot", "right foot")]
     ankles = [KEYPOINTS.index(name) for name in ("left_ankle", "right_ankle")]
-    coco = load_annotations(annotations)
+    coco = load_annotations(annotations).coco
     for mine, other in zip(first["annotations"], second["annotations"], strict=True):
         a, b, true = (np.reshape(p["keypoints"], (-1, 3)) for p in (mine, other, coco.anns[mine["id"]]))
         labeled = a[:, 2] > 0

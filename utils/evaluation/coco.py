@@ -16,9 +16,8 @@ from pycocotools.cocoeval import COCOeval
 
 from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
-from config.load import fitting_skeleton
 from data.formats import load_annotations
-from data.formats.coco import finite_numbers, image_files, indexed, keypoint_category, listed_size, read_people
+from data.formats.coco import finite_numbers, image_files, indexed, listed_size
 from data.formats.detections import load_detections
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
@@ -36,20 +35,21 @@ class GroundTruth:
     before any image is run.
     """
 
-    def __init__(self, path: Path, folder: Path | None = None, skeleton: Skeleton | None = None, limit: int | None = None):
-        """Read the file. folder: of the images, if any is read. skeleton: None selects the known one with the file's keypoints."""
-        annotations = load_annotations(path, [] if folder is None else [folder], split="test")
-        self.path, self.folder, self.annotations, self.format = path, folder, annotations, annotations.dataset["format"]
-        named = [category.get("keypoints") or [] for category in annotations.cats.values()]
-        self.skeleton = skeleton or fitting_skeleton(max(named, key=len, default=[]))
-        self.is_annotated = bool(annotations.anns)
-        self.category, self.file_index = 1, np.arange(len(self.skeleton.dataset))  # what COCO's server expects for test-dev
-        self.num_keypoints = len(self.file_index)  # of the file; `file_index` (D,): index of the data set's keypoints in it, -1: none
-        if self.is_annotated or any(category.get("keypoints") for category in annotations.cats.values()):
-            self.category, self.file_index = keypoint_category(annotations, self.skeleton, path)
-            self.num_keypoints = len(annotations.cats[self.category]["keypoints"])
-        self.coco = read_people(annotations, self.category, self.file_index, path)
-        self.files = image_files(annotations, path, folder, limit)
+    def __init__(
+        self,
+        path: Path,
+        folder: Path | None = None,
+        skeleton: Skeleton | None = None,
+        limit: int | None = None,
+        names_from_skeleton: bool = False,
+    ):
+        """Read the file. folder: of the images, if any is read. The others: see `load_annotations`."""
+        folders = [] if folder is None else [folder]
+        people = load_annotations(path, skeleton, folders, split="test", names_from_skeleton=names_from_skeleton)
+        self.path, self.folder, self.format, self.coco, self.skeleton = path, folder, people.format, people.coco, people.skeleton
+        self.is_annotated, self.ids, self.orders = bool(people.coco.anns), people.ids, people.orders
+        self.category, self.file_index, self.num_keypoints = people.category, people.file_index, people.num_keypoints
+        self.files = image_files(people.coco, path, folder, limit)
 
     def annotated_boxes(self) -> dict[int, np.ndarray]:
         """Return boxes (B, 5) x, y, width, height and a score of 1 by image, of the people that count."""
@@ -60,6 +60,11 @@ class GroundTruth:
             if person["num_keypoints"] and not person["iscrowd"]:
                 boxes[person["image_id"]].append([*person["bbox"], 1])
         return {image_id: np.array(rows, float) for image_id, rows in boxes.items()}
+
+    def with_file_ids(self, predictions: list[dict]) -> list[dict]:
+        """Return predictions with the file's own ids of images and categories."""
+        own = {key: {number: file_id for file_id, number in ids.items()} for key, ids in self.ids.items()}
+        return [{**prediction, **{key: ids[prediction[key]] for key, ids in own.items()}} for prediction in predictions]
 
     def image_results(self, predictions: list[dict]) -> list[ImageResult]:
         """Return the annotated and predicted people of each image."""
@@ -76,9 +81,13 @@ class CocoMetric:
 
     def inputs(self, truth: GroundTruth, needs_boxes: bool, boxes_file: Path | None = None) -> dict[int, InputImage]:
         """Return the network's inputs by id. boxes_file: a detector's; None takes annotated boxes where boxes are needed."""
-        images, none, boxes = truth.annotations.imgs, np.zeros((0, 5)), dict.fromkeys(truth.files)
-        if needs_boxes:
-            boxes = truth.annotated_boxes() if boxes_file is None else load_detections(boxes_file, images, truth.category)
+        images, none, boxes = truth.coco.imgs, np.zeros((0, 5)), dict.fromkeys(truth.files)
+        if needs_boxes and boxes_file is None:
+            boxes = truth.annotated_boxes()
+        elif needs_boxes:
+            of_file = {file_id: images[number] for file_id, number in truth.ids["image_id"].items()}
+            found = load_detections(boxes_file, of_file, [*truth.ids["category_id"]])
+            boxes = {truth.ids["image_id"][file_id]: rows for file_id, rows in found.items()}
         return {i: InputImage(path, listed_size(images[i]), boxes.get(i, none)) for i, path in truth.files.items()}
 
     def to_results(self, truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
@@ -95,11 +104,16 @@ class CocoMetric:
             raise UserError(f"detections {path}: no results in COCO's format; expected a list of {form}")
         for number, entry in enumerate(entries, start=1):
             place = f"detections {path}: entry {number}"
-            for key, known in (("image_id", truth.annotations.imgs), ("category_id", {truth.category: "people"})):
+            for key, known in truth.ids.items():
                 value = entry.get(key)
-                if type(value) is not int or value not in known:
+                if type(value) not in (int, float, str) or value not in known:
                     raise UserError(f"{place}: its {key!r} is {value!r}, expected a listed one, such as {next(iter(known), None)}")
-            finite_numbers(entry, "keypoints", f"{3 * count} numbers: x, y, v of the {count} keypoints", place, (3 * count,))
+                entry[key] = known[value]
+            keypoints = finite_numbers(entry, "keypoints", f"{3 * count} numbers: x, y, v of the {count} keypoints", place, (3 * count,))
+            order, present = truth.orders[entry["category_id"]], truth.file_index >= 0
+            ordered = keypoints.reshape(-1, 3).copy()
+            ordered[truth.file_index[present]] = keypoints.reshape(-1, 3)[order[present]]
+            entry |= {"category_id": truth.category, "keypoints": ordered.ravel().tolist()}
             finite_numbers(entry, "score", "a number", place, ())
         return [entry for entry in entries if entry["image_id"] in truth.files]
 
@@ -112,7 +126,7 @@ class CocoMetric:
     def report(self, predictions: list[dict], truth: GroundTruth, folder: Path, save_images: int, system: str) -> str:
         """Write metrics, analysis and the worst images into the folder. Return the summary for the terminal."""
         if not truth.is_annotated:
-            archive = write_submission(folder, predictions, truth.path, system) if truth.format == "coco" else None
+            archive = write_submission(folder, truth.with_file_ids(predictions), truth.path, system) if truth.format == "coco" else None
             return "no annotations to compare with" + f"; for the COCO server: {archive}" * (archive is not None)
         metrics = self.compute(predictions, truth)
         write_json(folder / "metrics.json", metrics)

@@ -18,6 +18,6 @@ class CrowdPoseMetric(CocoMetric):
         overall = super().compute(predictions, truth)
         metrics = {name: overall[name] for name in COCO_METRICS}
         for number, group in enumerate(GROUPS):
-            ids = [i for i in truth.files if np.digitize(truth.annotations.imgs[i]["crowdIndex"], BOUNDS) == number]
+            ids = [i for i in truth.files if np.digitize(truth.coco.imgs[i]["crowdIndex"], BOUNDS) == number]
             metrics[f"AP_{group}"] = super().compute(predictions, truth, ids)["AP"]
         return metrics

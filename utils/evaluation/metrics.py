@@ -63,7 +63,7 @@ def evaluate(
             return
         results = log.results()
         predictions = [result for input_id in inputs for result in results[input_id]]
-        write_json(output / "detections.json", predictions)
+        write_json(output / "detections.json", truth.with_file_ids(predictions))
         report(metric, predictions, truth, output, save_images, config.system)
         log.remove()
     print(f"{len(predictions)} people in {len(truth.files)} images: {output / 'detections.json'}")

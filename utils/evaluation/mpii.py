@@ -82,7 +82,7 @@ class PckhMetric(CocoMetric):
         predicted = (keypoints[..., 2] > 0).any(1)
         if not predicted.any():
             return []
-        people = [truth.annotations.anns[input_id]] if self._is_top_down else truth.annotations.imgToAnns[input_id]
+        people = [truth.coco.anns[input_id]] if self._is_top_down else truth.coco.imgToAnns[input_id]
         rows = nearest_people(np.array([person["bbox"] for person in people]), keypoints[predicted])
         ordered = np.zeros((len(keypoints), COUNT, 3))
         ordered[:, truth.file_index] = truth.skeleton.to_dataset(keypoints)
@@ -119,7 +119,7 @@ class PckhMetric(CocoMetric):
 
     def find_heads(self, truth: GroundTruth) -> PckhTruth | None:
         """Return PCKh's ground truth of the people in the images. Raise UserError where `head_boxes` is of other people."""
-        people, named = truth.annotations.dataset["annotations"], self.head_boxes
+        people, named = truth.coco.dataset["annotations"], self.head_boxes
         beside = [truth.path.with_name(name) for name in (f"gt_{truth.path.stem}.mat", "gt_valid.mat")]
         files = [path for path in beside if path.is_file()] if named is None else [named]
         candidates = [annotated_ground_truth(people) if named is None else None, *map(load_ground_truth, files)]
@@ -132,7 +132,7 @@ class PckhMetric(CocoMetric):
 
 def people_of(truth: GroundTruth) -> list[dict]:
     """Return the annotated people of the evaluated images, in the file's order."""
-    return [person for person in truth.annotations.dataset["annotations"] if person["image_id"] in truth.files]
+    return [person for person in truth.coco.dataset["annotations"] if person["image_id"] in truth.files]
 
 
 def prediction_array(predictions: list[dict], truth: GroundTruth) -> np.ndarray:

@@ -27,7 +27,7 @@ class PoseTrackMetric(CocoMetric):
     """
 
     def compute(self, predictions: list[dict], truth: GroundTruth) -> dict[str, float]:
-        images = truth.annotations.imgs
+        images = truth.coco.imgs
         annotated = {image_id for image_id in truth.files if images[image_id].get("is_labeled", True)}
         metrics = super().compute(predictions, truth, annotated)
         if truth.folder is None:

@@ -28,7 +28,7 @@ from config.errors import check_minimum, run_cli
 from config.files import atomic_write, check_outputs, existing_file, output_folder
 from config.load import with_overrides
 from data.formats import load_annotations
-from data.formats.coco import image_files, keypoint_category, listed_size, read_people
+from data.formats.coco import image_files, listed_size
 from data.images import image_or_error
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import config_for, load_network
@@ -82,12 +82,10 @@ class AnnotatedSet:
     """
 
     def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        annotations = load_annotations(path)
-        category, file_index = keypoint_category(annotations, skeleton, path)
-        self.skeleton, self.present = skeleton, file_index >= 0
-        files = image_files(annotations, path, folder, limit)
-        self.images = {image_id: InputImage(file, listed_size(annotations.imgs[image_id])) for image_id, file in files.items()}
-        self.people = read_people(annotations, category, file_index, path).imgToAnns
+        annotated = load_annotations(path, skeleton)
+        self.skeleton, self.present, self.people = skeleton, annotated.file_index >= 0, annotated.coco.imgToAnns
+        files = image_files(annotated.coco, path, folder, limit)
+        self.images = {image_id: InputImage(file, listed_size(annotated.coco.imgs[image_id])) for image_id, file in files.items()}
         if not any(_counts(person) for image_id in self.images for person in self.people[image_id]):
             raise UserError(f"annotation file {path}: no person has a keypoint of the skeleton {skeleton.name!r}")
 

@@ -64,6 +64,6 @@ def test_files_of_another_format_or_for_other_images_are_refused(tmp_path):
 @pytest.mark.skipif(not (SHARED / "data" / "coco_four").is_dir(), reason="no real detections: there is no folder shared/data")
 def test_every_box_of_a_real_file_is_used(capsys):
     folder = SHARED / "data" / "coco_four"
-    detections = load_detections(folder / "test_coco_det_AP_H_56.json", load_annotations(folder / "test_coco.json").imgs)
+    detections = load_detections(folder / "test_coco_det_AP_H_56.json", load_annotations(folder / "test_coco.json").coco.imgs)
     assert {image_id: len(boxes) for image_id, boxes in detections.items()} == {785: 22, 40083: 26, 196141: 33, 197388: 37}
     assert capsys.readouterr().err == ""

@@ -12,7 +12,7 @@ from people import NAMES, SKELETON, person, write_coco
 from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import FORMATS, AnnotationFormat, load_annotations
-from data.formats.coco import AnnotationFile, image_files, keypoint_category, read_people
+from data.formats.coco import AnnotationFile, image_files
 from data.hdf5 import TrainingHDF5
 
 
@@ -41,8 +41,8 @@ def test_another_format_is_one_file_and_one_entry(tmp_path, monkeypatch):
     assert build_hdf5(tmp_path / "people.txt", images, tmp_path / "out.h5", SKELETON, workers=1).people == 1
     joints = TrainingHDF5(tmp_path / "out.h5", SKELETON).joints(np.array([0]))
     np.testing.assert_allclose(SKELETON.to_dataset(joints)[0], [(10 * k, 80, 1) for k in range(17)], atol=1e-4)
-    assert load_annotations(tmp_path / "people.txt", [images]).dataset["format"] == "lines"
-    assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).dataset["format"] == "coco"
+    assert load_annotations(tmp_path / "people.txt", images=[images]).format == "lines"
+    assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).format == "coco"
 
 
 @pytest.mark.parametrize("content", [3, {"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}])
@@ -55,18 +55,17 @@ def test_json_of_no_format_is_refused(tmp_path, content):
 def test_a_missing_image_is_named_before_any_is_read(tmp_path):
     path, images = write_coco(tmp_path, [person(10, 10)], [person(20, 20)])
     (images / "1.jpg").unlink()
-    annotations = load_annotations(path)
+    annotations = load_annotations(path).coco
     assert image_files(annotations, path, images, limit=1) == {0: images / "0.jpg"}
     with pytest.raises(UserError, match=r"image folder .*: lacks 1 of the 2 images listed, such as 1\.jpg"):
         image_files(annotations, path, images)
     with pytest.raises(UserError, match=r"annotations\.json: lists no image"):
-        image_files(load_annotations(write_coco(tmp_path / "none")[0]), path, images)
+        image_files(load_annotations(write_coco(tmp_path / "none")[0]).coco, path, images)
 
 
-def test_people_count_by_their_keypoints_unless_the_file_counts_none(tmp_path):
+def test_people_count_by_their_keypoints_whatever_the_file_counts(tmp_path):
     uncounted = [{key: value for key, value in person(9, 9, visible=n).items() if key != "num_keypoints"} for n in (3, 0)]
     path, _ = write_coco(tmp_path, [*uncounted, person(9, 9, num_keypoints=0), person(9, 9, num_keypoints=4)])
-    coco = load_annotations(path)
-    people = read_people(coco, *keypoint_category(coco, SKELETON, path), path).dataset["annotations"]
-    assert [one["num_keypoints"] for one in people] == [3, 0, 0, 17]
+    people = load_annotations(path, SKELETON).coco.dataset["annotations"]
+    assert [one["num_keypoints"] for one in people] == [3, 0, 17, 17]
     assert [(one["id"], one["file_id"]) for one in people] == [(n, n) for n in range(1, 5)]

@@ -53,7 +53,7 @@ def test_a_list_of_people_makes_a_training_hdf5_with_the_published_crops(people,
     assert joints[0, 15].tolist() == [0, 0, UNLABELED] and (joints[0, :15, 2] == VISIBLE).all()
     np.testing.assert_allclose(crops(stored.boxes), [published_crop(person) for person in large], rtol=1e-6)
     test_set = write_list(tmp_path / "test.json", [{key: person[key] for key in ("image", "center", "scale")} for person in people])
-    annotations = load_annotations(test_set).dataset["annotations"]
+    annotations = load_annotations(test_set).coco.dataset["annotations"]
     assert [(one["num_keypoints"], one["image_id"]) for one in annotations] == [(0, n) for n in (1, 1, 2, 2, 3, 3)]
 
 
@@ -100,7 +100,7 @@ def test_the_official_file_has_labeled_people_for_training_and_separated_ones_fo
         ("four.jpg", bare[1:2], 0, [1]),
     ]
     file = write_official(tmp_path / "mpii.mat", images)
-    coco = load_annotations(file)
+    coco = load_annotations(file).coco
     assert [image["file_name"] for image in coco.dataset["images"]] == ["one.jpg", "two.jpg"]
     annotations = coco.dataset["annotations"]
     assert [annotation["image_id"] for annotation in annotations] == [1, 1, 2]
@@ -110,7 +110,7 @@ def test_the_official_file_has_labeled_people_for_training_and_separated_ones_fo
         # `official_person` writes every fifth joint as occluded
         np.testing.assert_array_equal(keypoints[:, 2], np.where(np.arange(16) % 5 == 4, 1, 2) * labeled)
     np.testing.assert_allclose(crops(np.array([one["bbox"] for one in annotations])), [published_crop(person) for person in (a, d, c)])
-    coco = load_annotations(file, split="test")
+    coco = load_annotations(file, split="test").coco
     assert [image["file_name"] for image in coco.dataset["images"]] == ["three.jpg", "four.jpg"]
     assert [(one["image_id"], one["num_keypoints"]) for one in coco.dataset["annotations"]] == [(1, 0), (1, 0), (2, 0)]
     expected = [published_crop(person) for person in (a, c, b)]
@@ -119,7 +119,7 @@ def test_the_official_file_has_labeled_people_for_training_and_separated_ones_fo
 
 def test_a_file_without_a_test_set_has_head_boxes_of_separated_people(people, tmp_path):
     file = write_official(tmp_path / "one.mat", [("one.jpg", [official_person(person) for person in people[:3]], 1, [3, 1])])
-    separated = load_annotations(file, split="test").dataset["annotations"]
+    separated = load_annotations(file, split="test").coco.dataset["annotations"]
     truth = annotated_ground_truth(separated)
     assert truth.head_boxes[..., 0].tolist() == [[10, 20], [16, 28]]
     np.testing.assert_allclose(truth.joints[..., 0], people[2]["joints"] * (1 - truth.missing[:, :1]) + truth.missing[:, :1])

@@ -70,13 +70,13 @@ def test_the_training_hdf5_has_tracks_visible_keypoints_and_ignore_regions(write
 
 
 def test_a_file_without_videos_is_cocos(write):
-    assert load_annotations(write()).dataset["format"] == "posetrack18"
+    assert load_annotations(write()).format == "posetrack18"
     path = write(lambda content: [image.pop("vid_id") for image in content["images"]])
-    assert load_annotations(path).dataset["format"] == "coco"
+    assert load_annotations(path).format == "coco"
 
 
 def test_a_person_without_a_box_gets_posetracks_own(write):
-    annotations = load_annotations(write(lambda content: content["annotations"][0].pop("bbox"))).dataset["annotations"]
+    annotations = load_annotations(write(lambda content: content["annotations"][0].pop("bbox"))).coco.dataset["annotations"]
     assert annotations[0]["bbox"] == pytest.approx([10 - 0.15 * 16, 20 - 0.15 * 32, 1.3 * 16, 1.3 * 32])
     assert annotations[1]["bbox"] == [5, 10, 30, 60]
 
@@ -106,5 +106,5 @@ def test_a_real_file_has_these_people_regions_and_boxes(tmp_path):
         del annotation["bbox"]
     (tmp_path / "without.json").write_text(json.dumps(raw))
     without = load_annotations(tmp_path / "without.json")
-    for annotation in load_annotations(path).dataset["annotations"]:
-        assert without.anns[annotation["id"]]["bbox"] == pytest.approx(annotation["bbox"], abs=1)
+    for annotation in load_annotations(path).coco.dataset["annotations"]:
+        assert without.coco.anns[annotation["id"]]["bbox"] == pytest.approx(annotation["bbox"], abs=1)

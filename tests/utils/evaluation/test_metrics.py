@@ -37,7 +37,7 @@ class NearestShoulder(CocoMetric):
     """The mean distance of predicted left shoulders from the annotated ones, in pixels."""
 
     def compute(self, predictions, truth):
-        target = {a["image_id"]: a["keypoints"][:2] for a in truth.annotations.dataset["annotations"]}
+        target = {a["image_id"]: a["keypoints"][:2] for a in truth.coco.dataset["annotations"]}
         distances = [np.linalg.norm(np.subtract(p["keypoints"][:2], target[p["image_id"]])) for p in predictions]
         return {"distance": float(np.mean(distances))}
 

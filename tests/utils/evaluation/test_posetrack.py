@@ -66,7 +66,7 @@ def test_mota_subtracts_each_error_once():
 
 def perfect(truth: GroundTruth) -> list[dict]:
     """Return the annotated people as results, without their identities."""
-    people = [a for a in truth.annotations.dataset["annotations"] if a.get("num_keypoints")]
+    people = [a for a in truth.coco.dataset["annotations"] if a.get("num_keypoints")]
     return [{"image_id": a["image_id"], "category_id": 1, "score": 0.9, "keypoints": a["keypoints"]} for a in people]
 
 
