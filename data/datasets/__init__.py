@@ -42,6 +42,11 @@ class PoseDataset(ABC):
     def get(self, index: int, rng: np.random.Generator | None) -> NamedTuple:
         """Return one sample, augmented by `rng`; None: not augmented."""
 
+    @property
+    def labeled_channels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (K,) bool, the keypoints that the data set labels: their channels in a sample, and in a flipped one."""
+        return self.people.labeled, self.people.labeled[self.config.skeleton.flip_keypoints]
+
     def image_id(self, index: int) -> int:
         """Return the annotation file's id of the image that a sample is cropped from."""
         return int(self.people.image_ids[self.image_of[index]])

@@ -46,7 +46,7 @@ class DekrDataset(PoseDataset):
 
     def __init__(self, people: TrainingHDF5, config: DekrConfig):
         super().__init__(people, config, np.arange(len(people)))
-        self.channel_mask = torch.from_numpy(np.append(people.labeled, True))
+        self.channel_masks = [torch.from_numpy(np.append(labeled, True)) for labeled in self.labeled_channels]
 
     def get(self, index: int, rng: np.random.Generator | None) -> DekrSample:
         """Return one sample; without a generator the image's middle, as large as its short side."""
@@ -71,7 +71,7 @@ class DekrDataset(PoseDataset):
             partner = np.append(skeleton.flip_keypoints, skeleton.num_keypoints)  # the center is its own
             points, labeled = points[:, partner], labeled[:, partner]
         arrays = image, points * labeled[..., None], labeled, person_area * (side / crop_side) ** 2, mask
-        return DekrSample(*map(torch.from_numpy, arrays), self.channel_mask)
+        return DekrSample(*map(torch.from_numpy, arrays), self.channel_masks[a.flip])
 
     def annotated(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the keypoints (P, K + 1, 2) in image pixels, labeled (P, K + 1) and areas (P,) of an image's people with a keypoint.
@@ -85,10 +85,11 @@ class DekrDataset(PoseDataset):
         points = joints[..., :2] * labeled
         center = points.sum(1) / labeled.sum(1).clip(1)
         has_center = people.areas[rows] >= settings.min_area
-        low, high = (np.where(labeled | settings.published_faults, points, limit) for limit in (np.inf, -np.inf))
-        person_area = np.square(high.max(1) - low.min(1)).sum(1)
-        if not settings.published_faults:
-            person_area = np.maximum(person_area, 2 * people.areas[rows])
+        if settings.published_faults:  # the center's row is still 0, 0
+            person_area = np.square(points.max(1, initial=0) - points.min(1, initial=0)).sum(1)
+        else:
+            low, high = (np.where(labeled, points, limit) for limit in (np.inf, -np.inf))
+            person_area = np.maximum(np.square(high.max(1) - low.min(1)).sum(1), 2 * people.areas[rows])
         points, labeled = np.concatenate([points, center[:, None]], 1), np.column_stack([labeled[..., 0], has_center])
         return points, labeled, np.maximum(person_area, 1)
 

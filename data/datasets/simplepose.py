@@ -55,7 +55,8 @@ class SimplePoseDataset(PoseDataset):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         self.main = main_people(people, least)
         super().__init__(people, config, people.image_of[self.main])
-        self.channel_mask = torch.from_numpy(config.channels.annotated(people.labeled, people.outlines))
+        masks = (config.channels.annotated(labeled, people.outlines) for labeled in self.labeled_channels)
+        self.channel_masks = [torch.from_numpy(mask) for mask in masks]
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""
@@ -82,7 +83,7 @@ class SimplePoseDataset(PoseDataset):
             apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.occlusion)
         mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
         arrays = apply_photometric(image, a.photometric), points, labeled, mask_miss, to_map_size(mask_all, stride)
-        return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_mask)
+        return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_masks[a.flip])
 
     def rows(self, index: int) -> np.ndarray:
         """Return the rows, in the file, of a sample's people: the main person, then all others with a labeled keypoint."""

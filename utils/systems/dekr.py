@@ -22,6 +22,8 @@ from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
 
+LEAST_DISTANCE = 2  # input pixels, at which two keypoints are one in pose NMS: a pose of one keypoint has no diagonal
+
 
 class DekrDecoder(Decoder):
     """Decode the people of images of one input size."""
@@ -159,12 +161,13 @@ def sample_heatmaps(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
 
 
 def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
-    """Return (N, P, P) bool: whether enough keypoints of a pose are near another's, relative to its own diagonal. poses (N, P, K, 2)."""
+    """Return (N, P, P) bool: whether enough keypoints of a pose are near another's, by its own diagonal. poses (N, P, K, 2)."""
     max_distance = settings.nms_distance or (0.15 if len(settings.scales) > 1 else 0.05)
     min_keypoints = poses.shape[2] // 2 if settings.nms_keypoints is None else settings.nms_keypoints
     diagonal = (poses.amax(2) - poses.amin(2)).square().sum(2)  # squared, (N, P)
     distances = (poses[:, :, None] - poses[:, None]).square().sum(4)
-    return (distances < max_distance**2 * diagonal[:, :, None, None]).sum(3) > min_keypoints
+    limit = (max_distance**2 * diagonal).clamp(min=LEAST_DISTANCE**2)
+    return (distances < limit[:, :, None, None]).sum(3) > min_keypoints
 
 
 def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int) -> np.ndarray:

@@ -55,16 +55,17 @@ def test_a_sample_is_an_image_with_all_people_who_have_a_keypoint(tmp_path):
 def test_centers_and_areas_follow_from_the_labeled_keypoints(tmp_path):
     """A small person has no center. The area is the keypoints' extent, and at least twice the annotated area."""
     two, one = {"nose": (20, 30), "left_hip": (50, 130)}, {"nose": (90, 60)}
-    people = [posed(two, area=1024), posed(two, area=9000), posed(one, area=1023.9), posed(one, area=0)]
+    people = [posed(two, area=1024), posed(two, area=9000), posed(one, area=1023.9), posed(one, area=40)]
     found = dataset(tmp_path, people)
     points, labeled, areas = found.annotated(0)
     assert points[:, -1].tolist() == [[35, 80], [35, 80], [90, 60], [90, 60]]
     assert labeled[:, -1].tolist() == [1, 1, 0, 0] and labeled[:, :-1].sum(1).tolist() == [2, 2, 1, 1]
-    assert areas.tolist() == pytest.approx([30**2 + 100**2, 18000, 2047.8, 1])
+    assert areas.tolist() == pytest.approx([30**2 + 100**2, 18000, 2047.8, 80])
     sample = found.crop(0, Augmentation(flip=True))
     assert torch.allclose(sample.keypoints[0, -1], sample.keypoints[0, :-1][sample.labeled[0, :-1]].mean(0))
     assert not sample.keypoints[~sample.labeled].any()
     published = dataset(tmp_path, people, overrides=("targets.published_faults=true", "targets.min_area=0")).annotated(0)
+    # As published, the extent reaches to the corner: the row of the center is still 0, 0
     assert published[2].tolist() == [50**2 + 130**2, 50**2 + 130**2, 90**2 + 60**2, 90**2 + 60**2] and published[1][:, -1].all()
 
 
@@ -78,7 +79,7 @@ def test_image_keypoints_mask_and_area_are_augmented_together(tmp_path):
     blue = np.full_like(red, 255)
     blue[50:120, 20:60] = blue[100:150, 130:170] = 0
     people = [
-        posed(points, area=0, segmentation=polygon(85, 60, 40, 35)),
+        posed(points, area=50, segmentation=polygon(85, 60, 40, 35)),
         person(20, 50, visible=0, segmentation=polygon(20, 50, 40, 70)),
         person(130, 100, iscrowd=1, segmentation=polygon(130, 100, 40, 50)),
     ]

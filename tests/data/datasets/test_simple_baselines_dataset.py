@@ -26,8 +26,8 @@ def dataset(folder: Path, *people: list[dict], overrides: tuple[str, ...] = ()) 
 
 
 def test_a_sample_is_a_person_with_a_keypoint_and_a_box_in_its_own_image(tmp_path):
-    flat, outside = person(160, 20, bbox=[160, 20, 60, 0]), person(200, 100, bbox=[5000, 100, 60, 60])
-    found = dataset(tmp_path, [person(20, 20), person(100, 20, visible=0), flat], [], [person(30, 30), person(20, 100, iscrowd=1), outside])
+    outside = person(200, 100, bbox=[5000, 100, 60, 60])
+    found = dataset(tmp_path, [person(20, 20), person(100, 20, visible=0)], [], [person(30, 30), person(20, 100, iscrowd=1), outside])
     assert [found.image_id(n) for n in range(len(found))] == [0, 2]
     found.people.image = lambda number: np.full((160, 200, 3), 50 + 50 * number, np.uint8)
     scale = 192 / (59 * 1.25)  # 60 x 60 pixels, clipped as published

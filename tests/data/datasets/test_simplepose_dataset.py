@@ -7,7 +7,9 @@ from people import SKELETON, build, person, read_back, rendered_sample
 
 from config import load_config
 from data.augment import Augmentation
+from data.datasets import build_dataset
 from data.datasets.simplepose import SimplePoseDataset, keypoint_center, sample_augmentation
+from data.hdf5 import TrainingHDF5
 from data.targets import render_targets
 from losses import build_loss
 
@@ -34,9 +36,9 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
         ],
         [person(0, 0)],  # another image has its own
         [person(10, 10, iscrowd=1), person(120, 60)],  # a crowd region, though it has keypoints
-        *[[person(20, 20, bbox=box)] for box in ([0, 0, 0, 0], [20, 20, 30, 0], [50, 50, 0, 60])],  # nothing to crop
+        *[[person(20, 20, bbox=box)] for box in ([0, 0, 0, 0], [20, 20, 30, 0])],  # boxes are made of keypoints
     )
-    assert found.main.tolist() == [0, 4, 5, 7]
+    assert found.main.tolist() == [0, 4, 5, 7, 8, 9]
     assert [found.image_id(n) for n in range(4)] == [0, 0, 1, 2]
     assert len(found.get(3, None).keypoints) == 1
 
@@ -44,7 +46,8 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
 def test_a_data_set_of_few_keypoints_needs_the_same_fraction_of_them(tmp_path):
     """Requiring all would drop most people if feet are often occluded."""
     names = ["left_eye", "right_eye", "nose", "left_ear"]
-    assert dataset(tmp_path, [person(20, 20, visible=2), person(100, 60, visible=1)], names=names).main.tolist() == [0]
+    people = [{**one, "keypoints": one["keypoints"][:12]} for one in (person(20, 20, visible=2), person(100, 60, visible=1))]
+    assert dataset(tmp_path, people, names=names).main.tolist() == [0]
 
 
 def test_the_main_person_comes_first_then_all_others_with_a_keypoint(tmp_path):
@@ -72,6 +75,20 @@ def test_left_and_right_are_swapped_in_a_flipped_sample(tmp_path):
     assert not flipped.labeled[0, right] and flipped.labeled[0, left]
     x, y = plain.keypoints[0, right].tolist()
     assert flipped.keypoints[0, left].tolist() == pytest.approx([127 - x, y], abs=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "dekr_quickstart"])
+def test_the_loss_counts_the_channels_of_the_labeled_side_in_flipped_samples(tmp_path, recipe):
+    names = ["nose", "right_shoulder", "right_wrist", "right_hip", "right_knee", "right_ankle"]
+    build(tmp_path, [person(10, 10, keypoints=[v for k in range(6) for v in (20 + 9 * k, 30, 2)], num_keypoints=6)], names=names)
+    config = load_config(f"config/{recipe}.yaml")
+    samples = build_dataset(TrainingHDF5(tmp_path / "out.h5", config.skeleton), config)
+    for flip in (False, True):
+        sample, skeleton = samples.crop(0, Augmentation(flip=flip)), config.skeleton
+        of_keypoints = config.channels.keypoints if recipe == "quickstart" else slice(0, skeleton.num_keypoints)
+        assert torch.equal(sample.channel_mask[of_keypoints], sample.labeled[0, : skeleton.num_keypoints])
+        limbs = [sample.labeled[0, ends].all().item() for ends in skeleton.limb_ends]
+        assert recipe != "quickstart" or sample.channel_mask[config.channels.limbs].tolist() == limbs
 
 
 def test_targets_are_those_of_the_crop(tmp_path):

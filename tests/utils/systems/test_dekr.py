@@ -105,6 +105,12 @@ def test_nms_distance_is_a_fraction_of_the_pose_diagonal(overrides, count):
     assert len(decode_square(config, *outputs)[0]) == count
 
 
+@pytest.mark.parametrize("keypoints", [1, 2, 17])
+def test_nobody_is_found_twice_where_poses_have_no_extent(keypoints):
+    poses = torch.tensor([50, 51, 60.0])[None, :, None, None].expand(1, 3, keypoints, 2)
+    assert pose_overlaps(poses, settings().inference)[0].tolist() == [[True, True, False], [True, True, False], [False, False, True]]
+
+
 def test_poses_overlap_by_more_than_half_of_the_keypoints():
     """Of 17. The distance depends on each pose's own diagonal."""
     large = torch.linspace(0, 200, 17)[:, None].repeat(1, 2)  # diagonal 283 pixels, 0.05 of it are 14
