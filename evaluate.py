@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from config import UserError
+from config import Skeleton, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs
 from config.load import load_skeleton
@@ -20,7 +20,7 @@ from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import GroundTruth
-from utils.evaluation.metrics import DERIVED, build_metric, evaluate, report
+from utils.evaluation.metrics import DERIVED, IMAGES, build_metric, evaluate, load_predictions, report
 from utils.inference import PoseEstimator
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
     source.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")
     add("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII or PoseTrack18 file; can be unannotated")
-    add("--images", type=Path, help="folder of the images")
+    add("--images", nargs="+", metavar="PATH", help="folders or zip files of the images")
     add("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     add("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
     add("--output", type=Path, help="folder; default: evaluation/ beside the checkpoint or detections, else below runs/")
@@ -40,10 +40,15 @@ def main() -> None:
     add("--boxes", type=Path, metavar="FILE", help="detections for a top-down system; default: the annotated boxes")
     add("--limit", type=int, help="only the first N images")
     add("--batch-size", type=int, default=4, help="images of a batch; default: 4")
+    add("--strict", action="store_true", help="what would be fixed or omitted in annotations and predictions is an error")
     add("--names-from-skeleton", action="store_true", help=NAMES_HELP)
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
+    for name in ("images", "scales"):  # argparse gives such an option all words up to the next one, overrides included
+        words = getattr(options, name) or []
+        options.overrides += [word for word in words if "=" in word and not Path(word).exists()]
+        setattr(options, name, [word for word in words if word not in options.overrides])
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     if options.detections is not None:
         evaluate_detections(options)
@@ -57,21 +62,25 @@ def main() -> None:
 
 def evaluate_network(options: argparse.Namespace, context: DistributedContext) -> None:
     """Evaluate a checkpoint, or the bundled model, on this rank's part of the images."""
-    if options.images is None:
+    if not options.images:
         raise UserError("--images: missing; add the folder of the images, or evaluate predictions with --detections")
     checkpoint = resolve_checkpoint(options.checkpoint, options.config, context.is_main)
     overrides = ["inference.flip=false"] * options.no_flip + options.overrides
     if options.scales:
-        # argparse gives --scales all words up to the next option, overrides included
-        overrides += [word for word in options.scales if "=" in word]
-        overrides.append(f"inference.scales=[{', '.join(word for word in options.scales if '=' not in word)}]")
+        overrides.append(f"inference.scales=[{', '.join(options.scales)}]")
     config = config_for(checkpoint, options.config, overrides)
-    truth = GroundTruth(options.annotations, options.images, config.skeleton, options.limit, options.names_from_skeleton)
+    truth = ground_truth(options, config.skeleton)
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
-    check_results(output, ["detections.json", *DERIVED], options, truth)
+    check_results(output, ["detections.json", f"detections{IMAGES}", *DERIVED], options, truth)
     estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images)
+
+
+def ground_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> GroundTruth:
+    """Return the annotations that the options name."""
+    images = [Path(path) for path in options.images]
+    return GroundTruth(options.annotations, images, skeleton, options.limit, options.names_from_skeleton, options.strict)
 
 
 def evaluate_detections(options: argparse.Namespace) -> None:
@@ -81,18 +90,18 @@ def evaluate_detections(options: argparse.Namespace) -> None:
     if unused:
         raise UserError(f"--detections: needs no network; omit {unused[0]}")
     skeleton = load_skeleton(options.overrides[-1].partition("=")[2]) if options.overrides else None
-    truth = GroundTruth(options.annotations, options.images, skeleton, options.limit, options.names_from_skeleton)
+    truth = ground_truth(options, skeleton)
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or options.detections.parent / "evaluation"
     check_results(output, DERIVED, options, truth)
-    report(metric, metric.load_results(options.detections, truth), truth, output, options.save_images)
+    report(metric, load_predictions(metric, options.detections, truth), truth, output, options.save_images)
 
 
 def check_results(output: Path, names: Sequence[str], options: argparse.Namespace, truth: GroundTruth) -> None:
     """Raise UserError where a file of these names, or the folder of the worst images, is an input."""
     given = [getattr(options, name) for name in ("checkpoint", "detections", "annotations", "config", "head_boxes", "boxes")]
     written = [path for name in names for path in output.glob(name)]
-    check_outputs([output / "worst", *written], [*given, truth.folder, *truth.files.values()])
+    check_outputs([output / "worst", *written], [*given, *truth.containers, *(file.path for file in truth.files.values())])
 
 
 if __name__ == "__main__":

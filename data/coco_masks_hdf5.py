@@ -37,7 +37,7 @@ from data.formats.cleanup import AnnotationFixes
 from data.formats.coco import check_size, listed_size
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
-from data.image_source import ImageEntry, ImageSource
+from data.image_source import ImageEntry, ImageSource, find_images
 from data.images import check_image
 
 SHOWN = 10  # problems of one kind that are printed
@@ -226,10 +226,7 @@ def image_tasks(
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
     if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for image in images for person in people_of[image["id"]]):
         raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
-    files = source.find([image["file_name"] for image in images])
-    for image, file in zip(images, files):
-        if file.renamed:
-            fixes.add("found under another path or name", f"annotation file {path}: image {image['id']} ({image['file_name']})")
+    files = find_images(images, path, source, fixes)
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))

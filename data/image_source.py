@@ -7,7 +7,7 @@ import posixpath
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 
 from config import UserError
 from config.files import existing_folder
+from data.formats.cleanup import AnnotationFixes
 from data.images import IMAGE_SUFFIXES, check_file_size, decode_checked
 
 
@@ -130,6 +131,38 @@ class ImageSource:
             for name, size in sizes.items():
                 found[_stem(PurePosixPath(name).name)].append(ImageEntry(container, name, size))
         return found
+
+
+def find_images(images: Sequence[dict], path: Path, source: ImageSource, fixes: AnnotationFixes) -> list[ImageEntry]:
+    """Return where the images of an annotation file's entries are, and count those under another path or name."""
+    files = source.find([image["file_name"] for image in images])
+    for image, file in zip(images, files):
+        if file.renamed:
+            fixes.add("found under another path or name", _place(image, path))
+    return files
+
+
+def present_images(
+    images: Mapping[int, dict], path: Path, containers: Sequence[Path], fixes: AnnotationFixes, limit: int | None = None
+) -> dict[int, ImageEntry]:
+    """Return an annotation file's images, or the first `limit`, by their ids in ascending order; count and omit those that are missing.
+
+    Without folders and zip files no file is looked for. Raise UserError where the annotation file lists none, or all are missing.
+    """
+    listed = [images[image_id] for image_id in sorted(images)[:limit]]
+    if not listed:
+        raise UserError(f"annotation file {path}: lists no image")
+    if not containers:
+        return {image["id"]: ImageEntry(Path(), image["file_name"], -1) for image in listed}
+    files = find_images(listed, path, ImageSource(containers), fixes)
+    for image, file in zip(listed, files):
+        if file.size < 0:
+            fixes.add("omitted: the image is missing", _place(image, path))
+    return {image["id"]: file for image, file in zip(listed, files) if file.size >= 0}
+
+
+def _place(image: dict, path: Path) -> str:
+    return f"annotation file {path}: image {image.get('file_id', image['id'])} ({image['file_name']})"
 
 
 def _stem(name: str) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -44,7 +44,7 @@ def decode_checked(data: bytes, name: str | Path) -> np.ndarray:
     return decode_image(data, name)
 
 
-def read_images(paths: Iterable[str | Path], read: Callable[[str | Path], T] = read_image) -> Iterator[T]:
+def read_images(paths: Iterable[Any], read: Callable[[Any], T] = read_image) -> Iterator[T]:
     """Yield each image as `read` gives it, decoded by other threads while the caller works."""
     waiting = iter(paths)
     with ThreadPoolExecutor(READ_AHEAD) as pool:
@@ -125,10 +125,10 @@ def upright_bgr(image: Image.Image) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 
-def image_or_error(path: str | Path) -> np.ndarray | UserError:
-    """Return what `read_image` returns or raises: where one image of many is corrupt, the others can still be read."""
+def image_or_error(path: Any, read: Callable[[Any], np.ndarray] = read_image) -> np.ndarray | UserError:
+    """Return what `read` returns or raises: where one image of many is corrupt, the others can still be read."""
     try:
-        return read_image(path)
+        return read(path)
     except UserError as error:
         return error
 

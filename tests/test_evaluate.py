@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from utils.evaluation.mpii import PARTS
 from utils.systems.simplepose import SimplePoseDecoder
 
 FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # for a hardly trained network
+RESULTS = {"detections.json", "detections.images.json"}
 DERIVED = {"metrics.json", "analysis.json", "pr_curves.png", "errors.png"}
 ARCHIVE = "person_keypoints_test-dev2017_simplepose_results"
 NO_NETWORK = {"config": None, "checkpoint": None}
@@ -91,13 +93,39 @@ def test_perfect_predictions_of_the_evaluated_images_have_an_ap_of_one(evaluate,
     assert names.split() == list(METRICS)
     assert [value for name, value in zip(METRICS, values.split()) if name[-2:] not in ("_M", "_L")] == ["1.000"] * 6
     assert read(tmp_path / "out" / "metrics.json")["AP"] == pytest.approx(1)
-    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    assert files(tmp_path / "out") == {*RESULTS, *DERIVED}
     results = read(tmp_path / "out" / "detections.json")
     labeled = [a for a in read(annotations)["annotations"] if a["image_id"] <= 3 and a["num_keypoints"]]
     for result, annotation in zip(results, labeled, strict=True):
         assert (result["image_id"], result["category_id"], len(result)) == (annotation["image_id"], 1, 4)
         truth = np.reshape(annotation["keypoints"], (17, 3))
         np.testing.assert_allclose(np.reshape(result["keypoints"], (17, 3)), np.minimum(truth, [np.inf, np.inf, 1]), atol=0.01)
+
+
+def test_images_are_found_as_the_builder_finds_them_and_missing_ones_omitted(
+    evaluate, fails, perfect_network, annotations, images, tmp_path
+):
+    """Two sources, one a zip file, names of Windows and one missing image: the other people have an AP of 1."""
+    content = read(annotations)
+    for image in content["images"]:
+        image["file_name"] = "D:\\export\\" + image["file_name"].replace(".jpg", ".png")
+    (tmp_path / "own.json").write_text(json.dumps(content))
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        for path in sorted(images.iterdir())[:3]:
+            archive.write(path, f"export/{path.name}")
+    (tmp_path / "others").mkdir()
+    for path in sorted(images.iterdir())[4:]:
+        shutil.copy(path, tmp_path / "others")
+    given = {"annotations": tmp_path / "own.json", "images": None}
+    sources = ("--images", tmp_path / "some.zip", tmp_path / "others", "inference.flip=false")
+    ended = evaluate(*sources, **given)
+    assert ended.status == 0, ended.err
+    assert (read(tmp_path / "out" / "metrics.json")["AP"], sorted(perfect_network)) == (pytest.approx(1), [1, 2, 3, 5, 6, 7, 8])
+    assert "7 x found under another path or name (first: annotation file" in ended.err
+    assert "1 x omitted: the image is missing (first: annotation file" in ended.err and "000000000004.png)" in ended.err
+    assert re.search(r"found under another path or name \(--strict", evaluate(*sources, "--strict", run=fails, **given))
+    (tmp_path / "none").mkdir()
+    assert "none: none of the 8 images listed is there" in evaluate("--images", tmp_path / "none", run=fails, **given)
 
 
 def test_options_reach_the_configuration(evaluate, monkeypatch, tiny, trained, tmp_path):
@@ -123,7 +151,7 @@ def test_images_without_annotations_make_an_archive_for_the_server(evaluate, per
     info = image_list(annotations, tmp_path / "image_info_test-dev2017.json")
     ended = evaluate(annotations=info)
     assert "no annotations to compare with" in ended.out
-    assert files(tmp_path / "out") == {"detections.json", f"{ARCHIVE}.json", f"{ARCHIVE}.zip", "worst"}
+    assert files(tmp_path / "out") == {*RESULTS, f"{ARCHIVE}.json", f"{ARCHIVE}.zip", "worst"}
     assert files(tmp_path / "out" / "worst") == {"mine.jpg"}
     detections = tmp_path / "out" / "detections.json"
     with zipfile.ZipFile(tmp_path / "out" / f"{ARCHIVE}.zip") as archive:
@@ -165,7 +193,7 @@ def test_an_interrupted_evaluation_continues(evaluate, perfect_network, monkeypa
     perfect_network.clear()
     assert evaluate("--batch-size", 1).status == 0
     assert perfect_network == [4, 5, 6, 7, 8]
-    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    assert files(tmp_path / "out") == {*RESULTS, *DERIVED}
     assert evaluate(output=tmp_path / "straight").status == 0
     same_results(tmp_path / "straight", tmp_path / "out")
 
@@ -184,7 +212,7 @@ def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_pa
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("AP lost by error type") == 1, "only rank 0 prints"
     assert "evaluate: 100% 4/4 " in ended.stderr
-    assert files(tmp_path / "out") == {"detections.json", *DERIVED}
+    assert files(tmp_path / "out") == {*RESULTS, *DERIVED}
     assert len(read(tmp_path / "alone" / "detections.json")) > 1
     same_results(tmp_path / "alone", tmp_path / "out")
 
@@ -245,7 +273,7 @@ def test_mpii_has_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, 
     assert half.split() == [*PARTS, "Mean", "Mean@0.1"]
     assert tenth.split() == ["Mean@0.1_exact", *(f"{part}@0.1_exact" for part in PARTS)]
     assert "predictions for 16 annotated people, in the file's order" in ended.out
-    assert files(tmp_path / "out") == {"detections.json", "metrics.json", "pred.mat"}
+    assert files(tmp_path / "out") == {*RESULTS, "metrics.json", "pred.mat"}
     predictions = loadmat(tmp_path / "out" / "pred.mat")["preds"] - 1
     for person, points in zip(read(mpii["annotations"]), predictions, strict=True):
         inside = np.abs(points - (np.array(person["center"]) - 1 + (0, 15 * person["scale"]))) <= 100 * person["scale"] + 1
@@ -279,7 +307,7 @@ def detections(annotations, tmp_path) -> Path:
 
 
 def test_a_networks_results_have_its_metrics(evaluate, tmp_path):
-    """With --limit, results of other images neither count nor are refused."""
+    """With --limit, results of other images neither count nor are refused; a run's folder says which images it was limited to."""
     for more, name in (((), "all"), (("--limit", 2), "two")):
         assert evaluate(*FAINT, *more, output=tmp_path / name).status == 0
         again = {**NO_NETWORK, "images": None, "detections": tmp_path / "all" / "detections.json"}
@@ -287,6 +315,12 @@ def test_a_networks_results_have_its_metrics(evaluate, tmp_path):
         assert files(tmp_path / f"{name} again") == DERIVED
         for file in DERIVED:
             assert (tmp_path / f"{name} again" / file).read_bytes() == (tmp_path / name / file).read_bytes()
+    again["detections"] = tmp_path / "two" / "detections.json"
+    ended = evaluate(output=tmp_path / "limited", **again)
+    assert "evaluated on the 2 of 8 images that its run looked at" in ended.err
+    assert read(tmp_path / "limited" / "metrics.json") == read(tmp_path / "two" / "metrics.json")
+    again["detections"].write_text(json.dumps(read(again["detections"])[:1]))  # no longer what the run has written
+    assert re.search(r"7 of 8 images have no result at all; .*add --limit N", evaluate(output=tmp_path / "changed", **again).err)
 
 
 def test_the_analysis_agrees_with_the_metrics_and_the_worst_images_are_written(run, detections, annotations, images, tmp_path):
@@ -299,7 +333,8 @@ def test_the_analysis_agrees_with_the_metrics_and_the_worst_images_are_written(r
     (folder / "worst").mkdir(parents=True)
     (folder / "worst" / "8_old.jpg").touch()
     ended = run("evaluate.py", "--detections", detections, "--annotations", annotations, "--images", images, "--save-images", 8)
-    assert (ended.status, ended.err) == (0, "")
+    assert (ended.status, ended.err.count("\n")) == (0, 1)
+    assert "1 of 8 images have no result at all; people in them count as missed; " in ended.err and "add --limit N" in ended.err
     names = sorted(files(folder / "worst"))
     assert {name[2:] for name in names[:2]} == {"000000000001.jpg", "000000000005.jpg"}, "far predictions, and no predictions"
     assert "8_old.jpg" not in names and f"the {len(names)} worst images: {folder / 'worst'}" in ended.out

@@ -17,7 +17,8 @@ from config import Config, UserError
 from config.files import file_lock
 from config.progress import Progress
 from data.formats.coco import Size, check_size
-from data.images import read_image, read_images
+from data.image_source import ImageEntry
+from data.images import read_images
 from utils.batching import predict_stream, sized_batches
 
 FORMAT = "ResultsLog 3"  # a log of another format is not continued
@@ -69,19 +70,19 @@ class ResultsLog:
         self._lock.__exit__(*error)
 
 
-def fingerprint(config: Config, folder: Path, *files: Path) -> str:
-    """Hash the inputs of results: configuration, image folder, and files such as checkpoint, annotations and rescoring network."""
-    parts = [FORMAT, config.model_dump_json(), str(folder.resolve())]
+def fingerprint(config: Config, *paths: Path) -> str:
+    """Hash the inputs of results: configuration, folders of images, and files such as checkpoint, annotations and rescoring network."""
+    parts = [FORMAT, config.model_dump_json()]
     configured = [value for value in vars(config.inference).values() if isinstance(value, Path)]
-    for file in (*files, *configured):
-        parts += [str(file.resolve()), str(file.stat().st_size), str(file.stat().st_mtime_ns)]
+    for path in (*paths, *configured):
+        parts += [str(path.resolve()), *([str(path.stat().st_size), str(path.stat().st_mtime_ns)] if path.is_file() else [])]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 class InputImage(NamedTuple):
     """An image for `predict_images`."""
 
-    path: Path
+    file: ImageEntry
     size: Size = (None, None)  # height, width in the annotation file
     boxes: np.ndarray | None = None  # (B, 4 or 5), where the decoder needs them
 
@@ -96,7 +97,7 @@ def predict_images(
     label: str,
     rank: int = 0,
     ranks: int = 1,
-    read: Callable[[Path], np.ndarray | UserError] = read_image,
+    read: Callable[[ImageEntry], np.ndarray | UserError] = ImageEntry.read_image,
 ) -> list[UserError]:
     """Run a `utils.systems.Decoder` on the images that the log lacks and add the results. Return the errors that `read` returned.
 
@@ -113,11 +114,11 @@ def predict_images(
     errors: list[UserError] = []
 
     def inputs() -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        for image_id, image in zip(remaining, read_images((images[image_id].path for image_id in remaining), read)):
+        for image_id, image in zip(remaining, read_images((images[image_id].file for image_id in remaining), read)):
             if isinstance(image, UserError):
                 errors.append(image)
                 continue
-            check_size(images[image_id].path, *image.shape[:2], images[image_id].size)
+            check_size(images[image_id].file.path, *image.shape[:2], images[image_id].size)
             yield image_id, image, images[image_id].boxes
 
     count = sum(map(len, batches))

@@ -14,7 +14,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from config import UserError
-from config.files import existing_folder, read_json
+from config.files import read_json
 from data.formats.cleanup import AnnotationFixes, clean_annotations
 
 LARGEST = 1e15  # largest number; products of box sides stay finite in float32
@@ -56,23 +56,6 @@ def indexed(dataset: dict) -> COCO:
 
 
 # Images
-
-
-def image_files(coco: COCO, path: str | Path, folder: Path | None, limit: int | None = None) -> dict[int, Path]:
-    """Return the files of the images, or of the first `limit`, by their ids in ascending order; without a folder, the names listed.
-
-    Raise UserError where the annotation file lists none or one is missing in the folder.
-    """
-    names = {image_id: coco.imgs[image_id]["file_name"] for image_id in sorted(coco.imgs)[:limit]}
-    if not names:
-        raise UserError(f"annotation file {path}: lists no image")
-    if folder is None:
-        return {image_id: Path(name) for image_id, name in names.items()}
-    files = {image_id: existing_folder(folder, "image folder") / name for image_id, name in names.items()}
-    missing = [names[image_id] for image_id, file in files.items() if not file.is_file()]
-    if missing:
-        raise UserError(f"image folder {folder}: lacks {len(missing)} of the {len(files)} images listed, such as {missing[0]}")
-    return files
 
 
 def listed_size(image: dict) -> Size:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from config import UserError
-from data.image_source import ImageSource
+from data.formats.cleanup import AnnotationFixes
+from data.image_source import ImageSource, present_images
 
 
 def folder_of(path: Path, *names: str) -> Path:
@@ -88,6 +89,23 @@ def test_a_source_with_none_of_the_images_is_refused(tmp_path):
     assert source.find([]) == []
     with pytest.raises(UserError, match=r"images .*images: none of the 2 images listed is there, such as '1\.jpg'; check --images"):
         source.find(["1.jpg", "2.jpg"])
+
+
+def test_missing_images_are_counted_and_omitted(tmp_path):
+    folder, path = folder_of(tmp_path / "images", "0.jpg", "1.jpg"), tmp_path / "a.json"
+    images = {number: {"id": number, "file_name": name} for number, name in ((3, "x/0.jpg"), (1, "1.jpg"), (2, "2.jpg"))}
+    fixes = AnnotationFixes()
+    assert {number: file.name for number, file in present_images(images, path, [folder], fixes).items()} == {1: "1.jpg", 3: "0.jpg"}
+    assert fixes.found == {
+        "found under another path or name": [f"annotation file {path}: image 3 (x/0.jpg)"],
+        "omitted: the image is missing": [f"annotation file {path}: image 2 (2.jpg)"],
+    }
+    assert list(present_images(images, path, [folder], fixes, limit=2)) == [1]
+    assert list(present_images(images, path, [], fixes, limit=2)) == [1, 2]
+    with pytest.raises(UserError, match=r"image 2 \(2\.jpg\): omitted: the image is missing \(--strict"):
+        present_images({2: images[2], 1: images[1]}, path, [folder], AnnotationFixes(strict=True))
+    with pytest.raises(UserError, match=r"a\.json: lists no image"):
+        present_images({}, path, [folder], fixes)
 
 
 def test_images_in_a_zip_file_are_found_below_any_folder_and_by_the_name_of_the_file(tmp_path):

@@ -15,6 +15,7 @@ from places import ROOT
 
 from config import UserError, load_config
 from config.files import file_lock
+from data.image_source import ImageEntry
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 
 RESULTS = {5: [{"score": 0.1 + 0.2}], 6: None, 7: []}
@@ -91,7 +92,7 @@ def images(tmp_path) -> dict[int, InputImage]:
     for number in range(10, 17):
         path, size = tmp_path / "images" / f"{number}.png", (3, 2) if number % 2 else (4, 2)
         cv2.imwrite(str(path), np.full((*size, 3), number, np.uint8))
-        inputs[number] = InputImage(path, size)
+        inputs[number] = InputImage(ImageEntry(path.parent, path.name, path.stat().st_size), size)
     return inputs
 
 
@@ -103,7 +104,7 @@ def run(path: Path, images: dict[int, InputImage], decoder: Brightness, **more: 
 
 
 def test_images_of_one_size_are_run_together_as_far_as_sizes_are_listed(tmp_path, images):
-    unlisted = {number: InputImage(image.path) for number, image in images.items()}
+    unlisted = {number: InputImage(image.file) for number, image in images.items()}
     decoder, other = Brightness(), Brightness()
     run(tmp_path / "log", images, decoder)
     run(tmp_path / "unlisted", unlisted, other)
@@ -128,8 +129,8 @@ def test_batches_do_not_depend_on_ranks_and_interrupts(tmp_path, images):
 
 
 def test_an_image_that_cannot_be_read_is_returned_and_the_others_are_stored(tmp_path, images):
-    def read(path: Path) -> np.ndarray | UserError:
-        return UserError(path.name) if path.stem in unreadable else cv2.imread(str(path))
+    def read(file: ImageEntry) -> np.ndarray | UserError:
+        return UserError(file.name) if file.path.stem in unreadable else cv2.imread(str(file.path))
 
     unreadable = {"12"}
     assert run(tmp_path / "log", images, Brightness(), read=read) == ["12.png"]

@@ -7,8 +7,9 @@ import io
 import re
 import zipfile
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -17,8 +18,10 @@ from pycocotools.cocoeval import COCOeval
 from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from data.formats import load_annotations
-from data.formats.coco import finite_numbers, image_files, indexed, listed_size
-from data.formats.detections import load_detections
+from data.formats.cleanup import AnnotationFixes
+from data.formats.coco import finite_numbers, indexed, listed_size
+from data.formats.detections import load_detections, settle_ids
+from data.image_source import present_images
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
 from utils.evaluation.worst import write_worst
@@ -29,27 +32,36 @@ TEST_SET = re.compile(r"(test-dev|test|val)\d{4}")
 
 
 class GroundTruth:
-    """The first `limit` images of an annotation file and their annotated people.
+    """The first `limit` images of an annotation file and their annotated people, without images that are missing.
 
-    Only keypoints that both the file and the skeleton have count. Raises UserError where an annotation is invalid or an image is missing,
-    before any image is run.
+    Only keypoints that both the file and the skeleton have count. `fixes`: what was fixed or omitted, not yet printed. Raises UserError
+    where an annotation is invalid, or all images are missing, before any image is run.
     """
 
     def __init__(
         self,
         path: Path,
-        folder: Path | None = None,
+        images: Sequence[Path] | None = None,
         skeleton: Skeleton | None = None,
         limit: int | None = None,
         names_from_skeleton: bool = False,
+        strict: bool = False,
     ):
-        """Read the file. folder: of the images, if any is read. The others: see `load_annotations`."""
-        folders = [] if folder is None else [folder]
-        people = load_annotations(path, skeleton, folders, split="test", names_from_skeleton=names_from_skeleton)
-        self.path, self.folder, self.format, self.coco, self.skeleton = path, folder, people.format, people.coco, people.skeleton
+        """Read the file. images: folders and zip files, if images are read. strict: what would be fixed or omitted is an error.
+
+        The others: see `load_annotations`.
+        """
+        self.path, self.containers, self.fixes = path, list(images or ()), AnnotationFixes(strict)
+        people = load_annotations(path, skeleton, self.containers, "test", self.fixes, names_from_skeleton)
+        self.format, self.coco, self.skeleton = people.format, people.coco, people.skeleton
         self.is_annotated, self.ids, self.orders = bool(people.coco.anns), people.ids, people.orders
         self.category, self.file_index, self.num_keypoints = people.category, people.file_index, people.num_keypoints
-        self.files = image_files(people.coco, path, folder, limit)
+        self.files = present_images(people.coco.imgs, path, self.containers, self.fixes, limit)
+
+    @property
+    def images_by_file_id(self) -> dict[Any, dict]:
+        """Return the entries of all listed images by the file's own ids."""
+        return {file_id: self.coco.imgs[number] for file_id, number in self.ids["image_id"].items()}
 
     def annotated_boxes(self) -> dict[int, np.ndarray]:
         """Return boxes (B, 5) x, y, width, height and a score of 1 by image, of the people that count."""
@@ -85,10 +97,9 @@ class CocoMetric:
         if needs_boxes and boxes_file is None:
             boxes = truth.annotated_boxes()
         elif needs_boxes:
-            of_file = {file_id: images[number] for file_id, number in truth.ids["image_id"].items()}
-            found = load_detections(boxes_file, of_file, [*truth.ids["category_id"]])
+            found = load_detections(boxes_file, truth.images_by_file_id, [*truth.ids["category_id"]], truth.fixes)
             boxes = {truth.ids["image_id"][file_id]: rows for file_id, rows in found.items()}
-        return {i: InputImage(path, listed_size(images[i]), boxes.get(i, none)) for i, path in truth.files.items()}
+        return {i: InputImage(file, listed_size(images[i]), boxes.get(i, none)) for i, file in truth.files.items()}
 
     def to_results(self, truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
         """Convert predictions in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
@@ -102,6 +113,7 @@ class CocoMetric:
         entries, count, form = read_json(path, "detections"), truth.num_keypoints, "{image_id, category_id, keypoints, score}"
         if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
             raise UserError(f"detections {path}: no results in COCO's format; expected a list of {form}")
+        settle_ids(entries, truth.images_by_file_id, [*truth.ids["category_id"]], f"detections {path}", truth.fixes)
         for number, entry in enumerate(entries, start=1):
             place = f"detections {path}: entry {number}"
             for key, known in truth.ids.items():

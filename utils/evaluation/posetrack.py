@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from data.images import read_image
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.matching import ImageResult
 from utils.tracking import Tracker
@@ -30,7 +29,7 @@ class PoseTrackMetric(CocoMetric):
         images = truth.coco.imgs
         annotated = {image_id for image_id in truth.files if images[image_id].get("is_labeled", True)}
         metrics = super().compute(predictions, truth, annotated)
-        if truth.folder is None:
+        if not truth.containers:
             return metrics
         present, videos, counts = truth.file_index >= 0, defaultdict(list), Counter()
         for result in truth.image_results(predictions):
@@ -40,7 +39,7 @@ class PoseTrackMetric(CocoMetric):
             for frame in frames:
                 poses = np.zeros((len(frame.poses), len(present), 3))
                 poses[:, present] = frame.poses
-                ids = tracker(read_image(truth.files[frame.image_id]), truth.skeleton.from_dataset(poses), frame.scores)
+                ids = tracker(truth.files[frame.image_id].read_image(), truth.skeleton.from_dataset(poses), frame.scores)
                 if frame.image_id in annotated:
                     tracks = [person.get("track_id", -1) for person in truth.coco.imgToAnns[frame.image_id]]
                     tracked.append((frame, np.array(tracks, int), ids))

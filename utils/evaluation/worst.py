@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from config.skeleton import UNLABELED, VISIBLE
-from data.images import read_image, write_image
+from data.image_source import ImageEntry
+from data.images import write_image
 from utils.evaluation.analysis import COLORS, JITTER, KINDS, AnnotatedKeypoints, MatchedImage, image_errors, match_image
 from utils.evaluation.matching import ImageResult
 from utils.visualize.people import draw_people
@@ -21,15 +22,18 @@ MISSED, FALSE_POSITIVE = (255, 255, 0), (0, 150, 255)
 LEGEND = {**COLORS, "missed person": MISSED, "false positive": FALSE_POSITIVE}
 
 
-def write_worst(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, files: dict[int, Path], folder: Path, count: int) -> str:
+def write_worst(
+    images: Sequence[ImageResult], keypoints: AnnotatedKeypoints, files: dict[int, ImageEntry], folder: Path, count: int
+) -> str:
     """Write the `count` worst images into the folder, the worst first. Return a summary line."""
     matched = [match_image(image, keypoints) for image in images]
     errors = image_errors(matched)
     rows = [row for row in np.argsort(-errors, kind="stable")[:count] if errors[row] > 0]
     for number, row in enumerate(rows, start=1):
         file = files[matched[row].image.image_id]
-        title = f"{number}. {file.name}: error {errors[row]:.2f} people"
-        write_image(folder / f"{number:0{len(str(count))}d}_{file.stem}.jpg", draw_errors(read_image(file), matched[row], keypoints, title))
+        title = f"{number}. {file.path.name}: error {errors[row]:.2f} people"
+        drawing = draw_errors(file.read_image(), matched[row], keypoints, title)
+        write_image(folder / f"{number:0{len(str(count))}d}_{file.path.stem}.jpg", drawing)
     return f"the {len(rows)} worst images: {folder}" if rows else "no image has an error"
 
 

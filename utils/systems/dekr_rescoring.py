@@ -16,6 +16,7 @@ import argparse
 import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,9 @@ from config.errors import check_minimum, run_cli
 from config.files import atomic_write, check_outputs, existing_file, output_folder
 from config.load import with_overrides
 from data.formats import load_annotations
-from data.formats.coco import image_files, listed_size
+from data.formats.cleanup import AnnotationFixes
+from data.formats.coco import listed_size
+from data.image_source import ImageEntry, present_images
 from data.images import image_or_error
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import config_for, load_network
@@ -78,13 +81,16 @@ def read_poses(path: Path) -> PoseData:
 class AnnotatedSet:
     """The images of a COCO or CrowdPose annotation file, or the first `limit` of them, and the OKS of poses in them.
 
-    Fails early: raises UserError where an annotation is invalid, an image is missing or no person has keypoints.
+    Images that are missing are omitted. Fails early: raises UserError where an annotation is invalid, all images are missing or no person
+    has keypoints.
     """
 
     def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
-        annotated = load_annotations(path, skeleton)
+        fixes = AnnotationFixes()
+        annotated = load_annotations(path, skeleton, fixes=fixes)
         self.skeleton, self.present, self.people = skeleton, annotated.file_index >= 0, annotated.coco.imgToAnns
-        files = image_files(annotated.coco, path, folder, limit)
+        files = present_images(annotated.coco.imgs, path, [folder], fixes, limit)
+        fixes.report()
         self.images = {image_id: InputImage(file, listed_size(annotated.coco.imgs[image_id])) for image_id, file in files.items()}
         if not any(_counts(person) for image_id in self.images for person in self.people[image_id]):
             raise UserError(f"annotation file {path}: no person has a keypoint of the skeleton {skeleton.name!r}")
@@ -119,7 +125,8 @@ def predict_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, ba
         return b64encode(rows.astype("<f4").tobytes()).decode()  # half the size of digits: a training set has hundreds of megabytes
 
     device = next(decoder.network.parameters()).device
-    failures = predict_images(log, decoder, annotated.images, to_result, batch_size, device, "poses", read=image_or_error)
+    read = partial(image_or_error, read=ImageEntry.read_image)
+    failures = predict_images(log, decoder, annotated.images, to_result, batch_size, device, "poses", read=read)
     results = log.results()
     rows = {image_id: np.frombuffer(b64decode(results.get(image_id, "")), "<f4").reshape(-1, width) for image_id in annotated.images}
     values, images = np.concatenate(list(rows.values())), np.repeat(list(rows), [len(of_image) for of_image in rows.values()])
@@ -147,7 +154,7 @@ def _make(arguments: Sequence[str]) -> None:
     if getattr(config.inference, "rescore", None) is not None:  # the network is trained on the scores before rescoring
         config = with_overrides(config, ["inference.rescore=null"])
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
-    check_outputs([options.output], (image.path for image in annotated.images.values()))
+    check_outputs([options.output], (image.file.path for image in annotated.images.values()))
     decoder = build_decoder(load_network(config, options.checkpoint, options.device), config)
     if decoder.needs_boxes:
         raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")

@@ -10,7 +10,8 @@ from places import SHARED
 
 from config import UserError
 from data.formats import load_annotations
-from data.formats.detections import load_detections
+from data.formats.cleanup import AnnotationFixes
+from data.formats.detections import load_detections, settle_ids
 
 IMAGES = {7: {"id": 7, "width": 200, "height": 100}, 8: {"id": 8}}
 GOOD = {"image_id": 7, "category_id": 1, "bbox": [10, 20.5, 30, 40], "score": 0.75}
@@ -50,6 +51,36 @@ def test_unusable_boxes_are_skipped_with_a_line_for_each_reason(tmp_path, capsys
     assert {image_id: len(boxes) for image_id, boxes in load_detections(path, IMAGES).items()} == {7: 1}
     for (reason, changes), line in zip(BAD.items(), capsys.readouterr().err.splitlines(), strict=True):
         assert f"a.json: {len(changes)} of {len(bad) + 1} boxes were skipped: {reason}" in line
+
+
+@pytest.mark.parametrize(
+    ("written", "category", "names"),
+    [
+        ([7, 8], 1, []),
+        (["7", "8"], 0, ["an id as text"]),
+        (["000000000139", "match-2"], 0, ["the stem of a file name"]),
+        ([139, "match-2"], 1, ["the stem of a file name"]),
+    ],
+)
+def test_ids_of_other_tools_are_those_of_the_images_they_name(written, category, names):
+    """All entries are read alike: some are not stems and others ids."""
+    images = {7: {"file_name": "a/000000000139.jpg"}, 8: {"file_name": "b\\match-2.png"}, 139: {"file_name": "7.jpg"}}
+    entries, fixes = [{"image_id": value, "category_id": category} for value in written], AnnotationFixes()
+    settle_ids(entries, images if names[-1:] != ["the stem of a file name"] else {k: images[k] for k in (7, 8)}, [1], "results", fixes)
+    assert entries == [{"image_id": 7, "category_id": 1}, {"image_id": 8, "category_id": 1}]
+    expected = ["its 'category_id' is 0: taken for people"] * (category == 0)
+    expected += [f"its 'image_id' is {name}: taken for that image" for name in names]
+    assert {problem: len(places) for problem, places in fixes.found.items()} == dict.fromkeys(expected, 2)
+
+
+def test_equal_stems_and_mixed_categories_name_nothing():
+    images = {7: {"file_name": "a/1.jpg"}, 8: {"file_name": "b/1.jpg"}}
+    entries, fixes = [{"image_id": "1", "category_id": 0}, {"image_id": [1], "category_id": 1}], AnnotationFixes(strict=True)
+    before = json.dumps(entries)
+    settle_ids(entries, images, [1], "results", fixes)
+    assert json.dumps(entries) == before
+    with pytest.raises(UserError, match=r"results: entry 1: its 'category_id' is 0: taken for people \(--strict"):
+        settle_ids(entries[:1], images, [1], "results", fixes)
 
 
 def test_files_of_another_format_or_for_other_images_are_refused(tmp_path):

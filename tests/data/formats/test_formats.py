@@ -12,7 +12,7 @@ from people import NAMES, SKELETON, person, write_coco
 from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import FORMATS, AnnotationFormat, load_annotations
-from data.formats.coco import AnnotationFile, image_files
+from data.formats.coco import AnnotationFile
 from data.hdf5 import TrainingHDF5
 
 
@@ -50,17 +50,6 @@ def test_json_of_no_format_is_refused(tmp_path, content):
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"other\.json: not in COCO's format"):
         load_annotations(tmp_path / "other.json")
-
-
-def test_a_missing_image_is_named_before_any_is_read(tmp_path):
-    path, images = write_coco(tmp_path, [person(10, 10)], [person(20, 20)])
-    (images / "1.jpg").unlink()
-    annotations = load_annotations(path).coco
-    assert image_files(annotations, path, images, limit=1) == {0: images / "0.jpg"}
-    with pytest.raises(UserError, match=r"image folder .*: lacks 1 of the 2 images listed, such as 1\.jpg"):
-        image_files(annotations, path, images)
-    with pytest.raises(UserError, match=r"annotations\.json: lists no image"):
-        image_files(load_annotations(write_coco(tmp_path / "none")[0]).coco, path, images)
 
 
 def test_people_count_by_their_keypoints_whatever_the_file_counts(tmp_path):

@@ -77,7 +77,7 @@ def truth(tmp_path, people) -> GroundTruth:
     for name in "ab":
         (tmp_path / f"{name}.jpg").touch()
     write_truth(tmp_path / "gt_valid.mat", people)
-    return GroundTruth(write_list(tmp_path / "valid.json", people), tmp_path, SKELETON)
+    return GroundTruth(write_list(tmp_path / "valid.json", people), [tmp_path], SKELETON)
 
 
 def keypoints_of(person: dict) -> np.ndarray:
@@ -112,7 +112,7 @@ def test_metrics_cover_the_people_of_the_evaluated_images(truth, people):
     perfect, metric = results_of(truth, people), build_metric(truth)
     assert set(metric.compute(perfect, truth).values()) == {100.0}
     first_image = [result for result in perfect if result["image_id"] == 1]
-    first = GroundTruth(truth.path, truth.folder, SKELETON, limit=1)
+    first = GroundTruth(truth.path, truth.containers, SKELETON, limit=1)
     assert set(metric.compute(first_image, first).values()) == {100.0}
     assert metric.compute(first_image, truth)["Head"] == 50
     metrics = metric.compute(results_of(truth, people, right=0.6 * 10 * 0.105), truth)

@@ -83,7 +83,7 @@ def test_people_are_tracked_through_each_video_and_compared_in_annotated_frames(
             people.append({**ids, "keypoints": sum(points, []), "num_keypoints": 5, "bbox": [20 + 5 * number, y, 10, 40]})
     categories = [{"id": 1, "name": "person", "keypoints": names}]
     (tmp_path / "walk.json").write_text(json.dumps({"images": images, "annotations": people, "categories": categories}))
-    walk = GroundTruth(tmp_path / "walk.json", tmp_path)
+    walk = GroundTruth(tmp_path / "walk.json", [tmp_path])
     metric, results = build_metric(walk), perfect(walk)
     assert type(metric) is PoseTrackMetric
     metrics = metric.compute(results, walk)
@@ -98,7 +98,7 @@ def test_people_are_tracked_through_each_video_and_compared_in_annotated_frames(
 @pytest.mark.skipif(not (SHARED / "data" / "posetrack18").is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
 def test_metrics_of_posetracks_own_files():
     root = SHARED / "data" / "posetrack18"
-    truth = GroundTruth(root / "annotations" / "test_posetrack18_val.json", root)
+    truth = GroundTruth(root / "annotations" / "test_posetrack18_val.json", [root])
     metric, results = build_metric(truth), perfect(truth)
     metrics = metric.compute(results, truth)
     assert (metrics["AP"], metrics["MOTA"], metrics["people"]) == (pytest.approx(1), 1, len(results))

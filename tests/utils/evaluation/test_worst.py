@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from people import SKELETON
 
+from data.image_source import ImageSource
 from utils.evaluation.analysis import AnnotatedKeypoints, match_image
 from utils.evaluation.matching import ImageResult
 from utils.evaluation.worst import LEGEND, STRIP, draw_errors, write_worst
@@ -51,9 +52,9 @@ def test_each_error_is_marked(result):
 def test_images_with_errors_are_written_the_worst_first(result, tmp_path):
     lost = replace(result, image_id=1, poses=result.poses[:0], scores=result.scores[:0])
     poor = replace(result, image_id=2, poses=result.poses + [12, 0, 0])
-    files = {number: tmp_path / f"image{number}.png" for number in (1, 2, 7)}
-    for file in files.values():
-        cv2.imwrite(str(file), IMAGE)
+    for number in (1, 2, 7):
+        cv2.imwrite(str(tmp_path / f"image{number}.png"), IMAGE)
+    files = dict(zip((1, 2, 7), ImageSource([tmp_path]).find(["image1.png", "image2.png", "image7.png"])))
     assert write_worst([result], KEYPOINTS, files, tmp_path / "worst", 10) == "no image has an error"
     assert "the 2 worst images" in write_worst([result, poor, lost], KEYPOINTS, files, tmp_path / "worst", 10)
     assert sorted(path.name for path in (tmp_path / "worst").iterdir()) == ["01_image1.jpg", "02_image2.jpg"]
