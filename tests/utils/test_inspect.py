@@ -29,7 +29,7 @@ SCRIPT = "utils/inspect/__main__.py"
 # A person from the front, x and y in percent of the width and height of a box half as wide as high: nose, eyes, ears, ...
 FIGURE = [(50, 8), (56, 6), (44, 6), (62, 8), (38, 8), (80, 22), (20, 22), (90, 38), (10, 38), (95, 52), (5, 52), (70, 52), (30, 52),
           (68, 75), (32, 75), (66, 97), (34, 97)]  # fmt: skip
-KINDS = ("outside", "boxes", "swapped", "two people", "twice")
+KINDS = ("outside", "boxes", "swapped", "two people", "twice", "x1, y1, x2, y2", "at 0, 0")
 
 
 def point(x: float, y: float, name: str, height: float = 100) -> tuple[float, float]:
@@ -78,7 +78,7 @@ def suspected(people: TrainingHDF5) -> dict[str, list[int]]:
 
 def test_the_report_lists_each_issue_for_its_image_and_no_other(run, faulty, tmp_path):
     """The skeleton is the one that fits."""
-    assert suspected(faulty) == {kind: [number] for number, kind in enumerate(KINDS, 1)}
+    assert suspected(faulty) == {kind: [number] * (number <= 5) for number, kind in enumerate(KINDS, 1)}
     ended = run(SCRIPT, tmp_path / "out.h5")
     assert ended.status == 0, ended.err
     words = " ".join(ended.out.split())
@@ -100,6 +100,15 @@ def test_the_report_lists_each_issue_for_its_image_and_no_other(run, faulty, tmp
     again.image_ids[2] = 1
     assert suspected(again)["twice"] == [1, 4, 5]
     assert "is corrupt: the checksum of its bytes differs" in summary(again, find_label_issues(again), None)
+
+
+def test_boxes_as_corners_and_unlabeled_keypoints_at_0_0_are_listed(tmp_path):
+    people = [figure(90, 50) | {"keypoints": [0, 0, 2] * 3 + figure(90, 50)["keypoints"][9:]}]
+    corners = [figure(x, 50) | {"bbox": [x, 50, x + 50, 150]} for x in (80, 90, 100)]
+    build_hdf5(*write_coco(tmp_path, people, corners), tmp_path / "out.h5", SKELETON, workers=1)
+    found = suspected(read_back(tmp_path))
+    assert (found["x1, y1, x2, y2"], found["at 0, 0"]) == ([1, 1, 1], [0])
+    assert "3 keypoints, of 3 in the file" in summary(read_back(tmp_path), find_label_issues(read_back(tmp_path)), None)
 
 
 def test_a_person_upside_down_or_from_behind_is_no_issue(tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 from config import Skeleton
 from config.progress import progress_bar
 from config.skeleton import UNLABELED
+from data.formats.people import boxes_as_corners, keypoints_at_zero
 from data.hdf5 import CorruptImageError, TrainingHDF5
 
 SIDED = r"(?:left|right|l|r)[ _-]?(eye|ear|shoulder|hip)s?"  # pairs that point the same way in any person
@@ -72,6 +73,20 @@ def outside_box(table: PersonTable) -> Iterator[LabelIssue]:
     inside = ((table.points >= low) & (table.points <= low + sides)).all(2)
     for n in np.flatnonzero(~(inside & table.annotated).any(1)).tolist():
         yield table.issue(n, f"none of {table.annotated[n].sum()} keypoints is in the box")
+
+
+def corner_boxes(table: PersonTable) -> Iterator[LabelIssue]:
+    """Yield the people whose box looks like x1, y1, x2, y2, where there are several."""
+    doubtful = boxes_as_corners(table.boxes, table.points, table.labeled, table.people.sizes[table.image][:, ::-1])
+    for n in np.flatnonzero(doubtful).tolist():
+        yield table.issue(n, "all keypoints are in the box if its last two numbers are x2, y2")
+
+
+def zero_keypoints(table: PersonTable) -> Iterator[LabelIssue]:
+    """Yield the people with several labeled keypoints at 0, 0."""
+    counts = keypoints_at_zero(table.points, table.annotated).sum(1)
+    for n in np.flatnonzero(counts).tolist():
+        yield table.issue(n, f"{counts[n]} keypoints, of {counts.sum()} in the file")
 
 
 def sided_pairs(skeleton: Skeleton) -> list[tuple[int, int]]:
@@ -149,6 +164,8 @@ CHECKS: dict[str, Callable[[PersonTable], Iterator[LabelIssue]]] = {
     "left and right probably swapped": swapped_sides,
     "two people with nearly the same keypoints": duplicate_people,
     "images that are corrupt, or in the file twice": unusable_images,
+    "boxes that are probably x1, y1, x2, y2": corner_boxes,
+    "people with unlabeled keypoints that are written as labeled at 0, 0": zero_keypoints,
 }
 
 
