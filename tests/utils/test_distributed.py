@@ -248,5 +248,5 @@ def test_train_distributed_trains_under_torchrun_only(run, fails, tiny, tmp_path
     for name in ("RANK", "LOCAL_RANK", "MASTER_PORT"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "1")
-    ended = run(*command)
+    ended = run(*command, "--local-rank=0")  # as torch.distributed.launch adds it
     assert (ended.status, (tmp_path / "run" / "best.pth").exists()) == (0, True), ended.err

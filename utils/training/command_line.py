@@ -36,6 +36,8 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("--resume", metavar="auto|FILE", help="resume from a checkpoint; auto: the run directory's last one, if any")
     parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
     parser.add_argument("--dry-run", action="store_true", help="run two steps and print shapes, memory and estimated time; write nothing")
+    if parallel == "distributed":  # torch.distributed.launch adds it; the environment says the same
+        parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in train.batch_size=2")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)

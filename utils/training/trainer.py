@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -28,6 +29,7 @@ from utils.training.step import BatchNormBackup, StepCheck, images_to_device, to
 from utils.training.validation import validate, validation_ap
 
 SHOWN = 20  # images in a message
+SHOWN_TEXT = 300  # characters of another message in a message
 
 
 def train(
@@ -260,7 +262,8 @@ def readable_errors(state: TrainState) -> Iterator[None]:
         elif "DataLoader worker (pid" in text:
             message = "a loader process was killed, perhaps for lack of memory; lower data.workers"
         elif state.context.size > 1 and is_runtime_error and re.search("onnection|NCCL|gloo", text):
-            message = "another process has ended with an error, see above; resume with --resume auto"
+            cause = textwrap.shorten(text, SHOWN_TEXT)
+            message = f"{cause}; if another process has ended with an error, that one is the cause; resume with --resume auto"
         else:
             raise
         raise UserError(message) from error

@@ -17,10 +17,11 @@ from config import Config, UserError, load_config
 from config.files import file_lock
 from models import build_model
 from utils.checkpoint import read_checkpoint
+from utils.distributed import DistributedContext
 from utils.training import build, trainer
 from utils.training.build import open_run_dir
 from utils.training.state import TrainState
-from utils.training.trainer import finish_epoch, train_one_epoch
+from utils.training.trainer import finish_epoch, readable_errors, train_one_epoch
 
 PLAIN = ("train.optimizer=sgd", "train.momentum=0", "train.weight_decay=0", "train.learning_rate=1")
 SLOW = (*PLAIN, "train.learning_rate=1e-6")
@@ -36,6 +37,14 @@ def assert_same_run(folder: Path, other: Path) -> None:
     assert same(one["random"][0], two["random"][0])
     assert [one[key] for key in ("epoch", "taken", "steps", "best")] == [two[key] for key in ("epoch", "taken", "steps", "best")]
     assert points(folder) == points(other)
+
+
+def test_the_cause_of_a_failed_rank_is_told(new_state):
+    """PyTorch's message about a lost connection looks alike on the rank that caused it and on all others."""
+    state = new_state()
+    state.context = DistributedContext("distributed", ALONE.device, 0, 2)
+    with pytest.raises(UserError, match="NCCL error: cable 7 is loose; .*--resume auto"), readable_errors(state):
+        raise RuntimeError("NCCL error:\ncable 7 is loose")
 
 
 # Single steps
