@@ -35,11 +35,11 @@ def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, d
         raise UserError(f"NVIDIA Apex is not installed ({error}); install it with: {APEX_INSTALL}, or set train.optimizer=sgd") from error
 
 
-def learning_rate(epoch: int, step: float, steps_per_epoch: float, settings: TrainConfig, ranks: int = 1) -> float:
-    """Return the learning rate of one optimizer step. epoch and step (in the epoch) count from 0.
+def learning_rate(epoch: int, step: float, steps_per_epoch: float, settings: TrainConfig, ranks: int = 1, skipped: int = 0) -> float:
+    """Return the learning rate of one optimizer step. epoch and step (in the epoch) count from 0; skipped: those of the run so far.
 
-    Linear warm-up, then a decay at each milestone, or else every `decay_every` epochs, from `late_epoch` on every `late_decay_every`; a
-    saw-tooth while weights are averaged (SWA).
+    Linear warm-up over the steps that were not skipped, then a decay at each milestone, or else every `decay_every` epochs, from
+    `late_epoch` on every `late_decay_every`; a saw-tooth while weights are averaged (SWA).
     """
     s = settings
     ranks = ranks if s.scale_rate_by_processes else 1
@@ -52,7 +52,7 @@ def learning_rate(epoch: int, step: float, steps_per_epoch: float, settings: Tra
         decays = min(epoch, s.late_epoch) // s.decay_every + max(epoch - s.late_epoch, 0) // s.late_decay_every
     lr = s.learning_rate * ranks * s.decay**decays
     warmup_steps = s.warmup_epochs * steps_per_epoch
-    return lr * min(1.0, (epoch * steps_per_epoch + step + 1) / warmup_steps) if warmup_steps else lr
+    return lr * min(1.0, (epoch * steps_per_epoch + step + 1 - skipped) / warmup_steps) if warmup_steps else lr
 
 
 def frozen_names(network: nn.Module, patterns: Iterable[str]) -> set[str]:

@@ -52,7 +52,10 @@ class StopSignal:
 
 
 class SkippedStep(NamedTuple):
-    """A step without effect: its epoch, counted from 0, the samples of the epoch before it, and the ranks with a bad loss."""
+    """A step without effect: its epoch, counted from 0, the samples of the epoch before it, and the ranks with a bad loss.
+
+    Without such ranks float16's scaler skipped it: the sum of the gradients was not finite.
+    """
 
     epoch: int
     taken: int
@@ -106,6 +109,7 @@ class TrainState:
     steps: int = 0  # optimizer steps of the whole run
     best: float = float("inf")  # lowest validation loss
     skipped: int = 0  # steps of the running epoch
+    skipped_before: int = 0  # steps of the epochs before
     skipped_in_row: list[SkippedStep] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,13 +120,13 @@ class TrainState:
         """Samples of one optimizer step, on all ranks together."""
         return self.config.train.batch_size * self.config.train.accumulate * self.context.size
 
-    def count_step(self, epoch: int, bad_ranks: list[int]) -> None:
-        """Count a step. bad_ranks: those for whose losses it was skipped."""
-        if bad_ranks:
-            self.skipped += 1
-            self.skipped_in_row.append(SkippedStep(epoch, self.samples_seen, bad_ranks))
-        else:
+    def count_step(self, epoch: int, updated: bool, bad_ranks: list[int]) -> None:
+        """Count a step. updated: it was not skipped. bad_ranks: those for whose losses it was skipped."""
+        self.skipped += not updated
+        if updated:
             self.skipped_in_row.clear()
+        elif bad_ranks or epoch:  # in the first epoch float16's scaler is looking for its scale
+            self.skipped_in_row.append(SkippedStep(epoch, self.samples_seen, bad_ranks))
         self.samples_seen += self.samples_per_step
         self.steps += 1
 
@@ -138,7 +142,7 @@ class TrainState:
             "steps": self.steps,
             "best": self.best,
             "sums": self.sums.state_dict(self.context),
-            "dropped": [self.skipped, [skipped._asdict() for skipped in self.skipped_in_row]],
+            "dropped": [self.skipped, [skipped._asdict() for skipped in self.skipped_in_row], self.skipped_before],
             "random": self.context.all_gather(_random_state(self.context.device)),
             "config": self.config.model_dump(mode="json"),
         }
@@ -180,7 +184,8 @@ class TrainState:
             self.averages[name].load_state_dict(content["averages"][name])
         self.epoch, self.samples_seen, self.steps, self.best = (content[key] for key in ("epoch", "taken", "steps", "best"))
         self.sums.load_state_dict(content["sums"], self.context)
-        self.skipped, in_row = content["dropped"]
+        self.skipped, in_row, *before = content["dropped"]
+        self.skipped_before = sum(before)  # an older checkpoint has none
         of_next = f" and {self.samples_seen} samples of the next" * bool(self.samples_seen)
         messages, ranks = [f"{path}: resuming after epoch {self.epoch}{of_next}"], len(content["random"])
         if ranks == self.context.size:

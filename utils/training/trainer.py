@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -83,7 +84,7 @@ def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
     with Progress(round(total), f"epoch {epoch + 1}/{settings.epochs}", "step", context.is_main) as progress:
         progress.skip(round(done))
         for i, batches in enumerate(timer.timed(group_batches(loader, settings.accumulate)), start=1):
-            lr = learning_rate(epoch, done + i - 1, total, settings, context.size)
+            lr = learning_rate(epoch, done + i - 1, total, settings, context.size, state.skipped_before + state.skipped)
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             batch_norms.save()
@@ -91,16 +92,17 @@ def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
             bad_ranks, stop = check.result()  # the device is busy with the backward pass meanwhile
             last = done + i == total
             log = last or (state.steps + 1) % settings.log_every == 0
-            grad_norm = None
+            grad_norm, updated = None, False
             if bad_ranks:
                 batch_norms.restore()
             else:
-                grad_norm = update_weights(state, measure_norm=log)
+                grad_norm, updated = update_weights(state, measure_norm=log)
+            if updated:
                 state.sums.add(terms)
             state.optimizer.zero_grad(set_to_none=True)
-            state.count_step(epoch, bad_ranks)
-            if len(state.skipped_in_row) >= settings.max_dropped:
-                raise UserError(skipped_message(state, loader, epoch))
+            state.count_step(epoch, updated, bad_ranks)
+            if not updated:
+                check_skipped(state, loader, epoch)
             if log:
                 note = log_step(state, lr, grad_norm, timer) or note
             progress.advance(note=note)
@@ -130,20 +132,25 @@ def forward_backward(state: TrainState, batches: list[NamedTuple]) -> tuple[Tens
     return total / len(batches), check
 
 
-def update_weights(state: TrainState, measure_norm: bool) -> Tensor | None:
-    """Take an optimizer step. Return the gradient's norm before clipping, where it is clipped or measured."""
-    clip, norm, ema = state.config.train.clip_norm, None, state.averages.get("ema")
+def update_weights(state: TrainState, measure_norm: bool) -> tuple[Tensor | None, bool]:
+    """Take an optimizer step.
+
+    Return the gradient's norm before clipping, where it is clipped or measured, and whether the weights were updated: float16's scaler
+    skips the step where the gradient is not finite.
+    """
+    clip, norm = state.config.train.clip_norm, None
     if clip is not None or measure_norm:
         state.scaler.unscale_(state.optimizer)
         norm = nn.utils.get_total_norm([p.grad for p in state.network.parameters() if p.grad is not None])
     if clip is not None:
         nn.utils.clip_grads_with_norm_(state.network.parameters(), clip, norm)
-    scale = state.scaler.get_scale() if ema is not None else 0.0  # read from the device; without a scaler a constant
+    scale = state.scaler.get_scale()  # read from the device; without a scaler a constant
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    if ema is not None and state.scaler.get_scale() >= scale:  # else the scaler skipped the step, for an infinite gradient
-        ema.update_parameters(state.network)
-    return norm
+    updated = state.scaler.get_scale() >= scale
+    if updated and "ema" in state.averages:
+        state.averages["ema"].update_parameters(state.network)
+    return norm, updated
 
 
 def group_batches(loader: Iterable[NamedTuple], accumulate: int) -> Iterator[list[NamedTuple]]:
@@ -158,13 +165,11 @@ def log_step(state: TrainState, lr: float, grad_norm: Tensor | None, timer: Step
     sums, context = state.sums, state.context
     steps_per_second, wait_fraction = timer.read()
     count = int(context.all_reduce(torch.tensor(sums.count, device=context.device)))
-    if not count:
-        return ""
-    terms = context.all_reduce(sums.terms) / count
+    terms = context.all_reduce(sums.terms)
     sums.terms, sums.count = torch.zeros_like(sums.epoch[0]), 0
     if state.metrics is None:
         return ""
-    metrics = loss_metrics(context.unwrap(state.step).loss, terms)
+    metrics = loss_metrics(context.unwrap(state.step).loss, terms / count) if count else {}  # else all steps were skipped
     metrics |= {"train/lr": lr, "train/skipped_steps": state.skipped}
     if grad_norm is not None:
         metrics["train/grad_norm"] = grad_norm.item()
@@ -174,35 +179,45 @@ def log_step(state: TrainState, lr: float, grad_norm: Tensor | None, timer: Step
     metrics["data/wait_fraction"] = wait_fraction
     metrics["memory/peak_mib"] = peak_memory(context.device)
     state.metrics.add(state.steps, metrics)
-    return f"loss {metrics['train/loss']:.4g}  lr {lr:.3g}  {metrics['speed/samples_per_second']:.1f} samples/s"
+    loss = f"loss {metrics['train/loss']:.4g}  " if count else ""
+    return f"{loss}lr {lr:.3g}  {metrics['speed/samples_per_second']:.1f} samples/s"
 
 
 def mean_loss(state: TrainState, epoch: int) -> float:
-    """Return the mean loss of the epoch's accepted steps, of all ranks."""
+    """Return the mean loss of the epoch's accepted steps, of all ranks; NaN where float16's scaler skipped them all."""
     total, count = state.context.all_reduce(state.sums.epoch.clone()).tolist()
     if state.skipped:
         steps = state.skipped + round(count / state.context.size)
         state.log.info(f"epoch {epoch + 1}: {state.skipped} of {steps} steps skipped, {_not_finite(state)}")
-    if not count:
+    if not count and not state.scaler.is_enabled():
         raise UserError(f"epoch {epoch + 1}: all steps were skipped, {_not_finite(state)}; lower train.learning_rate")
+    state.skipped_before += state.skipped
     state.skipped, state.sums.epoch = 0, torch.zeros_like(state.sums.epoch)
-    return total / count
+    return total / count if count else math.nan
 
 
-def skipped_message(state: TrainState, loader: DataLoader, epoch: int) -> str:
-    """Return why training stops after many skipped steps in a row, with the images of the ranks whose losses were bad."""
+def check_skipped(state: TrainState, loader: DataLoader, epoch: int) -> None:
+    """Raise UserError after `train.max_dropped` skipped steps in a row, with their images, or where float16 has no scale left to try."""
+    scale = state.scaler.get_scale()
+    if scale < 1:
+        problem = f"the gradient is not finite in float16, even with a scale of {scale:g}"
+        raise UserError(f"epoch {epoch + 1}: {problem}; choose train.precision=bfloat16 or float32, or lower train.learning_rate")
+    if len(state.skipped_in_row) < state.config.train.max_dropped:
+        return
     sampler, images = loader.batch_sampler, {}
     for skipped in state.skipped_in_row:
-        numbers = sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks].ravel().tolist()
+        numbers = sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks or slice(None)].ravel().tolist()
         images |= dict.fromkeys(map(loader.dataset.image_id, numbers))
     listed = ", ".join(map(str, islice(images, SHOWN))) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
     skipped = f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, {_not_finite(state)}"
-    return f"{skipped}; lower train.learning_rate, or inspect their images: {listed}"
+    remedy = ", choose train.precision=bfloat16," if state.scaler.is_enabled() else ","
+    raise UserError(f"{skipped}; lower train.learning_rate{remedy} or inspect their images: {listed}")
 
 
 def _not_finite(state: TrainState) -> str:
     limit = state.config.train.max_loss
-    return "their loss was not finite" + ("" if limit is None else f" or over {limit:g} (train.max_loss)")
+    gradient = ", or their gradient was not finite in float16" * state.scaler.is_enabled()
+    return "their loss was not finite" + ("" if limit is None else f" or over {limit:g} (train.max_loss)") + gradient
 
 
 def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: DataLoader) -> None:

@@ -72,11 +72,12 @@ def test_everything_of_a_state_is_restored(new_state, tmp_path):
     state = new_state(*overrides, scale=64.0)
     train_one_epoch(state, [random_batch(state), random_batch(state)], 0)
     state.sums.add(torch.ones(1, 3))
-    state.count_step(0, [0])
+    state.count_step(0, False, [0])
+    state.skipped_before = 5
     save_checkpoint(tmp_path / "last.pth", **state.state_dict())
     other = new_state(*overrides, scale=1.0)
     assert "resuming after epoch 0 and 6 samples of the next" in other.load_state_dict(read_checkpoint(tmp_path / "last.pth"), tmp_path)[0]
-    assert (other.samples_seen, other.steps, other.skipped) == (6, 3, 1)
+    assert (other.samples_seen, other.steps, other.skipped, other.skipped_before) == (6, 3, 1, 5)
     assert other.skipped_in_row == state.skipped_in_row == [(0, 4, [0])]
     assert other.scaler.get_scale() == 64 and other.averages["ema"].n_averaged == 2
     assert torch.equal(other.sums.epoch, state.sums.epoch) and torch.equal(other.sums.terms, state.sums.terms) and other.sums.count == 1

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext
 from utils.training import build, trainer
 from utils.training.build import open_run_dir
+from utils.training.data import build_loaders
 from utils.training.state import TrainState
 from utils.training.trainer import finish_epoch, readable_errors, train_one_epoch
 
@@ -88,15 +91,40 @@ def test_accumulated_batches_are_as_good_as_one(new_state):
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(whole.network.parameters(), parts.network.parameters()))
 
 
-def test_a_step_that_the_scaler_skips_does_not_count_for_the_ema(new_state):
-    state = new_state(*SLOW, "train.ema_decay=0.5", scale=1e38)
+def test_a_step_that_the_scaler_skips_counts_as_skipped(new_state):
+    """For the EMA, the mean loss, the log, the metrics, and the warm-up of the learning rate, also in later epochs."""
+    state = new_state(*SLOW, "train.ema_decay=0.5", "train.warmup_epochs=2", "train.log_every=1", scale=1e38)
+    messages, logged = [], []
+    state.log, state.metrics = SimpleNamespace(info=messages.append), SimpleNamespace(add=lambda _, metrics: logged.append(metrics))
     before = [parameter.detach().clone() for parameter in state.network.parameters()]
-    train_one_epoch(state, [random_batch(state)], 0)
+    assert math.isnan(train_one_epoch(state, [random_batch(state)] * 2, 0))
+    assert "epoch 1: 2 of 2 steps skipped" in messages[0] and "gradient was not finite in float16" in messages[0]
     assert state.averages["ema"].n_averaged == 0
     assert all(torch.equal(a, b) for a, b in zip(state.network.parameters(), before))
+    state.samples_seen = 0
     state.scaler.update(1.0)
-    train_one_epoch(state, [random_batch(state)], 0)
-    assert state.averages["ema"].n_averaged == 1
+    train_one_epoch(state, [random_batch(state)] * 2, 1)
+    assert state.averages["ema"].n_averaged == 2
+    assert [metrics["train/skipped_steps"] for metrics in logged] == [1, 2, 0, 0]
+    assert [metrics["train/grad_scale"] for metrics in logged] == pytest.approx([0.5e38, 0.25e38, 1, 1])
+    assert ["train/loss" in metrics for metrics in logged] == [False, False, True, True]
+    assert [metrics["train/lr"] for metrics in logged] == pytest.approx([0.25e-6, 0.25e-6, 0.25e-6, 0.5e-6])
+
+
+@pytest.mark.parametrize(("epoch", "scale", "steps", "message"), [(1, 1e38, 3, "3 steps in a row"), (0, 1.5, 1, "scale of 0.75")])
+def test_gradients_that_stay_infinite_in_float16_are_an_error(new_state, epoch, scale, steps, message):
+    """But not the first epoch's, in which the scaler looks for a scale, as long as there is one."""
+    state = new_state(*SLOW, "train.max_dropped=3", scale=scale)
+    for parameter in state.network.parameters():
+        parameter.register_hook(lambda gradient: gradient * torch.inf)
+    loader = build_loaders(state.config, ALONE)[0]
+    if epoch:
+        train_one_epoch(state, loader, 0)
+        state.samples_seen = 0
+    before = state.steps
+    with pytest.raises(UserError, match=f"epoch {epoch + 1}: .*{message}.*train.precision=bfloat16"):
+        train_one_epoch(state, loader, epoch)
+    assert state.steps == before + steps
 
 
 def test_the_learning_rate_follows_epoch_and_step(new_state):
