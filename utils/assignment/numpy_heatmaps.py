@@ -48,8 +48,7 @@ class NumpyHeatmaps:
         windows = flat.take(index[:, None] + around, mode="clip")
         row, column = index // w % h, index % w
         for edge, outside in ((row == 0, [0, 1, 2]), (row == h - 1, [6, 7, 8]), (column == 0, [0, 3, 6]), (column == w - 1, [2, 5, 8])):
-            if edge.any():
-                windows[np.ix_(edge, outside)] = -1
+            windows[np.ix_(edge, outside)] = -1
         return windows
 
     def values(self, index: np.ndarray) -> np.ndarray:

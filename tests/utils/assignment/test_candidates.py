@@ -53,6 +53,12 @@ def test_a_position_is_exact_for_any_width_inside_and_for_the_rendered_width_at_
     assert (np.hypot(other.x[0] - x, other.y[0] - y) > 0.1) == (x != 20.3 or y != 11.8)
 
 
+def test_a_peak_at_the_border_has_no_neighbors_at_the_other_border(read):
+    """In memory the last pixel of a row comes before the first of the next."""
+    found = peaks(read(maps_of((WRIST, blob(0.2, 11.8, height=0.5)), (WRIST, blob(WIDTH - 1, 11)))))
+    assert sorted(found.x.round(1)) == [0.2, WIDTH - 1]
+
+
 def test_position_moves_by_at_most_one_and_a_half_pixels(read):
     peak = peaks(read(maps_of((WRIST, blob(-4.0, 11.0)))), 2.25)
     np.testing.assert_allclose([peak.x[0], peak.y[0]], [-1.5, 11], atol=1e-4)

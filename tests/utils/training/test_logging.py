@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils.training.logging import MetricsLogger
+from utils.training import logging
+from utils.training.logging import MetricsLogger, StepTimer
 
 
 def lines(folder: Path, name: str = "metrics.jsonl") -> list[dict]:
@@ -35,6 +36,14 @@ def test_tensorboard_and_the_json_lines_have_all_metrics(train, samples):
     assert epoch["epoch/training_loss"] == pytest.approx(mean)
     assert {"epoch/validation_loss", "epoch/validation_loss_of_the_ema"} <= set(epoch)
     assert "validation/0" in scalars.Tags()["images"]
+
+
+def test_the_timer_tells_steps_per_second_and_the_fraction_of_waiting(monkeypatch):
+    clock = iter([10.0, 10, 11, 13, 14, 14, 15, 15])  # made, begun; each batch comes after 1 s, the first step takes 2 s; read, made anew
+    monkeypatch.setattr(logging.time, "perf_counter", lambda: next(clock))
+    timer = StepTimer()
+    assert len(list(timer.timed([1, 2]))) == 2
+    assert timer.read() == pytest.approx((2 / 5, 2 / 5))
 
 
 def test_metrics_after_the_last_checkpoint_are_logged_anew(tmp_path):
