@@ -1,22 +1,24 @@
 """Draw people in images, a video or a camera's frames, and write their keypoints.
 
-python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|CAMERA [--checkpoint F] [--output DIR] [--track]
+python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|URL|CAMERA ... [--checkpoint F] [--output DIR] [--track]
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import signal
 from pathlib import Path
 
 from config import UserError
 from config.errors import check_minimum, run_cli
-from config.files import write_json
+from config.files import check_outputs, write_json
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
-from utils.demo.run import DemoOptions, run_demo
+from utils.demo.run import DemoOptions, result_writers, run_demo
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
 from utils.output_formats import to_posetrack
@@ -30,7 +32,7 @@ MAX_SHEET_FRAMES = 24  # of a video
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--input", required=True, help="an image, a folder of images, a pattern such as '*.jpg', a video, or a camera's number")
+    add("--input", nargs="+", required=True, help="images, folders of images, patterns such as '*.jpg', videos, URLs, cameras' numbers")
     add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one or an exported .onnx; default: the bundled model")
     add("--config", help="default: the one stored in the checkpoint, or the published recipe")
     add("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
@@ -43,15 +45,22 @@ def parse_options() -> argparse.Namespace:
     add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of all images, or of some frames")
     add("--maps", action="store_true", help="also write heatmap overlays of keypoints and limbs")
     add("--show", action="store_true", help="also show a window; any key for the next image, q to stop")
-    add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are not drawn; default: {DemoOptions.min_score}")
+    add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are left out; default: {DemoOptions.min_score}")
     add("--track", action="store_true", help="give people identities in a video, or in a folder of its frames in the order of their names")
     add("--posetrack", type=Path, metavar="FILE", help="as --track, and also write PoseTrack18's JSON")
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
+    # argparse gives --input all words up to the next option, overrides included
+    words, options.input = options.input, [word for word in options.input if not is_override(word)]
+    options.overrides = [word for word in words if is_override(word)] + options.overrides
     check_minimum(1, batch_size=options.batch_size)
     check_minimum(0, min_score=options.min_score, detector_score=options.detector_score)
     return options
+
+
+def is_override(word: str) -> bool:
+    return re.match(r"[\w.]+=", word) is not None and not os.path.lexists(word)
 
 
 def main() -> None:
@@ -60,9 +69,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
     checkpoint = resolve_checkpoint(options.checkpoint, options.config)
     config = config_for(checkpoint, options.config, options.overrides)
-    sources = find_sources(options.input, options.output, options.limit)
+    sources = find_sources(options.input, options.limit)
     if options.posetrack is not None and len(sources) > 1:
-        raise UserError(f"--posetrack: one video or folder at a time, not the {len(sources)} of --input {options.input}")
+        raise UserError(f"--posetrack: one video or folder at a time, not {len(sources)}")
     sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else None
     demo_options = DemoOptions(
         output=options.output,
@@ -73,8 +82,14 @@ def main() -> None:
         batch_size=options.batch_size,
         sheet=None if options.sheet is None else ContactSheet(options.sheet, sheet_limit),
         window=Window("people") if options.show else None,
+        reserved=[path for path in (options.sheet, options.posetrack) if path is not None],
     )
-    estimator = PoseEstimator(config, checkpoint, options.device)
+    files = [file for source in sources for file in source.files]
+    written = [path for writer in result_writers(sources, demo_options, config.skeleton) for path in writer.paths.values()]
+    folders = [options.output, *{path.parent for path in written}]  # none holds an input: its results would be the next run's input
+    given = (checkpoint.path, options.config, options.detector, options.detector_weights)
+    check_outputs([*written, *folders, *demo_options.reserved], [*files, *{file.parent for file in files}, *given])
+    estimator = PoseEstimator(config, checkpoint, options.device, min_score=0)
     estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
     try:
         results = run_demo(sources, estimator, demo_options)

@@ -66,7 +66,8 @@ def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_pa
     usual = ("demo_image.py", "--checkpoint", trained / "best.pth", "--input", images, "--output", tmp_path / "demo")
     assert "--show: no window can be opened, there is no screen" in fails(*usual, "--show")
     assert "people.txt: cannot be written as" in fails(*usual, "--sheet", tmp_path / "people.txt")
-    assert "would be overwritten" in fails(*usual, "--output", images)
+    for more in (("--output", images), ("--sheet", images / "000000000001.jpg", "--limit", 1), ("--posetrack", trained / "best.pth")):
+        assert "would overwrite the input" in fails(*usual, *more)
     assert "--min-score nan: expected at least 0" in fails(*usual, "--min-score", "nan")
 
 
@@ -79,7 +80,7 @@ def top_down(tmp_path):
 
 def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, monkeypatch):
     monkeypatch.setattr("utils.detectors.boxes_around", lambda keypoints, scores, least: np.array([[10.0, 20, 60, 70, least]]))
-    output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5)
+    output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5, "--min-score", 0)
     (person,) = read(output / "000000000001.jpg.json")["people"]
     keypoints = np.array(person["keypoints"])
     assert ((keypoints[:, :2] >= [9, 19]) & (keypoints[:, :2] <= [71, 91])).all()

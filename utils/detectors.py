@@ -61,7 +61,7 @@ class PoseDetector:
     """A bottom-up pose system that returns boxes around its people, as `TorchvisionDetector` does."""
 
     def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device), least_score
+        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device, min_score=0), least_score
         if self.estimator.needs_boxes:
             system = self.estimator.config.system
             raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")

@@ -23,6 +23,7 @@ from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.device import limit_threads
 from utils.systems import Overlays, PosePredictions, build_decoder
 
+MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
 Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
 
@@ -32,6 +33,7 @@ class PoseEstimator:
     config: None takes the checkpoint's own. checkpoint: this project's, .safetensors, the published format, or an exported .onnx; None
     takes random weights with a configuration, and the bundled model, which is announced on stdout, without one. device: such as "cuda:0";
     None takes a GPU if there is one. detector: gives the boxes (see `utils.detectors`) where a system needs them and none are passed.
+    min_score: of the people that are returned.
 
     `seconds` sums the time of each part so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are complete),
     "assignment" (from outputs to people), "overlays". Two threads work at a time, so the sum may exceed the elapsed time.
@@ -43,11 +45,12 @@ class PoseEstimator:
         checkpoint: str | Path | Checkpoint | None = None,
         device: str | None = None,
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
+        min_score: float = MIN_SCORE,
     ):
         if config is None:
             checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else resolve_checkpoint(checkpoint)
             config = config_for(checkpoint)
-        self.config, self.detector = config, detector
+        self.config, self.detector, self.min_score = config, detector, min_score
         self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
         with limit_threads(1):
@@ -110,7 +113,7 @@ class PoseEstimator:
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
         with self._timed("assignment"):
-            people = self.decoder.decode(outputs)
+            people = [(keypoints[s >= self.min_score], s[s >= self.min_score]) for keypoints, s in self.decoder.decode(outputs)]
         if not overlays:
             return people
         with self._timed("overlays"):

@@ -142,10 +142,12 @@ def test_onnx_predicts_the_same_people_and_builds_no_network(lively, images, sys
     photographs.append(np.ascontiguousarray(photographs[0][:70]))
     boxes = [BOX] * len(photographs) if system == "simple_baselines" else None
     network, checkpoint = lively(system, "model.onnx"), lively(system)
-    expected = PoseEstimator(config_for(checkpoint), checkpoint, "cpu").batch(photographs, boxes)
+    expected = PoseEstimator(config_for(checkpoint), checkpoint, "cpu", min_score=0).batch(photographs, boxes)
     monkeypatch.setattr(checkpoints, "build_model", None)
     assert sum(len(scores) for _, scores in expected) >= len(photographs)
-    for (keypoints, scores), (ours, our_scores) in zip(PoseEstimator(checkpoint=network).batch(photographs, boxes), expected, strict=True):
+    for (keypoints, scores), (ours, our_scores) in zip(
+        PoseEstimator(checkpoint=network, min_score=0).batch(photographs, boxes), expected, strict=True
+    ):
         np.testing.assert_allclose(keypoints[..., :2], ours[..., :2], atol=0.05)
         np.testing.assert_allclose(keypoints[..., 2], ours[..., 2], atol=1e-3)
         np.testing.assert_allclose(scores, our_scores, atol=1e-3)
@@ -154,7 +156,7 @@ def test_onnx_predicts_the_same_people_and_builds_no_network(lively, images, sys
 def test_the_demo_runs_onnx_as_network_and_as_detector(run, lively, images, tmp_path):
     image, output = min(images.iterdir()), tmp_path / "demo"
     networks = ("--checkpoint", lively("simple_baselines", "model.onnx"), "--detector", lively("tiny", "model.onnx"))
-    ended = run("demo_image.py", *networks, "--detector-score", "0", "--input", image, "--output", output)
+    ended = run("demo_image.py", *networks, "--detector-score", "0", "--min-score", "0", "--input", image, "--output", output)
     assert ended.status == 0, ended.err
     assert json.loads((output / f"{image.name}.json").read_text())["people"]
 

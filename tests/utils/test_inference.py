@@ -25,7 +25,7 @@ from utils.systems import PosePredictions
 def estimator(tiny, trained) -> PoseEstimator:
     """Return an estimator with thresholds so low that an almost untrained network predicts people."""
     low = ["assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2"]
-    return PoseEstimator(load_config(tiny, low), trained / "best.pth")
+    return PoseEstimator(load_config(tiny, low), trained / "best.pth", min_score=0)
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,14 @@ def test_a_stream_and_a_batch_give_what_calls_give_in_order(estimator, mixed, mo
     assert (max(sizes), len(sizes)) == (batch_size, len(mixed) if batch_size == 1 else 3 + 1 + 1)
     assert_same(estimator.batch(mixed), expected)
     assert estimator.batch([]) == list(estimator.stream(iter([]), 4)) == list(estimator.stream([], boxes=[])) == []
+
+
+def test_people_below_the_least_score_are_left_out(estimator, mixed, monkeypatch):
+    everyone, scores = estimator(mixed[0])
+    least = float(np.median(scores))
+    monkeypatch.setattr(estimator, "min_score", least)
+    assert 0 < (scores >= least).sum() < len(scores)
+    assert_same([estimator(mixed[0])], [(everyone[scores >= least], scores[scores >= least])])
 
 
 def test_overlays_come_from_the_forward_pass_of_the_predictions(estimator, mixed, monkeypatch):
@@ -117,7 +125,9 @@ def test_arrays_that_are_no_images_are_refused(estimator):
 def boxed(tmp_path) -> Iterator[Callable[..., PoseEstimator]]:
     """Return a function detector -> estimator of a top-down system."""
     with registered():
-        yield lambda detector=None: PoseEstimator(parse_config(VALUES, "tiny"), write_checkpoint(tmp_path / "tiny.pth"), "cpu", detector)
+        yield lambda detector=None: PoseEstimator(
+            parse_config(VALUES, "tiny"), write_checkpoint(tmp_path / "tiny.pth"), "cpu", detector, min_score=0
+        )
 
 
 def test_a_stream_takes_boxes_beside_its_images(boxed):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from config.errors import check_minimum
 from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_images
 from utils.visualize.video import VIDEO_SUFFIXES, VideoReader
 
+URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 MAX_ASPECT = 50  # longer side to shorter; beyond it some systems would need gigabytes
 
 
@@ -27,14 +30,14 @@ class Frame(NamedTuple):
 
 
 class ImageFiles:
-    """Image files, read ahead. names: their paths below `folder`, which holds all of them."""
+    """Image files, the first `limit` of `files`, read ahead. names: their paths below `folder`, which holds all of them."""
 
     label, unit, stem = "demo", "image", "people"
     is_video = is_camera = False
 
-    def __init__(self, paths: list[Path], folder: Path):
-        self.paths, self.folder, self.count = paths, folder, len(paths)
-        self.names = [path.relative_to(folder).as_posix() for path in paths]
+    def __init__(self, files: list[Path], folder: Path, limit: int | None = None):
+        self.files, self.paths, self.folder = files, files[:limit], folder
+        self.count, self.names = len(self.paths), [Path(os.path.relpath(path, folder)).as_posix() for path in self.paths]
 
     def __iter__(self) -> Iterator[Frame]:
         for name, path, image in zip(self.names, self.paths, read_images(self.paths, image_or_error)):
@@ -44,14 +47,15 @@ class ImageFiles:
 
 
 class VideoSource:
-    """The frames, at most `limit`, of a video, an animated image or a camera. stem: starts the names of its outputs."""
+    """The frames, at most `limit`, of a video, an animated image, a URL or a camera. stem: starts the names of its outputs."""
 
     unit, is_video, names = "frame", True, ()
 
-    def __init__(self, path: Path | int, stem: str, limit: int | None = None):
-        self.path, self.stem, self.limit, self.is_camera = path, stem, limit, isinstance(path, int)
+    def __init__(self, path: Path | int | str, stem: str, limit: int | None = None):
+        self.path, self.stem, self.limit, self.is_camera = path, stem, limit, not isinstance(path, Path)
+        self.files = [] if self.is_camera else [path]
         self.label = stem if self.is_camera else path.name
-        self.folder = Path(str(path)).with_suffix("")  # where its frames would be as files
+        self.folder = Path(stem) if self.is_camera else path.with_suffix("")  # where its frames would be as files
 
     @cached_property
     def reader(self) -> VideoReader:
@@ -68,27 +72,36 @@ class VideoSource:
 Source = ImageFiles | VideoSource
 
 
-def find_sources(text: str, output: Path, limit: int | None = None) -> list[Source]:
-    """Return what --input names: an image, a folder, a pattern such as '*.jpg', a video, an animated image, or a camera by its number.
+def find_sources(inputs: Sequence[str], limit: int | None = None) -> list[Source]:
+    """Return what --input names: images, folders, patterns such as '*.jpg', videos, animated images, URLs, and cameras by their numbers.
 
-    An animated image counts as a video only if it is the only input. Raises UserError without any image or video, or where the output
-    would overwrite the input.
+    An animated image counts as a video only if it is the only input. Raises UserError without any image or video.
     """
     check_minimum(1, limit=limit)
-    path = Path(text).expanduser()
-    if text.isdecimal() and not os.path.lexists(path):
-        return [VideoSource(int(text), "camera", limit)]
-    is_file = os.path.lexists(path) and not path.is_dir()
-    files = [path] if is_file else _find_files(path)
-    folder = Path(os.path.commonpath([file.parent for file in files]))
-    outputs = {(output / file.relative_to(folder)).parent.resolve() for file in files} | {output.resolve()}
-    if outputs & {file.parent.resolve() for file in files}:
-        raise UserError(f"output folder {output}: holds the input, which would be overwritten; choose another --output")
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES or is_file and is_animation(file)]
+    files, streams = [], []
+    for text in inputs:
+        path = Path(text).expanduser()
+        if URL.match(text):
+            url = urlsplit(text)
+            streams.append(VideoSource(text, PurePosixPath(url.path).stem or url.hostname or "stream", limit))
+        elif text.isdecimal() and not os.path.lexists(path):
+            streams.append(VideoSource(int(text), "camera", limit))
+        else:
+            files += [path] if _is_file(path) else _find_files(path)
+    files = list({os.path.abspath(file): file for file in files}.values())  # noqa: PTH100 (links keep their names)
+    alone = len(inputs) == len(files) == 1 and _is_file(Path(inputs[0]).expanduser())
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES or alone and is_animation(file)]
     images = [file for file in files if file not in videos]
     stems = Counter(video.stem for video in videos)
-    sources = [VideoSource(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos]
-    return [ImageFiles(images[:limit], folder), *sources] if images else sources
+    sources = [VideoSource(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos] + streams
+    if not images:
+        return sources
+    folder = os.path.commonpath([os.path.abspath(image.parent) for image in images])  # noqa: PTH100
+    return [ImageFiles(images, Path(folder), limit), *sources]
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def _find_files(path: Path) -> list[Path]:

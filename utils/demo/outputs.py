@@ -1,10 +1,11 @@
-"""Write the keypoints of a demo in one or several formats."""
+"""The files of a demo: their names, and the keypoints in one or several formats."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -31,41 +32,78 @@ class FrameResult:
     scores: np.ndarray  # (P,)
     ids: np.ndarray | None  # (P,) identities in the video; -1: none
 
+    def at_least(self, min_score: float) -> FrameResult:
+        """Return the people with this score or a higher one."""
+        shown = self.scores >= min_score
+        ids = None if self.ids is None else self.ids[shown]
+        return replace(self, keypoints=self.keypoints[shown], scores=self.scores[shown], ids=ids)
+
+
+class OutputNames:
+    """Names the files of a run in a folder, none twice. reserved: files that the user has named."""
+
+    def __init__(self, folder: Path, reserved: Sequence[Path] = ()):
+        self.folder, self._used = folder, {path.resolve() for path in reserved}
+
+    def unique(self, *names: str) -> Path:
+        """Return the path of the first name that is not used yet; else of the last one with a number."""
+        *_, last = paths = [self.folder / name for name in names]
+        numbered = (last.with_stem(f"{last.stem}_{number}") for number in count(2))
+        path = next(path for path in chain(paths, numbered) if path.resolve() not in self._used)
+        self._used.add(path.resolve())
+        return path
+
 
 class ResultWriter:
-    """Writes the people of one source into a folder: `add` the files of an image or frame, `finish` those of all of them."""
+    """Writes the people of one source: `add` the files of an image or frame, `finish` those of all of them.
 
-    def __init__(self, folder: Path, source: Source, skeleton: Skeleton, formats: Sequence[str]):
-        self.folder, self.source, self.skeleton, self.formats = folder, source, skeleton, formats
+    kinds: of the images or videos that are drawn. `paths`: of all files whose names are known beforehand, by the image's name, None for
+    files of the whole source, and by kind or format.
+    """
+
+    def __init__(self, names: OutputNames, source: Source, skeleton: Skeleton, formats: Sequence[str], kinds: Sequence[str] = ()):
+        self.source, self.skeleton, self.formats = source, skeleton, [name for name in FORMATS if name in formats]
         self.results: list[FrameResult] = []
-        self._stems = Counter(map(_stem, source.names))
+        self._names, self._ids, self._coco = names, dict(zip(source.names, image_ids(source.names))), []
+        stems = Counter(map(_stem, source.names))
+        wanted = {(None, kind): [f"{source.stem}{kind}.mp4"] for kind in kinds if source.is_video}
+        for kind in kinds:  # an image's own name is not another one's
+            wanted |= {(n, kind): [image_name(n, kind)] for n in sorted(source.names, key=lambda n: image_name(n, kind) != n)}
+        for name in source.names:
+            stem = _stem(name) if stems[_stem(name)] == 1 else name
+            wanted |= {(name, layout): openpose_names(stem, layout) for layout in OPENPOSE if layout in formats}
+            wanted |= {(name, "json"): [f"{name}.json"]} if "json" in formats else {}
+        summaries = ("json", "coco.json", "csv") if source.is_video else ("coco.json", "csv")
+        wanted |= {(None, ending): [f"{source.stem}.{ending}"] for ending in summaries if ending.partition(".")[0] in formats}
+        self.paths = {key: names.unique(*candidates) for key, candidates in wanted.items()}
 
-    def add(self, result: FrameResult) -> None:
-        self.results.append(result)
-        if self.source.is_video:
-            stem = f"{self.source.stem}_{result.name:012d}"
-        else:
-            stem = _stem(result.name) if self._stems[_stem(result.name)] == 1 else result.name
-            if "json" in self.formats:
-                write_json(self.folder / f"{result.name}.json", to_json(result, self.skeleton), sync=False)
-        for layout in (OPENPOSE[name] for name in self.formats if name in OPENPOSE):
-            people = to_openpose(result.keypoints, self.skeleton, layout, result.ids)
-            write_json(self.folder / f"{stem}_keypoints.json", people, sync=False)
+    def add(self, everyone: FrameResult, shown: FrameResult) -> None:
+        """Write the files of an image or frame. COCO's have everyone, for evaluation; the others have those who are shown."""
+        name = everyone.name
+        self.results.append(shown)
+        if "coco" in self.formats:
+            image = {} if self.source.is_video else {"file_name": name}  # an image's id may be a mere position
+            people = to_coco(self._ids.get(name, name), everyone.keypoints, everyone.scores, self.skeleton)
+            self._coco += [person | image for person in people]
+        if (name, "json") in self.paths:
+            write_json(self.paths[name, "json"], to_json(shown, self.skeleton), sync=False)
+        for layout in (layout for layout in OPENPOSE if layout in self.formats):
+            path = self.paths.get((name, layout)) or self._names.unique(*openpose_names(self.source.stem, layout, f"_{name:012d}"))
+            write_json(path, to_openpose(shown.keypoints, self.skeleton, OPENPOSE[layout], shown.ids), sync=False)
 
     def finish(self) -> None:
-        path = self.folder / self.source.stem
-        if "json" in self.formats and self.source.is_video:
-            write_json(f"{path}.json", [to_json(result, self.skeleton) for result in self.results])
+        if (None, "json") in self.paths:
+            write_json(self.paths[None, "json"], [to_json(result, self.skeleton) for result in self.results])
         if "coco" in self.formats:
-            ids, people = dict(zip(self.source.names, image_ids(self.source.names))), []
-            for result in self.results:
-                image = {} if self.source.is_video else {"file_name": result.name}  # an image's id may be a mere position
-                of_image = to_coco(ids.get(result.name, result.name), result.keypoints, result.scores, self.skeleton)
-                people += [person | image for person in of_image]
-            write_json(f"{path}.coco.json", people)
+            write_json(self.paths[None, "coco.json"], self._coco)
         if "csv" in self.formats:
             rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
-            write_text(f"{path}.csv", to_csv(rows, self.skeleton))
+            write_text(self.paths[None, "csv"], to_csv(rows, self.skeleton))
+
+
+def openpose_names(stem: str, layout: str, number: str = "") -> list[str]:
+    """Return OpenPose's own name of a file, and one with the layout, where both layouts are written."""
+    return [f"{stem}{number}_keypoints.json", f"{stem}.{layout}{number}_keypoints.json"]
 
 
 def _stem(name: str) -> str:

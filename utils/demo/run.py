@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from config import UserError
+from config import Skeleton, UserError
 from config.progress import Progress
 from data.images import write_image
 from data.video import video_writer
 from utils.demo.inputs import Source
-from utils.demo.outputs import FrameResult, ResultWriter, image_name
-from utils.inference import PoseEstimator
+from utils.demo.outputs import FrameResult, OutputNames, ResultWriter
+from utils.inference import MIN_SCORE, PoseEstimator
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
@@ -34,12 +34,19 @@ class DemoOptions:
 
     output: Path
     formats: Sequence[str] = ("json",)
-    min_score: float = 0.2  # people below are not drawn
+    min_score: float = MIN_SCORE  # people below are neither drawn nor written, but for COCO's format
     maps: bool = False  # also write heatmap overlays
     track: bool = False
     batch_size: int = 1
     sheet: ContactSheet | None = None
     window: Window | None = None
+    reserved: Sequence[Path] = ()  # files that are written besides
+
+
+def result_writers(sources: Sequence[Source], options: DemoOptions, skeleton: Skeleton) -> list[ResultWriter]:
+    """Return the writer of each source, which knows its files."""
+    names, kinds = OutputNames(options.output, options.reserved), ("", ".maps") if options.maps else ("",)
+    return [ResultWriter(names, source, skeleton, options.formats, kinds) for source in sources]
 
 
 def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
@@ -57,9 +64,9 @@ def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoO
         failed += 1
         tqdm.write(" ".join(str(error).split()), file=sys.stderr)
 
-    for source in sources:
+    for source, writer in zip(sources, result_writers(sources, options, estimator.config.skeleton)):
         try:
-            results += _run_source(source, estimator, options, skip)
+            results += _run_source(source, estimator, options, writer, skip)
         except UserError as error:
             if not source.is_video:
                 raise
@@ -74,10 +81,11 @@ def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoO
     return results
 
 
-def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, skip: Callable[[UserError], None]) -> list[FrameResult]:
+def _run_source(
+    source: Source, estimator: PoseEstimator, options: DemoOptions, writer: ResultWriter, skip: Callable[[UserError], None]
+) -> list[FrameResult]:
     skeleton, waiting = estimator.config.skeleton, deque()
     tracker = Tracker(skeleton, estimator.config.tracking) if options.track else None
-    writer = ResultWriter(options.output, source, skeleton, options.formats)
 
     def images() -> Iterator[np.ndarray]:
         for frame in source:
@@ -94,21 +102,21 @@ def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(source.count, source.label, source.unit))
         if source.is_video:
-            paths = {kind: options.output / f"{source.stem}{kind}.mp4" for kind in kinds}
-            videos = {kind: stack.enter_context(video_writer(path, source.reader.rate)) for kind, path in paths.items()}
+            videos = {kind: stack.enter_context(video_writer(writer.paths[None, kind], source.reader.rate)) for kind in kinds}
         try:
             for (keypoints, scores), overlays in predictions:
                 name, image = waiting.popleft()
                 ids = None if tracker is None else tracker(image, keypoints, scores)
-                shown = scores >= options.min_score
-                drawn = draw_people(image, keypoints[shown], skeleton, None if ids is None else ids[shown])
+                everyone = FrameResult(name, image.shape[:2], keypoints, scores, ids)
+                shown = everyone.at_least(options.min_score)
+                drawn = draw_people(image, shown.keypoints, skeleton, shown.ids)
                 panels = draw_overlays(drawn, image, overlays)
                 for kind, output in zip(kinds, (drawn, panels)):
                     if source.is_video:
                         videos[kind](output)
                     else:
-                        write_image(options.output / image_name(name, kind), output)
-                writer.add(FrameResult(name, image.shape[:2], keypoints, scores, ids))
+                        write_image(writer.paths[name, kind], output)
+                writer.add(everyone, shown)
                 if options.sheet is not None:
                     options.sheet.add(drawn)
                 progress.advance()
@@ -119,6 +127,6 @@ def _run_source(source: Source, estimator: PoseEstimator, options: DemoOptions, 
                 raise
         except torch.OutOfMemoryError as error:
             raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
-    writer.finish()
+        writer.finish()  # before the videos, which take the most space
     print(f"{len(writer.results)} {source.unit}s and their keypoints: {options.output}")
     return writer.results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -26,19 +27,28 @@ def silence_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
+def without_secrets(source: Path | str) -> str:
+    """Return a path, or a URL without user, password and query."""
+    if isinstance(source, Path):
+        return str(source)
+    parts = urlsplit(source)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 class VideoReader:
-    """The frames (H, W, 3) uint8 BGR of a video file, an animated GIF or PNG, or the camera with a number, once.
+    """The frames (H, W, 3) uint8 BGR of a video file, an animated GIF or PNG, a URL, or the camera with a number, once.
 
     rate: frames per second. count: as the file says it; None where unknown.
     """
 
-    def __init__(self, source: Path | int):
-        camera = isinstance(source, int)
-        self._capture = cv2.VideoCapture(source if camera else str(existing_file(source, "video")))
+    def __init__(self, source: Path | int | str):
+        self._capture = cv2.VideoCapture(str(existing_file(source, "video")) if isinstance(source, Path) else source)
         success, self._first = self._capture.read()
         if not success:
-            reason = "no image comes from it; check that it is connected and that you may use it"
-            raise UserError(f"camera {source}: {reason}" if camera else f"video {source}: no frame can be read from it")
+            if isinstance(source, int):
+                raise UserError(f"camera {source}: no image comes from it; check that it is connected and that you may use it")
+            problem = "no frame can be read from it" if isinstance(source, Path) else "nothing answers there, or no video"
+            raise UserError(f"video {without_secrets(source)}: {problem}")
         rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
         self.count = int(count) if 0 < count < 1e9 else None

@@ -29,8 +29,8 @@ def find(tmp_path):
     writer.release()
     (tmp_path / "empty").mkdir()
 
-    def start(path: str, output: str = "demo", limit: int | None = None) -> list[Source]:
-        return find_sources(str(tmp_path / path), tmp_path / output, limit)
+    def start(*paths: str, limit: int | None = None) -> list[Source]:
+        return find_sources([str(tmp_path / path) for path in paths], limit)
 
     return start
 
@@ -77,14 +77,24 @@ def test_videos_and_animated_images(find, name, frames, count):
     assert (source.count, len(list(source))) == (count and 2, 2)
 
 
-def test_missing_inputs_and_those_that_would_be_overwritten_are_refused(find):
-    assert find("a", "b")
-    for path in ("nothing", "*.jpeg", "empty"):
-        with pytest.raises(UserError, match="no image or video found"):
-            find(path)
-    for path, output in (("a", "a"), ("clip.avi", "."), ("*/?.jpg", "."), ("a/1.png", "b/../a")):
-        with pytest.raises(UserError, match="would be overwritten"):
-            find(path, output)
+def test_several_inputs(find, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images, clip = find_sources(["a/2.jpg", str(tmp_path / "b"), "clip.avi", "b/../a/2.jpg", "moves.gif"], None)
+    assert (images.names, clip.stem) == (["a/2.jpg", "b/1.jpg", "moves.gif"], "clip")
+
+
+@pytest.mark.parametrize("path", ["nothing", "*.jpeg", "empty"])
+def test_missing_inputs_are_named(find, path):
+    with pytest.raises(UserError, match="no image or video found"):
+        find("a", path)
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:9/clip.mp4?key=secret", "RTSP://me:secret@127.0.0.1:9"])
+def test_a_url_without_an_answer_is_named_without_its_secrets(url):
+    (source,) = find_sources([url])
+    with pytest.raises(UserError, match=r"^video (http|rtsp)://127.0.0.1:9\S*: nothing answers there") as error:
+        _ = source.reader
+    assert "secret" not in f"{error.value} {source.label} {source.stem}"
 
 
 def test_an_image_that_is_far_too_long_is_an_error(find, tmp_path):
@@ -98,7 +108,7 @@ def test_a_camera_is_named_by_its_number(monkeypatch):
     reads = iter([(True, np.zeros((6, 8, 3), np.uint8))] * 3)
     capture = SimpleNamespace(read=lambda: next(reads, (False, None)), get=lambda prop: 0.0, release=lambda: None, numbers=[])
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: capture.numbers.append(number) or capture)
-    (source,) = find_sources("3", Path("demo"), 3)
+    (source,) = find_sources(["3"], 3)
     assert (source.stem, source.count, source.reader.rate, len(list(source)), capture.numbers) == ("camera", None, 25, 3, [3])
     with pytest.raises(UserError, match="camera 0: no image comes from it"):
-        _ = find_sources("0", Path("demo"))[0].reader
+        _ = find_sources(["0"])[0].reader

@@ -17,7 +17,7 @@ from places import ROOT
 
 from config import UserError, load_config
 from utils.demo.inputs import find_sources
-from utils.demo.outputs import FORMATS
+from utils.demo.outputs import FORMATS, OPENPOSE
 from utils.demo.run import DemoOptions, FrameResult, run_demo
 from utils.visualize import video
 from utils.visualize.contact_sheet import ContactSheet
@@ -60,7 +60,7 @@ def output(tmp_path) -> Path:
 @pytest.fixture
 def demo(estimator, output):
     def start(path: object, limit: int | None = None, **options: object) -> list[FrameResult]:
-        return run_demo(find_sources(str(path), output, limit), estimator, DemoOptions(output=output, **options))
+        return run_demo(find_sources([str(path)], limit), estimator, DemoOptions(output=output, **options))
 
     return start
 
@@ -120,15 +120,30 @@ def test_formats_of_images(demo, folder, output):
     coco = read(output / "people.coco.json")
     expected = [(0, "000001.jpg", 0.8), (0, "000001.jpg", 0.1), (1, "000002.jpg", 0.8)]
     assert [(person["image_id"], person["file_name"], person["score"]) for person in coco[:3]] == expected
-    rows = (output / "people.csv").read_text().splitlines()[1::2]
+    rows = (output / "people.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == ["000001.jpg", "000002.jpg", "000002.png", "000004.gif"]
+
+
+def test_no_output_overwrites_another_or_a_file_that_the_user_names(demo, folder, clip, output):
+    for path in folder.iterdir():
+        path.rename(folder / path.name.replace("00000", "x"))  # x1.jpg, x2.jpg, x2.png, x4.gif
+    for name in ("x4.gif.png", "x4.maps.gif", "x1.maps.jpg"):
+        Image.new("RGB", (80, 60), (GRAY,) * 3).save(folder / name)
+    clip.rename(folder / "people.avi")
+    demo(folder / "*", formats=FORMATS, maps=True, reserved=[output / "x1.jpg"])
+    of_an_image = of_the_video = len(["image or video", "maps", "json", "openpose", "openpose25"])
+    assert len(written(output)) == 7 * of_an_image + of_the_video + 5 * len(OPENPOSE) + 2 * len(["coco", "csv"])
+    assert "x1.jpg" not in written(output)
+    assert [len(read(output / f"x1{layout}_keypoints.json")["keypoints"]) for layout in ("", ".openpose25")] == [18, 25]
+    assert {read(output / f"{name}.json")["image"] for name in ("x4.gif", "x4.gif.png")} == {"x4.gif", "x4.gif.png"}
+    assert {"x4.gif.png", "x4.gif_2.png", "people.csv", "people_2.csv"} <= set(written(output))
 
 
 def test_a_video(demo, estimator, clip, output):
     assert len(demo(clip, formats=FORMATS, limit=4)) == 4
-    own = [f"000007_clip_{n:012d}_keypoints.json" for n in range(4)]
+    own = [f"000007_clip{layout}_{n:012d}_keypoints.json" for n in range(4) for layout in ("", ".openpose25")]
     assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
-    assert [(frame["image"], len(frame["people"])) for frame in read(output / "000007_clip.json")] == [(n, 2) for n in range(4)]
+    assert [(frame["image"], len(frame["people"])) for frame in read(output / "000007_clip.json")] == [(n, 1) for n in range(4)]
     assert [person["image_id"] for person in read(output / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
     capture = cv2.VideoCapture(str(output / "000007_clip.mp4"))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 4)
