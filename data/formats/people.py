@@ -14,6 +14,7 @@ from config import Skeleton, UserError
 from config.load import check_keypoint_names, first_names, fitting_skeleton
 from data.formats.cleanup import AnnotationFixes
 from data.formats.coco import finite_numbers, indexed
+from data.formats.segmentation import FARTHEST
 
 BOX_MARGIN = 0.15  # of the keypoints' extent, on each side of a box that is made of them: that of PoseTrack's own boxes
 LEAST_AREA, LEAST_PART = 1, 0.01  # pixels squared, and of the box: a smaller area of a person with keypoints is a mistake
@@ -201,17 +202,21 @@ def _read_person(person: dict, order: np.ndarray, count: int, area_of_box: float
 
 
 def _box_and_area(person: dict, points: np.ndarray, area_of_box: float, place: str, add: partial) -> tuple[np.ndarray, float]:
-    """Return box x, y, width, height and area in pixels, made of points (N, 2) where there are some and the file has no box."""
-    given, area = person.get("bbox"), person.get("area")
-    box = np.zeros(4) if len(points) and not given else finite_numbers(person, "bbox", "x, y, width, height", place, (4,))
+    """Return box x, y, width, height and area in pixels. Without a box in the file it is that of the outline, or made of points (N, 2)."""
+    given, area, around, margin = person.get("bbox"), person.get("area"), np.zeros((0, 2)), 0.0
+    if not given or (isinstance(given, list) and 0 in given[2:]):
+        around = _outline_points(person.get("segmentation"))
+        if not len(around):
+            around, margin = points, BOX_MARGIN
+    box = np.zeros(4) if len(around) and not given else finite_numbers(person, "bbox", "x, y, width, height", place, (4,))
     if box[2:].min() < 0:
         add("its 'bbox' has a side below 0: the corners are swapped")
         box = np.concatenate([np.minimum(box[:2], box[:2] + box[2:]), np.abs(box[2:])])
-    if len(points) and not box[2:].all():
-        add("its 'bbox' is missing or empty: a box is made of its keypoints")
-        extent = np.ptp(points, 0)
-        size = (1 + 2 * BOX_MARGIN) * extent.clip(1)  # of one keypoint, too
-        box = np.concatenate([points.min(0) - (size - extent) / 2, size])
+    if len(around) and not box[2:].all():
+        add("its 'bbox' is missing or empty: a box is made of its outline or keypoints")
+        extent = np.ptp(around, 0)
+        size = (1 + 2 * margin) * extent.clip(1)  # of one keypoint, too
+        box = np.concatenate([around.min(0) - (size - extent) / 2, size])
     of_box = float(area_of_box * box[2:].prod())
     area = of_box if area is None else float(finite_numbers(person, "area", "a number", place, ()))
     if area < 0 or (len(points) and area < min(max(LEAST_AREA, LEAST_PART * of_box), of_box)):
@@ -221,6 +226,16 @@ def _box_and_area(person: dict, points: np.ndarray, area_of_box: float, place: s
         if len(points) > 1 and ((values >= 0) & (values <= 1)).all() and (values % 1).any():
             raise UserError(f"{place}: its {key!r} is within 0 and 1, as if in parts of the image; expected pixels")
     return box, area
+
+
+def _outline_points(segmentation: object) -> np.ndarray:
+    """Return the corners (N, 2) of polygons; none of anything else."""
+    try:
+        corners = [np.asarray(polygon, float).reshape(-1, 2) for polygon in segmentation]
+    except (TypeError, ValueError):
+        corners = []
+    corners = np.concatenate([np.zeros((0, 2)), *corners])
+    return corners if (np.abs(corners) < FARTHEST).all() else corners[:0]
 
 
 # Doubts: what only looks wrong is named, and used as it is

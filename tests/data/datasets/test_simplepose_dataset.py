@@ -36,7 +36,7 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
         ],
         [person(0, 0)],  # another image has its own
         [person(10, 10, iscrowd=1), person(120, 60)],  # a crowd region, though it has keypoints
-        *[[person(20, 20, bbox=box)] for box in ([0, 0, 0, 0], [20, 20, 30, 0])],  # boxes are made of keypoints
+        *[[person(20, 20, bbox=box)] for box in ([0, 0, 0, 0], [20, 20, 30, 0])],  # their outlines have boxes
     )
     assert found.main.tolist() == [0, 4, 5, 7, 8, 9]
     assert [found.image_id(n) for n in range(4)] == [0, 0, 1, 2]

@@ -39,7 +39,8 @@ FIXED = {
     "a box as text": ("annotations", {"bbox": ["10", 10, "60", "60"]}, "annotation 1", "its 'bbox' is written as text"),
     "a negative width": ("annotations", {"bbox": [70, 10, -60, 60]}, "annotation 1", "its 'bbox' has a side below 0"),
     "a negative height": ("annotations", {"bbox": [10, 70, 60, -60]}, "annotation 1", "its 'bbox' has a side below 0"),
-    "no box": ("annotations", {"bbox": None}, "annotation 1", "its 'bbox' is missing or empty: a box is made of its keypoints"),
+    "no box": ("annotations", {"bbox": None}, "annotation 1", "its 'bbox' is missing or empty: a box is made of its outline"),
+    "neither box nor outline": ("annotations", {"bbox": None, "segmentation": None}, "annotation 1", "its 'bbox' is missing or empty"),
     "an empty box": ("annotations", {"bbox": []}, "annotation 1", "its 'bbox' is missing or empty"),
     "a box of zeros": ("annotations", {"bbox": [0, 0, 0, 0]}, "annotation 1", "its 'bbox' is missing or empty"),
     "an area of 0": ("annotations", {"area": 0}, "annotation 1", "its 'area' makes no sense beside its box"),
@@ -99,7 +100,7 @@ def test_fixed_defects_are_counted_and_strict_refuses_them(tmp_path, name):
     ((found, places),) = report.fixes.found.items()
     assert found.startswith(problem) and places == [f"annotation file {given[0]}: {where}"]
     people = read_back(tmp_path)
-    box = [10 - 2.4, 10 - 2.4, 20.8, 20.8] if "is missing" in problem else [10, 10, 60, 60]
+    box = [10 - 2.4, 10 - 2.4, 20.8, 20.8] if "segmentation" in values and "bbox" in values else [10, 10, 60, 60]
     assert people.boxes[0].tolist() == pytest.approx(box) and people.areas[0] == 3600
     with pytest.raises(UserError, match=rf"{where}.*: .*\(--strict; nothing was written\)"):
         build_hdf5(*given, tmp_path / "other.h5", SKELETON, workers=1, strict=True)
