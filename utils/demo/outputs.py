@@ -43,14 +43,15 @@ class OutputNames:
     """Names the files of a run in a folder, none twice. reserved: files that the user has named."""
 
     def __init__(self, folder: Path, reserved: Sequence[Path] = ()):
-        self.folder, self._used = folder, {path.resolve() for path in reserved}
+        self.folder, here = folder, folder.resolve()
+        self._used = {folder / path.resolve().relative_to(here) for path in reserved if path.resolve().is_relative_to(here)}
 
     def unique(self, *names: str) -> Path:
         """Return the path of the first name that is not used yet; else of the last one with a number."""
         *_, last = paths = [self.folder / name for name in names]
         numbered = (last.with_stem(f"{last.stem}_{number}") for number in count(2))
-        path = next(path for path in chain(paths, numbered) if path.resolve() not in self._used)
-        self._used.add(path.resolve())
+        path = next(path for path in chain(paths, numbered) if path not in self._used)
+        self._used.add(path)
         return path
 
 

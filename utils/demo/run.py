@@ -52,7 +52,8 @@ def result_writers(sources: Sequence[Source], options: DemoOptions, skeleton: Sk
 def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
     """Write the outputs of each source and print the rate. Returns the results of all frames.
 
-    A file that cannot be read is skipped with a line; a UserError counts them at the end. If it is the only file, its error is raised.
+    A file that cannot be read, or a video that cannot be written, is skipped with a line; a UserError counts them at the end. If it is the
+    only file, its error is raised.
     """
     started, results, failed = perf_counter(), [], 0
     count = sum(1 if source.is_video else source.count for source in sources)
@@ -77,7 +78,7 @@ def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoO
         seconds = perf_counter() - started
         print(f"{source.unit}s: {len(results)} in {seconds:.1f} s, {len(results) / seconds:.1f} per second")
     if failed:
-        raise UserError(f"{failed} of {count} files cannot be read")
+        raise UserError(f"{failed} of {count} files failed, for the reasons above")
     return results
 
 
