@@ -46,11 +46,15 @@ TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled
 
 @dataclass
 class BuildReport:
-    """The result of a build. skipped: the reason, for each skipped image; boxed: the reason, for each person masked by the box."""
+    """The result of a build. skipped: the reason, for each skipped image; boxed: the reason, for each person masked by the box.
+
+    without_people: images that no annotation is of.
+    """
 
     fixes: AnnotationFixes
     images: int = 0
     people: int = 0  # with keypoints
+    without_people: int = 0
     skipped: list[str] = field(default_factory=list)
     boxed: list[str] = field(default_factory=list)
 
@@ -142,7 +146,7 @@ def build_hdf5(
     report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
         source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
-        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids, names_from_skeleton)
+        file_tasks, names = image_tasks(file, source, skeleton, report, used_ids, names_from_skeleton)
         if keypoints not in (None, names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
@@ -215,18 +219,19 @@ def start_worker(_: int) -> None:
 
 
 def image_tasks(
-    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int], names_from_skeleton: bool
+    path: Path, source: ImageSource, skeleton: Skeleton, report: BuildReport, used_ids: set[int], names_from_skeleton: bool
 ) -> tuple[list[ImageTask], list[str]]:
     """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError for an invalid entry.
 
     used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
-    annotated = load_annotations(path, skeleton, source.containers, fixes=fixes, names_from_skeleton=names_from_skeleton)
+    annotated = load_annotations(path, skeleton, source.containers, fixes=report.fixes, names_from_skeleton=names_from_skeleton)
     coco, people_of = annotated.coco, annotated.coco.imgToAnns
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
     if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for image in images for person in people_of[image["id"]]):
         raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
-    files = find_images(images, path, source, fixes)
+    report.without_people += len(coco.imgs) - len(images)
+    files = find_images(images, path, source, report.fixes)
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
@@ -286,7 +291,8 @@ def main() -> None:
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
     _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")
     report.fixes.report()
-    print(f"{options.output}: {report.people} people in {report.images} images, {options.output.stat().st_size / 2**20:.1f} MiB")
+    rest = f", {report.without_people} images without people left out" if report.without_people else ""
+    print(f"{options.output}: {report.people} people in {report.images} images{rest}, {options.output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_all_people_are_in_the_file(tmp_path):
     """Also those of images without any keypoint: other systems use them."""
     crowd = person(100, 60, visible=0, iscrowd=1, area=5)
     report = build(tmp_path, [person(10, 10, track_id=7), crowd], [person(20, 20, visible=0, track_id="a")], [])
-    assert (report.images, report.people) == (2, 1)
+    assert (report.images, report.people, report.without_people) == (2, 1, 1)
     people = read_back(tmp_path)
     assert (people.image_ids.tolist(), people.sizes.tolist(), people.first.tolist()) == ([0, 1], [[160, 200]] * 2, [0, 2, 3])
     assert (people.num_labeled.tolist(), people.crowd.tolist()) == ([17, 0, 0], [False, True, False])
