@@ -60,6 +60,7 @@ class DataConfig(ConfigSection):
     val: TrainingFiles = None
     input_size: tuple[Count, Count] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
     workers: Annotated[int, Field(ge=0)] = 4  # DataLoader workers per training process
+    negatives: bool = False  # images without people are samples, too; of a top-down system there are none
     shuffle_block: Count | None = None  # samples a block, 64 blocks shuffled at a time, for files larger than memory; null: shuffle all
     max_broken: Annotated[int, Field(ge=0)] = 100  # corrupt images in all training files; one more stops the training
 

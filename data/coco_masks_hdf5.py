@@ -48,7 +48,7 @@ TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled
 class BuildReport:
     """The result of a build. skipped: the reason, for each skipped image; boxed: the reason, for each person masked by the box.
 
-    without_people: images that no annotation is of.
+    without_people: images that no annotation is of, which come last in the file.
     """
 
     fixes: AnnotationFixes
@@ -60,7 +60,7 @@ class BuildReport:
 
 
 class ImageTask(NamedTuple):
-    """An image with people."""
+    """An image, with or without people."""
 
     file: Path  # the annotation file
     image: dict  # its entry in the file, with an id of its own in the training HDF5
@@ -81,14 +81,15 @@ class ImageContent(NamedTuple):
 class ImageContents(Dataset):
     """The content of a task's image, or the error that makes it unusable.
 
-    masks: images have masks; box_masks: people without segmentation are masked by their boxes.
+    masks: images have masks; box_masks: people without segmentation are masked by their boxes; num_keypoints: of a person.
     """
 
     masks: bool
     box_masks: bool
+    num_keypoints: int
 
     def __getitem__(self, task: ImageTask) -> ImageContent | UserError:
-        path, people = task.entry.path, image_people(task.annotations)
+        path, people = task.entry.path, image_people(task.annotations, self.num_keypoints)
         try:
             data = task.entry.read()
             height, width = check_image(data, path)
@@ -146,16 +147,17 @@ def build_hdf5(
     report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
     for number, file in enumerate(files):
         source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
-        file_tasks, names = image_tasks(file, source, skeleton, report, used_ids, names_from_skeleton)
+        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids, names_from_skeleton)
         if keypoints not in (None, names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
         keypoints = names
         tasks += file_tasks
+    tasks.sort(key=lambda task: not task.annotations)
     check_outputs([output], (task.entry.path for task in tasks))
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
-    contents = ImageContents(bool(segmented) or not box_masks, box_masks)
+    contents = ImageContents(bool(segmented) or not box_masks, box_masks, len(keypoints))
     with (
         file_lock(output),
         atomic_write(output) as partial,
@@ -172,7 +174,8 @@ def build_hdf5(
             if usable:
                 writer.add(task.image["id"], content.size, content.parts, content.people)
                 checked.check()
-                report.images += 1
+                report.images += bool(task.annotations)
+                report.without_people += not task.annotations
                 report.people += int((content.people.labeled.any(1) & ~content.people.crowd).sum())
                 report.boxed += problems
             else:
@@ -219,36 +222,35 @@ def start_worker(_: int) -> None:
 
 
 def image_tasks(
-    path: Path, source: ImageSource, skeleton: Skeleton, report: BuildReport, used_ids: set[int], names_from_skeleton: bool
+    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int], names_from_skeleton: bool
 ) -> tuple[list[ImageTask], list[str]]:
-    """Return an annotation file's images with people, and the keypoints that it labels. Raise UserError for an invalid entry.
+    """Return an annotation file's images, and the keypoints that it labels. Raise UserError for an invalid entry.
 
     used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
-    annotated = load_annotations(path, skeleton, source.containers, fixes=report.fixes, names_from_skeleton=names_from_skeleton)
+    annotated = load_annotations(path, skeleton, source.containers, fixes=fixes, names_from_skeleton=names_from_skeleton)
     coco, people_of = annotated.coco, annotated.coco.imgToAnns
-    images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of]
-    if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for image in images for person in people_of[image["id"]]):
+    images = [image for _, image in sorted(coco.imgs.items())]
+    if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for person in coco.dataset["annotations"]):
         raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
-    report.without_people += len(coco.imgs) - len(images)
-    files = find_images(images, path, source, report.fixes)
+    files = find_images(images, path, source, fixes)
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
-    tasks = [ImageTask(path, {**i, "id": i["id"] + offset}, people_of[i["id"]], file) for i, file in zip(images, files)]
+    tasks = [ImageTask(path, {**i, "id": i["id"] + offset}, people_of.get(i["id"], []), file) for i, file in zip(images, files)]
     return tasks, annotated.names
 
 
-def image_people(people: list[dict]) -> ImagePeople:
+def image_people(people: list[dict], num_keypoints: int) -> ImagePeople:
     """Convert an image's people, see `AnnotatedPeople`."""
-    joints = np.array([person["keypoints"] for person in people], np.float32).reshape(len(people), -1, 3)
+    joints = np.array([person["keypoints"] for person in people], np.float32).reshape(-1, num_keypoints, 3)
     joints[..., 2] = TRAINING_V[joints[..., 2].astype(int)]
     tracks = [person.get("track_id") for person in people]
     return ImagePeople(
         joints,
-        np.array([person["bbox"] for person in people], np.float32),
+        np.array([person["bbox"] for person in people], np.float32).reshape(-1, 4),
         np.array([person["area"] for person in people], np.float32),
         np.array([track if type(track) is int else -1 for track in tracks], np.int64),
         np.array([person["iscrowd"] for person in people], bool),
@@ -291,7 +293,7 @@ def main() -> None:
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
     _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")
     report.fixes.report()
-    rest = f", {report.without_people} images without people left out" if report.without_people else ""
+    rest = f", {report.without_people} images without people" if report.without_people else ""
     print(f"{options.output}: {report.people} people in {report.images} images{rest}, {options.output.stat().st_size / 2**20:.1f} MiB")
 
 

@@ -12,6 +12,7 @@ makes each system's samples of it. Its arrays, for N images with a person and P 
     people/box      (P, 4) x, y, width, height           people/area    (P,) pixels squared
     people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a crowd region
     images/checksum (N,) CRC-32 of each image's bytes; the attribute `checksum` is that of the small arrays. Older files have neither.
+    negatives/*     as images/*, of images without people; their bytes follow the others
 """
 
 from __future__ import annotations
@@ -59,12 +60,14 @@ class ImagePeople(NamedTuple):
 
 SMALL_ARRAYS = (*(f"images/{name}" for name in ("id", "size", "first", "ends")), *(f"people/{name}" for name in ImagePeople._fields))
 CHECKSUMS = "images/checksum"
+OF_IMAGES, NEGATIVES = ("id", "size", "ends", "checksum"), "negatives"  # arrays of images/*, and of the group of images without people
 
 
 class TrainingHDF5Writer:
     """Append images to an open HDF5 file; `finish` writes the small arrays.
 
-    keypoints: names of the labeled ones, in the order of the joints. outlines: people's masks are segmentations, not boxes.
+    keypoints: names of the labeled ones, in the order of the joints. outlines: people's masks are segmentations, not boxes. Images without
+    people come last.
     """
 
     def __init__(self, file: h5py.File, keypoints: list[str], outlines: bool):
@@ -91,10 +94,14 @@ class TrainingHDF5Writer:
         """Write the small arrays and mark the file as complete."""
         ids, sizes, ends = map(np.array, zip(*self.images))
         self.bytes.resize((ends[-1, -1],))
-        first = np.cumsum([0] + [len(people.joints) for people in self.people])
-        arrays = {"images/id": ids, "images/ends": ends, "images/size": sizes.astype(np.int32), "images/first": first}
+        counts = [len(people.joints) for people in self.people]
+        with_people = len(counts) - counts.count(0)
+        values = ids, sizes.astype(np.int32), ends, np.array(self.checksums, np.uint32)
+        arrays = {f"images/{name}": of_images[:with_people] for name, of_images in zip(OF_IMAGES, values)}
+        if with_people < len(counts):
+            arrays |= {f"{NEGATIVES}/{name}": of_images[with_people:] for name, of_images in zip(OF_IMAGES, values)}
+        arrays["images/first"] = np.cumsum([0] + counts)[: with_people + 1]
         arrays |= {f"people/{name}": np.concatenate(values) for name, values in zip(ImagePeople._fields, zip(*self.people))}
-        arrays[CHECKSUMS] = np.array(self.checksums, np.uint32)
         for name, values in arrays.items():
             self.file.create_dataset(name, data=values, compression="gzip")
         self.file.attrs.update(checksum=_checksum(self.file.attrs, arrays), complete=True)
@@ -103,6 +110,7 @@ class TrainingHDF5Writer:
 class TrainingHDF5:
     """Images and people of a file, in a skeleton's order. `labeled` (K,) bool: the keypoints that its data set labels.
 
+    `len` counts the images with people; `negatives` are the numbers of the others, which follow.
     skeleton: None is the known one that fits best.
     Raise UserError if the file is missing, incomplete, of another format version, or labels other keypoints than the skeleton's.
     """
@@ -114,10 +122,17 @@ class TrainingHDF5:
         with self._whole(), self._open() as file:
             attributes = dict(file.attrs)
             checked = "checksum" in attributes
-            arrays = {name: file[name][:] for name in (*SMALL_ARRAYS, *[CHECKSUMS] * checked)}
+            negatives = [f"{NEGATIVES}/{name}" for name in OF_IMAGES] if NEGATIVES in file else []
+            arrays = {name: file[name][:] for name in (*SMALL_ARRAYS, *[CHECKSUMS] * checked, *negatives)}
             if checked != (CHECKSUMS in file) or checked and attributes["checksum"] != _checksum(attributes, arrays):
                 raise ValueError("its checksum differs")
             names, self.outlines = list(attributes["keypoints"]), bool(attributes["outlines"])
+            first, count = arrays["images/first"], len(arrays["images/id"])
+            for name in negatives:
+                name_of_images = name.replace(NEGATIVES, "images")
+                arrays[name_of_images] = np.concatenate([arrays[name_of_images], arrays[name]])
+            self.negatives = np.arange(count, len(arrays["images/id"]))
+            arrays["images/first"] = np.append(first, np.full(len(self.negatives), first[-1]))
             self._checksums = arrays.get(CHECKSUMS)
             self.image_ids, self.sizes, self.first, self._ends, annotated, *others = (arrays[name] for name in SMALL_ARRAYS)
             self.boxes, self.areas, self.tracks, self.crowd = others
@@ -135,12 +150,12 @@ class TrainingHDF5:
         self._joints = skeleton.from_dataset(joints)
 
     def __len__(self) -> int:
-        return len(self.image_ids)
+        return len(self.image_ids) - len(self.negatives)
 
     @property
     def image_of(self) -> np.ndarray:
         """Return (P,) the index of each person's image."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first))
+        return np.repeat(np.arange(len(self.image_ids)), np.diff(self.first))
 
     def joints(self, rows: np.ndarray) -> np.ndarray:
         """Return (P, K, 3) x, y in image pixels and v of some people, in the skeleton's order."""

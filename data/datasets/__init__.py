@@ -105,7 +105,7 @@ class MixedDataset(ConcatDataset):
         files = [TrainingHDF5(path, config.skeleton) for path in paths]
         super().__init__([build_dataset(file, config) for file in files])
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
-        self.broken = [torch.zeros(len(file), dtype=torch.bool).share_memory_() for file in files]
+        self.broken = [torch.zeros(len(file.image_ids), dtype=torch.bool).share_memory_() for file in files]
         self.paths, self.max_broken = paths, config.data.max_broken
         self.seed, self.augment = config.train.seed, augment
         self.sizes = [len(dataset) for dataset in self.datasets]

@@ -42,10 +42,10 @@ def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConf
 
 
 class DekrDataset(PoseDataset):
-    """The images of a training file, each as a `DekrSample`."""
+    """The images of a training file, each as a `DekrSample`; with `data.negatives` also those without people."""
 
     def __init__(self, people: TrainingHDF5, config: DekrConfig):
-        super().__init__(people, config, np.arange(len(people)))
+        super().__init__(people, config, np.arange(len(people) + config.data.negatives * len(people.negatives)))
         self.channel_masks = [torch.from_numpy(np.append(labeled, True)) for labeled in self.labeled_channels]
 
     def get(self, index: int, rng: np.random.Generator | None) -> DekrSample:

@@ -49,12 +49,17 @@ def sample_augmentation(rng: np.random.Generator, settings: SimplePoseAugmentati
 
 
 class SimplePoseDataset(PoseDataset):
-    """The main people of a training file, each as a `SimplePoseSample`."""
+    """The main people of a training file, each as a `SimplePoseSample`; with `data.negatives` also the images without people.
+
+    `main` (S,): the row of each sample's main person, -1 of an image without people.
+    """
 
     def __init__(self, people: TrainingHDF5, config: SimplePoseConfig):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
-        self.main = main_people(people, least)
-        super().__init__(people, config, people.image_of[self.main])
+        main = main_people(people, least)
+        negatives = people.negatives if config.data.negatives else people.negatives[:0]
+        self.main = np.append(main, np.full(len(negatives), -1))
+        super().__init__(people, config, np.append(people.image_of[main], negatives))
         masks = (config.channels.annotated(labeled, people.outlines) for labeled in self.labeled_channels)
         self.channel_masks = [torch.from_numpy(mask) for mask in masks]
 
@@ -65,20 +70,22 @@ class SimplePoseDataset(PoseDataset):
     def crop(self, index: int, augmentation: Augmentation) -> SimplePoseSample:
         """Return one sample with a given augmentation."""
         config, size, stride, a = self.config, self.config.data.input_size, self.config.targets.stride, augmentation
-        joints, box = self.people.joints(self.rows(index)), self.people.boxes[self.main[index]]
+        joints, number = self.people.joints(self.rows(index)), self.image_of[index]
+        is_negative = self.main[index] < 0
+        box = np.array([0, 0, *self.people.sizes[number][::-1]]) if is_negative else self.people.boxes[self.main[index]]
         points, labeled = joints[..., :2], joints[..., 2] != UNLABELED
-        center = box[:2] + box[2:] / 2 if a.center_keypoint is None else keypoint_center(points[0, labeled[0]], a.center_keypoint)
+        at_box = is_negative or a.center_keypoint is None
+        center = box[:2] + box[2:] / 2 if at_box else keypoint_center(points[0, labeled[0]], a.center_keypoint)
         matrix = affine_matrix(center, box[3] / size[0], a.flip, a.rotation, a.shift, a.scale, config)
         points = transform_points(points, matrix).astype(np.float32)
         if a.flip:
             points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
-        number = self.image_of[index]
         image = self.people.image(number)
         people, unlabeled, crowd = self.people.masks(number)
         # The loss ignores people without keypoints, and crowd regions except for the people annotated in them
         ignored, mask_all = (unpack_mask(bits, *image.shape[:2]) for bits in (unlabeled | (crowd & ~people), people | crowd))
         image, mask_all = warp_image(image, mask_all, matrix, size, IMAGE_BORDER)
-        if a.photometric.occlusion is not None:
+        if a.photometric.occlusion is not None and not is_negative:
             height = config.augmentation.person_size * size[0] * a.scale
             apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.occlusion)
         mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
@@ -86,9 +93,9 @@ class SimplePoseDataset(PoseDataset):
         return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_masks[a.flip])
 
     def rows(self, index: int) -> np.ndarray:
-        """Return the rows, in the file, of a sample's people: the main person, then all others with a labeled keypoint."""
-        main, rows = self.main[index], self.labeled_people(index)
-        return np.append(main, rows[rows != main])
+        """Return the rows, in the file, of a sample's people: the main person, if any, then all others with a labeled keypoint."""
+        main, rows = self.main[[index]], self.labeled_people(index)
+        return np.append(main[main >= 0], rows[rows != main])
 
 
 def main_people(people: TrainingHDF5, least: int) -> np.ndarray:

@@ -38,7 +38,7 @@ def test_coco_mini_makes_the_published_number_of_samples(shared, tmp_path, split
     mini, out = shared / "data" / "coco_mini", tmp_path / "out.h5"
     report = build_hdf5(mini / "annotations" / f"person_keypoints_{split}.json", mini / split, out, SKELETON, workers=2)
     assert (report.images, report.skipped, report.boxed, report.fixes.found) == (images, [], [], {})
-    assert out.stat().st_size < images * 640 * 480 * 5 / 5  # a fifth of raw pixels and two masks
+    assert out.stat().st_size < (images + report.without_people) * 640 * 480 * 5 / 5  # a fifth of raw pixels and two masks
     assert len(MixedDataset([out], load_config("config/simplepose_coco_512.yaml"), augment=True)) == samples
 
 
@@ -48,7 +48,8 @@ def test_all_people_are_in_the_file(tmp_path):
     report = build(tmp_path, [person(10, 10, track_id=7), crowd], [person(20, 20, visible=0, track_id="a")], [])
     assert (report.images, report.people, report.without_people) == (2, 1, 1)
     people = read_back(tmp_path)
-    assert (people.image_ids.tolist(), people.sizes.tolist(), people.first.tolist()) == ([0, 1], [[160, 200]] * 2, [0, 2, 3])
+    assert (people.image_ids.tolist(), people.sizes.tolist(), people.first.tolist()) == ([0, 1, 2], [[160, 200]] * 3, [0, 2, 3, 3])
+    assert (len(people), people.negatives.tolist(), people.image(2).shape) == (2, [2], (160, 200, 3))
     assert (people.num_labeled.tolist(), people.crowd.tolist()) == ([17, 0, 0], [False, True, False])
     assert (people.tracks.tolist(), people.areas.tolist()) == ([7, -1, -1], [3600, 5, 3600])
     assert people.boxes[1].tolist() == [100, 60, 60, 60]
@@ -223,7 +224,7 @@ class Killed(ImageContents):
 
 def test_a_killed_worker_is_one_line():
     with pytest.raises(UserError, match=r"a process was killed.*fewer --workers"):
-        list(in_workers(Killed(True, True), [None] * 3, 2))
+        list(in_workers(Killed(True, True, 17), [None] * 3, 2))
 
 
 def test_a_worker_does_not_wait_for_opencv_threads_of_its_parent():

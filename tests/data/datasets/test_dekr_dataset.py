@@ -15,8 +15,10 @@ from config import load_config
 from config.load import parse_config
 from config.systems.dekr import DekrAugmentationConfig
 from data.augment import Augmentation
+from data.datasets import collate
 from data.datasets.dekr import DekrDataset, sample_augmentation
 from data.hdf5 import TrainingHDF5
+from data.targets import render_batch
 
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
 COCO17 = load_config(RECIPE).skeleton
@@ -50,6 +52,15 @@ def test_a_sample_is_an_image_with_all_people_who_have_a_keypoint(tmp_path):
     assert (points.shape, labeled.shape, person_area.shape) == ((2, 18, 2), (2, 18), (2,))
     assert points[:, 3].tolist() == [[13, 13], [83, 73]] and labeled.all()
     assert found.annotated(2)[0][0, 0].tolist() == [60, 60]
+
+
+def test_images_without_people_are_samples_on_request(tmp_path):
+    found = dataset(tmp_path, [person(10, 10)], [], [person(40, 40)], [], overrides=("data.negatives=true",))
+    assert [found.image_id(n) for n in range(len(found))] == [0, 2, 1, 3]
+    samples = [found.get(n, np.random.default_rng(seed)) for n in (2, 3) for seed in range(4)]
+    assert all(sample.mask_miss.any() and len(sample.keypoints) == 0 for sample in samples)
+    heatmaps = render_batch(collate(samples), found.config, torch.device("cpu")).heatmap
+    assert len(heatmaps) == 8 and not heatmaps.any()
 
 
 def test_centers_and_areas_follow_from_the_labeled_keypoints(tmp_path):

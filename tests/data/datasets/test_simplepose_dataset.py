@@ -7,10 +7,10 @@ from people import SKELETON, build, person, read_back, rendered_sample
 
 from config import load_config
 from data.augment import Augmentation
-from data.datasets import build_dataset
+from data.datasets import build_dataset, collate
 from data.datasets.simplepose import SimplePoseDataset, keypoint_center, sample_augmentation
 from data.hdf5 import TrainingHDF5
-from data.targets import render_targets
+from data.targets import render_batch, render_targets
 from losses import build_loss
 
 RECIPE = "config/simplepose_coco_512.yaml"
@@ -41,6 +41,15 @@ def test_main_people_are_labeled_large_and_apart(tmp_path):
     assert found.main.tolist() == [0, 4, 5, 7, 8, 9]
     assert [found.image_id(n) for n in range(4)] == [0, 0, 1, 2]
     assert len(found.get(3, None).keypoints) == 1
+
+
+def test_images_without_people_are_samples_on_request(tmp_path):
+    config = load_config(RECIPE, ["data.input_size=[128, 128]", "data.negatives=true"])
+    found = dataset(tmp_path, [person(10, 10)], [], [person(40, 40)], config=config)
+    assert [found.image_id(n) for n in range(len(found))] == [0, 2, 1]
+    samples = [found.get(2, np.random.default_rng(seed)) for seed in range(8)]
+    assert all(sample.image.float().std() > 0 and (sample.mask_miss == 255).all() and not sample.mask_all.any() for sample in samples)
+    assert not render_batch(collate(samples), config, torch.device("cpu")).heatmaps.any()
 
 
 def test_a_data_set_of_few_keypoints_needs_the_same_fraction_of_them(tmp_path):
