@@ -14,7 +14,7 @@ from config import UserError
 from data.coco_masks_hdf5 import build_hdf5
 from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
-from data.formats.people import AnnotatedPeople
+from data.formats.people import AnnotatedPeople, boxes_as_corners
 from data.hdf5 import TrainingHDF5
 from utils.evaluation.coco import CocoMetric, GroundTruth
 
@@ -113,6 +113,19 @@ def test_boxes_as_corners_are_named_once_there_are_several(write):
     assert load(write(people, [PLAYER]))[1] == ["3 x its 'bbox' looks like x1, y1, x2, y2, not x, y, width, height: used as it is"]
     assert load(write(people[:2], [PLAYER]))[1] == []
     assert load(write([person(5 + 40 * n, 80) for n in range(3)], [PLAYER]))[1] == []
+
+
+@pytest.mark.parametrize(("side", "named"), [(58, False), (59, True), (78, True), (79, False), (100, False)])
+def test_boxes_as_corners_lie_in_the_image_and_leave_it_otherwise(side, named):
+    """As corners the box ends at 60, as x, y, width, height at 80; a pixel beyond the image is allowed."""
+    boxes, points = np.full((3, 4), [20.0, 20, 60, 60]), np.full((3, 2, 2), [[[20.0, 20], [60, 60]]])
+    assert boxes_as_corners(boxes, points, np.ones((3, 2), bool), np.full((3, 2), side)).tolist() == [named] * 3
+
+
+def test_a_file_of_images_alone_has_the_category_and_keypoints_of_cocos_server(write):
+    annotated, _ = load(write([], []))
+    assert annotated.category == 1 and annotated.orders[1].tolist() == list(range(17)) and annotated.num_keypoints == 17
+    assert annotated.ids == {"image_id": {0: 0}, "category_id": {1: 1}} and annotated.joints([]).shape == (0, 17, 3)
 
 
 def test_unlabeled_keypoints_that_are_written_as_labeled_at_0_0_are_named(write, tmp_path):
