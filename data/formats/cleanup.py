@@ -39,7 +39,7 @@ class AnnotationFixes:
         """Print one line for each problem on stderr, if there are any."""
         lines = [f"{len(places)} x {problem} (first: {places[0]})" for problem, places in self.found.items()]
         if lines:
-            print("fixed, omitted or doubtful in the annotations:", *lines, sep="\n  ", file=sys.stderr)
+            print("fixed, omitted or doubtful:", *lines, sep="\n  ", file=sys.stderr)
 
 
 def _is_number(value: object) -> bool:
