@@ -230,7 +230,7 @@ def image_tasks(
     """
     annotated = load_annotations(path, skeleton, source.containers, fixes=fixes, names_from_skeleton=names_from_skeleton)
     coco, people_of = annotated.coco, annotated.coco.imgToAnns
-    # PoseTrack's frames that nobody annotated are not images without people
+    # PoseTrack's frames without annotations are not images without people
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of or image.get("is_labeled", True)]
     if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for person in coco.dataset["annotations"]):
         raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")

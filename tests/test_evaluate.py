@@ -130,8 +130,8 @@ def test_images_are_found_as_the_builder_finds_them_and_missing_ones_omitted(
 
 def test_options_reach_the_configuration(evaluate, monkeypatch, tiny, trained, tmp_path):
     """The checkpoint's own is the default; overrides after --scales are overrides. Results are beside the checkpoint by default."""
-    configs, nobody = [], (np.zeros((0, 18, 3)), np.zeros(0))
-    monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, _: configs.append(self.config) or [nobody] * len(images))
+    configs, no_people = [], (np.zeros((0, 18, 3)), np.zeros(0))
+    monkeypatch.setattr(SimplePoseDecoder, "__call__", lambda self, images, _: configs.append(self.config) or [no_people] * len(images))
     (tmp_path / "mine.yaml").write_text(tiny.read_text().replace("pad_multiple: 16", "pad_multiple: 16, pad_value: 9"))
     checkpoint = shutil.copy(trained / "last.pth", tmp_path)
     assert evaluate("--limit", 1, config=None, checkpoint=checkpoint, output=None).status == 0

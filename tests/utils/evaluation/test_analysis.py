@@ -134,10 +134,10 @@ def test_fixing_the_only_error_type_gains_all_ap_that_is_lost(kind):
 
 
 def test_ap_gains_without_errors_predictions_or_people(tmp_path):
-    nobody = {"joints": np.zeros((0, 17, 3)), "areas": np.zeros(0), "boxes": np.zeros((0, 4))}
+    no_people = {"joints": np.zeros((0, 17, 3)), "areas": np.zeros(0), "boxes": np.zeros((0, 4))}
     no_predictions, no_people = (
         {"poses": np.zeros((0, 17, 3)), "scores": np.zeros(0)},
-        {**nobody, **dict.fromkeys(("ignored", "crowd"), np.zeros(0, bool))},
+        {**no_people, **dict.fromkeys(("ignored", "crowd"), np.zeros(0, bool))},
     )
     for replaced, expected, false_negatives in (({}, 0, 0), (no_predictions, 0, 1), (no_people, -1, -1)):
         gains = ap_gain_if_fixed([match_image(two_people(**replaced), KEYPOINTS)], SIGMAS)

@@ -106,7 +106,7 @@ def test_nms_distance_is_a_fraction_of_the_pose_diagonal(overrides, count):
 
 
 @pytest.mark.parametrize("keypoints", [1, 2, 17])
-def test_nobody_is_found_twice_where_poses_have_no_extent(keypoints):
+def test_no_person_is_found_twice_where_poses_have_no_extent(keypoints):
     poses = torch.tensor([50, 51, 60.0])[None, :, None, None].expand(1, 3, keypoints, 2)
     assert pose_overlaps(poses, settings().inference)[0].tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
