@@ -98,13 +98,22 @@ class ImageSource:
     def _similar(self, name: str) -> ImageEntry | None:
         """Return the image that fits the name better than all others, by `_fit`; None where there is none, or several."""
         for parts, is_absolute in _plain_paths(name):
-            fits = defaultdict(list)
-            for entry in self._by_stem.get(_stem(parts[-1]), []):
-                fits[self._fit(parts, is_absolute, entry)].append(entry)
+            stem, fits = _stem(parts[-1]), {}
+            if len(parts) > 1:  # in each of a thousand folders of frames can be one of this name
+                fits = self._fits(parts, is_absolute, [*self._by_parent.get((parts[-2], stem), []), *self._by_parent.get(("", stem), [])])
+            if (is_absolute or len(parts) == 1) and not (fits and max(fits)[0] > 1):
+                fits = self._fits(parts, is_absolute, self._by_stem.get(stem, []))
             if fits and max(fits)[0]:
                 best = fits[max(fits)]
                 return best[0]._replace(renamed=not f"/{best[0].name}".endswith(f"/{name}")) if len(best) == 1 else None
         return None
+
+    def _fits(self, parts: tuple[str, ...], is_absolute: bool, entries: Sequence[ImageEntry]) -> dict[tuple[int, bool], list[ImageEntry]]:
+        """Return the images by how well each fits a path."""
+        fits = defaultdict(list)
+        for entry in entries:
+            fits[self._fit(parts, is_absolute, entry)].append(entry)
+        return fits
 
     def _fit(self, parts: tuple[str, ...], is_absolute: bool, entry: ImageEntry) -> tuple[int, bool]:
         """Return how well an image fits a path, which can be of another machine, and whether the endings of both names are the same.
@@ -114,10 +123,24 @@ class ImageSource:
         1: the path is absolute; 0: none of these, or it has the name of another folder of the source in it.
         """
         own = PurePosixPath(entry.name).parts
-        elsewhere = {_name(other) for other in self.containers if other != entry.container} & {*parts[:-1]}
-        is_whole_path = _tails_agree(parts, (_name(entry.container), *own))
+        elsewhere = {name for other, name in self._names.items() if other != entry.container} & {*parts[:-1]}
+        is_whole_path = _tails_agree(parts, (self._names[entry.container], *own))
         level = 3 if is_whole_path else 0 if elsewhere else 2 if len(own) < len(parts) and _tails_agree(parts, own) else int(is_absolute)
         return level, parts[-1] == own[-1]
+
+    @cached_property
+    def _names(self) -> dict[Path, str]:
+        """The names of the folders and zip files."""
+        return {container: _name(container) for container in self.containers}
+
+    @cached_property
+    def _by_parent(self) -> dict[tuple[str, str], list[ImageEntry]]:
+        """The same as `_by_stem` by the name of the folder that each is in, "" for the source's own, and its stem."""
+        found = defaultdict(list)
+        for stem, entries in self._by_stem.items():
+            for entry in entries:
+                found[PurePosixPath(entry.name).parent.name, stem].append(entry)
+        return found
 
     @cached_property
     def _by_stem(self) -> dict[str, list[ImageEntry]]:

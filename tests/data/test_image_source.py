@@ -91,6 +91,16 @@ def test_a_source_with_none_of_the_images_is_refused(tmp_path):
         source.find(["1.jpg", "2.jpg"])
 
 
+def test_a_frame_is_compared_with_the_frames_of_its_own_folder_name_only(tmp_path, monkeypatch):
+    names = [f"{video:02d}/{frame:02d}.jpg" for video in range(10) for frame in range(3)]
+    folder_of(tmp_path / "data", *(f"images/train/{name}" for name in names))
+    compared, fit = [], ImageSource._fit
+    monkeypatch.setattr(ImageSource, "_fit", lambda self, *given: compared.append(given) or fit(self, *given))
+    found = ImageSource([tmp_path / "data"]).find(names)
+    assert [entry.name for entry in found] == [f"images/train/{name}" for name in names]
+    assert len(compared) == len(names)  # with those of all folders it grows with the square of a data set's size
+
+
 def test_missing_images_are_counted_and_omitted(tmp_path):
     folder, path = folder_of(tmp_path / "images", "0.jpg", "1.jpg"), tmp_path / "a.json"
     images = {number: {"id": number, "file_name": name} for number, name in ((3, "x/0.jpg"), (1, "1.jpg"), (2, "2.jpg"))}
