@@ -232,7 +232,7 @@ def _outline_points(segmentation: object) -> np.ndarray:
     """Return the corners (N, 2) of polygons; none of anything else."""
     try:
         corners = [np.asarray(polygon, float).reshape(-1, 2) for polygon in segmentation]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         corners = []
     corners = np.concatenate([np.zeros((0, 2)), *corners])
     return corners if (np.abs(corners) < FARTHEST).all() else corners[:0]

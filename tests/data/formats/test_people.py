@@ -138,3 +138,8 @@ def test_unlabeled_keypoints_that_are_written_as_labeled_at_0_0_are_named(write,
         build_hdf5(path, tmp_path / "images", tmp_path / "out.h5", SKELETON, workers=1, strict=True)
     build_hdf5(path, tmp_path / "images", tmp_path / "out.h5", SKELETON, workers=1)
     assert TrainingHDF5(tmp_path / "out.h5", SKELETON).num_labeled.tolist() == [17] * 4
+
+
+def test_an_outline_with_a_number_beyond_any_float_makes_no_box(write):
+    annotated, _ = load(write([person(10, 10, bbox=[10, 10, 0, 0], segmentation=[[10**400, 0, 9, 0, 9, 9]])], [PLAYER]))
+    assert (np.array(annotated.coco.dataset["annotations"][0]["bbox"]) < 100).all(), "of the keypoints instead"
