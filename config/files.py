@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -177,7 +178,7 @@ def parse_json(text: str, source: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         entry = dict(pairs)
         if len(entry) < len(pairs):
-            key = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+            key = Counter(key for key, _ in pairs).most_common(1)[0][0]
             of_entry = f" in the entry with the id {entry['id']!r}" if "id" in entry else ""
             raise UserError(f"{source}: the key {key!r} is given twice{of_entry}; remove one of them")
         return entry

@@ -12,7 +12,7 @@ import pytest
 from places import ROOT
 
 from config import UserError
-from config.files import atomic_write, file_lock, output_folder, read_json, write_json, write_text
+from config.files import atomic_write, file_lock, output_folder, parse_json, read_json, write_json, write_text
 from data.images import write_image
 
 
@@ -108,3 +108,9 @@ def test_the_configuration_is_imported_without_fcntl():
     """There is none on Windows."""
     code = "import sys; sys.modules['fcntl'] = None; import config.files, config.load, filelock"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_of_very_many_keys_the_one_given_twice_is_found_at_once():
+    keys = ", ".join(f'"{number}": 0' for number in range(100_000))  # with a time that grows with its square this takes many minutes
+    with pytest.raises(UserError, match="the key '99999' is given twice"):
+        parse_json(f'{{{keys}, "99999": 1}}', "file")
