@@ -82,7 +82,10 @@ def find_sources(inputs: Sequence[str], limit: int | None = None) -> list[Source
     for text in inputs:
         path = Path(text).expanduser()
         if URL.match(text):
-            url = urlsplit(text)
+            try:
+                url = urlsplit(text)
+            except ValueError as error:
+                raise UserError(f"--input: one of its URLs is not valid ({error})") from error  # it can hold a password
             streams.append(VideoSource(text, PurePosixPath(url.path).stem or url.hostname or "stream", limit))
         elif text.isdecimal() and not os.path.lexists(path):
             streams.append(VideoSource(int(text), "camera", limit))

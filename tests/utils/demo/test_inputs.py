@@ -112,3 +112,8 @@ def test_a_camera_is_named_by_its_number(monkeypatch):
     assert (source.stem, source.count, source.reader.rate, len(list(source)), capture.numbers) == ("camera", None, 25, 3, [3])
     with pytest.raises(UserError, match="camera 0: no image comes from it"):
         _ = find_sources(["0"])[0].reader
+
+
+def test_a_url_with_an_unclosed_address_is_refused():
+    with pytest.raises(UserError, match="one of its URLs is not valid"):
+        find_sources(["http://[::1/video.mp4"])
