@@ -151,6 +151,7 @@ def test_an_interrupted_run_resumes_to_the_last_bit(make, monkeypatch, trained, 
 
 def test_an_earlier_rescoring_is_not_applied(make, tmp_path):
     """The network is trained on the scores before rescoring, so its file is not even opened."""
+    torch.manual_seed(0)
     config = load_config(ROOT / "config" / "dekr_quickstart.yaml", ["data.input_size=[64, 64]", "inference.rescore=earlier.pth"])
     save_checkpoint(tmp_path / "dekr.pth", weights=build_model(config).state_dict(), config=config.model_dump(mode="json"))
     ended = make("--limit", 2, "inference.centre_threshold=0", checkpoint=tmp_path / "dekr.pth")
