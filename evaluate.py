@@ -25,7 +25,7 @@ from utils.inference import PoseEstimator
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     source, add = parser.add_mutually_exclusive_group(), parser.add_argument
     source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
     source.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")

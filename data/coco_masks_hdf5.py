@@ -272,7 +272,7 @@ def _print_some(problems: list[str], what: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     formats = "person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format"
     parser.add_argument("--annotations", type=Path, nargs="+", required=True, help=formats)
     parser.add_argument(

@@ -310,7 +310,7 @@ def _write(output: Path, images: Iterator[Rendered], count: int, description: st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for images/ and annotations.json")
     kind = parser.add_mutually_exclusive_group(required=True)
     kind.add_argument("--count", type=int, metavar="N", help="number of images")

@@ -47,7 +47,7 @@ class PredictModule(nn.Module):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser("utils.export", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser("utils.export", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="of this project or the published format")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")

@@ -70,7 +70,7 @@ def annotate(annotated: AnnotatedPeople, annotator: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--annotations", type=Path, required=True, help="COCO annotations of the 17 keypoints")
     parser.add_argument("--output", type=Path, required=True, help="the annotation file to write")
     parser.add_argument("--annotator", type=int, default=1, metavar="N", help="number of the annotator (1)")

@@ -62,7 +62,7 @@ def print_sigmas(first: dict[str, AnnotatedPoses], second: dict[str, AnnotatedPo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--annotations", type=Path, nargs=2, required=True, metavar="FILE", help="of the same images, by two people")
     parser.add_argument("--skeleton", required=True, help="name in config/skeletons, or path of a YAML file")
     options = parser.parse_args()

@@ -58,6 +58,7 @@ def test_all_scripts_run_by_run_cli():
     files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     scripts = [path for path in files if '\nif __name__ == "__main__":' in path.read_text()]
     assert len(scripts) >= 12
+    assert not [path.name for path in scripts if "__doc__." in path.read_text()]  # `python -OO` has no docstrings
     assert [path.name for path in scripts if "\n    run_cli(" not in path.read_text()] == ["report.py"]  # it has no options
 
 
