@@ -223,7 +223,7 @@ class TrainingHDF5:
         """Convert every error about the structure of the file, or its small arrays, to UserError."""
         try:
             yield
-        except UserError:
+        except (UserError, PermissionError):  # building it again would not help against the latter
             raise
         except Exception as error:  # HDF5 can raise any exception on a damaged file
             raise self._refused(f"not a whole training HDF5 ({error})") from error

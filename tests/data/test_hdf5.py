@@ -72,6 +72,17 @@ def test_a_damaged_file_is_one_line_with_its_name(tmp_path, change):
         read_back(tmp_path)
 
 
+def test_a_file_that_may_not_be_read_is_not_to_be_built_again(tmp_path, monkeypatch):
+    build(tmp_path, [person(10, 10)])
+
+    def refuse(*_):
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(PermissionError):
+        read_back(tmp_path)
+
+
 @pytest.mark.parametrize("part", [0, 1])  # its own file and a mask
 def test_one_changed_bit_is_a_corrupt_image(tmp_path, part):
     build(tmp_path, [person(10, 10)], [person(20, 20)])
