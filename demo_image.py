@@ -30,7 +30,7 @@ MAX_SHEET_FRAMES = 24  # of a video
 
 
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--input", nargs="+", required=True, help="images, folders of images, patterns such as '*.jpg', videos, URLs, cameras' numbers")
     add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one or an exported .onnx; default: the bundled model")
@@ -45,7 +45,7 @@ def parse_options() -> argparse.Namespace:
     add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of all images, or of some frames")
     add("--maps", action="store_true", help="also write heatmap overlays of keypoints and limbs")
     add("--show", action="store_true", help="also show a window; any key for the next image, q to stop")
-    add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are left out; default: {DemoOptions.min_score}")
+    add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are excluded; default: {DemoOptions.min_score}")
     add("--track", action="store_true", help="give people identities in a video, or in a folder of its frames in the order of their names")
     add("--posetrack", type=Path, metavar="FILE", help="as --track, and also write PoseTrack18's JSON")
     add("--device", help="such as cpu or cuda:0")

@@ -121,7 +121,7 @@ class TrainState:
         return self.config.train.batch_size * self.config.train.accumulate * self.context.size
 
     def count_step(self, epoch: int, updated: bool, bad_ranks: list[int]) -> None:
-        """Count a step. updated: it was not skipped. bad_ranks: those for whose losses it was skipped."""
+        """Count a step. updated: it was not skipped. bad_ranks: the ranks with a bad loss, where it was skipped for that."""
         self.skipped += not updated
         if updated:
             self.skipped_in_row.clear()
