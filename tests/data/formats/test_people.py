@@ -122,6 +122,34 @@ def test_boxes_as_corners_lie_in_the_image_and_leave_it_otherwise(side, named):
     assert boxes_as_corners(boxes, points, np.ones((3, 2), bool), np.full((3, 2), side)).tolist() == [named] * 3
 
 
+@pytest.mark.parametrize(("start", "named"), [(23, True), (25, False)])
+def test_keypoints_may_lie_a_tenth_of_their_extent_outside_of_corners(start, named):
+    """They reach from 20 to 60, and the corners from `start` to 60."""
+    boxes, points = np.full((3, 4), [start, start, 60.0, 60]), np.full((3, 2, 2), [[[20.0, 20], [60, 60]]])
+    assert boxes_as_corners(boxes, points, np.ones((3, 2), bool), np.full((3, 2), 70)).tolist() == [named] * 3
+
+
+@pytest.mark.parametrize(("others", "named"), [(7, 3), (8, 0)])
+def test_boxes_as_corners_are_named_from_three_tenths_of_the_people_on(others, named):
+    points = np.full((3 + others, 2, 2), [[[20.0, 20], [60, 60]]])
+    boxes = np.array([[20.0, 20, 60, 60]] * 3 + [[20.0, 20, 40, 40]] * others)
+    assert boxes_as_corners(boxes, points, np.ones((3 + others, 2), bool), np.full((3 + others, 2), 70)).sum() == named
+
+
+def test_crowds_and_people_without_keypoints_count_neither_way_for_boxes_as_corners(write):
+    corners = [{"bbox": [x, 50, x + 20, 70], "area": 300} for x in (30, 70, 120)]
+    people = [person(30, 50, **corners[0]), person(70, 50, **corners[1]), person(120, 50, iscrowd=1, **corners[2])]
+    assert load(write(people, [PLAYER]))[1] == []
+
+
+def test_a_box_without_width_or_height_is_made_of_the_keypoints(write):
+    """With a margin of 0.15 of their extent, which is at least one pixel."""
+    one = person(10, 20, visible=1, segmentation=None)
+    people = [{**one, "bbox": box} for box in ([10, 20, 0, 9], [10, 20, 9, 0])] + [person(30, 40, bbox=None, segmentation=None)]
+    boxes = [person["bbox"] for person in load(write(people, [PLAYER]))[0].coco.dataset["annotations"]]
+    np.testing.assert_allclose(boxes, [[9.35, 19.35, 1.3, 1.3]] * 2 + [[27.6, 37.6, 20.8, 20.8]])
+
+
 def test_a_file_of_images_alone_has_the_category_and_keypoints_of_cocos_server(write):
     annotated, _ = load(write([], []))
     assert annotated.category == 1 and annotated.orders[1].tolist() == list(range(17)) and annotated.num_keypoints == 17
