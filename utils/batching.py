@@ -91,7 +91,8 @@ def predict_stream(
 
 def num_workers(device: torch.device) -> int:
     """Return how many batches are processed at the same time."""
-    return min(MAX_WORKERS, torch.get_num_threads()) if device.type == "cpu" else MAX_WORKERS
+    of_cpu = min(MAX_WORKERS, torch.get_num_threads())
+    return {"cpu": of_cpu, "mps": 1}.get(device.type, MAX_WORKERS)  # PyTorch's MPS is not safe in several threads
 
 
 def worker_pool(workers: int, device: torch.device) -> ThreadPoolExecutor:

@@ -14,15 +14,22 @@ from config import UserError
 
 
 def default_device(name: str | None = None) -> torch.device:
-    """Return the named device, or a GPU if there is one. Raises UserError where the named one is not available."""
+    """Return the named device; None: an NVIDIA GPU, else Apple's (MPS), else the CPU. Raises UserError where it is not available."""
     if name is None:
-        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        found = (torch.cuda.is_available(), "cuda"), (torch.backends.mps.is_available(), "mps"), (True, "cpu")
+        kind = next(kind for is_there, kind in found if is_there)
+        return torch.device(kind) if kind == "cpu" else torch.device(kind, 0)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r}: not available; use cpu, or cuda on a machine with an NVIDIA GPU") from error
+        raise UserError(f"device {name!r}: not available; use cpu, cuda with an NVIDIA GPU, or mps with Apple's") from error
     return device
+
+
+def precise_dtype(device: torch.device) -> torch.dtype:
+    """Return the device's most exact floating-point type: Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def as_images(pixels: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from config.systems.dekr import DekrInferenceConfig
+from utils.device import precise_dtype
 
 PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
 FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
@@ -58,6 +59,8 @@ def fit_gaussian(heatmaps: Tensor, peak: Tensor) -> Tensor:
     Fits the logarithm a + b x + c y + d (x^2 + y^2) by least squares, weighted with the square of the heatmap, then of the Gaussian:
     to first order this fits the Gaussian itself. A peak stays if the fit is no peak or its center is out of reach.
     """
+    if precise_dtype(heatmaps.device) != torch.float64:
+        return fit_gaussian(heatmaps.cpu(), peak.cpu()).to(heatmaps.device)
     height, width = heatmaps.shape[2:]
     steps = torch.arange(-FIT_REACH, FIT_REACH + 1, device=heatmaps.device)
     y, x = (t.flatten() for t in torch.meshgrid(steps, steps, indexing="ij"))
