@@ -98,6 +98,7 @@ class SwaConfig(ConfigSection):
 class TrainConfig(ConfigSection):
     """Optimization; the defaults are SimplePose's (its paper, section 4.1)."""
 
+    init: Path | None = None  # initial weights, as of --init, which replaces them
     epochs: Count = 100
     batch_size: Count = 4  # train.py, train_parallel.py: the whole batch; train_distributed.py: per process
     accumulate: Count = 1  # batches whose gradients are summed for an optimizer step
@@ -126,6 +127,8 @@ class TrainConfig(ConfigSection):
     log_every: Count = 20  # steps between logged metrics
     checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: at its end only
     evaluate_every: Count | None = None  # epochs between validation APs (OKS) on data.val; null: validation loss only
+    best: Literal["loss", "AP"] = "loss"  # validation metric that chooses best.pth; AP needs evaluate_every
+    patience: Count | None = None  # epochs without a better validation metric after which the run ends; null: all epochs
     val_images: Annotated[int, Field(ge=0)] = 4  # validation images with their maps in TensorBoard, per epoch
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None  # per step, of the weights' exponential moving average; null: none
     swa: SwaConfig = SwaConfig()
@@ -188,7 +191,4 @@ class Config(ConfigSection):
             if any(side % multiple for side in sides):
                 shown = " x ".join(map(str, sides))
                 raise ValueError(f"{key}: {shown} must be a multiple of {multiple} for model.name {self.model.name}")
-        if self.train.batch_size == 1 and self.data.input_size == (multiple, multiple):
-            problem = f"1 with data.input_size {multiple} x {multiple} leaves batch norm one pixel, of which there is no variance"
-            raise ValueError(f"train.batch_size: {problem}; increase one of them")
         return self

@@ -57,23 +57,6 @@ def test_an_invalid_override_is_one_line_with_the_nearest_key(override, expected
     assert all(text in message for text in expected), message
 
 
-@pytest.mark.parametrize(
-    ("recipe", "side", "more"),
-    [
-        ("quickstart", 64, ["model.depth=4", "loss.scale_weights=[.1, .2, .4, 1.6, 6.4]"]),
-        ("dekr_quickstart", 32, []),
-        ("simple_baselines_quickstart", 32, []),
-    ],
-)
-def test_a_batch_of_one_whose_coarsest_map_is_one_pixel_is_refused(recipe, side, more):
-    """Batch norm has no variance there."""
-    path, size = ROOT / "config" / f"{recipe}.yaml", f"data.input_size=[{side}, {side}]"
-    with pytest.raises(UserError, match=rf"train\.batch_size: 1 with data\.input_size {side} x {side} leaves batch norm one pixel"):
-        load_config(path, [*more, size, "train.batch_size=1"])
-    load_config(path, [*more, size, "train.batch_size=2"])
-    load_config(path, [*more, size.replace(str(side), str(2 * side)), "train.batch_size=1"])
-
-
 def test_invalid_files_are_refused(tmp_path):
     path = tmp_path / "broken.yaml"
     for content, problem in ((None, "not found"), ("train: [", "not valid YAML"), ("- a\n- b\n", "expected keys and values")):

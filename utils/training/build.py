@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -13,18 +14,21 @@ import torch
 import yaml
 from torch import nn
 
-from config import Config, UserError
-from config.files import write_json, write_text
+from config import Config, UserError, load_config
+from config.files import read_text, write_json, write_text
+from config.version import VERSION
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
+from utils.device import precise_dtype
 from utils.distributed import DistributedContext
 from utils.training.logging import METRICS, MetricsLogger, build_logger
 from utils.training.optimizer import build_averages, build_optimizer, freeze
 from utils.training.state import BEST, LAST, PREVIOUS, TrainState
 from utils.training.step import TrainingStep
 
-RUN_FILES = ("config.yaml", "versions.json", "train.log", METRICS, LAST, PREVIOUS, BEST, "next.pth", "ema.pth", "swa.pth")
+CONFIG = "config.yaml"
+RUN_FILES = (CONFIG, "versions.json", "train.log", METRICS, LAST, PREVIOUS, BEST, "next.pth", "ema.pth", "swa.pth")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
 
 
@@ -46,12 +50,8 @@ def build_state(
 
     init: initial weights.
     """
+    check_settings(config, context.device)
     settings = config.train
-    swa, epochs = settings.swa, settings.epochs
-    if swa.start_epoch is not None and epochs - swa.start_epoch < swa.cycle:
-        raise UserError(f"train.swa: no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {epochs}")
-    if settings.evaluate_every and settings.precision == "float64":
-        raise UserError("train.evaluate_every: validation AP is not computed in float64; choose another train.precision")
     torch.manual_seed(settings.seed)  # the initial weights, the same on all ranks
     network = build_model(config)
     torch.manual_seed(int(np.random.SeedSequence([settings.seed, context.rank]).generate_state(1)[0]))  # different on each rank
@@ -68,6 +68,26 @@ def build_state(
         messages += state.load_state_dict(checkpoint.content, checkpoint.path)
     state.check_same_on_all_ranks()
     return state, messages
+
+
+def check_settings(config: Config, device: torch.device) -> None:
+    """Raise UserError where keys of the training contradict each other or the device."""
+    settings, swa, sides, multiple = config.train, config.train.swa, config.data.input_size, config.model.input_multiple
+    every, patience = settings.evaluate_every, settings.patience
+    if swa.start_epoch is not None and settings.epochs - swa.start_epoch < swa.cycle:
+        problem = f"no cycle of {swa.cycle} epochs fits between start_epoch {swa.start_epoch} and epoch {settings.epochs}"
+        raise UserError(f"train.swa: {problem}")
+    if every and settings.precision == "float64":
+        raise UserError("train.evaluate_every: validation AP is not computed in float64; choose another train.precision")
+    if settings.precision == "float64" and precise_dtype(device) != torch.float64:
+        raise UserError(f"train.precision: float64 is not computed on {device}; choose another one")
+    if settings.best == "AP" and not every:
+        raise UserError("train.best: AP is not computed; set train.evaluate_every=1")
+    if settings.best == "AP" and patience is not None and patience < every:
+        raise UserError(f"train.patience: {patience} epochs are fewer than those between two APs; raise it to train.evaluate_every={every}")
+    if settings.batch_size == 1 and sides == (multiple, multiple):
+        problem = f"1 with data.input_size {multiple} x {multiple} leaves batch norm one pixel, of which there is no variance"
+        raise UserError(f"train.batch_size: {problem}; increase one of them")
 
 
 def load_initial_weights(network: nn.Module, config: Config, init: Path | None, checkpoint: Checkpoint | None) -> list[str]:
@@ -123,7 +143,7 @@ def open_run_dir(state: TrainState, messages: list[str]) -> None:
     if run_dir is not None:
         for leftover in (*run_dir.glob(".*.partial.*"), run_dir / "next.pth"):  # of a kill
             leftover.unlink(missing_ok=True)
-        write_text(run_dir / "config.yaml", yaml.safe_dump(state.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        write_text(run_dir / CONFIG, config_text(state.config))
         write_json(run_dir / "versions.json", versions())
         state.metrics = MetricsLogger(run_dir, state.steps, state.epoch)
     state.log = build_logger(run_dir)
@@ -131,8 +151,31 @@ def open_run_dir(state: TrainState, messages: list[str]) -> None:
         state.log.info(message)
 
 
+def config_text(config: Config) -> str:
+    """Return a run directory's config.yaml."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def is_own_config(path: str | Path, run_dir: Path) -> bool:
+    """Return whether a file is the run directory's config.yaml, as a run has written it: nothing is lost where it is written again."""
+    own = run_dir / CONFIG
+    return own.exists() and own.samefile(path) and read_text(own, "configuration") == config_text(load_config(own))
+
+
 def versions() -> dict[str, object]:
-    """Return the versions of Python and the packages, the device and the command."""
+    """Return the versions of the project, Python and the packages, the device and the command."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     packages = {package.name: package.version for package in metadata.distributions() if package.name in PACKAGES}
-    return {"python": platform.python_version(), "device": device, "command": sys.argv, **packages}
+    project = {"simplepose": VERSION, "commit": git_commit()}
+    return {**project, "python": platform.python_version(), "device": device, "command": sys.argv, **packages}
+
+
+def git_commit(folder: Path = Path(__file__).parents[2]) -> str | None:
+    """Return the commit that the project's folder has checked out, with "-dirty" where files differ; None outside a git checkout."""
+    if not (folder / ".git").exists():  # an installed package can lie inside another project's
+        return None
+    command = ["git", "--no-optional-locks", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, no commit yet, or not this user's folder
+        return None

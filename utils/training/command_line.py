@@ -19,7 +19,7 @@ from config.files import check_outputs
 from data.datasets import collate
 from utils.device import default_device
 from utils.distributed import DistributedContext, Parallel, distributed_context
-from utils.training.build import RUN_FILES, build_state, set_precision, stored_states
+from utils.training.build import RUN_FILES, build_state, is_own_config, set_precision, stored_states
 from utils.training.data import build_loaders, check_training_files, set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
@@ -42,20 +42,22 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     check_training_files(config, f"configuration {options.config}")
+    init = options.init or config.train.init
     output = options.output or Path("runs") / Path(options.config).stem
     if not (options.dry_run or stored_states(output)):  # the files of a run that is resumed are both
         data = (*config.data.train_files, *config.data.val_files)
-        check_outputs([output / name for name in RUN_FILES], [options.config, options.init, config.model.backbone, *data])
+        recipe = None if is_own_config(options.config, output) else options.config
+        check_outputs([output / name for name in RUN_FILES], [recipe, init, config.model.backbone, *data])
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     set_precision(config)
     if default_device().type == "cpu":
         set_malloc_thresholds()
     with distributed_context(parallel) as context:
         if options.dry_run:
-            dry_run(config, context, options.init)
+            dry_run(config, context, init)
             return
         with StopSignal() as stop:
-            train(config, output, context, options.resume, options.init, stop)
+            train(config, output, context, options.resume, init, stop)
 
 
 def dry_run(config: Config, context: DistributedContext, init: Path | None = None) -> None:
@@ -97,8 +99,8 @@ def _step_seconds(state: TrainState, batches: list[NamedTuple]) -> float:
     forward_backward(state, batches)
     update_weights(state, measure_norm=False)
     state.optimizer.zero_grad(set_to_none=True)
-    if state.context.device.type == "cuda":
-        torch.cuda.synchronize(state.context.device)
+    if state.context.device.type != "cpu":
+        torch.accelerator.synchronize(state.context.device)
     return time.perf_counter() - start
 
 

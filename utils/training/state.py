@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from config import Config, UserError
 from config.load import changed_keys, parse_config
 from utils.checkpoint import save_checkpoint
+from utils.device import precise_dtype
 from utils.distributed import DistributedContext
 from utils.training.logging import MetricsLogger
 from utils.training.optimizer import frozen_names
@@ -66,13 +67,14 @@ class LossSums:
     """This rank's sums over accepted steps, on the device; they are read now and then, so that no step waits for them."""
 
     def __init__(self, device: torch.device):
-        self.epoch = torch.zeros(2, device=device, dtype=torch.float64)  # of the epoch: losses, number of steps
-        self.terms = torch.zeros((), device=device, dtype=torch.float64)  # loss terms since the last logged step ...
+        self.dtype = precise_dtype(device)
+        self.epoch = torch.zeros(2, device=device, dtype=self.dtype)  # of the epoch: losses, number of steps
+        self.terms = torch.zeros((), device=device, dtype=self.dtype)  # loss terms since the last logged step ...
         self.count = 0  # ... and their number of steps
 
     def add(self, terms: Tensor) -> None:
         """terms: of one step's loss."""
-        terms = terms.detach().double()
+        terms = terms.detach().to(self.dtype)
         self.epoch += torch.stack([terms.sum(), terms.new_ones(())])
         self.terms = self.terms + terms
         self.count += 1
@@ -86,7 +88,8 @@ class LossSums:
     def load_state_dict(self, content: dict[str, Tensor], context: DistributedContext) -> None:
         """Restore this rank's sums, and those of further ranks where there were more."""
         own = {name: of_ranks[context.rank :: context.size].sum(0) for name, of_ranks in content.items()}
-        self.epoch, self.terms, self.count = own["epoch"].to(context.device), own["parts"].to(context.device), int(own["count"])
+        self.epoch, self.terms = (own[name].to(context.device, self.dtype) for name in ("epoch", "parts"))
+        self.count = int(own["count"])
 
 
 @dataclass
@@ -107,7 +110,9 @@ class TrainState:
     epoch: int = 0  # finished epochs
     samples_seen: int = 0  # of the running epoch, on all ranks together
     steps: int = 0  # optimizer steps of the whole run
-    best: float = float("inf")  # lowest validation loss
+    best: float = float("inf")  # lowest validation loss; with train.best=AP the highest AP, negative
+    best_epoch: int = 0  # finished epochs when it was found
+    has_stepped: bool = False  # in this process
     skipped: int = 0  # steps of the running epoch
     skipped_before: int = 0  # steps of the epochs before
     skipped_in_row: list[SkippedStep] = field(default_factory=list)
@@ -141,6 +146,7 @@ class TrainState:
             "taken": self.samples_seen,
             "steps": self.steps,
             "best": self.best,
+            "best_epoch": self.best_epoch,
             "sums": self.sums.state_dict(self.context),
             "dropped": [self.skipped, [skipped._asdict() for skipped in self.skipped_in_row], self.skipped_before],
             "random": self.context.all_gather(_random_state(self.context.device)),
@@ -168,9 +174,10 @@ class TrainState:
         if changed:
             listed = "; ".join(f"{key} {_short(old)} -> {_short(new)}" for key, (old, new) in changed.items())
             messages.append(f"{path}: was trained with another configuration: {listed}")
-        if any(f"{key}.".startswith(f"{part}.") for key in changed for part in self.config.loss_comparability_keys):
-            self.best = float("inf")
-            messages.append("the validation loss is no longer comparable: the best checkpoint starts anew")
+        of_best = (*self.config.loss_comparability_keys, "train.best", *["inference"] * (self.config.train.best == "AP"))
+        if any(f"{key}.".startswith(f"{part}.") for key in changed for part in of_best):
+            self.best, self.best_epoch = float("inf"), self.epoch
+            messages.append("the validation metrics are no longer comparable: the best checkpoint starts anew")
         return messages
 
     def _load_progress(self, content: dict[str, Any], path: Path) -> list[str]:
@@ -183,6 +190,7 @@ class TrainState:
         for name in self.averages.keys() & content["averages"].keys():
             self.averages[name].load_state_dict(content["averages"][name])
         self.epoch, self.samples_seen, self.steps, self.best = (content[key] for key in ("epoch", "taken", "steps", "best"))
+        self.best_epoch = content.get("best_epoch", self.epoch)  # an older checkpoint has none
         self.sums.load_state_dict(content["sums"], self.context)
         self.skipped, in_row, *before = content["dropped"]
         self.skipped_before = sum(before)  # an older checkpoint has none

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import textwrap
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
@@ -64,6 +65,12 @@ def train_epochs(state: TrainState, train_loader: DataLoader, val_loader: DataLo
         f" {len(val_loader.dataset)} validation samples, {context.size} x batch {settings.batch_size} on {context.device}, {todo}"
     )
     for epoch in range(start, settings.epochs):
+        if settings.patience is not None and epoch - state.best_epoch >= settings.patience:
+            state.log.info(
+                f"train.patience: no better validation {settings.best} for {epoch - state.best_epoch} epochs, since epoch"
+                f" {state.best_epoch}; the run ends; to continue it, raise train.patience and --resume auto"
+            )
+            break
         train_loader.batch_sampler.set_epoch(epoch, state.samples_seen)
         train_loss = train_one_epoch(state, train_loader, epoch)
         if cycle_ends(epoch, settings.swa):
@@ -88,7 +95,8 @@ def train_one_epoch(state: TrainState, loader: DataLoader, epoch: int) -> float:
             for group in state.optimizer.param_groups:
                 group["lr"] = lr
             batch_norms.save()
-            terms, check = forward_backward(state, batches)
+            with compilation_logged(state):
+                terms, check = forward_backward(state, batches)
             bad_ranks, stop = check.result()  # the device is busy with the backward pass meanwhile
             last = done + i == total
             log = last or (state.steps + 1) % settings.log_every == 0
@@ -130,6 +138,17 @@ def forward_backward(state: TrainState, batches: list[NamedTuple]) -> tuple[Tens
                 check = StepCheck(torch.stack(losses), settings.max_loss, state.stop.requested, state.context)
             state.scaler.scale(loss / len(batches)).backward()
     return total / len(batches), check
+
+
+@contextmanager
+def compilation_logged(state: TrainState) -> Iterator[None]:
+    """Log that the first step of this process compiles network and loss, where it does, and how long it took."""
+    compiles, state.has_stepped, start = state.config.train.compile and not state.has_stepped, True, time.perf_counter()
+    if compiles:
+        state.log.info("train.compile: compiling network and loss in the first step, which can take minutes")
+    yield
+    if compiles:
+        state.log.info(f"train.compile: the first step took {time.perf_counter() - start:.1f} s")
 
 
 def update_weights(state: TrainState, measure_norm: bool) -> tuple[Tensor | None, bool]:
@@ -228,8 +247,11 @@ def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: D
     metrics |= {f"validation loss{name}": validate(state, val_loader, epoch, network) for name, network in networks.items()}
     if settings.evaluate_every and (epoch + 1) % settings.evaluate_every == 0:
         metrics |= {f"AP{name}": validation_ap(state, epoch, network) for name, network in networks.items()}
-    best = metrics["validation loss"] < state.best  # never for NaN
-    state.epoch, state.samples_seen, state.best = epoch + 1, 0, metrics["validation loss"] if best else state.best
+    value = metrics["validation loss"] if settings.best == "loss" else -metrics.get("AP", -math.inf)
+    best = value < state.best  # never for NaN
+    state.epoch, state.samples_seen = epoch + 1, 0
+    if best:
+        state.best, state.best_epoch = value, state.epoch
     content = state.state_dict()
     if state.context.is_main:  # before the last checkpoint says that the epoch is done: a run killed in between repeats this
         if best:

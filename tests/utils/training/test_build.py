@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from places import ROOT
 from runs import ALONE, weights
 
 from config import UserError, load_config
-from utils.training.build import build_state, find_checkpoint
+from config.version import VERSION
+from utils.training.build import build_state, check_settings, find_checkpoint, git_commit
+
+TEXT = {"capture_output": True, "text": True, "check": True}
 
 
 def cut(path: Path) -> None:
@@ -44,7 +50,31 @@ def test_the_run_directory_holds_configuration_and_versions(trained, tiny, sampl
     assert load_config(trained / "config.yaml") == load_config(tiny)
     versions = json.loads((trained / "versions.json").read_text())
     assert {"python", "torch", "device", "command"} <= set(versions)
+    assert (versions["simplepose"], versions["commit"]) == (VERSION, git_commit())
     assert f"32,317 parameters, {samples} training and {samples} validation samples" in (trained / "train.log").read_text()
+
+
+def test_the_commit_is_that_of_the_checkout_with_a_mark_where_files_differ(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], **TEXT).stdout.strip()
+
+    assert git_commit(tmp_path) is None
+    git("init")
+    assert git_commit(tmp_path) is None  # nothing committed
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "a.py").touch()
+    git("add", ".")
+    git("commit", "-m", "first")
+    git("tag", "v1")
+    commit = git("rev-parse", "HEAD")
+    assert (git_commit(tmp_path), git_commit(tmp_path / "package")) == (commit, None)
+    (tmp_path / "package" / "a.py").write_text("changed")
+    assert git_commit(tmp_path) == f"{commit}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert git_commit(tmp_path) is None
 
 
 # Initial weights
@@ -70,9 +100,34 @@ def test_a_backbone_is_loaded_from_a_file(tiny, trained, tmp_path):
     [
         (("train.precision=float64", "train.evaluate_every=1"), "train.evaluate_every: validation AP is not computed in float64"),
         (("train.swa.start_epoch=1", "train.swa.cycle=2"), "train.swa: no cycle of 2 epochs fits between start_epoch 1 and epoch 2"),
+        (("train.best=AP",), "train.best: AP is not computed; set train.evaluate_every=1"),
+        (("train.best=AP", "train.patience=2", "train.evaluate_every=3"), "train.patience: 2 epochs are fewer than those between two APs"),
     ],
 )
 def test_contradicting_settings_are_refused(tiny, tmp_path, overrides, message):
     with pytest.raises(UserError, match=message):
         build(tiny, tmp_path, *overrides)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "side", "more"),
+    [
+        ("quickstart", 64, ["model.depth=4", "loss.scale_weights=[.1, .2, .4, 1.6, 6.4]"]),
+        ("dekr_quickstart", 32, []),
+        ("simple_baselines_quickstart", 32, []),
+    ],
+)
+def test_training_refuses_a_batch_of_one_whose_coarsest_map_is_one_pixel(recipe, side, more):
+    """Batch norm has no variance there. Inference has no use for it, so the configuration itself is valid."""
+    path, size = ROOT / "config" / f"{recipe}.yaml", f"data.input_size=[{side}, {side}]"
+    with pytest.raises(UserError, match=rf"train\.batch_size: 1 with data\.input_size {side} x {side} leaves batch norm one pixel"):
+        check_settings(load_config(path, [*more, size, "train.batch_size=1"]), ALONE.device)
+    check_settings(load_config(path, [*more, size, "train.batch_size=2"]), ALONE.device)
+    check_settings(load_config(path, [*more, size.replace(str(side), str(2 * side)), "train.batch_size=1"]), ALONE.device)
+
+
+def test_float64_is_refused_on_apples_gpu(tiny):
+    with pytest.raises(UserError, match="train.precision: float64 is not computed on mps"):
+        check_settings(load_config(tiny, ["train.precision=float64"]), torch.device("mps"))
+    check_settings(load_config(tiny), torch.device("mps"))

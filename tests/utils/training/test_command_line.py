@@ -22,6 +22,32 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(train, trained):
     assert read_checkpoint(elsewhere / "last.pth")["epoch"] == 3
 
 
+def test_a_run_resumes_from_its_own_configuration_before_its_first_checkpoint(train, trained, copy_of, fails, tmp_path):
+    """Which the run writes again; a file that somebody else has written would be lost."""
+    folder = copy_of(trained)
+    for checkpoint in folder.glob("*.pth"):
+        checkpoint.unlink()
+    own = folder / "config.yaml"
+    before, command = own.read_text(), ("--config", own, "--resume", "auto")
+    train(folder.name, *command, "train.epochs=1")
+    assert own.read_text() == before.replace("epochs: 2", "epochs: 1", 1)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text(f"# mine\n{before}")
+    err = fails("train.py", "--config", tmp_path / "other" / "config.yaml", "--output", tmp_path / "other", "--resume", "auto")
+    assert "would overwrite the input" in err
+
+
+def test_initial_weights_can_be_configured(train, trained, copy_of, fails, tiny):
+    """`--init` replaces them; a run does not overwrite them."""
+    best = trained / "best.pth"
+    assert f"{best}: " in train("run", "train.epochs=1", f"train.init={best}")[1]
+    assert f"{best}: " in train("again", "train.epochs=1", "train.init=elsewhere.pth", "--init", best)[1]
+    folder = copy_of(trained)
+    for checkpoint in (folder / "last.pth", folder / "previous.pth"):
+        checkpoint.unlink()
+    assert "would overwrite the input" in fails("train.py", "--config", tiny, "--output", folder, f"train.init={folder / 'best.pth'}")
+
+
 def test_a_dry_run_prints_shapes_memory_and_time_and_writes_nothing(run, tiny, trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = ("--init", trained / "best.pth", "train.accumulate=2", "train.freeze=[front.*]")

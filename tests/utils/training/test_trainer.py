@@ -242,6 +242,47 @@ def test_the_best_is_the_lowest_validation_loss(new_state, tmp_path):
     assert ["(best)" in line for line in log] == [False, True, True, False]
 
 
+def test_the_best_can_be_the_highest_ap(new_state, tmp_path, monkeypatch):
+    """An epoch without AP is none."""
+    state = new_state("train.val_images=0", "train.best=AP", "train.evaluate_every=2")
+    open_run_dir(state, [])
+    monkeypatch.setattr(trainer, "validation_ap", lambda _, epoch, __: {1: 0.3, 3: 0.5, 5: 0.4}[epoch])
+    for epoch in range(6):
+        finish_epoch(state, epoch, 0.0, [random_batch(state, seed=epoch)])
+    assert read_checkpoint(tmp_path / "best.pth")["epoch"] == 4
+    log = (tmp_path / "train.log").read_text().splitlines()
+    assert ["(best)" in line for line in log] == [False, True, False, True, False, False]
+
+
+def test_a_run_ends_after_epochs_without_improvement_and_goes_on_with_more_patience(tiny, tmp_path, monkeypatch):
+    losses = iter([3.0, 2.0, 5.0, 2.0, 1.0, 4.0, 4.0])
+    monkeypatch.setattr(trainer, "validate", lambda *_: next(losses))
+
+    def train_with(patience: str, resume: str | None = "auto") -> tuple[int, str]:
+        trainer.train(load_config(tiny, ["train.epochs=7", f"train.patience={patience}"]), tmp_path, ALONE, resume)
+        return read_checkpoint(tmp_path / "last.pth")["epoch"], (tmp_path / "train.log").read_text().splitlines()[-1]
+
+    epoch, last = train_with("2", None)
+    assert epoch == 4
+    assert "train.patience: no better validation loss for 2 epochs, since epoch 2; the run ends" in last
+    epoch, again = train_with("2")
+    assert (epoch, again[21:]) == (4, last[21:])  # but for the time
+    assert train_with("3")[0] == 7  # the fifth epoch is better
+
+
+def test_compiling_is_announced_with_its_time(new_state, monkeypatch):
+    """Once a process, around its first step."""
+    monkeypatch.setattr(nn.Module, "compile", lambda _: None)
+    monkeypatch.setattr("utils.distributed.check_compiler", lambda: None)
+    state, messages = new_state("train.compile=true"), []
+    state.log = SimpleNamespace(info=messages.append)
+    state.step.register_forward_hook(lambda *_: messages.append("step"))
+    train_one_epoch(state, [random_batch(state)] * 2, 0)
+    first, step, took, *steps = messages
+    assert "compiling network and loss in the first step" in first and "the first step took " in took
+    assert [step, *steps] == ["step"] * 2
+
+
 def test_checkpoints_are_written_every_n_steps_of_an_epoch(new_state):
     """Counted from the epoch's start, not from where a run resumed; and after the epoch's last step, before validation."""
     state, saved = new_state("train.checkpoint_every=3"), []
