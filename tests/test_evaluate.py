@@ -301,7 +301,7 @@ def test_mpii_without_head_boxes_has_predictions_only(evaluate, mpii, tmp_path):
 def detections(annotations, tmp_path) -> Path:
     """Write results of all people, 3 px of noise beside the annotations; none in the fifth image."""
     truth, people = GroundTruth(annotations, None, SKELETON), labeled_people(annotations, noise=3)
-    results = [result for number, of_image in people.items() if number != 5 for result in CocoMetric().to_results(truth, number, *of_image)]
+    results = [result for number, of_image in people.items() if number != 5 for result in CocoMetric().to_results(truth, number, of_image)]
     (tmp_path / "results.json").write_text(json.dumps(results))
     return tmp_path / "results.json"
 

@@ -10,9 +10,10 @@ from places import ROOT
 LAYERS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.oks", "utils.onnx_network"},
+    {"utils.device", "utils.oks", "utils.onnx_network", "utils.visualize"},
+    {"utils.predictions"},
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
-    {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.visualize", "utils.output_formats"},
+    {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},
     {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect"},

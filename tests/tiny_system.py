@@ -21,7 +21,8 @@ from config.systems import NetworkEntry, SystemEntry
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
 from models import PoseNetwork
-from utils.systems import Decoder, Overlays, PosePredictions
+from utils.predictions import PosePredictions
+from utils.systems import Decoder, Overlays
 from utils.visualize.heatmaps import resize_to_image
 
 STRIDE = 4
@@ -175,7 +176,7 @@ class TinyDecoder(Decoder):
         keypoints = np.concatenate([points, score.clip(0.01, 1)[..., None]], 2).astype(np.float32)
         scores = keypoints[..., 2].mean(1) * crops.scores
         order = np.argsort(-scores, kind="stable")
-        return keypoints[order], scores[order]
+        return PosePredictions(keypoints[order], scores[order], self.config.skeleton)
 
     def overlays(self, outputs: list[Crops]) -> list[Overlays]:
         return [{"keypoints": self._overlay(crops)} for crops in outputs]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from utils.device import limit_threads
+from utils.predictions import PosePredictions
 
 MAX_WORKERS = 2  # threads that each take a batch through all steps: one runs the network while the other assigns people in Python
 LOOKAHEAD = 4  # batches' worth of images among which images of one size are grouped
@@ -73,15 +74,15 @@ def ordered_map(batches: Iterable[Batch], work: Callable[[list[Item]], Sequence[
 
 def predict_stream(
     decoder: Any, images: Iterable[tuple[Item, np.ndarray, np.ndarray | None]], batch_size: int, device: torch.device
-) -> Iterator[tuple[Item, np.ndarray, np.ndarray]]:
-    """Yield each image's key, keypoints and scores in order: `PoseEstimator.stream` for a decoder whose network is being trained.
+) -> Iterator[tuple[Item, PosePredictions]]:
+    """Yield each image's key and people in order: `PoseEstimator.stream` for a decoder whose network is being trained.
 
     images: any key, (H, W, 3) uint8 BGR, and boxes (B, 4 or 5), which may be None where the decoder needs none. device: the network's.
     """
 
-    def predict(batch: list[tuple[Item, np.ndarray, np.ndarray | None]]) -> list[tuple[Item, np.ndarray, np.ndarray]]:
+    def predict(batch: list[tuple[Item, np.ndarray, np.ndarray | None]]) -> list[tuple[Item, PosePredictions]]:
         keys, pixels, boxes = zip(*batch)
-        return [(key, *people) for key, people in zip(keys, decoder(pixels, boxes))]
+        return list(zip(keys, decoder(pixels, boxes)))
 
     workers = num_workers(device)
     batches = batch_by_key(images, lambda image: decoder.batch_key(image[1].shape[:2]), batch_size, LOOKAHEAD * batch_size)

@@ -13,12 +13,12 @@ from config import UserError
 from utils.checkpoint import read_checkpoint
 from utils.device import as_images, default_device
 from utils.inference import PoseEstimator
+from utils.predictions import PosePredictions
 
 Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each
 
 PERSON = 1  # torchvision's category, which is COCO's
 LEAST_SCORE = 0.3
-MARGIN = 0.1  # around a pose, of its longer side: keypoints end at eyes, wrists and ankles, people do not
 DETECTOR_OPTIONS = "--detector, a bottom-up system's checkpoint, or a torchvision detector's name with --detector-weights"
 
 
@@ -67,19 +67,13 @@ class PoseDetector:
             raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [boxes_around(keypoints, scores, self.least_score) for keypoints, scores in self.estimator.batch(images)]
+        return [scored_boxes(people, self.least_score) for people in self.estimator.batch(images)]
 
 
-def boxes_around(keypoints: np.ndarray, scores: np.ndarray, least_score: float) -> np.ndarray:
-    """Return boxes (B, 5) of the people with a score above the least one and two keypoints or more.
-
-    keypoints: (P, K, 3) x, y, score, 0 where missing. scores: (P,).
-    """
-    selected = (scores > least_score) & ((keypoints[..., 2] > 0).sum(1) > 1)
-    present, points = keypoints[selected, :, 2:] > 0, keypoints[selected, :, :2]
-    corner, end = np.where(present, points, np.inf).min(1), np.where(present, points, -np.inf).max(1)
-    margin = MARGIN * (end - corner).max(1, keepdims=True)
-    return np.concatenate([corner - margin, end - corner + 2 * margin, scores[selected, None]], 1)
+def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
+    """Return boxes (B, 5) x, y, width, height, score of the people with a score above the least one and two keypoints or more."""
+    selected = (people.scores > least_score) & ((people.keypoints[..., 2] > 0).sum(1) > 1)
+    return np.column_stack([people.boxes, people.scores])[selected]
 
 
 def load_detector(

@@ -21,7 +21,8 @@ from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, wo
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.device import limit_threads
-from utils.systems import Overlays, PosePredictions, build_decoder
+from utils.predictions import PosePredictions
+from utils.systems import Overlays, build_decoder
 
 MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
 Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
@@ -113,7 +114,7 @@ class PoseEstimator:
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
         with self._timed("assignment"):
-            people = [(keypoints[s >= self.min_score], s[s >= self.min_score]) for keypoints, s in self.decoder.decode(outputs)]
+            people = [of_image.select(of_image.scores >= self.min_score) for of_image in self.decoder.decode(outputs)]
         if not overlays:
             return people
         with self._timed("overlays"):

@@ -20,6 +20,7 @@ from data.formats.coco import Size, check_size
 from data.image_source import ImageEntry
 from data.images import read_images
 from utils.batching import predict_stream, sized_batches
+from utils.predictions import PosePredictions
 
 FORMAT = "ResultsLog 3"  # a log of another format is not continued
 
@@ -91,7 +92,7 @@ def predict_images(
     log: ResultsLog,
     decoder: Any,
     images: Mapping[int, InputImage],
-    to_result: Callable[[int, np.ndarray, np.ndarray], Any],
+    to_result: Callable[[int, PosePredictions], Any],
     batch_size: int,
     device: torch.device,
     label: str,
@@ -101,7 +102,7 @@ def predict_images(
 ) -> list[UserError]:
     """Run a `utils.systems.Decoder` on the images that the log lacks and add the results. Return the errors that `read` returned.
 
-    to_result: image id, keypoints (P, K, 3), scores (P,) -> the log's entry. Images are ordered by the network's input size, and each rank
+    to_result: image id, its people -> the log's entry. Images are ordered by the network's input size, and each rank
     takes every `ranks`-th batch. Where sizes are listed, batches depend neither on the ranks nor on completed images: the results are the
     same to the last bit. Raises UserError where an image has another size than listed, or no image can be read.
     """
@@ -125,8 +126,8 @@ def predict_images(
     with Progress(count, label, "image", shown=rank == 0) as progress:
         progress.skip(count - len(remaining))
         try:
-            for image_id, keypoints, scores in predict_stream(decoder, inputs(), batch_size, device):
-                log.add(image_id, to_result(image_id, keypoints, scores))
+            for image_id, people in predict_stream(decoder, inputs(), batch_size, device):
+                log.add(image_id, to_result(image_id, people))
                 progress.advance(note=f"{len(errors)} images failed" if errors else "")
         except torch.OutOfMemoryError as error:
             raise UserError("the device's memory is used up; lower --batch-size, or the largest of inference.scales") from error

@@ -17,6 +17,7 @@ from pycocotools.mask import iou
 from config import Skeleton
 from config.schema import TrackingConfig
 from utils.oks import object_keypoint_similarity
+from utils.predictions import extents
 
 NO_TRACK = -1  # the id of a person without a track
 FLOW_SIDE = 480  # pixels: longest side of the frame that flow and colors are read from
@@ -31,14 +32,6 @@ NEW_WEIGHT = 0.3  # of the newest velocity and colors in a track's average
 SCORE_DECAY, MIN_REMEMBERED = 0.9, 0.3  # per frame: score of a keypoint that the person lacks; below the minimum it is forgotten
 VELOCITY_DECAY = 0.95  # per frame without a person
 SPREAD, MAX_SPREAD = 0.15, 4.0  # growth of the position's uncertainty per frame without a person, as a fraction; largest factor
-
-
-def extents(keypoints: np.ndarray) -> np.ndarray:
-    """Return (P, 4) x, y, width, height of the present keypoints (score > 0) of people (P, K, 3); zeros where there is none."""
-    present = keypoints[..., 2:] > 0
-    low = np.where(present, keypoints[..., :2], np.inf).min(1, initial=np.inf)
-    high = np.where(present, keypoints[..., :2], -np.inf).max(1, initial=-np.inf)
-    return np.where(present.any(1), np.concatenate([low, high - low], 1), 0)
 
 
 def pose_areas(keypoints: np.ndarray) -> np.ndarray:

@@ -79,5 +79,5 @@ def test_a_decoders_stream_groups_images_by_size_and_keeps_their_order():
     sides = random.Random(1).choices([4, 5, 6], k=30)
     images = ((number, np.full((side, side, 3), number, np.uint8), None) for number, side in enumerate(sides))
     predictions = predict_stream(Brightness(), images, 4, torch.device("cpu"))
-    assert [(number, keypoints.mean()) for number, keypoints, _ in predictions] == [(number, number) for number in range(30)]
+    assert [(number, keypoints.mean()) for number, (keypoints, _) in predictions] == [(number, number) for number in range(30)]
     assert sum(Brightness.batches) == 30 and len(Brightness.batches) <= 12

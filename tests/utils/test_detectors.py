@@ -14,6 +14,7 @@ from torchvision.models import get_model
 from config import UserError
 from data.images import read_image
 from utils.detectors import TorchvisionDetector, load_detector
+from utils.predictions import PosePredictions
 
 NAME = "ssdlite320_mobilenet_v3_large"
 
@@ -85,7 +86,8 @@ def test_boxes_around_people_have_a_margin(trained, photographs, monkeypatch):
     keypoints[1, :3] = [[10, 10, 1], [40, 10, 1], [25, 10, 1]]
     keypoints[2, 1] = [30, 40, 0.9]
     detect = load_detector(trained / "best.pth", least_score=0.5, device="cpu")
-    predictions = [(keypoints, np.array([0.9, 0.8, 0.7, 0.5])), (keypoints[:0], np.zeros(0))]
+    people = PosePredictions(keypoints, np.array([0.9, 0.8, 0.7, 0.5]), detect.estimator.config.skeleton)
+    predictions = [people, people.select(np.zeros(4, bool))]
     monkeypatch.setattr(detect.estimator, "batch", lambda images: predictions[: len(images)])
     boxes, none = detect(photographs)
     np.testing.assert_allclose(boxes, [[96, 46, 28, 48, 0.9], [7, 7, 36, 6, 0.8]], rtol=1e-6)

@@ -18,7 +18,7 @@ from config.load import parse_config
 from data.images import read_image
 from models import build_model
 from utils.inference import PoseEstimator
-from utils.systems import PosePredictions
+from utils.predictions import PosePredictions
 
 
 @pytest.fixture(scope="module")

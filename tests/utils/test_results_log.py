@@ -98,7 +98,7 @@ def images(tmp_path) -> dict[int, InputImage]:
 
 def run(path: Path, images: dict[int, InputImage], decoder: Brightness, **more: object) -> list[str]:
     """Return the errors."""
-    arguments = (lambda image_id, keypoints, scores: [image_id, keypoints.mean()], 2, torch.device("cpu"), "test")
+    arguments = (lambda image_id, people: [image_id, people[0].mean()], 2, torch.device("cpu"), "test")
     with ResultsLog(path, "this", more.get("rank", 0)) as log, suppress(KeyboardInterrupt):
         return [str(error) for error in predict_images(log, decoder, images, *arguments, **more)]
 

@@ -25,6 +25,7 @@ from data.image_source import present_images
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
 from utils.evaluation.matching import ImageResult
 from utils.evaluation.worst import write_worst
+from utils.predictions import PosePredictions
 from utils.results_log import InputImage
 
 METRICS = ("AP", "AP50", "AP75", "AP_M", "AP_L", "AR", "AR50", "AR75", "AR_M", "AR_L")
@@ -101,9 +102,9 @@ class CocoMetric:
             boxes = {truth.ids["image_id"][file_id]: rows for file_id, rows in found.items()}
         return {i: InputImage(file, listed_size(images[i]), boxes.get(i, none)) for i, file in truth.files.items()}
 
-    def to_results(self, truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
-        """Convert predictions in one of `inputs`, keypoints (P, K, 3) and scores (P,), to COCO's results."""
-        return to_results(input_id, keypoints, scores, truth.skeleton, truth.category, truth.file_index, truth.num_keypoints)
+    def to_results(self, truth: GroundTruth, input_id: int, people: PosePredictions) -> list[dict]:
+        """Convert the people predicted in one of `inputs` to COCO's results."""
+        return to_results(input_id, people, truth.skeleton, truth.category, truth.file_index, truth.num_keypoints)
 
     def load_results(self, path: Path, truth: GroundTruth) -> list[dict]:
         """Read a file in COCO's format for results; return the entries of the ground truth's images.
@@ -173,14 +174,12 @@ def keypoint_metrics(
     return {name: float(value) for name, value in zip(METRICS, evaluation.stats)}
 
 
-def to_results(
-    image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, category: int, file_index: np.ndarray, count: int
-) -> list[dict]:
+def to_results(image_id: int, people: PosePredictions, skeleton: Skeleton, category: int, file_index: np.ndarray, count: int) -> list[dict]:
     """Convert one image's predictions to COCO's results in the annotation file's order; exclude those with none of its keypoints.
 
-    keypoints (P, K, 3) x, y, score in image pixels; file_index (D,): the index of each of the data set's keypoints among the file's
-    `count`, -1: none.
+    file_index (D,): the index of each of the data set's keypoints among the file's `count`, -1: none.
     """
+    keypoints, scores = people
     ordered, present = np.zeros((len(keypoints), count, 3)), file_index >= 0
     ordered[:, file_index[present]] = skeleton.to_dataset(keypoints)[:, present]
     ordered[..., 2] = ordered[..., 2] > 0

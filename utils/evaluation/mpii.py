@@ -15,6 +15,7 @@ from config import UserError
 from config.files import atomic_write, write_json
 from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_ground_truth, load_ground_truth
 from utils.evaluation.coco import CocoMetric, GroundTruth, metrics_table
+from utils.predictions import PosePredictions
 from utils.results_log import InputImage
 
 HEAD_SIZE = 0.6  # of the head box's diagonal
@@ -78,16 +79,17 @@ class PckhMetric(CocoMetric):
         people = sorted(people_of(truth), key=lambda person: person["image_id"])
         return {p["id"]: InputImage(truth.files[p["image_id"]], boxes=np.array([p["bbox"]], float)) for p in people}
 
-    def to_results(self, truth: GroundTruth, input_id: int, keypoints: np.ndarray, scores: np.ndarray) -> list[dict]:
+    def to_results(self, truth: GroundTruth, input_id: int, people: PosePredictions) -> list[dict]:
+        keypoints, scores = people
         predicted = (keypoints[..., 2] > 0).any(1)
         if not predicted.any():
             return []
-        people = [truth.coco.anns[input_id]] if self._is_top_down else truth.coco.imgToAnns[input_id]
-        rows = nearest_people(np.array([person["bbox"] for person in people]), keypoints[predicted])
+        annotated = [truth.coco.anns[input_id]] if self._is_top_down else truth.coco.imgToAnns[input_id]
+        rows = nearest_people(np.array([person["bbox"] for person in annotated]), keypoints[predicted])
         ordered = np.zeros((len(keypoints), COUNT, 3))
         ordered[:, truth.file_index] = truth.skeleton.to_dataset(keypoints)
         ordered[..., 2] = ordered[..., 2] > 0
-        ids = [{"image_id": p["image_id"], "annotation_id": p["id"], "category_id": p["category_id"]} for p in people]
+        ids = [{"image_id": p["image_id"], "annotation_id": p["id"], "category_id": p["category_id"]} for p in annotated]
         found = zip(ids, ordered[predicted][rows].reshape(len(rows), -1).tolist(), scores[predicted][rows].tolist())
         return [{**of_person, "keypoints": points, "score": score} for of_person, points, score in found]
 

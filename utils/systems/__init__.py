@@ -15,10 +15,9 @@ from torch import Tensor, nn
 from config import Config
 from config.systems import SYSTEMS
 from utils.batching import group_indices
+from utils.predictions import PosePredictions
 from utils.visualize.heatmaps import draw_heatmaps, resize_to_image
 
-# keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing; scores (P,), best first
-PosePredictions = tuple[np.ndarray, np.ndarray]
 Overlays = dict[str, np.ndarray]  # by group name, the maximum heatmap value (H, W) in [0, 1] at each pixel of an image
 
 

@@ -16,7 +16,8 @@ from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import RescoringNet, rescore
 from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, Overlays, PosePredictions
+from utils.predictions import PosePredictions
+from utils.systems import Decoder, Overlays
 from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
 
 Size = tuple[int, int]  # height, width
@@ -64,7 +65,7 @@ class DekrDecoder(Decoder):
             if self.rescoring is not None:
                 scores = rescore(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
             order = np.argsort(-scores, kind="stable")
-            predictions.append((keypoints[order], scores[order]))
+            predictions.append(PosePredictions(keypoints[order], scores[order], self.config.skeleton))
         return predictions
 
     def overlays(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[Overlays]:
@@ -79,7 +80,7 @@ class DekrDecoder(Decoder):
         return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
 
 
-def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -> PosePredictions:
+def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return one image's keypoints (P, K, 3) x, y, score in image pixels and scores (P,), in the order of their center candidates.
 
     outputs: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), averaged with the flip test already.
@@ -89,7 +90,7 @@ def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -
 
 
 @torch.inference_mode()
-def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[PosePredictions]:
+def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run `decode` for N images of one input size."""
     settings, stride = config.inference, config.model.stride
     outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]

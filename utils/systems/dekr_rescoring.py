@@ -36,6 +36,7 @@ from data.images import image_or_error
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import config_for, load_network
 from utils.oks import object_keypoint_similarity
+from utils.predictions import PosePredictions
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 from utils.systems import Decoder, build_decoder
 from utils.systems.dekr import save_rescoring
@@ -119,7 +120,8 @@ def predict_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, ba
     """Return the pose network's predictions whose OKS is known, and errors. Images in the log are not run again."""
     width = 3 * annotated.skeleton.num_keypoints + 2
 
-    def to_result(image_id: int, keypoints: np.ndarray, scores: np.ndarray) -> str:
+    def to_result(image_id: int, people: PosePredictions) -> str:
+        keypoints, scores = people
         oks, known = annotated.best_oks(image_id, keypoints)
         rows = np.concatenate([keypoints.reshape(-1, width - 2), np.c_[scores, oks]], 1)[known]
         return b64encode(rows.astype("<f4").tobytes()).decode()  # half the size of digits: a training set has hundreds of megabytes

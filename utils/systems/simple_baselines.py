@@ -15,7 +15,8 @@ from data.datasets.simple_baselines import center_and_crop_size
 from data.transforms import crop_matrix
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
-from utils.systems import Decoder, Overlays, PosePredictions
+from utils.predictions import PosePredictions
+from utils.systems import Decoder, Overlays
 
 MIN_HEATMAP_VALUE = 1e-6  # lower values are clamped before the logarithm
 Subpixel = Literal["parabola", "quarter"]
@@ -28,7 +29,7 @@ class Crops(NamedTuple):
     image_of: np.ndarray  # (P,) index of each box's image
     centers: np.ndarray  # (P, 2) x, y, and ...
     sizes: np.ndarray  # ... (P, 2) width, height of the crops in image pixels
-    scores: np.ndarray  # (P,) of the boxes
+    boxes: np.ndarray  # (P, 5) x, y, width, height in image pixels, score
     pixels: np.ndarray  # (P, h, w, 3) uint8
 
 
@@ -49,7 +50,7 @@ class SimpleBaselinesDecoder(Decoder):
         all_boxes = np.concatenate(valid)
         centers, sizes = center_and_crop_size(all_boxes[:, :4], self.config.data.input_size)
         pixels = crop_boxes(images, image_of, centers, sizes, self.config.data.input_size)
-        return Crops([image.shape[:2] for image in images], image_of, centers, sizes, all_boxes[:, 4], pixels)
+        return Crops([image.shape[:2] for image in images], image_of, centers, sizes, all_boxes, pixels)
 
     @torch.inference_mode()
     def forward(self, inputs: Crops) -> tuple[Crops, Tensor]:
@@ -67,14 +68,14 @@ class SimpleBaselinesDecoder(Decoder):
     def decode(self, outputs: tuple[Crops, Tensor]) -> list[PosePredictions]:
         (crops, heatmaps), settings = outputs, self.config.inference
         keypoints = decode(heatmaps, crops.centers, crops.sizes, settings.subpixel)
-        scores = person_scores(keypoints[..., 2], crops.scores, settings.keypoint_threshold)
+        scores = person_scores(keypoints[..., 2], crops.boxes[:, 4], settings.keypoint_threshold)
         areas = crops.sizes.prod(1)
         present = np.where(keypoints[..., 2:] > 0, keypoints, 0)
         predictions = []
         for n in range(len(crops.image_sizes)):
             rows = np.flatnonzero(crops.image_of == n)
             rows = rows[oks_nms(keypoints[rows], areas[rows], scores[rows], self.sigmas, settings.nms_threshold)]
-            predictions.append((present[rows], scores[rows]))
+            predictions.append(PosePredictions(present[rows], scores[rows], self.config.skeleton, crops.boxes[rows, :4]))
         return predictions
 
     def overlays(self, outputs: tuple[Crops, Tensor]) -> list[Overlays]:

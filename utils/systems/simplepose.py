@@ -17,7 +17,8 @@ from utils.assignment import assign_people
 from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.batching import group_indices
 from utils.device import as_images, in_precision
-from utils.systems import Decoder, Overlays, PosePredictions
+from utils.predictions import PosePredictions
+from utils.systems import Decoder, Overlays
 
 Size = tuple[int, int]  # height, width
 
@@ -94,9 +95,11 @@ class SimplePoseDecoder(Decoder):
 
     def decode(self, outputs: list[ImageMaps]) -> list[PosePredictions]:
         if outputs[0].maps.device.type != "cpu":
-            return assign_on_device(outputs, self.config)
-        common = self.config.skeleton, self.config.assignment
-        return [assign_people(maps.numpy(), *common, size, scale, *self.config.targets.on_maps) for maps, scale, size in outputs]
+            people = assign_on_device(outputs, self.config)
+        else:
+            common = self.config.skeleton, self.config.assignment
+            people = [assign_people(maps.numpy(), *common, size, scale, *self.config.targets.on_maps) for maps, scale, size in outputs]
+        return [PosePredictions(keypoints, scores, self.config.skeleton) for keypoints, scores in people]
 
     def overlays(self, outputs: list[ImageMaps]) -> list[Overlays]:
         return [self.resized_groups(maps, (x, y), ((x - 1) / 2, (y - 1) / 2), size) for maps, (x, y), size in outputs]
@@ -108,9 +111,9 @@ class SimplePoseDecoder(Decoder):
         return {"keypoints": heatmaps[channels.keypoints], **limbs}
 
 
-def assign_on_device(outputs: list[ImageMaps], config: SimplePoseConfig) -> list[PosePredictions]:
+def assign_on_device(outputs: list[ImageMaps], config: SimplePoseConfig) -> list[tuple[np.ndarray, np.ndarray]]:
     """Assign the people of each image, maps of one size together. A few kilobytes leave the device, not the maps."""
-    people: dict[int, PosePredictions] = {}
+    people: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for group in group_indices(output.maps.shape for output in outputs):
         maps, scales, _ = zip(*(outputs[n] for n in group))
         of_group = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)

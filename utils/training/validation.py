@@ -23,6 +23,7 @@ from data.images import warn_skipped
 from utils.batching import predict_stream, sized_batches
 from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_metrics, to_results
+from utils.predictions import PosePredictions
 from utils.systems import Decoder, build_decoder
 from utils.training.state import StopSignal, TrainState
 from utils.training.step import TrainingStep, to_device
@@ -72,7 +73,7 @@ def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = Non
     shown = range(min(config.train.val_images, len(images)))
     if state.metrics is not None and shown and average is None:
         predictions = predict_images(decoder, images, shown, len(shown), state.context.device)
-        overlays = [draw_people(images[i][0].image(images[i][1]), keypoints, config.skeleton) for i, keypoints, _ in predictions]
+        overlays = [draw_people(images[i][0].image(images[i][1]), people.keypoints, config.skeleton) for i, people in predictions]
         state.metrics.add_images(epoch + 1, "people", overlays)
     return metrics["AP"]
 
@@ -86,10 +87,10 @@ def validation_metrics(
     count, order = len(skeleton.dataset), np.arange(len(skeleton.dataset))
     seen, results = [], []
     with Progress(len(own), "validation AP", "image", context.is_main) as progress:
-        for i, keypoints, scores in predict_images(decoder, images, own, batch_size, context.device):
+        for i, people in predict_images(decoder, images, own, batch_size, context.device):
             stop.check()
             seen.append(i)
-            results += to_results(i, keypoints, scores, skeleton, CATEGORY, order, count)
+            results += to_results(i, people, skeleton, CATEGORY, order, count)
             progress.advance()
     of_ranks = context.all_gather((seen, results))
     seen = sorted(i for images_of_rank, _ in of_ranks for i in images_of_rank)
@@ -100,8 +101,8 @@ def validation_metrics(
 
 def predict_images(
     decoder: Decoder, images: Sequence[Entry], indices: Iterable[int], batch_size: int, device: torch.device
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield index, keypoints (P, K, 3) and scores (P,) of the images with these indices; name the corrupt ones and skip them."""
+) -> Iterator[tuple[int, PosePredictions]]:
+    """Yield index and people of the images with these indices; name the corrupt ones and skip them."""
 
     def inputs() -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         for i in indices:

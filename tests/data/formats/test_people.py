@@ -99,7 +99,7 @@ def test_ids_that_are_names_come_back_in_results(tmp_path):
     truth, metric, pose = GroundTruth(path, None, SKELETON), CocoMetric(), np.zeros((1, 18, 3))
     pose[..., :] = 5
     number = min(truth.coco.imgs)
-    results = truth.with_file_ids(metric.to_results(truth, number, pose, np.ones(1)))
+    results = truth.with_file_ids(metric.to_results(truth, number, (pose, np.ones(1))))
     assert [result["image_id"] for result in results] == ["match-0"]
     (tmp_path / "results.json").write_text(json.dumps(results))
     assert [entry["image_id"] for entry in metric.load_results(tmp_path / "results.json", truth)] == [number]

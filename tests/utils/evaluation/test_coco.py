@@ -29,7 +29,7 @@ def changed(annotations: Path, path: Path, change: Callable[[dict], object]) -> 
 def metrics_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     """Return metrics of predictions a few pixels beside the annotations, and the predictions as results."""
     truth = GroundTruth(path, None, SKELETON)
-    results = [result for i, people in labeled_people(path, noise=2).items() for result in METRIC.to_results(truth, i, *people)]
+    results = [result for i, people in labeled_people(path, noise=2).items() for result in METRIC.to_results(truth, i, people)]
     return METRIC.compute(results, truth), results
 
 
@@ -87,9 +87,9 @@ def test_people_with_none_of_the_files_keypoints_are_excluded():
     file_index = np.full(17, -1)
     file_index[[0, 1]] = [1, 0]  # nose and left eye
     scores = np.array([0.987654321, 0.8, 0.7])
-    results = to_results(1, people, scores, SKELETON, 1, file_index, 2)
+    results = to_results(1, (people, scores), SKELETON, 1, file_index, 2)
     assert results == [{"image_id": 1, "category_id": 1, "keypoints": [0, 0, 0, 9, 9, 1], "score": 0.987654321}]
-    assert [r["score"] for r in to_results(1, people, scores, SKELETON, 1, np.arange(17), 17)] == [0.987654321, 0.8]
+    assert [r["score"] for r in to_results(1, (people, scores), SKELETON, 1, np.arange(17), 17)] == [0.987654321, 0.8]
 
 
 # Results of any origin

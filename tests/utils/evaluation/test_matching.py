@@ -42,8 +42,8 @@ def compared(annotations, tmp_path_factory):
     path.write_text(json.dumps(content))
     truth, rng, predicted = GroundTruth(path, None, SKELETON), np.random.default_rng(3), []
     for noise in (2, 4):
-        predicted += [(image_id, *people) for image_id, people in labeled_people(annotations, noise).items()]
-    predicted += [(image_id, rng.uniform(0, 160, (1, 18, 3)), np.array([0.7])) for image_id in (1, 1, 2, 3) + 30 * (4,)]
+        predicted += [*labeled_people(annotations, noise).items()]
+    predicted += [(image_id, (rng.uniform(0, 160, (1, 18, 3)), np.array([0.7]))) for image_id in (1, 1, 2, 3) + 30 * (4,)]
     return content, truth, [result for people in predicted for result in CocoMetric().to_results(truth, *people)]
 
 

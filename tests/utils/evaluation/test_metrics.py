@@ -61,7 +61,8 @@ def test_a_format_with_a_metric_is_one_entry(monkeypatch, tmp_path, capsys):
     truth = GroundTruth(path, skeleton=load_skeleton("coco17"))
     metric, keypoints = build_metric(truth), np.zeros((1, 17, 3))
     keypoints[0, truth.skeleton.index("left_shoulder")] = 10, 24, 1
-    predictions = [*metric.to_results(truth, 0, keypoints, np.ones(1)), *metric.to_results(truth, 1, keypoints + (20, 16, 0), np.ones(1))]
+    poses = [keypoints, keypoints + (20, 16, 0)]
+    predictions = [result for number, pose in enumerate(poses) for result in metric.to_results(truth, number, (pose, np.ones(1)))]
     report(metric, predictions, truth, tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"distance": 2.0}
     assert capsys.readouterr().out.splitlines()[0].split() == ["distance"]

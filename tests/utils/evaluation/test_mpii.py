@@ -90,7 +90,7 @@ def results_of(truth: GroundTruth, people: list[dict], right: float = 0) -> list
     results = []
     for image_id, name in ((1, "b.jpg"), (2, "a.jpg")):
         keypoints = [keypoints_of(person) + (right, 0, 0) for person in people if person["image"] == name]
-        results += PckhMetric().to_results(truth, image_id, np.stack(keypoints[::-1]), np.ones(2))
+        results += PckhMetric().to_results(truth, image_id, (np.stack(keypoints[::-1]), np.ones(2)))
     return results
 
 
@@ -98,10 +98,10 @@ def test_each_annotated_person_gets_a_bottom_up_prediction(truth, people):
     """Several people may share one. No prediction gives no result."""
     metric = PckhMetric()
     poses = np.stack([np.zeros((16, 3)), pose(300, 300, 20), keypoints_of(people[3]), keypoints_of(people[0])])
-    results = metric.to_results(truth, 1, poses, np.array([0.9, 0.8, 0.7, 0.6]))
+    results = metric.to_results(truth, 1, (poses, np.array([0.9, 0.8, 0.7, 0.6])))
     assert [(r["image_id"], r["annotation_id"], r["score"]) for r in results] == [(1, 1, 0.6), (1, 4, 0.7)]
-    assert metric.to_results(truth, 2, poses[:1], np.ones(1)) == [], "a pose without keypoints"
-    assert [r["annotation_id"] for r in metric.to_results(truth, 2, poses[1:2], np.ones(1))] == [2, 3]
+    assert metric.to_results(truth, 2, (poses[:1], np.ones(1))) == [], "a pose without keypoints"
+    assert [r["annotation_id"] for r in metric.to_results(truth, 2, (poses[1:2], np.ones(1)))] == [2, 3]
     predictions = prediction_array(results, truth)
     np.testing.assert_allclose(predictions[[0, 3]] + 1, [people[0]["joints"], people[3]["joints"]])
     assert (predictions[1:3] == 0).all()

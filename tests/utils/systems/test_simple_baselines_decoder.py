@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from config import load_config
 from config.systems.simple_baselines import SimpleBaselinesConfig
+from utils.predictions import PosePredictions
 from utils.systems.simple_baselines import SimpleBaselinesDecoder, average_flip, decode, person_scores, valid_boxes
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
@@ -63,9 +64,7 @@ def pose_in(box: Sequence[float], keypoints: int = 17, seed: int = 0) -> np.ndar
     return np.random.default_rng(seed).uniform((x, y), (x + width, y + height), (keypoints, 2))
 
 
-def predict(
-    config: SimpleBaselinesConfig, poses: np.ndarray, boxes: Sequence, size: tuple[int, int] = SIZE, **options
-) -> tuple[np.ndarray, np.ndarray]:
+def predict(config: SimpleBaselinesConfig, poses: np.ndarray, boxes: Sequence, size: tuple[int, int] = SIZE, **options) -> PosePredictions:
     (predictions,) = SimpleBaselinesDecoder(SceneNetwork(config, (poses, size), **options), config)([scene_image(*size)], [np.array(boxes)])
     return predictions
 
@@ -140,7 +139,8 @@ def test_oks_nms_uses_the_mean_area_of_the_crops():
     assert 0.3 < oks < 0.7
     for threshold, count in ((oks - 0.01, 1), (oks + 0.01, 2)):
         config = settings("inference.flip=false", f"inference.nms_threshold={threshold}")
-        keypoints, scores = predict(config, poses, boxes[::-1])
+        keypoints, scores = people = predict(config, poses, boxes[::-1])
+        np.testing.assert_array_equal(people.boxes, boxes[:count, :4])
         np.testing.assert_allclose(keypoints[..., :2], poses[:count], atol=0.2)
         assert scores == pytest.approx(boxes[:count, 4], rel=0.06)
 
