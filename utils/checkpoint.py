@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from config.files import atomic_write, existing_file, parse_json
 from config.load import first_names, parse_config, restore_order, with_overrides
 from models import PoseNetwork, build_model, published_recipe
 from models.skip_init import SkipInit
+from utils import inert_pickle
 from utils.device import default_device, limit_threads
 from utils.onnx_network import SUFFIX as ONNX
 from utils.onnx_network import OnnxNetwork, open_session, stored_config
@@ -29,6 +31,7 @@ RECIPES = Path(__file__).parents[1] / "config"
 SAFETENSORS = ".safetensors"
 # The only metadata entry of a .safetensors, JSON: the format stores several in arbitrary order, and equal networks must give equal bytes
 METADATA = "simplepose"
+STATE_DICT = "where it was written, save its state dict instead: torch.save(network.state_dict(), FILE)"
 BRANCH = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -44,8 +47,8 @@ def save_checkpoint(path: Path, **content: Any) -> None:
 def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]:
     """Return a checkpoint's dictionary, tensors on the CPU, memory-mapped where the format allows it.
 
-    checksums: verify the file's, which reads all of it. Raises UserError where the file is missing, cut short, damaged, not a checkpoint,
-    or holds pickled objects.
+    No code of the file runs: other objects than tensors and plain values become inert placeholders. checksums: verify the file's, which
+    reads all of it. Raises UserError where the file is missing, cut short, damaged, not a checkpoint, a pickled network, or would run code.
     """
     path = existing_file(path, "checkpoint")
     if path.suffix.lower() in (".onnx", ".pt2"):
@@ -56,13 +59,19 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
         is_zip = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are not, and cannot be mapped
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocol, in damaged files
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            load = partial(torch.load, path, map_location="cpu", mmap=is_zip)
+            try:
+                content = load(weights_only=True)
+            except pickle.UnpicklingError:  # it holds more than tensors and plain values
+                content = load(weights_only=False, pickle_module=inert_pickle)
         if checksums and is_zip and zipfile.ZipFile(path).testzip() is not None:  # PyTorch compares none
             raise ValueError("wrong checksum")
+    except inert_pickle.CodeError as error:
+        raise UserError(f"checkpoint {path}: cannot be read, it holds {error}, which could run code; {STATE_DICT}") from error
     except Exception as error:  # a damaged pickle can raise anything
-        pickled = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"cut short, or it holds {pickled[1]}, which could run code" if pickled else "cut short, damaged or not a checkpoint"
-        raise UserError(f"checkpoint {path}: cannot be read, {reason}") from error
+        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not a checkpoint") from error
+    if isinstance(content, inert_pickle.Inert) and content.is_network:
+        raise UserError(f"checkpoint {path}: is a pickled network, {type(content).__name__}, which only its code can read; {STATE_DICT}")
     if not isinstance(content, Mapping):
         raise UserError(f"checkpoint {path}: holds a {type(content).__name__}, not a dictionary with 'weights'")
     return dict(content)
