@@ -1,6 +1,7 @@
 """Draw people in images, a video or a camera's frames, and write their keypoints.
 
-python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|URL|CAMERA ... [--checkpoint F] [--output DIR] [--track]
+python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|URL|CAMERA ... [--checkpoint FILE|NAME] [--output DIR] [--track]
+python demo_image.py --list      # the networks that --checkpoint takes by name
 """
 
 from __future__ import annotations
@@ -25,18 +26,28 @@ from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.video import silence_opencv
 from utils.visualize.window import Window
+from utils.zoo import list_networks
 
 MAX_SHEET_FRAMES = 24  # of a video
+
+
+class ListNetworks(argparse.Action):
+    """Print the networks by name, and end."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(list_networks())
+        parser.exit()
 
 
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--input", nargs="+", required=True, help="images, folders of images, patterns such as '*.jpg', videos, URLs, cameras' numbers")
-    add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one or an exported .onnx; default: the bundled model")
+    add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one, an exported .onnx or a name; default: the bundled model")
+    add("--list", action=ListNetworks, nargs=0, help="list the networks that --checkpoint, --detector and --init take by name")
     add("--config", help="default: the one stored in the checkpoint, or the published recipe")
-    add("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes for a system that needs them: ours or torchvision's")
-    add("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector")
+    add("--detector", metavar="CHECKPOINT|NAME", help="finds the boxes where a system needs them: ours or torchvision's; default: bundled")
+    add("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector; default: torchvision's, downloaded")
     add("--detector-score", type=float, default=LEAST_SCORE, help=f"boxes below are ignored; default: {LEAST_SCORE}")
     add("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
     add("--format", action="append", choices=FORMATS, help="of the keypoints; may be given several times; default: json")
@@ -67,9 +78,9 @@ def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
+    sources = find_sources(options.input, options.limit)
     checkpoint = resolve_checkpoint(options.checkpoint, options.config)
     config = config_for(checkpoint, options.config, options.overrides)
-    sources = find_sources(options.input, options.limit)
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not {len(sources)}")
     sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else None

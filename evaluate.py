@@ -22,12 +22,13 @@ from utils.distributed import DistributedContext, evaluation_context
 from utils.evaluation.coco import GroundTruth
 from utils.evaluation.metrics import DERIVED, IMAGES, build_metric, evaluate, load_predictions, report
 from utils.inference import PoseEstimator
+from utils.zoo import is_network
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     source, add = parser.add_mutually_exclusive_group(), parser.add_argument
-    source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, an exported .onnx; default: the project's own")
+    source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, .onnx, or a network's name; default: bundled")
     source.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")
     add("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII or PoseTrack18 file; can be unannotated")
     add("--images", nargs="+", metavar="PATH", help="folders or zip files of the images")
@@ -71,10 +72,17 @@ def evaluate_network(options: argparse.Namespace, context: DistributedContext) -
     config = config_for(checkpoint, options.config, overrides)
     truth = ground_truth(options, config.skeleton)
     metric = build_metric(truth, options.head_boxes, options.save_images)
-    output = options.output or (checkpoint.path.parent if options.checkpoint else Path("runs")) / "evaluation"
+    output = options.output or evaluation_folder(options.checkpoint)
     check_results(output, ["detections.json", f"detections{IMAGES}", *DERIVED], options, truth)
     estimator = PoseEstimator(config, checkpoint, options.device or context.shared_gpu())
     evaluate(metric, truth, estimator, checkpoint.path, output, context, options.batch_size, options.boxes, options.save_images)
+
+
+def evaluation_folder(checkpoint: Path | None) -> Path:
+    """Return the folder beside a checkpoint, or below runs/ for a network by name."""
+    if checkpoint is not None and not is_network(checkpoint):
+        return checkpoint.parent / "evaluation"
+    return Path("runs", checkpoint or "", "evaluation")
 
 
 def ground_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> GroundTruth:

@@ -17,7 +17,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["config*", "data*", "losses*", "models*", "utils*"]),
-    package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors"]},
+    package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors", "weights/zoo.yaml"]},
     install_requires=requirements,
     extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"]},
 )

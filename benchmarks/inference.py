@@ -32,7 +32,7 @@ from config.errors import check_minimum, run_cli
 from config.files import existing_folder
 from data.images import IMAGE_SUFFIXES, read_image, read_images
 from data.synthetic import write_synthetic
-from utils.checkpoint import config_for
+from utils.checkpoint import Checkpoint, config_for
 from utils.inference import PoseEstimator
 
 RECIPES = [f"config/{name}quickstart.yaml" for name in ("", "dekr_", "simple_baselines_")]
@@ -76,9 +76,10 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     check_minimum(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
     configs: dict[str, Config] = {Path(path).stem: load_config(path, options.overrides) for path in options.config}
-    if options.checkpoint is not None:
+    checkpoint = None if options.checkpoint is None else Checkpoint(options.checkpoint)
+    if checkpoint is not None:
         own = None if options.config is RECIPES else options.config[0]
-        configs = {options.checkpoint.stem: config_for(options.checkpoint, own, options.overrides)}
+        configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
     rows = []
     with TemporaryDirectory() as folder:
         images = options.images or write_synthetic(Path(folder), options.count, seed=2).parent / "images"
@@ -87,7 +88,7 @@ def main() -> None:
         if not files:
             raise UserError(f"--images {images}: no images in it")
         for name, config in configs.items():
-            estimator = PoseEstimator(config, options.checkpoint, options.device)
+            estimator = PoseEstimator(config, checkpoint, options.device)
             rows += [{"network, batch": f"{name}, {size}", **measure(estimator, files, size, options.rounds)} for size in options.batches]
     report("inference", f"Inference, {len(files)} images", rows, estimator.device, options.save)
 

@@ -67,15 +67,18 @@ def _file_id(path: str | Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Lock a file or folder against other processes. Raises UserError where another process holds the lock."""
+def file_lock(path: Path, waiting: str | None = None) -> Iterator[None]:
+    """Lock a file or folder against other processes. Where another one holds the lock, print `waiting` and wait, or raise UserError."""
     from filelock import FileLock, Timeout  # 0.1 s, needed by training and evaluation only
 
     lock = FileLock(path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
-        raise UserError(f"{path}: another process is writing to it; wait for its end, or choose another --output") from error
+        if waiting is None:
+            raise UserError(f"{path}: another process is writing to it; wait for its end, or choose another --output") from error
+        print(waiting, file=sys.stderr, flush=True)
+        lock.acquire()
     except OSError:  # a file system without locks
         pass
     try:

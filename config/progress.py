@@ -21,7 +21,7 @@ class Progress(tqdm):
         self.in_log = not sys.stderr.isatty()
         log_style = {"ncols": 0, "delay": 1e-9, "smoothing": 0, "mininterval": SECONDS_BETWEEN_LINES}
         style = log_style if self.in_log else {"dynamic_ncols": True}
-        super().__init__(total=total, desc=label, unit=unit, miniters=1, disable=not shown, **style)
+        super().__init__(total=total, desc=label, unit=unit, unit_scale=unit == "B", miniters=1, disable=not shown, **style)
 
     def skip(self, units: int) -> None:
         """Count `units` that an earlier run completed, before the first of this one: they do not change the rate."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from config import UserError
 from config.files import existing_file
 from utils.checkpoint import Checkpoint
+from utils.zoo import WEIGHTS
 
-DEFAULT = Path(__file__).parents[1] / "models" / "weights" / "simplepose_small.safetensors"
+DEFAULT = WEIGHTS / "simplepose_small.safetensors"
 
 
 def bundled_checkpoint() -> Path:

@@ -25,6 +25,7 @@ from utils import inert_pickle
 from utils.device import default_device, limit_threads
 from utils.onnx_network import SUFFIX as ONNX
 from utils.onnx_network import OnnxNetwork, open_session, stored_config
+from utils.zoo import network_file, recipe_name
 
 DOWNLOAD = "timm"  # instead of a file of backbone weights
 RECIPES = Path(__file__).parents[1] / "config"
@@ -89,10 +90,10 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 class Checkpoint:
-    """A checkpoint's file, opened once for both its configuration and its weights."""
+    """A checkpoint's file, opened once for both its configuration and its weights. A name of `utils.zoo` stands for the network's file."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = network_file(path)
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Checkpoint:
 
 
 def opened(checkpoint: str | Path | Checkpoint) -> Checkpoint:
-    """Return a `Checkpoint` as it is, or that of a path."""
+    """Return a `Checkpoint` as it is, or that of a path or a network's name."""
     return checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
 
 
@@ -121,7 +122,7 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
     if isinstance(values, Mapping):
         config = parse_config(values, f"configuration in {checkpoint.path}")
         return with_overrides(config.model_copy(update={"skeleton": restore_order(config.skeleton)}), overrides)
-    recipe = published_recipe(_tensors(checkpoint))
+    recipe = recipe_name(checkpoint.path) or published_recipe(_tensors(checkpoint))
     if recipe is None:
         raise UserError(
             f"checkpoint {checkpoint.path}: holds no configuration and is no known published checkpoint; add a configuration with --config"

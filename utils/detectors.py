@@ -10,16 +10,18 @@ import numpy as np
 import torch
 
 from config import UserError
+from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import read_checkpoint
 from utils.device import as_images, default_device
 from utils.inference import PoseEstimator
 from utils.predictions import PosePredictions
+from utils.zoo import cached_file, download, is_network
 
 Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each
 
 PERSON = 1  # torchvision's category, which is COCO's
 LEAST_SCORE = 0.3
-DETECTOR_OPTIONS = "--detector, a bottom-up system's checkpoint, or a torchvision detector's name with --detector-weights"
+DETECTOR_OPTIONS = "--detector, a bottom-up system's checkpoint or network's name, or a torchvision detector's name"
 
 
 class TorchvisionDetector:
@@ -28,13 +30,15 @@ class TorchvisionDetector:
     A call returns, for each image, boxes (B, 5) x, y, width, height in pixels and a score above `least_score`, best first.
     """
 
-    def __init__(self, name: str, weights: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        """Build the network of a name with the weights of a file. Raise UserError where they do not fit."""
-        from torchvision.models import detection, get_model, list_models  # takes longer than a detection
+    def __init__(self, name: str, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None):
+        """Build the network of a name with the weights of a file, or torchvision's. Raise UserError where they do not fit."""
+        from torchvision.models import detection, get_model, get_model_weights, list_models  # takes longer than a detection
 
         names = list_models(module=detection)
         if name not in names:
-            raise UserError(f"detector {name}: unknown to torchvision; known: {', '.join(names)}")
+            found = "not found" if weights is None else "unknown to torchvision"
+            raise UserError(f"detector {name}: {found}; use {DETECTOR_OPTIONS}: {', '.join(names)}")
+        weights = weights or torchvision_weights(name, get_model_weights(name).DEFAULT.url)
         self.network, self.least_score = get_model(name, weights=None, weights_backbone=None), least_score
         content = read_checkpoint(weights)
         try:
@@ -55,6 +59,14 @@ class TorchvisionDetector:
             corner, end = output["boxes"][selected].split(2, 1)
             detected.append(torch.cat([corner, end - corner, output["scores"][selected, None]], 1).cpu().numpy())
         return detected
+
+
+def torchvision_weights(name: str, url: str) -> Path:
+    """Return the file of torchvision's own weights, where torchvision keeps it, downloaded if needed. Its name ends in the hash."""
+    path = cached_file(url)
+    if not path.is_file():
+        download(url, path.stem.rpartition("-")[2], f"detector {name}", "name the file with --detector-weights")
+    return path
 
 
 class PoseDetector:
@@ -79,21 +91,31 @@ def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
 def load_detector(
     name: str | Path, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None
 ) -> Detector:
-    """Return a detector. name: a bottom-up system's checkpoint, or with `weights` a torchvision detector's name."""
-    if weights is not None:
-        return TorchvisionDetector(str(name), weights, least_score, device)
-    if not Path(name).is_file():
-        raise UserError(f"detector {name}: not found; use {DETECTOR_OPTIONS}")
-    return PoseDetector(name, least_score, device)
+    """Return a detector.
+
+    name: a bottom-up system's checkpoint, a network's name of `utils.zoo`, or a torchvision detector's name. weights: the file of a
+    torchvision detector's weights; None takes torchvision's own, downloaded once.
+    """
+    if weights is None and (Path(name).is_file() or is_network(name)):
+        return PoseDetector(name, least_score, device)
+    return TorchvisionDetector(str(name), weights, least_score, device)
 
 
 def detector_for(
-    estimator: PoseEstimator, name: str | None, weights: Path | None, least_score: float, device: str | None
+    estimator: PoseEstimator, name: str | Path | None, weights: Path | None, least_score: float, device: str | None
 ) -> Detector | None:
-    """Return the detector named on a command line, None for a bottom-up system. Raise UserError where it is missing or needless."""
+    """Return the detector named on a command line, or else the bundled model, which is announced on stdout; None for a bottom-up system.
+
+    Raise UserError where it is needless, or where only its weights are named.
+    """
     system, given = estimator.config.system, name or weights
-    if estimator.needs_boxes and name is None:
-        raise UserError(f"system {system!r}: needs person boxes; use {DETECTOR_OPTIONS}")
-    if given is not None and not estimator.needs_boxes:
-        raise UserError(f"--detector {given}: system {system!r} is bottom-up; omit the detector")
-    return load_detector(name, weights, least_score, device) if estimator.needs_boxes else None
+    if not estimator.needs_boxes:
+        if given is not None:
+            raise UserError(f"--detector {given}: system {system!r} is bottom-up; omit the detector")
+        return None
+    if name is None and weights is not None:
+        raise UserError(f"--detector-weights {weights}: add the torchvision detector's name, such as --detector fasterrcnn_resnet50_fpn")
+    if name is None:
+        name = bundled_checkpoint()
+        print(f"detector: {name.stem}, the bundled model; no --detector was named, and system {system!r} needs person boxes", flush=True)
+    return load_detector(name, weights, least_score, device)

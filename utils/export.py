@@ -24,7 +24,7 @@ from config.files import atomic_write, check_outputs
 from config.load import with_overrides
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
-from utils.checkpoint import METADATA, SAFETENSORS, config_for, load_network, load_weights
+from utils.checkpoint import METADATA, SAFETENSORS, Checkpoint, config_for, load_network, load_weights
 from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
 from utils.systems import decoder_class
 
@@ -48,17 +48,18 @@ class PredictModule(nn.Module):
 
 def main() -> None:
     parser = argparse.ArgumentParser("utils.export", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of this project or the published format")
+    parser.add_argument("--checkpoint", required=True, help="of this project or the published format, or a network's name")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}: weights in float16, half as large a file")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
-    check_outputs([options.output], [options.checkpoint, options.config])
-    export(config_for(options.checkpoint, options.config, options.overrides), options.checkpoint, options.output, options.half)
+    checkpoint = Checkpoint(options.checkpoint)
+    check_outputs([options.output], [checkpoint.path, options.config])
+    export(config_for(checkpoint, options.config, options.overrides), checkpoint, options.output, options.half)
 
 
-def export(config: Config, checkpoint: Path | None, output: Path, half: bool = False) -> None:
+def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False) -> None:
     """Write a checkpoint's network to a file of one of the formats in `FORMATS`, and print its differences from the network on a CPU.
 
     checkpoint: None exports random weights. half: with weights in float16. Raises UserError, and writes nothing, where a difference exceeds

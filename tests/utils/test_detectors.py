@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_torchvisions_boxes_are_those_of_its_network(network, files, photographs
             np.testing.assert_allclose(boxes, torch.stack([left, top, right - left, bottom - top, output["scores"][people]], 1), atol=1e-3)
 
 
+def test_torchvisions_own_weights_are_kept_where_it_keeps_them(files, tmp_path, monkeypatch):
+    """They are used without a connection, which a closed proxy stands for."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "")
+    address = "https://download.pytorch.org/models/ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+    folder = tmp_path / "hub" / "checkpoints"
+    failure = rf"^detector {NAME}: {address} cannot be downloaded \(.*\); download it elsewhere and name the file with --detector-weights$"
+    with pytest.raises(UserError, match=failure):
+        load_detector(NAME, device="cpu")
+    assert not list(folder.iterdir())
+    shutil.copyfile(files[1], folder / address.rpartition("/")[2])
+    weights = torch.load(files[1])
+    loaded = load_detector(NAME, device="cpu").network.state_dict()
+    assert all(torch.equal(tensor, loaded[name]) for name, tensor in weights.items())
+
+
 def test_only_people_above_the_least_score_count(weights, photographs, monkeypatch):
     detect = TorchvisionDetector(NAME, weights, 0.5, "cpu")
     output = {
@@ -99,8 +117,8 @@ def test_unusable_detectors_are_errors(trained, weights, tmp_path):
         tiny = write_checkpoint(tmp_path / "tiny.pth")
         torch.save({"model": [1, 2]}, tmp_path / "other.pth")
         for arguments, message in (
-            ((NAME,), f"detector {NAME}: not found; use --detector, a bottom-up system's checkpoint, or a torchvision"),
-            (("fasterrcnn_resnet51", weights), "known: fasterrcnn_mobilenet"),
+            (("a.pth",), "detector a.pth: not found; use --detector, a bottom-up system's checkpoint or network's name, or a torchvision"),
+            (("fasterrcnn_resnet51", weights), "detector fasterrcnn_resnet51: unknown to torchvision; "),
             ((NAME, tmp_path / "nowhere.pth"), "nowhere.pth: not found"),
             ((NAME, tmp_path / "other.pth"), f"other.pth: not those of torchvision's {NAME}"),
             ((NAME, trained / "best.pth"), f"best.pth: not those of torchvision's {NAME}: "),

@@ -34,7 +34,7 @@ from data.formats.coco import listed_size
 from data.image_source import ImageEntry, present_images
 from data.images import image_or_error
 from models.dekr_rescoring import RescoringNet
-from utils.checkpoint import config_for, load_network
+from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.oks import object_keypoint_similarity
 from utils.predictions import PosePredictions
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
@@ -140,7 +140,7 @@ def predict_poses(decoder: Decoder, annotated: AnnotatedSet, log: ResultsLog, ba
 
 def _make(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="dekr_rescoring make", description="Write the predictions of a pose network for a training set.")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="of the pose network; ours, or the published format")
+    parser.add_argument("--checkpoint", required=True, help="of the pose network; ours, published, or a network's name")
     parser.add_argument("--annotations", type=Path, required=True, help="COCO or CrowdPose file, as the skeleton has it")
     parser.add_argument("--images", type=Path, required=True, help="folder of the images")
     parser.add_argument("--output", type=Path, required=True, help="the .npz to write")
@@ -151,18 +151,19 @@ def _make(arguments: Sequence[str]) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args(arguments)
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
-    _check_output(options.output, options.checkpoint, options.annotations, options.images, options.config)
-    config = config_for(options.checkpoint, options.config, options.overrides)
+    checkpoint = Checkpoint(options.checkpoint)
+    _check_output(options.output, checkpoint.path, options.annotations, options.images, options.config)
+    config = config_for(checkpoint, options.config, options.overrides)
     if getattr(config.inference, "rescore", None) is not None:  # the network is trained on the scores before rescoring
         config = with_overrides(config, ["inference.rescore=null"])
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
     check_outputs([options.output], (image.file.path for image in annotated.images.values()))
-    decoder = build_decoder(load_network(config, options.checkpoint, options.device), config)
+    decoder = build_decoder(load_network(config, checkpoint, options.device), config)
     if decoder.needs_boxes:
         raise UserError(f"system {config.system!r} needs person boxes; rescoring is for bottom-up systems")
     partial = options.output.with_name(f"{options.output.name}.partial")
     try:
-        with ResultsLog(partial, fingerprint(config, options.images, options.checkpoint, options.annotations)) as log:
+        with ResultsLog(partial, fingerprint(config, options.images, checkpoint.path, options.annotations)) as log:
             poses, failures = predict_poses(decoder, annotated, log, options.batch_size)
             write_poses(options.output, poses)
             log.remove()
