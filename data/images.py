@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -20,6 +20,8 @@ from config import UserError
 from config.files import atomic_write, existing_file
 
 T = TypeVar("T")
+ImageInput = str | Path | Image.Image | np.ndarray  # see `to_bgr`
+ColorOrder = Literal["bgr", "rgb"]  # of an array's channels
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
 MAX_BYTES = 2**30  # of a file
 ANIMATED = {"GIF", "PNG"}  # formats whose frames OpenCV reads as a video
@@ -123,6 +125,29 @@ def upright_bgr(image: Image.Image) -> np.ndarray:
         page.alpha_composite(image.convert("RGBA"))
         image = page
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+def to_bgr(image: ImageInput, color: ColorOrder = "bgr") -> np.ndarray:
+    """Return an image of any origin as (H, W, 3) uint8 BGR: a file's name or an image of Pillow, as `read_image`, or an array.
+
+    An array is (H, W, 3) uint8 in the order of `color`. Raise UserError for anything else.
+    """
+    if isinstance(image, str) and "://" in image:  # it may hold a password
+        raise UserError("image: expected a file's name, not a URL; download it first")
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        try:
+            return upright_bgr(image)
+        except Exception as error:  # a file that Pillow has opened and not yet read
+            raise UserError(f"image: cannot be decoded ({str(error) or type(error).__name__})") from error
+    if not isinstance(image, np.ndarray):
+        expected = "expected a file's name, a PIL image or an array; `batch` takes several images"
+        raise UserError(f"image of type {type(image).__name__}: {expected}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        remedy = "as PIL images, arrays of other shapes are converted: Image.fromarray(array)"
+        raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, {color.upper()}; {remedy}")
+    return image if color == "bgr" else np.ascontiguousarray(image[..., ::-1])
 
 
 def image_or_error(path: Any, read: Callable[[Any], np.ndarray] = read_image) -> np.ndarray | UserError:

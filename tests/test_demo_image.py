@@ -11,6 +11,7 @@ import pytest
 from top_down_system import registered, write_checkpoint
 
 from utils.inference import PoseEstimator
+from utils.predictions import PosePredictions
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_options_of_a_folder_taken_as_frames(demo, trained, images, tmp_path, mo
 
     def stream(estimator, frames, batch_size):
         estimators.append((estimator.config.model.channels, estimator.config.inference.flip, batch_size))
-        return ((keypoints, np.array([0.8, 0.5])) for _ in frames)
+        return (PosePredictions(keypoints, np.array([0.8, 0.5]), estimator.config.skeleton) for _ in frames)
 
     monkeypatch.setattr(PoseEstimator, "stream", stream)
     more = ("--posetrack", tmp_path / "answer.json", "--sheet", tmp_path / "new" / "sheet.png", "--batch-size", 3, "inference.flip=false")

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 from threading import Lock
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from PIL import Image
 
 from config import Config, UserError
+from data.images import ColorOrder, ImageInput, to_bgr
 from models.fuse import fuse_conv_bn
 from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
 from utils.bundled_model import resolve_checkpoint
@@ -29,12 +32,29 @@ Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they
 
 
 class PoseEstimator:
-    """A network with its weights on a device; call it with an image, `batch` with several, `stream` with any number.
+    """Predict the people of an image by a call, of several images by `batch`, of any number by `stream`.
 
-    config: None takes the checkpoint's own. checkpoint: this project's, .safetensors, the published format, or an exported .onnx; None
-    takes random weights with a configuration, and the bundled model, which is announced on stdout, without one. device: such as "cuda:0";
-    None takes a GPU if there is one. detector: gives the boxes (see `utils.detectors`) where a system needs them and none are passed.
-    min_score: of the people that are returned.
+        from utils.inference import PoseEstimator
+
+        estimator = PoseEstimator("best.pth")  # PoseEstimator() takes the bundled model
+        people = estimator("photo.jpg")  # a PosePredictions
+        for keypoints, score, box in zip(people.keypoints, people.scores, people.boxes):
+            print(score, box, keypoints[people.names.index("nose")])  # a nose is x, y in pixels and its score
+        cv2.imwrite("drawn.jpg", people.draw("photo.jpg"))
+
+    An image is a file's name, a PIL image of any mode, or an array (H, W, 3) uint8 in the order of `color`. Files and PIL images are turned
+    upright by their EXIF orientation, and positions are in pixels of the upright image.
+
+    config: PoseEstimator(checkpoint) takes the checkpoint's own; PoseEstimator(config, checkpoint) another, such as
+        `utils.checkpoint.config_for(checkpoint, overrides=["inference.flip=false"])`.
+    checkpoint: a file of this project, .safetensors, a published one or an exported .onnx. None takes random weights with a configuration,
+        and the bundled model, which is announced on stdout, without one.
+    device: such as "cpu" or "cuda:0"; None takes a GPU if there is one.
+    detector: gives the boxes where a system needs them (`needs_boxes`) and none are passed: `utils.detectors.load_detector(...)`.
+    min_score: people below are excluded; 0 returns all.
+    color: order of the channels of arrays, "bgr" as OpenCV has them or "rgb"; also of what `PosePredictions.draw` returns.
+
+    Raises `config.UserError`, with what is expected, for a checkpoint, a device, an image or boxes that cannot be used.
 
     `seconds` sums the time of each part so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are complete),
     "assignment" (from outputs to people), "overlays". Two threads work at a time, so the sum may exceed the elapsed time.
@@ -42,16 +62,23 @@ class PoseEstimator:
 
     def __init__(
         self,
-        config: Config | None = None,
+        config: Config | str | Path | Checkpoint | None = None,
         checkpoint: str | Path | Checkpoint | None = None,
         device: str | None = None,
         detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
         min_score: float = MIN_SCORE,
+        color: ColorOrder = "bgr",
     ):
+        if isinstance(config, (str, Path, Checkpoint)):
+            if checkpoint is not None:
+                raise UserError(f"PoseEstimator({str(config)!r}, ...): expected one checkpoint, or a configuration of load_config first")
+            config, checkpoint = None, config
+        if color not in get_args(ColorOrder):
+            raise UserError(f"color {color!r}: expected 'bgr' or 'rgb'")
         if config is None:
             checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else resolve_checkpoint(checkpoint)
             config = config_for(checkpoint)
-        self.config, self.detector, self.min_score = config, detector, min_score
+        self.config, self.detector, self.min_score, self.color = config, detector, min_score, color
         self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
         with limit_threads(1):
@@ -65,16 +92,19 @@ class PoseEstimator:
         self.seconds: dict[str, float] = defaultdict(float)
         self._seconds_lock, self._detector_lock = Lock(), Lock()
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
-        """Return keypoints (P, K, 3) x, y, score in image pixels, 0 0 0 where missing, and scores (P,), best first.
+    def __call__(self, image: ImageInput, boxes: np.ndarray | None = None) -> PosePredictions:
+        """Return the people in one image.
 
-        image: (H, W, 3) uint8 BGR. boxes: for a top-down system (B, 4) x, y, width, height in pixels, or (B, 5) with a detector's score.
+        boxes: for a top-down system (B, 4) x, y, width, height in pixels, or (B, 5) with a detector's score.
         """
         return self.batch([image], None if boxes is None else [boxes])[0]
 
-    def batch(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
-        """Return the predictions for several images of any sizes; the network takes those of one size together."""
-        samples = list(_samples(images, boxes))
+    def batch(self, images: Sequence[ImageInput], boxes: Sequence[np.ndarray] | None = None) -> list[PosePredictions]:
+        """Return the people of each of several images of any sizes; the network takes those of one size together.
+
+        boxes: those of each image, as in a call.
+        """
+        samples = list(self._samples(images, boxes))
         if len(samples) == 1:
             return self._predict(samples)
         # On a CPU two halves on half of the threads each are faster than all on all
@@ -82,18 +112,18 @@ class PoseEstimator:
         return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
 
     def stream(
-        self, images: Iterable[np.ndarray], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None
+        self, images: Iterable[ImageInput], batch_size: int = 1, boxes: Iterable[np.ndarray] | None = None
     ) -> Iterator[PosePredictions]:
-        """Yield the predictions for each image in order; images may come one by one, as a video's.
+        """Yield the people of each image in order; images may come one by one, as a video's.
 
         The network takes `batch_size` images of one size together where a few batches hold so many; no more is read ahead. boxes: those of
         each image, as in a call.
         """
-        yield from self._map(self._predict, _samples(images, boxes), batch_size, LOOKAHEAD * batch_size)
+        yield from self._map(self._predict, self._samples(images, boxes), batch_size, LOOKAHEAD * batch_size)
 
-    def stream_with_overlays(self, images: Iterable[np.ndarray], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
+    def stream_with_overlays(self, images: Iterable[ImageInput], batch_size: int = 1) -> Iterator[tuple[PosePredictions, Overlays]]:
         """Yield, as `stream`, the predictions for each image, and the network's outputs as overlays of the image's size."""
-        yield from self._map(partial(self._predict, overlays=True), _samples(images), batch_size, LOOKAHEAD * batch_size)
+        yield from self._map(partial(self._predict, overlays=True), self._samples(images), batch_size, LOOKAHEAD * batch_size)
 
     def _map(self, work: Callable, samples: Iterable[Sample], batch_size: int, lookahead: int) -> Iterator[Any]:
         batches = batch_by_key(samples, lambda sample: self.decoder.batch_key(sample[0].shape[:2]), batch_size, lookahead)
@@ -106,7 +136,7 @@ class PoseEstimator:
             if self.detector is None:
                 raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
             with self._detector_lock, self._timed("detection"):
-                boxes = [of_image for _, of_image in _samples(images, self.detector(images))]
+                boxes = [_checked_boxes(of_image) for of_image in self.detector(images)]
         with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
         with self._timed("network"):
@@ -114,11 +144,18 @@ class PoseEstimator:
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
         with self._timed("assignment"):
-            people = [of_image.select(of_image.scores >= self.min_score) for of_image in self.decoder.decode(outputs)]
+            people = [replace(p.select(p.scores >= self.min_score), color=self.color) for p in self.decoder.decode(outputs)]
         if not overlays:
             return people
         with self._timed("overlays"):
             return list(zip(people, self.decoder.overlays(outputs)))
+
+    def _samples(self, images: Iterable[ImageInput], boxes: Iterable[np.ndarray] | None = None) -> Iterator[Sample]:
+        """Yield each image as BGR, with its boxes. Raises ValueError where there are fewer of one than of the other."""
+        if not isinstance(images, Iterable) or isinstance(images, (str, Image.Image)) or isinstance(images, np.ndarray) and images.ndim < 4:
+            raise UserError(f"images of type {type(images).__name__}: expected several images; one goes to a call, estimator(image)")
+        for image, of_image in zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None):
+            yield to_bgr(image, self.color), None if of_image is None else _checked_boxes(of_image)
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
@@ -128,14 +165,10 @@ class PoseEstimator:
             self.seconds[part] += perf_counter() - start
 
 
-def _samples(images: Iterable[np.ndarray], boxes: Iterable[np.ndarray] | None = None) -> Iterator[Sample]:
-    """Yield each image with its boxes. Raises UserError where one is invalid, ValueError where there are fewer of one than of the other."""
-    for image, of_image in zip(images, repeat(None) if boxes is None else boxes, strict=boxes is not None):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, BGR")
-        if of_image is not None:
-            of_image = np.asarray(of_image, float)
-            if of_image.ndim != 2 or of_image.shape[1] not in (4, 5) or not np.isfinite(of_image).all():
-                expected = "(B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers"
-                raise UserError(f"boxes of shape {of_image.shape}: expected {expected}")
-        yield image, of_image
+def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Return one image's boxes as (B, 4 or 5) float. Raises UserError where they are something else."""
+    boxes = np.asarray(boxes, float)
+    if boxes.ndim != 2 or boxes.shape[1] not in (4, 5) or not np.isfinite(boxes).all():
+        expected = "(B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers"
+        raise UserError(f"boxes of shape {boxes.shape}: expected {expected}")
+    return boxes

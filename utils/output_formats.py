@@ -1,7 +1,6 @@
-"""Convert predictions to the formats of other programs: COCO results, OpenPose's JSON, PoseTrack18's JSON, CSV, supervision.
+"""Convert predictions to the formats of other programs: OpenPose's JSON, PoseTrack18's JSON, CSV. `PosePredictions` has those of one image.
 
-Pure functions on arrays: keypoints (P, K, 3) x, y, score in image pixels, scores (P,), ids (P,) identities in a video, -1 for none.
-A missing keypoint is 0 0 0 in every format. COCO results have the data set's order of keypoints, CSV and KeyPoints the skeleton's.
+A missing keypoint is 0 0 0, or empty in CSV. CSV has the skeleton's order of keypoints.
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ import numpy as np
 
 from config import Skeleton, UserError
 from data.formats.posetrack import KEYPOINTS as POSETRACK
+from utils.predictions import PosePredictions, round_keypoints
 
-MIN_SCORE = 1e-4  # a lower score would be rounded to 0, which means "missing"
 COCO_18 = (
     "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist", "right_hip",
     "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "right_eye", "left_eye", "right_ear", "left_ear",
@@ -29,15 +28,8 @@ MIDPOINTS = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip"
 OPENPOSE_FIELDS = [f"{part}_keypoints_{axes}" for axes in ("2d", "3d") for part in ("pose", "face", "hand_left", "hand_right")]
 FIRST_POSETRACK_ID = 10**10  # an image's id: this + 10,000 times its video's number + its own number in the video
 
-PoseTrackFrame = tuple[PurePath, np.ndarray, np.ndarray]  # name of the image, keypoints (P, K, 3) x, y, score in its pixels, ids (P,)
-ImagePeople = tuple[str | int, np.ndarray, np.ndarray, np.ndarray | None]  # an image's name or a frame's number, keypoints, scores, ids
-
-
-def round_keypoints(keypoints: np.ndarray) -> np.ndarray:
-    """Round (..., 3) x, y, score as files have them: positions to 0.01 pixels, scores to four digits, and no score above 0 to 0."""
-    keypoints = np.asarray(keypoints, float)
-    scores = np.where(keypoints[..., 2] > 0, np.maximum(np.round(keypoints[..., 2], 4), MIN_SCORE), 0)
-    return np.concatenate([np.round(keypoints[..., :2], 2), scores[..., None]], -1)
+PoseTrackFrame = tuple[PurePath, PosePredictions]  # name of the image, and its people, with ids
+ImagePeople = tuple[str | int, PosePredictions]  # an image's name or a frame's number, and its people
 
 
 def image_ids(names: Sequence[str | int]) -> list[int]:
@@ -47,23 +39,13 @@ def image_ids(names: Sequence[str | int]) -> list[int]:
     return numbers if len(set(numbers)) == len(names) else list(range(len(names)))
 
 
-def to_coco(image_id: int, keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton) -> list[dict[str, Any]]:
-    """Return one image's people as COCO results, for pycocotools' `loadRes`; without people who have none of the data set's keypoints."""
-    ordered = round_keypoints(skeleton.to_dataset(keypoints))
-    return [
-        {"image_id": image_id, "category_id": 1, "keypoints": person.ravel().tolist(), "score": float(score)}
-        for person, score in zip(ordered, scores)
-        if person[:, 2].any()
-    ]
-
-
-def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_18", ids: np.ndarray | None = None) -> dict[str, Any]:
-    """Return one image's people in OpenPose's format; "keypoints" additionally names the keypoints in order.
+def to_openpose(people: PosePredictions, layout: str = "COCO_18") -> dict[str, Any]:
+    """Return one image's people in OpenPose's format, which has no boxes; "keypoints" additionally names the keypoints in order.
 
     A skeleton whose data set lacks some of COCO's keypoints keeps its own order. Neck and middle of the hips are the skeleton's own, or the
     midpoint of left and right where both are present. Feet, which COCO lacks, are missing.
     """
-    ordered, names = np.asarray(keypoints, float), skeleton.keypoints
+    skeleton, ordered, names = people.skeleton, np.asarray(people.keypoints, float), people.names
     if set(COCO_18) - {"neck"} <= set(skeleton.dataset):
         columns = {name: ordered[:, skeleton.index(own_name)] for name, own_name in skeleton.dataset.items()}
         for name, (left, right) in MIDPOINTS.items():
@@ -72,10 +54,10 @@ def to_openpose(keypoints: np.ndarray, skeleton: Skeleton, layout: str = "COCO_1
             columns.setdefault(name, ordered[:, skeleton.index(name)] if name in skeleton.keypoints else midpoint)
         names = OPENPOSE[layout]
         ordered = np.stack([columns.get(name, np.zeros_like(columns["nose"])) for name in names], 1)
-    numbers = [-1] * len(ordered) if ids is None else [int(number) for number in ids]
+    numbers = [-1] * len(ordered) if people.ids is None else people.ids.tolist()
     values, empty = round_keypoints(ordered).reshape(len(ordered), -1).tolist(), {field: [] for field in OPENPOSE_FIELDS}
-    people = [{"person_id": [number], **empty, "pose_keypoints_2d": person} for number, person in zip(numbers, values)]
-    return {"version": 1.3, "people": people, "keypoints": list(names)}
+    entries = [{"person_id": [number], **empty, "pose_keypoints_2d": person} for number, person in zip(numbers, values)]
+    return {"version": 1.3, "people": entries, "keypoints": list(names)}
 
 
 def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[str, Any]:
@@ -87,18 +69,19 @@ def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[s
     if not present.any():
         raise UserError(f"skeleton {skeleton.name!r}: has none of PoseTrack's keypoints ({POSETRACK[0]}, {POSETRACK[1]}, ...)")
     order = [skeleton.index(skeleton.dataset[name]) if name in skeleton.dataset else 0 for name in POSETRACK]
-    images, people = [], []
-    for number, (name, keypoints, ids) in enumerate(frames):
+    images, annotations = [], []
+    for number, (name, people) in enumerate(frames):
         image_id = posetrack_image_id(name, number)
         images.append({"file_name": name.as_posix(), "id": image_id, "frame_id": image_id})
-        for person, track in zip(np.asarray(keypoints, float)[:, order] * present[:, None], ids.tolist()):
+        ordered = np.asarray(people.keypoints, float)[:, order] * present[:, None]
+        for person, box, track in zip(ordered, people.rounded_boxes(), people.ids.tolist()):
             if track >= 0:
                 values = np.round(person * [1, 1, 0] + [0, 0, 1] * (person[:, 2:] > 0), 2).ravel().tolist()
                 scores = np.round(person[:, 2], 4).tolist()
-                person_ids = {"id": len(people), "category_id": 1, "image_id": image_id, "track_id": track}
-                people.append({**person_ids, "keypoints": values, "scores": scores})
+                person_ids = {"id": len(annotations), "category_id": 1, "image_id": image_id, "track_id": track}
+                annotations.append({**person_ids, "keypoints": values, "scores": scores, "bbox": box})
     category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": list(POSETRACK)}
-    return {"images": images, "annotations": people, "categories": [category]}
+    return {"images": images, "annotations": annotations, "categories": [category]}
 
 
 def posetrack_image_id(name: PurePath, number: int) -> int:
@@ -122,21 +105,11 @@ def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
     """Return a table with one row for each person of each image; the fields of a missing keypoint are empty."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["image", "person", "id", "score", *(f"{name}_{part}" for name in skeleton.keypoints for part in ("x", "y", "score"))])
-    for image, keypoints, scores, ids in images:
-        for number, (person, score) in enumerate(zip(round_keypoints(keypoints), scores)):
+    columns = [f"{name}_{part}" for name in skeleton.keypoints for part in ("x", "y", "score")]
+    table.writerow(["image", "person", "id", "score", "box_x", "box_y", "box_width", "box_height", *columns])
+    for image, people in images:
+        for number, (person, box) in enumerate(zip(round_keypoints(people.keypoints), people.rounded_boxes())):
             values = [value if keypoint[2] > 0 else "" for keypoint in person.tolist() for value in keypoint]
-            table.writerow([image, number, "" if ids is None else int(ids[number]), round(float(score), 4), *values])
+            identity = "" if people.ids is None else int(people.ids[number])
+            table.writerow([image, number, identity, round(float(people.scores[number]), 4), *box, *values])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file name may hold bytes that are no text
-
-
-def to_supervision(keypoints: np.ndarray, scores: np.ndarray, skeleton: Skeleton, ids: np.ndarray | None = None) -> Any:
-    """Return `supervision.KeyPoints`, with scores and, if given, ids in its `data`. Raises UserError where supervision is not installed."""
-    try:
-        import supervision
-    except ImportError as error:
-        raise UserError("supervision.KeyPoints: supervision is not installed; pip install supervision") from error
-    keypoints = np.asarray(keypoints, np.float32).reshape(-1, skeleton.num_keypoints, 3)
-    data = {"score": np.asarray(scores, float)} | ({} if ids is None else {"id": np.asarray(ids, int)})
-    # by position: the third parameter's name differs between versions
-    return supervision.KeyPoints(keypoints[..., :2], np.zeros(len(keypoints), int), keypoints[..., 2], data=data)

@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from config import Skeleton
+from config import Skeleton, UserError
+from data.images import ColorOrder, ImageInput, to_bgr
+from utils.visualize.people import draw_people
 
 BOX_MARGIN = 0.1  # around keypoints, of the longer side: keypoints end at eyes, wrists and ankles, people do not
+MIN_WRITTEN = 1e-4  # a lower score would be rounded to 0, which means "missing"
 
 
+@dataclass(eq=False, repr=False)
 class PosePredictions:
-    """The P people of one image, best first; `len` is P. All positions are in pixels of the image.
+    """The P people of one image, best first; `len` is P. Positions are pixels of the image; (0, 0) is the center of its upper left pixel.
 
-    keypoints: (P, K, 3) float x, y and score, in the order of `names`; 0, 0, 0 where a keypoint is missing. (0, 0) is the center of the
-        upper left pixel.
-    scores: (P,) float, higher is better.
-    boxes: (P, 4) float x, y of the upper left corner, width, height, as in COCO. A top-down system's are the given person boxes. Those of
-        other systems surround the keypoints, see `boxes_around`. They may reach beyond the image.
-    ids: (P,) int identities in a video, -1 for none; None without tracking.
+    keypoints: (P, K, 3) float, x, y and score of each of `names`; 0, 0, 0 where missing. Scores are above 0, mostly up to 1.
+    scores: (P,) float, of the people; comparable within one system only.
+    boxes: (P, 4) float, x and y of the upper left corner, width, height, as in COCO; they may reach beyond the image. A top-down system's
+        are the given person boxes, the others' surround the keypoints (see `boxes_around`).
+    ids: (P,) int, identities in a video, -1 for none; None without tracking.
+    color: order of the channels that `draw` expects and returns, "bgr" or "rgb": the estimator's.
 
-    Unpacks as `keypoints, scores = predictions`.
+    `keypoints, scores = people` unpacks it; `people.select(people.scores > 0.5)` is some of them. The `to_...` methods return what
+    `json.dump` takes, with positions rounded to 0.01 pixels and scores to four digits.
     """
 
-    def __init__(
-        self,
-        keypoints: np.ndarray,
-        scores: np.ndarray,
-        skeleton: Skeleton,
-        boxes: np.ndarray | None = None,
-        ids: np.ndarray | None = None,
-    ):
-        self.keypoints, self.scores, self.skeleton, self.ids = keypoints, scores, skeleton, ids
-        self.boxes = boxes_around(keypoints) if boxes is None else boxes
+    keypoints: np.ndarray
+    scores: np.ndarray
+    skeleton: Skeleton
+    boxes: np.ndarray = None  # type: ignore[assignment]  # None: around the keypoints
+    ids: np.ndarray | None = None
+    color: ColorOrder = "bgr"
+
+    def __post_init__(self) -> None:
+        if self.boxes is None:
+            self.boxes = boxes_around(self.keypoints)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,7 +63,62 @@ class PosePredictions:
     def select(self, rows: np.ndarray) -> PosePredictions:
         """Return the people at `rows`, a mask (P,) or indices."""
         ids = None if self.ids is None else self.ids[rows]
-        return type(self)(self.keypoints[rows], self.scores[rows], self.skeleton, self.boxes[rows], ids)
+        return replace(self, keypoints=self.keypoints[rows], scores=self.scores[rows], boxes=self.boxes[rows], ids=ids)
+
+    def draw(self, image: ImageInput) -> np.ndarray | Image.Image:
+        """Return a copy of the image with the people drawn: a PIL image of a PIL image, else (H, W, 3) uint8 in the order of `color`.
+
+        image: anything that an estimator takes, see `data.images.to_bgr`.
+        """
+        drawn = draw_people(to_bgr(image, self.color), self.keypoints, self.skeleton, self.ids)
+        if isinstance(image, Image.Image):
+            return Image.fromarray(drawn[..., ::-1])
+        return drawn if self.color == "bgr" else np.ascontiguousarray(drawn[..., ::-1])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return {"keypoints": names, "people": [{"score", "box": [x, y, width, height], "keypoints": [[x, y, score], ...]}, ...]}.
+
+        Tracked people also have an "id".
+        """
+        people = [
+            {"score": round(float(score), 4), "box": box, "keypoints": keypoints.tolist()}
+            for score, box, keypoints in zip(self.scores, self.rounded_boxes(), round_keypoints(self.keypoints))
+        ]
+        if self.ids is not None:
+            people = [{"id": int(identity), **person} for identity, person in zip(self.ids, people)]
+        return {"keypoints": list(self.names), "people": people}
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """Return COCO's results, {"image_id", "category_id": 1, "keypoints", "bbox", "score"} of each person, unrounded score.
+
+        Keypoints are in the order of the skeleton's data set; people who have none of these are excluded.
+        """
+        ordered = round_keypoints(self.skeleton.to_dataset(self.keypoints))
+        return [
+            {"image_id": image_id, "category_id": 1, "keypoints": person.ravel().tolist(), "bbox": box, "score": float(score)}
+            for person, box, score in zip(ordered, self.rounded_boxes(), self.scores)
+            if person[:, 2].any()
+        ]
+
+    def to_supervision(self) -> Any:
+        """Return `supervision.KeyPoints`, whose `data` has "score", "box" (x, y, width, height) and, if tracked, "id".
+
+        Raises UserError where the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise UserError("supervision.KeyPoints: supervision is not installed; pip install supervision") from error
+        keypoints = np.asarray(self.keypoints, np.float32)
+        data = {"score": np.asarray(self.scores, float), "box": np.asarray(self.boxes, float)}
+        if self.ids is not None:
+            data["id"] = np.asarray(self.ids, int)
+        # by position: the third parameter's name differs between versions
+        return supervision.KeyPoints(keypoints[..., :2], np.zeros(len(self), int), keypoints[..., 2], data=data)
+
+    def rounded_boxes(self) -> list[list[float]]:
+        """Return the boxes as files have them: to 0.01 pixels."""
+        return np.round(np.asarray(self.boxes, float), 2).tolist()
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:
@@ -74,3 +137,10 @@ def boxes_around(keypoints: np.ndarray) -> np.ndarray:
     boxes = extents(keypoints)
     margin = BOX_MARGIN * boxes[:, 2:].max(1, keepdims=True, initial=0)
     return np.concatenate([boxes[:, :2] - margin, boxes[:, 2:] + 2 * margin], 1)
+
+
+def round_keypoints(keypoints: np.ndarray) -> np.ndarray:
+    """Round (..., 3) x, y, score as files have them: positions to 0.01 pixels, scores to four digits, and no score above 0 to 0."""
+    keypoints = np.asarray(keypoints, float)
+    scores = np.where(keypoints[..., 2] > 0, np.maximum(np.round(keypoints[..., 2], 4), MIN_WRITTEN), 0)
+    return np.concatenate([np.round(keypoints[..., :2], 2), scores[..., None]], -1)

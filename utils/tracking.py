@@ -8,6 +8,7 @@ carries people past those who hide them, and the colors are additions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -17,7 +18,7 @@ from pycocotools.mask import iou
 from config import Skeleton
 from config.schema import TrackingConfig
 from utils.oks import object_keypoint_similarity
-from utils.predictions import extents
+from utils.predictions import PosePredictions, extents
 
 NO_TRACK = -1  # the id of a person without a track
 FLOW_SIDE = 480  # pixels: longest side of the frame that flow and colors are read from
@@ -157,12 +158,12 @@ class Tracker:
         self._gray: np.ndarray | None = None  # the last frame, scaled down
         self._tracks = self._start(np.zeros((0, len(self._sigmas), 3)), np.zeros((0, len(self._sigmas) + len(self._limb_ends), 3)))
 
-    def __call__(self, frame: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """Return ids (P,) of the people in the next frame (H, W, 3) uint8 BGR; -1: no track, and too low a score to start one.
+    def __call__(self, frame: np.ndarray, people: PosePredictions) -> PosePredictions:
+        """Return the people with their `ids`. frame: the video's next one, (H, W, 3) uint8 BGR, in which they were predicted.
 
-        keypoints (P, K, 3) x, y, score in pixels, score 0 where missing; scores (P,).
+        An id of -1: no track, and too low a score to start one.
         """
-        keypoints, scores = np.asarray(keypoints, float), np.asarray(scores, float)
+        keypoints, scores = (np.asarray(values, float) for values in people)
         scale = min(1.0, FLOW_SIDE / max(frame.shape[:2]))
         small = frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         self._predict(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), scale)
@@ -178,7 +179,7 @@ class Tracker:
         ids[new] = started.ids
         active = self._tracks.select(self._tracks.frames_since_update <= self.settings.keep)
         self._tracks = Tracks(*map(np.concatenate, zip(active, started)))
-        return ids
+        return replace(people, ids=ids)
 
     def _predict(self, gray: np.ndarray, scale: float) -> None:
         """Move all tracks to the next frame, of which `gray` (h, w) is a copy scaled by `scale`."""

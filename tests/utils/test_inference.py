@@ -10,6 +10,7 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from top_down_system import VALUES, registered, write_checkpoint
 from torch import nn
 
@@ -17,6 +18,7 @@ from config import Config, UserError, load_config
 from config.load import parse_config
 from data.images import read_image
 from models import build_model
+from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
 from utils.predictions import PosePredictions
 
@@ -116,6 +118,46 @@ def test_arrays_that_are_no_images_are_refused(estimator):
         for predict in (estimator.batch, estimator.stream):
             with pytest.raises(UserError, match=r"expected \(H, W, 3\) uint8, BGR"):
                 list(predict([good, wrong]))
+
+
+def test_files_and_pil_images_and_rgb_arrays_give_what_the_bgr_array_gives(estimator, images, monkeypatch):
+    path = min(images.iterdir())
+    expected, bgr = [estimator(read_image(path))], read_image(path)
+    assert len(expected[0]) > 0
+    with Image.open(path) as opened:
+        assert_same([estimator(str(path)), estimator(path), estimator(opened)], expected * 3)
+        assert_same(estimator.batch([path, opened]), expected * 2)
+        assert_same(estimator.stream(iter([path, opened])), expected * 2)
+    monkeypatch.setattr(estimator, "color", "rgb")
+    (people,) = estimator.batch([np.ascontiguousarray(bgr[..., ::-1])])
+    assert_same([people, estimator(path)], expected * 2)
+    np.testing.assert_array_equal(people.draw(bgr[..., ::-1])[..., ::-1], expected[0].draw(bgr))
+
+
+def test_other_inputs_are_refused_with_what_is_expected(estimator, tmp_path):
+    image = np.zeros((9, 9, 3), np.uint8)
+    for given, expected in (
+        (None, "image of type NoneType: expected a file's name, a PIL image or an array"),
+        ([image, image], "image of type list: .*`batch` takes several images"),
+        (torch.zeros(3, 9, 9), "image of type Tensor: expected"),
+        (tmp_path / "none.jpg", "none.jpg: not found"),
+        ("http://user:secret@127.0.0.1:9/photo.jpg", "^image: expected a file's name, not a URL"),
+    ):
+        with pytest.raises(UserError, match=expected) as error:
+            estimator(given)
+        assert "secret" not in str(error.value)
+    for given in ("photo.jpg", image, None):
+        with pytest.raises(UserError, match="expected several images"):
+            estimator.batch(given)
+
+
+def test_a_checkpoint_can_come_first(trained):
+    low = PoseEstimator(trained / "best.pth", min_score=0.25)
+    assert (low.config, low.min_score) == (config_for(trained / "best.pth"), 0.25)
+    with pytest.raises(UserError, match="expected one checkpoint"):
+        PoseEstimator("config/simplepose_coco_512.yaml", trained / "best.pth")
+    with pytest.raises(UserError, match="color 'RGB': expected 'bgr' or 'rgb'"):
+        PoseEstimator(trained / "best.pth", color="RGB")
 
 
 # Boxes

@@ -9,6 +9,7 @@ import pytest
 from config.load import load_skeleton
 from config.schema import TrackingConfig
 from data.synthetic import random_background, random_walkers, render_frame
+from utils.predictions import PosePredictions
 from utils.tracking import Tracker, associate, color_similarity, colors_at, fill_missing, pose_similarity, propagate_by_flow
 
 SKELETON = load_skeleton("coco17")
@@ -42,7 +43,8 @@ def track():
     def step(people: np.ndarray, frame: np.ndarray = BLACK, scores: list | None = None, **settings: object) -> list[int]:
         if settings or not trackers:
             trackers[:] = [Tracker(SKELETON, TrackingConfig(**settings))]
-        return trackers[0](frame, people, np.ones(len(people)) if scores is None else np.array(scores)).tolist()
+        scores = np.ones(len(people)) if scores is None else np.array(scores)
+        return trackers[0](frame, PosePredictions(people, scores, SKELETON)).ids.tolist()
 
     step.trackers = trackers
     return step

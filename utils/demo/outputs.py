@@ -9,13 +9,12 @@ from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Any
 
-import numpy as np
-
 from config import Skeleton
 from config.files import write_json, write_text
 from data.images import IMAGE_SUFFIXES
 from utils.demo.inputs import Source
-from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, round_keypoints, to_coco, to_csv, to_openpose
+from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_openpose
+from utils.predictions import PosePredictions
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
 FORMATS = ("json", "coco", "csv", *OPENPOSE)
@@ -28,15 +27,15 @@ class FrameResult:
 
     name: str | int  # an image's path below its source's folder, or the number of a video's frame
     size: tuple[int, int]  # height, width in pixels
-    keypoints: np.ndarray  # (P, K, 3) x, y, score in pixels, 0 0 0 where missing
-    scores: np.ndarray  # (P,)
-    ids: np.ndarray | None  # (P,) identities in the video; -1: none
+    people: PosePredictions
 
     def at_least(self, min_score: float) -> FrameResult:
         """Return the people with this score or a higher one."""
-        shown = self.scores >= min_score
-        ids = None if self.ids is None else self.ids[shown]
-        return replace(self, keypoints=self.keypoints[shown], scores=self.scores[shown], ids=ids)
+        return replace(self, people=self.people.select(self.people.scores >= min_score))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the image's name and size beside `PosePredictions.to_json`."""
+        return {"image": self.name, "width": self.size[1], "height": self.size[0], **self.people.to_json()}
 
 
 class OutputNames:
@@ -84,22 +83,20 @@ class ResultWriter:
         self.results.append(shown)
         if "coco" in self.formats:
             image = {} if self.source.is_video else {"file_name": name}  # an image's id may be a mere position
-            people = to_coco(self._ids.get(name, name), everyone.keypoints, everyone.scores, self.skeleton)
-            self._coco += [person | image for person in people]
+            self._coco += [person | image for person in everyone.people.to_coco(self._ids.get(name, name))]
         if (name, "json") in self.paths:
-            write_json(self.paths[name, "json"], to_json(shown, self.skeleton), sync=False)
+            write_json(self.paths[name, "json"], shown.to_json(), sync=False)
         for layout in (layout for layout in OPENPOSE if layout in self.formats):
             path = self.paths.get((name, layout)) or self._names.unique(*openpose_names(self.source.stem, layout, f"_{name:012d}"))
-            write_json(path, to_openpose(shown.keypoints, self.skeleton, OPENPOSE[layout], shown.ids), sync=False)
+            write_json(path, to_openpose(shown.people, OPENPOSE[layout]), sync=False)
 
     def finish(self) -> None:
         if (None, "json") in self.paths:
-            write_json(self.paths[None, "json"], [to_json(result, self.skeleton) for result in self.results])
+            write_json(self.paths[None, "json"], [result.to_json() for result in self.results])
         if "coco" in self.formats:
             write_json(self.paths[None, "coco.json"], self._coco)
         if "csv" in self.formats:
-            rows = [(result.name, result.keypoints, result.scores, result.ids) for result in self.results]
-            write_text(self.paths[None, "csv"], to_csv(rows, self.skeleton))
+            write_text(self.paths[None, "csv"], to_csv(((result.name, result.people) for result in self.results), self.skeleton))
 
 
 def openpose_names(stem: str, layout: str, number: str = "") -> list[str]:
@@ -119,17 +116,8 @@ def image_name(name: str, kind: str) -> str:
     return f"{name}{kind}.png"
 
 
-def to_json(result: FrameResult, skeleton: Skeleton) -> dict[str, Any]:
-    """Return one image's or frame's people; keypoints are x, y in pixels and a score, 0 0 0 where missing; id -1: no identity."""
-    people = [{"score": round(float(s), 4), "keypoints": k.tolist()} for k, s in zip(round_keypoints(result.keypoints), result.scores)]
-    if result.ids is not None:
-        people = [{"id": int(identity), **person} for identity, person in zip(result.ids, people)]
-    height, width = result.size
-    return {"image": result.name, "width": width, "height": height, "keypoints": list(skeleton.keypoints), "people": people}
-
-
 def posetrack_frames(source: Source, results: Sequence[FrameResult]) -> Iterator[PoseTrackFrame]:
     """Yield what `to_posetrack` takes, for a video, a folder of its frames or one image."""
     for result in results:
         name = f"{result.name:06d}.jpg" if isinstance(result.name, int) else result.name
-        yield posetrack_image_name(source.folder / name), result.keypoints, result.ids
+        yield posetrack_image_name(source.folder / name), result.people

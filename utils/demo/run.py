@@ -24,7 +24,6 @@ from utils.inference import MIN_SCORE, PoseEstimator
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
-from utils.visualize.people import draw_people
 from utils.visualize.window import Window
 
 
@@ -105,12 +104,11 @@ def _run_source(
         if source.is_video:
             videos = {kind: stack.enter_context(video_writer(writer.paths[None, kind], source.reader.rate)) for kind in kinds}
         try:
-            for (keypoints, scores), overlays in predictions:
+            for people, overlays in predictions:
                 name, image = waiting.popleft()
-                ids = None if tracker is None else tracker(image, keypoints, scores)
-                everyone = FrameResult(name, image.shape[:2], keypoints, scores, ids)
+                everyone = FrameResult(name, image.shape[:2], people if tracker is None else tracker(image, people))
                 shown = everyone.at_least(options.min_score)
-                drawn = draw_people(image, shown.keypoints, skeleton, shown.ids)
+                drawn = shown.people.draw(image)
                 panels = draw_overlays(drawn, image, overlays)
                 for kind, output in zip(kinds, (drawn, panels)):
                     if source.is_video:

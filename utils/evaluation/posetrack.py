@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.matching import ImageResult
+from utils.predictions import PosePredictions
 from utils.tracking import Tracker
 
 SAME_PERSON = 0.5  # OKS
@@ -39,7 +40,8 @@ class PoseTrackMetric(CocoMetric):
             for frame in frames:
                 poses = np.zeros((len(frame.poses), len(present), 3))
                 poses[:, present] = frame.poses
-                ids = tracker(truth.files[frame.image_id].read_image(), truth.skeleton.from_dataset(poses), frame.scores)
+                people = PosePredictions(truth.skeleton.from_dataset(poses), frame.scores, truth.skeleton)
+                ids = tracker(truth.files[frame.image_id].read_image(), people).ids
                 if frame.image_id in annotated:
                     tracks = [person.get("track_id", -1) for person in truth.coco.imgToAnns[frame.image_id]]
                     tracked.append((frame, np.array(tracks, int), ids))

@@ -27,7 +27,6 @@ from utils.predictions import PosePredictions
 from utils.systems import Decoder, build_decoder
 from utils.training.state import StopSignal, TrainState
 from utils.training.step import TrainingStep, to_device
-from utils.visualize.people import draw_people
 
 CATEGORY = 1
 Entry = tuple[TrainingHDF5, int]  # an image by its number in a training HDF5
@@ -73,7 +72,7 @@ def validation_ap(state: TrainState, epoch: int, average: nn.Module | None = Non
     shown = range(min(config.train.val_images, len(images)))
     if state.metrics is not None and shown and average is None:
         predictions = predict_images(decoder, images, shown, len(shown), state.context.device)
-        overlays = [draw_people(images[i][0].image(images[i][1]), people.keypoints, config.skeleton) for i, people in predictions]
+        overlays = [people.draw(images[i][0].image(images[i][1])) for i, people in predictions]
         state.metrics.add_images(epoch + 1, "people", overlays)
     return metrics["AP"]
 

@@ -19,6 +19,7 @@ from config import UserError, load_config
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, OPENPOSE
 from utils.demo.run import DemoOptions, FrameResult, run_demo
+from utils.predictions import PosePredictions
 from utils.visualize import video
 from utils.visualize.contact_sheet import ContactSheet
 
@@ -41,7 +42,7 @@ class FakeEstimator:
             if len(self.images) == self.interrupt:
                 signal.raise_signal(signal.SIGINT)
             self.images.append(image.copy())
-            yield self.keypoints, np.array([0.8, 0.1])
+            yield PosePredictions(self.keypoints, np.array([0.8, 0.1]), self.config.skeleton)
 
     def stream_with_overlays(self, images, batch_size):
         return ((people, {"keypoints": np.zeros((60, 80), np.float32)}) for people in self.stream(images, batch_size))
@@ -107,7 +108,7 @@ def test_people_are_drawn_and_written(demo, folder, output, capsys):
     assert cv2.imread(str(output / "000002.maps.png")).shape == (60, 160, 3)
     result = read(output / "000002.png.json")
     assert (result["image"], result["width"], result["height"], result["keypoints"][:2]) == ("000002.png", 80, 60, ["nose", "neck"])
-    assert [(set(person), person["score"]) for person in result["people"]] == [({"score", "keypoints"}, 0.8), ({"score", "keypoints"}, 0.1)]
+    assert [(set(person), person["score"]) for person in result["people"]] == [({"score", "box", "keypoints"}, s) for s in (0.8, 0.1)]
     assert result["people"][0]["keypoints"][:2] == [[10, 20, 0.9], [0, 0, 0]]
     assert "images: 1 in " in capsys.readouterr().out
 
