@@ -22,9 +22,32 @@ SKELETONS = Path(__file__).parent / "skeletons"
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file, apply dotted overrides such as `train.batch_size=2`, and check everything.
 
-    Raise UserError, one line with the file, the key and the nearest known key.
+    A file's key `base` names another file, relative to its own folder, whose keys it inherits and changes. Raise UserError, one line with
+    the file, the key and the nearest known key.
     """
-    return parse_config(read_yaml(path, "configuration"), str(path), overrides)
+    return parse_config(_read_with_base(Path(path)), str(path), overrides)
+
+
+def _read_with_base(path: Path, derived: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return the keys of a YAML file and those of its base that it does not change. derived: the files that have it as their base."""
+    values = read_yaml(path, "configuration")
+    if "base" not in values:
+        return values
+    base = values.pop("base")
+    if not isinstance(base, str):
+        raise UserError(f"configuration {path}: base: expected the path of a YAML file, got {base!r}")
+    if path.resolve() in derived:
+        raise UserError(f"configuration {path}: base: is a base of itself; remove the key from one of the files")
+    return _merged(_read_with_base(path.parent / base, (*derived, path.resolve())), values)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return nested dictionaries merged; `changes` win."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both else value
+    return merged
 
 
 def parse_config(values: dict[str, Any], source: str, overrides: Iterable[str] = ()) -> Config:

@@ -28,6 +28,30 @@ def test_overrides_are_typed():
     assert c.train.channels_last and c.targets.on_maps == (1.25, 1.5)
 
 
+def test_a_file_inherits_the_keys_of_its_base(tmp_path):
+    (tmp_path / "base.yaml").write_text(f"base: {PUBLISHED}\ntrain: {{batch_size: 2, epochs: 5}}\ninference: {{scales: [0.5, 1]}}\n")
+    (folder := tmp_path / "mine").mkdir()
+    (folder / "mine.yaml").write_text("base: ../base.yaml\ntrain: {batch_size: 3}\ninference: {scales: [1]}\n")
+    expected = load_config(PUBLISHED, ["train.batch_size=3", "train.epochs=5", "inference.scales=[1]"])
+    assert load_config(folder / "mine.yaml") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("base: [a.yaml, b.yaml]", "mine.yaml: base: expected the path of a YAML file, got"),
+        ("base: nowhere.yaml", "nowhere.yaml: not found"),
+        ("base: mine.yaml", "mine.yaml: base: is a base of itself"),
+        ("base:", "mine.yaml: base: expected the path of a YAML file, got None"),
+    ],
+)
+def test_an_unusable_base_is_refused(tmp_path, text, problem):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError) as error:
+        load_config(tmp_path / "mine.yaml")
+    assert problem in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
