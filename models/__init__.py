@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from config import Config, UserError
 from config.systems import SYSTEMS
 
-Shapes = Mapping[str | None, tuple[int, ...]]
-
 
 class PoseNetwork(nn.Module):
     """A network and what `utils.checkpoint` needs to know of its state-dict keys. A plain nn.Module with `predict` has these defaults."""
@@ -19,6 +17,14 @@ class PoseNetwork(nn.Module):
     def predict(self, images: Tensor) -> Any:
         """Return what the decoder reads: all of `forward`."""
         return self(images)
+
+    @staticmethod
+    def convert_weights(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Convert another project's tensors, where their values or shapes differ, before `convert_key` does the keys.
+
+        Raises ValueError for the user where they cannot be converted.
+        """
+        return weights
 
     @staticmethod
     def convert_key(key: str) -> str | None:
@@ -38,9 +44,12 @@ class PoseNetwork(nn.Module):
         """Return whether `model.backbone` fills a tensor."""
         return key.startswith("trunk.")
 
+    def add_optional(self, weights: Mapping[str, Tensor]) -> None:
+        """Add the optional parts of which a checkpoint has tensors, by the network's own keys, and remove the others."""
+
     @staticmethod
-    def recipe(shapes: Shapes) -> str | None:
-        """Return the recipe in `config/` of a published checkpoint by the shapes of its tensors; None: another network's checkpoint."""
+    def recipe(weights: Mapping[str, Tensor]) -> str | None:
+        """Return the recipe in `config/` of a published checkpoint by its tensors; None: another network's checkpoint."""
         return None
 
     def download_backbone(self) -> dict[str, Tensor]:
@@ -58,10 +67,13 @@ def build_model(config: Config) -> nn.Module:
 
 
 def published_recipe(weights: Mapping[str, Tensor]) -> str | None:
-    """Return the recipe in `config/` of a published checkpoint; None if no system has it."""
+    """Return the recipe in `config/` of a published checkpoint; None if no system has it.
+
+    Raises ValueError for the user where a network knows it and cannot convert its tensors.
+    """
     for network in (entry.load("model") for system in SYSTEMS.values() for entry in system.networks.values()):
         if isinstance(network, type) and issubclass(network, PoseNetwork):
-            recipe = network.recipe({network.convert_key(key): tuple(tensor.shape) for key, tensor in weights.items()})
+            recipe = network.recipe(weights)
             if recipe is not None:
                 return recipe
     return None

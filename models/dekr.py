@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from safetensors.torch import load_file
@@ -12,7 +13,9 @@ from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
 from config.systems.dekr import DekrConfig
-from models import PoseNetwork, Shapes
+from models import PoseNetwork
+from models.dekr_mmpose import convert_mmpose, is_mmpose
+from models.dekr_rescoring import RescoringNet
 from models.hrnet import CLASSIFIER, hrnet_backbone, upsample_concat
 from models.hub import hub_file
 from models.normalize import Normalize
@@ -31,6 +34,8 @@ class DEKR(PoseNetwork):
     def __init__(self, config: DekrConfig):
         super().__init__()
         keypoints, s = config.skeleton.num_keypoints, config.model
+        self.skeleton = config.skeleton
+        self.rescoring: RescoringNet | None = None  # of a checkpoint that holds one; the decoder uses it
         self.width, features = s.width, 15 * s.width
         self.normalize = Normalize()
         self.trunk = hrnet_backbone(s.width, s.stem_width, s.modules, s.blocks)
@@ -55,6 +60,16 @@ class DEKR(PoseNetwork):
                     nn.init.zeros_(module.bias)
 
     @staticmethod
+    def convert_weights(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Convert MMPose's tensors; see `models.dekr_mmpose`."""
+        return convert_mmpose(weights) if is_mmpose(weights) else weights
+
+    def add_optional(self, weights: Mapping[str, Tensor]) -> None:
+        """Add the rescoring network that MMPose's checkpoints hold."""
+        has_rescoring = any(key.startswith("rescoring.") for key in weights)
+        self.rescoring = RescoringNet(self.skeleton, of_heatmaps=True) if has_rescoring else None
+
+    @staticmethod
     def convert_key(key: str) -> str | None:
         """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; own keys stay, without a 'module.' prefix."""
         key = PoseNetwork.convert_key(key)
@@ -64,13 +79,15 @@ class DEKR(PoseNetwork):
 
     @staticmethod
     def is_output(key: str) -> bool:
-        """Return whether a tensor's shape depends on the skeleton: the last heatmap layer and all offset branches."""
-        return key.startswith(("heat_out.", "offset_"))
+        """Return whether a tensor's shape depends on the skeleton: the last heatmap layer, all offset branches, the rescoring network."""
+        return key.startswith(("heat_out.", "offset_", "rescoring."))
 
     @staticmethod
-    def recipe(shapes: Shapes) -> str | None:
-        """Return the published recipe, by the shape of the last heatmap layer."""
-        return RECIPES.get(shapes.get("heat_out.weight", ())[:2])
+    def recipe(weights: Mapping[str, Tensor]) -> str | None:
+        """Return the published recipe, or MMPose's, by the shape of the last heatmap layer."""
+        shapes = {DEKR.convert_key(key): tuple(tensor.shape) for key, tensor in DEKR.convert_weights(weights).items()}
+        recipe = RECIPES.get(shapes.get("heat_out.weight", ())[:2])
+        return f"{recipe}_mmpose" if recipe is not None and is_mmpose(weights) else recipe
 
     def download_backbone(self) -> dict[str, Tensor]:
         """Read timm's ImageNet weights of the backbone, of a published width, by their published keys. They are downloaded once."""
@@ -143,9 +160,9 @@ PUBLISHED_KEYS = [
     (r"^(offset_blocks\.\d+)\.bn\.", r"\1.norm."),
     (r"\.num_batches_tracked\[0\]", ".num_batches_tracked"),  # a count, the same in all branches
     (r"^offset_final_layer\.(\d+)\.(.+)", r"offset_out.\2[\1]"),
-    (r"^(?!trunk\.|heat_|offset_)", "trunk."),
+    (r"^(?!trunk\.|heat_|offset_|rescoring\.)", "trunk."),
 ]
-# Shape of heat_out.weight (keypoints + center, features) -> recipe of the published checkpoint
+# Shape of heat_out.weight (keypoints + center, features) -> recipe of the published checkpoint; MMPose's ends in _mmpose
 RECIPES = {
     (17 + 1, 32): "dekr_w32_coco",
     (17 + 1, 48): "dekr_w48_coco",

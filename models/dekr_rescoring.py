@@ -16,12 +16,16 @@ SCALE_LIMBS = (9, 11)  # their mean length is a pose's size: in COCO's skeleton 
 
 
 class RescoringNet(nn.Module):
-    """poses (P, K, 3) x, y, score in image pixels -> (P,) predicted OKS, not clamped to [0, 1]."""
+    """poses (P, K, 3) x, y, score in image pixels -> (P,) predicted OKS, not clamped to [0, 1].
+
+    of_heatmaps: as in MMPose, poses are in pixels of the pose network's input, and each keypoint has its heatmap value for its score.
+    """
 
     limb_ends: Tensor
 
-    def __init__(self, skeleton: Skeleton):
+    def __init__(self, skeleton: Skeleton, of_heatmaps: bool = False):
         super().__init__()
+        self.of_heatmaps = of_heatmaps
         self.register_buffer("limb_ends", torch.from_numpy(skeleton.limb_ends), persistent=False)
         self.l1 = nn.Linear(3 * skeleton.num_limbs + skeleton.num_keypoints, WIDTH)
         self.l2 = nn.Linear(WIDTH, WIDTH)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from config.systems.simplepose import SimplePoseConfig
-from models import PoseNetwork, Shapes
+from models import PoseNetwork
 
 
 class ConvBN(nn.Module):
@@ -186,9 +187,9 @@ class IMHN(PoseNetwork):
         return not IMHN.is_output(key)
 
     @staticmethod
-    def recipe(shapes: Shapes) -> str | None:
+    def recipe(weights: Mapping[str, Tensor]) -> str | None:
         """Return the published recipe for an IMHN of any size."""
-        return "simplepose_coco_512" if "front.stem.conv.weight" in shapes else None
+        return "simplepose_coco_512" if "front.stem.conv.weight" in map(IMHN.convert_key, weights) else None
 
 
 def _initialize(module: nn.Module) -> None:

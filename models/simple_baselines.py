@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 
 from torch import Tensor, nn
@@ -52,9 +53,9 @@ class SimpleBaselines(PoseNetwork):
 
     @staticmethod
     def convert_key(key: str, backbone: str = "trunk.") -> str | None:
-        """Convert a key of the published checkpoints or of ImageNet weights; own keys stay, without a 'module.' prefix."""
-        key = PoseNetwork.convert_key(key)
-        if key.startswith("fc."):
+        """Convert a key of published checkpoints, MMPose's or ImageNet weights; own keys stay, without a 'module.' prefix."""
+        key = re.sub(r"^(backbone|head|keypoint_head)\.", "", PoseNetwork.convert_key(key))  # keypoint_head: MMPose 0.x
+        if key.startswith(("fc.", "data_preprocessor.")):
             return None
         return key if key.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"{backbone}{key}"
 

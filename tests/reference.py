@@ -34,11 +34,20 @@ def case_arrays(record: Mapping[str, np.ndarray], case: int) -> dict[str, np.nda
     return {name.partition("_")[2]: record[name] for name in record if name.startswith(f"case{case}_")}
 
 
-def reference_weights(name: str) -> dict[str, Tensor]:
-    """The tensors of a published network by their published names, filled as the reference network was."""
+def reference_weights(name: str, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a published network by their published names, filled as the reference network was; prefix: of their names."""
+    return fill_weights({key: torch.zeros(tensor.shape, dtype=tensor.dtype) for key, tensor in empty_weights(name, prefix).items()}, "")
+
+
+def empty_weights(name: str, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors' shapes and types alone, on the meta device."""
     shapes = json.loads((FIXTURES / f"{name}_state_dict.json").read_text())
     kinds = {True: torch.int64, False: torch.float32}
-    return fill_weights({key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")]) for key, shape in shapes.items()}, "")
+    return {
+        key: torch.zeros(shape, dtype=kinds[key.endswith("num_batches_tracked")], device="meta")
+        for key, shape in shapes.items()
+        if key.startswith(prefix)
+    }
 
 
 def fill_weights(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,8 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
     if isinstance(values, Mapping):
         config = parse_config(values, f"configuration in {checkpoint.path}")
         return with_overrides(config.model_copy(update={"skeleton": restore_order(config.skeleton)}), overrides)
-    recipe = recipe_name(checkpoint.path) or published_recipe(_tensors(checkpoint))
+    with _conversion(checkpoint.path):
+        recipe = recipe_name(checkpoint.path) or published_recipe(_tensors(checkpoint))
     if recipe is None:
         raise UserError(
             f"checkpoint {checkpoint.path}: holds no configuration and is no known published checkpoint; add a configuration with --config"
@@ -158,6 +159,7 @@ def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
     """
     checkpoint = opened(path)
     weights = _converted(_tensors(checkpoint), model, checkpoint.path)
+    _network(model).add_optional(weights)
     _fill(model, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
 
 
@@ -194,6 +196,8 @@ def _network(model: nn.Module) -> PoseNetwork:
 def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
     """Return a checkpoint's tensors by the network's own names, with branches concatenated. path: for messages."""
     convert_key = _network(model).convert_key
+    with _conversion(path):
+        tensors = _network(model).convert_weights(tensors)
     used = [(convert_key(name), tensor) for name, tensor in tensors.items() if convert_key(name) is not None]
     converted, branches = dict(used), {}
     if len(converted) != len(used):
@@ -204,6 +208,15 @@ def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path
         return converted | {key: torch.cat([of_key[k] for k in sorted(of_key)]) for key, of_key in branches.items()}
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: parts of a tensor do not fit together: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _conversion(path: str | Path) -> Iterator[None]:
+    """Raise UserError where another project's tensors cannot be converted. Those of unexpected shapes can raise any of these errors."""
+    try:
+        yield
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        raise UserError(f"checkpoint {path}: cannot be converted: {str(error).splitlines()[0]}") from error
 
 
 def _tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor]:

@@ -8,11 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.systems.augment import AugmentationConfig
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("expected an odd number")
+    return value
+
+
+Odd = Annotated[int, Field(ge=1), AfterValidator(_odd)]
 
 
 class DekrModelConfig(ModelConfig):
@@ -73,16 +82,25 @@ class DekrInferenceConfig(InferenceConfig):
     """From an image to people (paper section 3.4)."""
 
     scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size, the short side; published: 0.5 1 2
-    pad_multiple: Count = 64  # the long side is rounded up to a multiple of it
+    pad_multiple: Count = 64  # the long side is rounded up to a multiple of it; MMPose: 32
+    # The image's exact center is mapped to the input's, and the long side is rounded up without rounding it down first; MMPose: true
+    exact_resize: bool = False
+    # What the flip test shifts, so that both halves coincide: the flipped image, or its heatmaps and offsets as MMPose does
+    flip_shift: Literal["input", "maps"] = "input"
     max_people: Count = 30
     centre_threshold: Probability = 0.01  # lowest heatmap value of a person's center
+    center_window: Odd | None = None  # map pixels, side of the square of which a center is the maximum; null: 3, 5, 7 by size; MMPose: 5
+    # How a keypoint's heatmap value is read: published: at its whole pixel of the upsampled map; MMPose: bilinear, in the map itself
+    keypoint_heat: Literal["published", "bilinear"] = "published"
     scale_decay: Positive = 0.9  # score factor of poses of scales other than 1; CrowdPose: 0.8
     nms_distance: Positive | None = None  # of a person's diagonal, at which two keypoints are one; null: 0.05, 0.15 with several scales
     nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
+    nms_order: Literal["center", "heat"] = "center"  # which poses gather overlapping ones first: highest center, or mean heat as in MMPose
     match: bool = False  # move keypoints to the heatmaps' nearest peaks
     match_distance: Positive = 75.0  # input pixels; a keypoint without a peak nearer than this stays
     match_threshold: Probability = 0.05  # a peak of a lower value is not refined
-    rescore: Path | None = None  # a rescoring network, made by utils.systems.dekr_rescoring; null: none
+    rescore: Path | None = None  # a rescoring network, made by utils.systems.dekr_rescoring; null: the checkpoint's, if it holds one
+    own_rescoring: bool = True  # use the rescoring network of a checkpoint that holds one, as MMPose's do
 
 
 class DekrConfig(Config):

@@ -84,7 +84,8 @@ class SimpleBaselinesTrainConfig(StepwiseAdamConfig):
 class SimpleBaselinesInferenceConfig(InferenceConfig):
     """From boxes in a photograph to people."""
 
-    subpixel: Literal["parabola", "quarter"] = "parabola"  # how a keypoint is placed between pixels; published: quarter
+    # How a keypoint is placed between pixels; published: quarter. MMPose: quarter_by_axis, which also moves pixels near one border
+    subpixel: Literal["parabola", "quarter", "quarter_by_axis"] = "parabola"
     keypoint_threshold: Probability = 0.2  # keypoints of a higher response make up a person's score
     nms_threshold: Probability = 0.9  # of two people of a higher OKS only the better one is kept
     crops: Count = 64  # boxes that are run together

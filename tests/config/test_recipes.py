@@ -70,6 +70,43 @@ def test_simple_baselines(name, expected):
     assert (i.flip, i.subpixel, i.keypoint_threshold, i.nms_threshold) == (True, "parabola", 0.2, 0.9)
 
 
+def test_networks_of_mmpose():
+    """Only the keys of their own; the rest is as in the published recipes of the same name."""
+    of_mmpose = {path.stem.removesuffix("_mmpose"): load_config(path) for path in (ROOT / "config").glob("*_mmpose.yaml")}
+    found = {}
+    for name, c in of_mmpose.items():
+        if c.system == "dekr":
+            i = c.inference
+            keys = i.exact_resize, i.pad_multiple, i.flip_shift, i.center_window, i.keypoint_heat, i.nms_order
+            assert keys == (True, 32, "maps", 5, "bilinear", "heat")
+            found[name] = c.model.width, c.model.heat_channels, *c.data.input_size, c.skeleton.name, c.inference.scale_decay
+        else:
+            assert (c.model.channel_order, c.inference.subpixel, c.data.clean_boxes) == (
+                "rgb",
+                "quarter_by_axis",
+                c.skeleton.name != "mpii",
+            )
+            found[name] = c.model.depth, *c.data.input_size, c.skeleton.name, c.targets.sigma
+    assert found == {
+        "dekr_w32_coco": (32, 32, 512, 512, "coco17", 0.9),
+        "dekr_w48_coco": (48, 48, 640, 640, "coco17", 0.9),
+        "dekr_w32_crowdpose": (32, 32, 512, 512, "crowdpose", 0.8),
+        "dekr_w48_crowdpose": (48, 48, 640, 640, "crowdpose", 0.8),
+        "simple_baselines_r50_256x192": (50, 256, 192, "coco17", 2),
+        "simple_baselines_r50_384x288": (50, 384, 288, "coco17", 3),
+        "simple_baselines_r101_256x192": (101, 256, 192, "coco17", 2),
+        "simple_baselines_r152_256x192": (152, 256, 192, "coco17", 2),
+        "simple_baselines_r152_384x288": (152, 384, 288, "coco17", 3),
+        "simple_baselines_r50_mpii_256x256": (50, 256, 256, "mpii", 2),
+        "simple_baselines_r101_mpii_256x256": (101, 256, 256, "mpii", 2),
+        "simple_baselines_r152_mpii_256x256": (152, 256, 256, "mpii", 2),
+        "simple_baselines_r50_crowdpose_256x192": (50, 256, 192, "crowdpose", 2),
+        "simple_baselines_r101_crowdpose_256x192": (101, 256, 192, "crowdpose", 2),
+        "simple_baselines_r101_crowdpose_320x256": (101, 320, 256, "crowdpose", 2),
+        "simple_baselines_r152_crowdpose_256x192": (152, 256, 192, "crowdpose", 2),
+    }
+
+
 def test_the_defaults_of_simple_baselines_are_published():
     """But for half precision and the data."""
     recipe = load_config(SIMPLE_BASELINES, ["train.precision=float32"])

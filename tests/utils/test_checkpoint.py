@@ -105,10 +105,11 @@ def test_keypoints_stored_in_another_order_are_read_in_the_skeletons(tmp_path):
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_published_checkpoint_of_dekr_has_its_recipe(tmp_path, recipe):
+def test_a_published_checkpoint_of_dekr_or_mmpose_has_its_recipe(tmp_path, recipe):
     config = load_config(recipe)
     last = torch.zeros(config.skeleton.num_keypoints + 1, config.model.heat_channels, 1, 1)
-    path = saved(tmp_path / "pose_dekr.pth", {"module.head_heatmap.1.weight": last})
+    key = "head.heatmap_conv_layers.2.weight" if recipe.stem.endswith("_mmpose") else "module.head_heatmap.1.weight"
+    path = saved(tmp_path / "pose_dekr.pth", {key: last})
     assert config_for(path) == config
     assert config_for(path, overrides=["inference.flip=false"]).inference.flip is False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 import cv2
@@ -34,8 +35,11 @@ class DekrDecoder(Decoder):
 
     def __init__(self, network: nn.Module, config: DekrConfig):
         super().__init__(network, config)
-        path = config.inference.rescore
-        self.rescoring = None if path is None else load_rescoring(path, config.skeleton)
+        path, own = config.inference.rescore, getattr(network, "rescoring", None)
+        if path is not None:
+            self.rescoring = load_rescoring(path, config.skeleton)
+        else:  # a copy, since rescoring runs on the CPU: these are few numbers
+            self.rescoring = deepcopy(own).cpu() if own is not None and config.inference.own_rescoring else None
 
     def batch_key(self, image_size: Size) -> Hashable:
         return input_size(image_size, 1.0, self.config)
@@ -59,11 +63,9 @@ class DekrDecoder(Decoder):
         return image_sizes, outputs
 
     def decode(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[PosePredictions]:
-        """Return the people of each image, rescored if configured. Rescoring runs on the CPU: these are few numbers."""
+        """Return the people of each image, rescored if configured."""
         predictions = []
-        for keypoints, scores in decode_batch(outputs[1], outputs[0], self.config):
-            if self.rescoring is not None:
-                scores = rescore(self.rescoring, torch.from_numpy(keypoints), torch.from_numpy(scores)).numpy()
+        for keypoints, scores in decode_batch(outputs[1], outputs[0], self.config, self.rescoring):
             order = np.argsort(-scores, kind="stable")
             predictions.append(PosePredictions(keypoints[order], scores[order], self.config.skeleton))
         return predictions
@@ -80,17 +82,21 @@ class DekrDecoder(Decoder):
         return {"keypoints": heatmaps[:-1], "centers": heatmaps[-1:]}
 
 
-def decode(outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Return one image's keypoints (P, K, 3) x, y, score in image pixels and scores (P,), in the order of their center candidates.
+def decode(
+    outputs: Sequence[ScaleMaps], image_size: Size, config: DekrConfig, rescoring: RescoringNet | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return one image's keypoints (P, K, 3) x, y, score in image pixels and scores (P,), in the order of `inference.nms_order`.
 
     outputs: of each scale (scale, heatmap (K + 1, h, w), offset (2 K, h, w)), averaged with the flip test already.
     """
     batch = [(scale, torch.as_tensor(heatmap)[None], torch.as_tensor(offset)[None]) for scale, heatmap, offset in outputs]
-    return decode_batch(batch, [image_size], config)[0]
+    return decode_batch(batch, [image_size], config, rescoring)[0]
 
 
 @torch.inference_mode()
-def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig) -> list[tuple[np.ndarray, np.ndarray]]:
+def decode_batch(
+    outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig, rescoring: RescoringNet | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run `decode` for N images of one input size."""
     settings, stride = config.inference, config.model.stride
     outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
@@ -98,20 +104,29 @@ def decode_batch(outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], conf
     scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
     poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
     heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
-    values = sum(sample_heatmaps(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
+    sample = sample_heatmaps if settings.keypoint_heat == "published" else sample_bilinear
+    values = sum(sample(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     overlaps = pose_overlaps(poses, settings)
     keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
     if settings.match:
         maps = [upsample_heatmaps(of_scale, stride / scale) for scale, of_scale in heatmaps]
         keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings), keypoints[..., 2:]], 3)
     # The only transfer from the device: at most max_people candidates of each scale
-    keypoints, values, overlaps, present = (t.cpu().numpy() for t in (keypoints, values.mean(2), overlaps, center_scores > 0))
+    keypoints, values, overlaps, present = (t.cpu().numpy() for t in (keypoints, values, overlaps, center_scores > 0))
     predictions = []
     for index, size in enumerate(image_sizes):
-        selected = pose_nms(overlaps[index], values[index], present[index], settings.max_people)
-        of_image = keypoints[index, selected]
+        means = values[index].mean(1)
+        order = np.arange(len(means)) if settings.nms_order == "center" else np.argsort(-means, kind="stable")
+        selected = pose_nms(overlaps[index], means, present[index], settings.max_people, order)
+        of_image, heat = keypoints[index, selected], values[index, selected]
+        if rescoring is not None and rescoring.of_heatmaps:
+            poses_and_heat = torch.from_numpy(np.dstack([of_image[..., :2], heat]))
+            of_image[..., 2] *= rescore(rescoring, poses_and_heat, torch.ones(len(heat))).numpy()[:, None]
         of_image[..., :2] = to_image(of_image[..., :2], size, config)
-        predictions.append((of_image, of_image[..., 2].mean(1)))
+        scores = of_image[..., 2].mean(1)
+        if rescoring is not None and not rescoring.of_heatmaps:
+            scores = rescore(rescoring, torch.from_numpy(of_image), torch.from_numpy(scores)).numpy()
+        predictions.append((of_image, scores))
     return predictions
 
 
@@ -122,6 +137,8 @@ def center_candidates(factor: float, center: Tensor, offset: Tensor, settings: D
     """
     n, height, width = center.shape
     reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
+    if settings.center_window is not None:
+        reach = settings.center_window // 2
     maxima = F.max_pool2d(center, 2 * reach + 1, 1, reach)
     scores, index = torch.where(center == maxima, center, 0).flatten(1).topk(min(settings.max_people, height * width))
     offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
@@ -161,6 +178,21 @@ def sample_heatmaps(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
     return torch.lerp(top, torch.lerp(corner(y1, x0), corner(y1, x1), dx), dy)
 
 
+def sample_bilinear(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
+    """Return the heatmap values (N, P, K) at the keypoints, interpolated in the maps themselves and held within them, as MMPose does.
+
+    poses (N, P, K, 2), heatmaps (N, K, h, w). MMPose reads x, a map pixel of w, at x w / (w - 1) - 0.5.
+    """
+    sides = poses.new_tensor(heatmaps.shape[:1:-1])  # width, height
+    # grid_sample's units: -1 and 1 are the outer borders of the first and last pixel
+    grid = (poses / factor * 2 / (sides - 1).clamp(min=1) - 1).transpose(1, 2)
+    n, keypoints, people = grid.shape[:3]
+    sampled = F.grid_sample(
+        heatmaps.flatten(0, 1)[:, None], grid.reshape(n * keypoints, 1, people, 2), padding_mode="border", align_corners=False
+    )
+    return sampled.view(n, keypoints, people).transpose(1, 2)
+
+
 def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
     """Return (N, P, P) bool: whether enough keypoints of a pose are near another's, by its own diagonal. poses (N, P, K, 2)."""
     max_distance = settings.nms_distance or (0.15 if len(settings.scales) > 1 else 0.05)
@@ -171,14 +203,15 @@ def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
     return (distances < limit[:, :, None, None]).sum(3) > min_keypoints
 
 
-def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int) -> np.ndarray:
+def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int, order: np.ndarray | None = None) -> np.ndarray:
     """Return the indices of at most `max_people` poses: of each group of overlapping ones, the one with the highest heatmap value.
 
-    overlaps (P, P) bool; values (P,) mean heatmap value over the keypoints; present (P,) bool.
+    overlaps (P, P) bool; values (P,) mean heatmap value over the keypoints; present (P,) bool; order: in which poses gather their groups.
     """
     selected: list[int] = []
     suppressed = ~present
-    for pose in np.flatnonzero(present):
+    order = np.arange(len(present)) if order is None else order
+    for pose in order[present[order]]:
         if suppressed[pose]:
             continue
         group = overlaps[pose] & present
@@ -200,21 +233,27 @@ def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
     multiple = config.inference.pad_multiple
     short = -(-config.data.input_size[0] // multiple) * multiple
     image_short, image_long = sorted(image_size)
-    long = int((short / image_short * image_long + multiple - 1) // multiple * multiple)
+    if config.inference.exact_resize:
+        long = -(-short * image_long // (image_short * multiple)) * multiple
+    else:  # as published, less than a pixel above a multiple counts as the multiple
+        long = int((short / image_short * image_long + multiple - 1) // multiple * multiple)
     sides = int(short * scale), int(long * scale)
     return sides if image_size[0] < image_size[1] else sides[::-1]
 
 
-def input_matrix(image_size: Size, size: Size) -> np.ndarray:
-    """Return the affine (2, 3) from image pixels to those of an input of `size`: the short sides fit, the centers coincide."""
+def input_matrix(image_size: Size, size: Size, exact: bool = False) -> np.ndarray:
+    """Return the affine (2, 3) from image pixels to those of an input of `size`: the short sides fit, the centers coincide.
+
+    exact: False rounds the image's center to whole pixels, as published.
+    """
     factor = min(size) / min(image_size)
-    (height, width), (h, w) = image_size, size
-    return np.array([[factor, 0, w / 2 - factor * int(width / 2 + 0.5)], [0, factor, h / 2 - factor * int(height / 2 + 0.5)]])
+    y, x = (side / 2 if exact else int(side / 2 + 0.5) for side in image_size)
+    return np.array([[factor, 0, size[1] / 2 - factor * x], [0, factor, size[0] / 2 - factor * y]])
 
 
 def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.ndarray:
     """Transform points (..., 2) from pixels of scale 1's input to image pixels."""
-    matrix = input_matrix(image_size, input_size(image_size, 1.0, config))
+    matrix = input_matrix(image_size, input_size(image_size, 1.0, config), config.inference.exact_resize)
     return (points - matrix[:, 2]) / matrix[0, 0]
 
 
@@ -226,7 +265,7 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
     size, multiple = input_size(images[0].shape[:2], scale, config), config.model.input_multiple
     padded = np.zeros((len(images), *(-(-side // multiple) * multiple for side in size), 3), np.uint8)
     for canvas, image in zip(padded, images):
-        matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config))
+        matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config), config.inference.exact_resize)
         canvas[: size[0], : size[1]] = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
     return padded
 
@@ -234,19 +273,30 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
 def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
     """Return heatmap (N, K + 1, h, w) and offset (N, 2 K, h, w), averaged with those of the flipped images.
 
-    As published, flipped images are shifted left by stride - 1 columns, so that their map pixels coincide with the others'.
+    As published, flipped images are shifted left by stride - 1 columns, so that their map pixels coincide with the others'. With
+    `inference.flip_shift` maps, `average_flip` shifts the outputs instead.
     """
     flipped, shift = images.flip(3), config.model.stride - 1
-    flipped[..., :-shift] = flipped[..., shift:].clone()
+    if config.inference.flip_shift == "input":
+        flipped[..., :-shift] = flipped[..., shift:].clone()
     heatmaps, offset = network.predict(torch.cat([images, flipped]))
+    return average_flip(heatmaps, offset, config)
+
+
+def average_flip(heatmaps: Tensor, offset: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:
+    """Average the outputs (2 N, C, h, w) for N images and then for the flipped ones: (N, C, h, w)."""
     partner = torch.from_numpy(config.skeleton.flip_keypoints).to(heatmaps.device)
     straight, flipped = heatmaps.chunk(2)
     channels = torch.cat([partner, partner.new_tensor([len(partner)])])  # the center has no partner
-    heatmaps = (straight + flipped.flip(3)[:, channels]) / 2
-    straight, flipped = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
+    flipped = flipped.flip(3)[:, channels]
     # Offsets run from keypoint to pixel; flipping reverses their x
-    flipped = flipped.flip(4)[:, partner] * flipped.new_tensor([-1, 1])[:, None, None]
-    return heatmaps, ((straight + flipped) / 2).flatten(1, 2)
+    straight_offset, flipped_offset = (half.unflatten(1, (-1, 2)) for half in offset.chunk(2))
+    flipped_offset = flipped_offset.flip(4)[:, partner] * flipped_offset.new_tensor([-1, 1])[:, None, None]
+    if config.inference.flip_shift == "maps":
+        # As MMPose: heatmaps by one column; offsets stay, but end where the flipped input's pixels lie in the image's grid
+        flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], 3)
+        flipped_offset[:, :, 0] -= 1 - 1 / config.model.stride
+    return (straight + flipped) / 2, ((straight_offset + flipped_offset) / 2).flatten(1, 2)
 
 
 # The rescoring network (paper section 3.4); dekr_rescoring.py makes one

@@ -154,8 +154,8 @@ def _make(arguments: Sequence[str]) -> None:
     checkpoint = Checkpoint(options.checkpoint)
     _check_output(options.output, checkpoint.path, options.annotations, options.images, options.config)
     config = config_for(checkpoint, options.config, options.overrides)
-    if getattr(config.inference, "rescore", None) is not None:  # the network is trained on the scores before rescoring
-        config = with_overrides(config, ["inference.rescore=null"])
+    if hasattr(config.inference, "rescore"):  # the network is trained on the scores before rescoring
+        config = with_overrides(config, ["inference.rescore=null", "inference.own_rescoring=false"])
     annotated = AnnotatedSet(options.annotations, options.images, config.skeleton, options.limit)
     check_outputs([options.output], (image.file.path for image in annotated.images.values()))
     decoder = build_decoder(load_network(config, checkpoint, options.device), config)
