@@ -8,8 +8,8 @@ CONFIG ?= config/quickstart.yaml
 DETECTOR ?=
 RUN := runs/$(basename $(notdir $(CONFIG)))
 SYNTHETIC := runs/quickstart/data
-# Folder of images for the bundled network's demo before training.
-PHOTOS ?= $(wildcard ../shared/data/media)
+# Folder or pattern of images for the bundled network's demo before training.
+PHOTOS ?= $(if $(wildcard ../shared/data/media),../shared/data/media/*.jpg)
 
 .PHONY: setup quickstart quickstart-photos quickstart-train benchmarks test lint
 

@@ -42,7 +42,7 @@ class ListNetworks(argparse.Action):
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--input", nargs="+", required=True, help="images, folders of images, patterns such as '*.jpg', videos, URLs, cameras' numbers")
+    add("--input", nargs="+", required=True, help="images, videos, folders, patterns such as '*.jpg', URLs, cameras' numbers")
     add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one, an exported .onnx or a name; default: the bundled model")
     add("--list", action=ListNetworks, nargs=0, help="list the networks that --checkpoint, --detector and --init take by name")
     add("--config", help="default: the one stored in the checkpoint, or the published recipe")
@@ -78,7 +78,7 @@ def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
-    sources = find_sources(options.input, options.limit)
+    sources, passed_over = find_sources(options.input, options.limit)
     checkpoint = resolve_checkpoint(options.checkpoint, options.config)
     config = config_for(checkpoint, options.config, options.overrides)
     if options.posetrack is not None and len(sources) > 1:
@@ -103,7 +103,7 @@ def main() -> None:
     estimator = PoseEstimator(config, checkpoint, options.device, min_score=0)
     estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
     try:
-        results = run_demo(sources, estimator, demo_options)
+        results = run_demo(sources, estimator, demo_options, passed_over)
         if options.posetrack is not None:
             write_json(options.posetrack, to_posetrack(posetrack_frames(sources[0], results), config.skeleton))
     finally:

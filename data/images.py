@@ -22,9 +22,11 @@ from config.files import atomic_write, existing_file
 T = TypeVar("T")
 ImageInput = str | Path | Image.Image | np.ndarray  # see `to_bgr`
 ColorOrder = Literal["bgr", "rgb"]  # of an array's channels
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".webp", ".tif", ".tiff"}
+WRITABLE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+IMAGE_SUFFIXES = WRITABLE_SUFFIXES | {".jfif", ".mpo", ".apng", ".gif", ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpx"}
 MAX_BYTES = 2**30  # of a file
-ANIMATED = {"GIF", "PNG"}  # formats whose frames OpenCV reads as a video
+ANIMATED = {"GIF", "PNG"}  # formats whose frames FFmpeg reads as a video
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # mif1 is also AVIF's, which Pillow reads
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
@@ -56,7 +58,7 @@ def read_images(paths: Iterable[Any], read: Callable[[Any], T] = read_image) -> 
             running += [pool.submit(read, path) for path in islice(waiting, 1)]
 
 
-def check_file_size(path: Path, size: int) -> None:
+def check_file_size(path: str | Path, size: int) -> None:
     """Raise UserError where a file has more bytes than any image."""
     if size > MAX_BYTES:
         raise UserError(f"image {path}: {size / 2**30:.1f} GB, more than an image has")
@@ -85,12 +87,27 @@ def is_jpeg(data: bytes | np.ndarray) -> bool:
 def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.Image]:
     """Open an image's file, in memory, with Pillow; whatever turns out to be wrong with it is a UserError."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _open_heif(data, name) if _is_heif(data) else Image.open(io.BytesIO(data)) as image:
             yield image
+    except UserError:
+        raise
     except UnidentifiedImageError:  # Pillow's message names the buffer in memory
         raise UserError(f"image {name}: cannot be decoded, not an image, or of a format that cannot be read") from None
     except Exception as error:  # decoders can raise any exception on a corrupt file
         raise UserError(f"image {name}: cannot be decoded ({str(error) or type(error).__name__})") from error
+
+
+def _is_heif(data: bytes | np.ndarray) -> bool:
+    start = bytes(data[:32])
+    return start[4:8] == b"ftyp" and start[8:12] in HEIF_BRANDS and b"avif" not in start
+
+
+def _open_heif(data: bytes | np.ndarray, name: str | Path) -> Image.Image:
+    try:
+        from pillow_heif import HeifImageFile  # optional
+    except ImportError:
+        raise UserError(f"image {name}: is HEIC, which the package pillow-heif reads; pip install pillow-heif") from None
+    return HeifImageFile(io.BytesIO(data))
 
 
 def is_animation(path: Path) -> bool:

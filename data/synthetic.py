@@ -290,7 +290,7 @@ def write_video(output: Path, frames: int, people: int, seed: int, size: tuple[i
             write(image)
             yield f"{number:06d}.jpg", image, annotations
 
-    with file_lock(output_folder(output)), video_writer(output / "video.avi", FRAME_RATE, "MJPG") as write:
+    with file_lock(output_folder(output)), video_writer(output / "video.avi", FRAME_RATE, "mjpeg") as write:
         return _write(output, images(write), frames, f"{people} synthetic walkers, seed {seed}")
 
 

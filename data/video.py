@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,30 +15,128 @@ import numpy as np
 from config import UserError
 from config.files import atomic_write, output_folder
 
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import OutputContainer
+
+ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first one that this build of PyAV has; browsers play H.264
+TICKS = 60000  # of a second: whole numbers for 24, 25, 30, 50, 60 and 30000/1001 frames per second, and MPEG-4 takes no more than 65535
+BT709 = 1
+COPIED_SOUND = {"aac", "mp3", "opus", "flac"}  # what browsers play in MP4; the rest is encoded as AAC
+
+
+def file_location(path: Path) -> str:
+    """Return what FFmpeg calls a file, so that it takes no part of the name for a protocol."""
+    return f"file:{path}"
+
 
 @contextmanager
-def video_writer(path: Path, rate: float, codec: str = "mp4v") -> Iterator[Callable[[np.ndarray], None]]:
+def video_writer(
+    path: Path, rate: float, codec: str | None = None, sound: tuple[str, float] | None = None
+) -> Iterator[Callable[[np.ndarray, float | None], None]]:
     """Yield a function that appends a frame (H, W, 3) uint8 BGR to a video, which appears at the end, whole, or not at all.
 
-    rate: frames per second. codec: four letters; the path's suffix names the container. All frames are resized to the first one's size.
+    The function also takes the frame's time in seconds; without it frames follow each other at the rate, frames per second. codec: FFmpeg's
+    name; default: H.264, as browsers play it. sound: a file or URL whose sound is copied, and which time of it is that of the first
+    frame. All frames are resized to the first one's size, with a border of one pixel where a side is odd.
     """
-    writer, size, frames = cv2.VideoWriter(), None, 0
-    output_folder(path.parent)  # OpenCV does not say why it cannot write
+    import av  # 0.3 s
+
+    output_folder(path.parent)  # FFmpeg does not say why it cannot write
     with atomic_write(path, sync=False) as partial:
-
-        def write(frame: np.ndarray) -> None:
-            nonlocal size, frames
-            if size is None:
-                size = frame.shape[1::-1]
-                # MPEG-4 has no room for more digits of the rate
-                if not writer.open(str(partial), cv2.VideoWriter_fourcc(*codec), round(rate, 2), size):
-                    raise UserError(f"video {path}: OpenCV cannot write {path.suffix} of {size[0]} x {size[1]} pixels here")
-            writer.write(frame if frame.shape[1::-1] == size else cv2.resize(frame, size))
-            frames += 1
-
+        video = _VideoFile(path, partial, rate, codec, sound)
         try:
-            yield write
+            yield video.write
+            video.finish()
+            with av.open(file_location(partial)) as written:
+                is_whole = written.streams.video[0].frames == video.frames
+        except av.FFmpegError:
+            is_whole = False
         finally:
-            writer.release()
-        if frames and cv2.VideoCapture(str(partial)).get(cv2.CAP_PROP_FRAME_COUNT) < frames:  # OpenCV does not say that a write has failed
+            video.close()
+        if not is_whole:
             raise UserError(f"video {path}: could not be written whole; free some space, or choose another --output")
+
+
+class _VideoFile:
+    """A video that is opened for the first frame, which gives it its size."""
+
+    def __init__(self, path: Path, partial: Path, rate: float, codec: str | None, sound: tuple[str, float] | None):
+        self.path, self.partial, self.codec, self.sound = path, partial, codec, sound
+        self.rate = Fraction(rate).limit_denominator(1001)
+        self.time_base = 1 / self.rate if codec else Fraction(1, TICKS)
+        self.frames, self._last, self._output = 0, -1, None
+
+    def _open(self, size: tuple[int, int]) -> None:
+        import av
+
+        codec = self.codec or next(name for name in ENCODERS if name in av.codecs_available)
+        if codec == ENCODERS[-1]:
+            print(f"warning: video {self.path}: is MPEG-4, which browsers do not play; this PyAV has no H.264 encoder", file=sys.stderr)
+        options = {"preset": "veryfast"} if codec == "libx264" else {"qmin": "2", "qmax": "5"}
+        self._output = av.open(file_location(self.partial), "w", options={} if self.codec else {"movflags": "+faststart"})
+        self._stream = stream = self._output.add_stream(codec, rate=self.rate, options=options)
+        stream.width, stream.height = (side + side % 2 for side in size)
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        context = stream.codec_context
+        context.time_base = self.time_base
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        self._size = size
+        self._packets = iter(()) if self.sound is None else _sound_packets(*self.sound, self._output, self.path)
+        self._packet = next(self._packets, None)  # FFmpeg wants all streams before the first frame
+
+    def write(self, frame: np.ndarray, time: float | None = None) -> None:
+        import av
+
+        if self._output is None:
+            self._open(frame.shape[1::-1])
+        if frame.shape[1::-1] != self._size:
+            frame = cv2.resize(frame, self._size)
+        width, height = self._size
+        frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
+        time = float(self.frames / self.rate) if time is None else time
+        image = av.VideoFrame.from_ndarray(frame, format="bgr24").reformat(format=self._stream.pix_fmt, dst_colorspace=BT709)
+        image.pts = self._last = max(self._last + 1, round(time / self.time_base))
+        image.time_base = self.time_base
+        self._output.mux(self._stream.encode(image))
+        self.frames += 1
+        while self._packet is not None and self._packet.pts * self._packet.time_base <= time + 1 / self.rate:
+            self._output.mux(self._packet)
+            self._packet = next(self._packets, None)
+
+    def finish(self) -> None:
+        if self._output is not None:
+            self._output.mux(self._stream.encode(None))
+            self._output.close()
+
+    def close(self) -> None:
+        import av
+
+        if self._output is not None:
+            with suppress(av.FFmpegError):
+                self._output.close()
+
+
+def _sound_packets(location: str, start: float, output: OutputContainer, path: Path) -> Iterator[Packet]:
+    """Add a stream for the sound to the output and yield its packets, whose times are from `start` on."""
+    import av
+
+    try:
+        with av.open(location) as container:
+            source = container.streams.audio[0]
+            is_copied = source.codec_context.name in COPIED_SOUND
+            stream = output.add_stream_from_template(source) if is_copied else output.add_stream("aac", rate=source.rate)
+            for packet in container.demux(source):
+                for part in [packet] if is_copied else packet.decode():
+                    if part.pts is None or part.pts * part.time_base < start:  # the last packet is empty
+                        continue
+                    part.pts -= round(start / part.time_base)
+                    if is_copied:
+                        packet.dts, packet.stream = packet.pts, stream
+                        yield packet
+                    else:
+                        yield from stream.encode(part)
+            if not is_copied:
+                yield from stream.encode(None)
+    except (av.FFmpegError, ValueError) as error:
+        print(f"warning: video {path}: has no sound, or not all ({getattr(error, 'strerror', None) or error})", file=sys.stderr)

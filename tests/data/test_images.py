@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 
 import cv2
 import numpy as np
@@ -42,7 +43,7 @@ def check_halves(data: bytes, left: tuple[int, ...], right: tuple[int, ...], tol
     ("kind", "mode"),
     [
         ("JPEG", "RGB"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "RGB"), ("PNG", "P"), ("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGB"),
-        ("PNG", "RGBA"),
+        ("PNG", "RGBA"), ("AVIF", "RGB"), ("JPEG2000", "RGB"), ("MPO", "RGB"),
     ],
 )  # fmt: skip
 def test_every_format_keeps_its_colors(kind, mode):
@@ -50,7 +51,25 @@ def test_every_format_keeps_its_colors(kind, mode):
     check_halves(encoded(two_colors(mode), kind, **options), RED, BLUE, 12)
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_heic_is_read_where_its_package_is(monkeypatch):
+    # The brand of a phone's file: without the package its name is the message
+    start = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="image x: is HEIC.*pip install pillow-heif"):
+        patch.setitem(sys.modules, "pillow_heif", None)
+        decode_image(start, "x")
+    package = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # libheif turns the image itself: the left side goes up
+    file = io.BytesIO()
+    package.from_pillow(two_colors()).save(file, quality=90, exif=exif.tobytes())
+    image = decode_image(file.getvalue(), "x")
+    assert (image.shape, image[8, 8].argmax(), image[24, 8].argmax()) == ((32, 16, 3), 2, 0)
+    for corrupt in (start, file.getvalue()[:300]):
+        with pytest.raises(UserError, match="image x: cannot be decoded"):
+            decode_image(corrupt, "x")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
 def test_the_first_of_several_images_is_read(kind):
     check_halves(encoded(two_colors(), kind, save_all=True, append_images=[Image.new("RGB", (32, 16), "green")]), RED, BLUE, 12)
 

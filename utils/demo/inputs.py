@@ -1,15 +1,14 @@
-"""The sources of a demo: image files, videos, animated images, a camera. Each yields frames in order."""
+"""The sources of a demo: images, videos, animated images, streams, a camera. Each yields frames in order."""
 
 from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from itertools import chain, count, islice
+from pathlib import Path, PurePath
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,33 +16,44 @@ import numpy as np
 
 from config import UserError
 from config.errors import check_minimum
-from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_images
-from utils.visualize.video import VIDEO_SUFFIXES, VideoReader
+from data.images import IMAGE_SUFFIXES, image_or_error, is_animation, read_image, read_images
+from data.urls import URL, is_image_url, read_image_url, url_name, without_secrets
+from utils.visualize.video import VIDEO_SUFFIXES, CameraReader, VideoReader
 
-URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 MAX_ASPECT = 50  # longer side to shorter; beyond it some systems would need gigabytes
 
 
 class Frame(NamedTuple):
     name: str | int  # an image's path below its source's folder, or the number of a video's frame
     image: np.ndarray | UserError  # (H, W, 3) uint8 BGR, or why it cannot be read
+    time: float | None = None  # seconds since the video's first frame
 
 
 class ImageFiles:
-    """Image files, the first `limit` of `files`, read ahead. names: their paths below `folder`, which holds all of them."""
+    """Image files and URLs, the first `limit`, read ahead. names: of files their paths below `folder`, of URLs their own."""
 
     label, unit, stem = "demo", "image", "people"
     is_video = is_camera = False
 
-    def __init__(self, files: list[Path], folder: Path, limit: int | None = None):
-        self.files, self.paths, self.folder = files, files[:limit], folder
-        self.count, self.names = len(self.paths), [Path(os.path.relpath(path, folder)).as_posix() for path in self.paths]
+    def __init__(self, images: list[Path | str], folder: Path, limit: int | None = None):
+        self.files = [image for image in images if isinstance(image, Path)]
+        self.images, self.folder = images[:limit], folder
+        self.count, names = len(self.images), {}
+        for image in self.images:
+            own = PurePath(url_name(image) if isinstance(image, str) else os.path.relpath(image, folder))
+            numbered = (own.with_stem(f"{own.stem}_{number}") for number in count(2))  # several hosts can have a photo.jpg
+            names[next(path.as_posix() for path in chain([own], numbered) if path.as_posix() not in names)] = image
+        self.names = list(names)
 
     def __iter__(self) -> Iterator[Frame]:
-        for name, path, image in zip(self.names, self.paths, read_images(self.paths, image_or_error)):
-            if isinstance(image, np.ndarray) and max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]):
-                image = UserError(f"image {path}: one side is more than {MAX_ASPECT} times as long as the other")
-            yield Frame(name, image)
+        for name, image, pixels in zip(self.names, self.images, read_images(self.images, _read_or_error)):
+            if isinstance(pixels, np.ndarray) and max(pixels.shape[:2]) > MAX_ASPECT * min(pixels.shape[:2]):
+                pixels = UserError(f"image {without_secrets(image)}: one side is more than {MAX_ASPECT} times as long as the other")
+            yield Frame(name, pixels)
+
+
+def _read_or_error(image: Path | str) -> np.ndarray | UserError:
+    return image_or_error(image, read_image_url if isinstance(image, str) else read_image)
 
 
 class VideoSource:
@@ -58,64 +68,71 @@ class VideoSource:
         self.folder = Path(stem) if self.is_camera else path.with_suffix("")  # where its frames would be as files
 
     @cached_property
-    def reader(self) -> VideoReader:
-        return VideoReader(self.path)
+    def reader(self) -> CameraReader | VideoReader:
+        return CameraReader(self.path) if isinstance(self.path, int) else VideoReader(self.path)
 
     @property
     def count(self) -> int | None:  # None where unknown
         return self.reader.count and min(self.reader.count, self.limit or self.reader.count)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (Frame(number, image) for number, image in enumerate(islice(self.reader, self.limit)))
+        return (Frame(number, image, self.reader.time) for number, image in enumerate(islice(self.reader, self.limit)))
 
 
 Source = ImageFiles | VideoSource
 
 
-def find_sources(inputs: Sequence[str], limit: int | None = None) -> list[Source]:
-    """Return what --input names: images, folders, patterns such as '*.jpg', videos, animated images, URLs, and cameras by their numbers.
+def find_sources(inputs: Sequence[str], limit: int | None = None) -> tuple[list[Source], list[Path]]:
+    """Return what --input names, and the files of its folders and patterns that are passed over since their endings are unknown.
 
-    An animated image counts as a video only if it is the only input. Raises UserError without any image or video.
+    inputs: images, folders, patterns such as '*.jpg', videos, animated images, URLs, and cameras by their numbers. An animated image
+    counts as a video only if it is the only input. Raises UserError without any image or video.
     """
     check_minimum(1, limit=limit)
-    files, streams = [], []
+    found: dict[str, Path | str] = {}  # once each
+    streams, passed_over = [], []
     for text in inputs:
         path = Path(text).expanduser()
         if URL.match(text):
             try:
-                url = urlsplit(text)
-            except ValueError as error:
-                raise UserError(f"--input: one of its URLs is not valid ({error})") from error  # it can hold a password
-            streams.append(VideoSource(text, PurePosixPath(url.path).stem or url.hostname or "stream", limit))
+                urlsplit(text)
+            except ValueError:  # its message can hold the password
+                raise UserError("--input: one of its URLs is not valid") from None
+            if is_image_url(text):
+                found[text] = text
+            else:
+                streams.append(VideoSource(text, PurePath(url_name(text)).stem, limit))
         elif text.isdecimal() and not os.path.lexists(path):
             streams.append(VideoSource(int(text), "camera", limit))
         else:
-            files += [path] if _is_file(path) else _find_files(path)
-    files = list({os.path.abspath(file): file for file in files}.values())  # noqa: PTH100 (links keep their names)
-    alone = len(inputs) == len(files) == 1 and _is_file(Path(inputs[0]).expanduser())
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES or alone and is_animation(file)]
-    images = [file for file in files if file not in videos]
+            files, others = ([path], []) if _is_file(path) else _find_files(path)
+            found |= {os.path.abspath(file): file for file in files}  # noqa: PTH100 (links keep their names)
+            passed_over += others
+    alone = len(inputs) == len(found) == 1 and _is_file(Path(inputs[0]).expanduser())
+    files = [file for file in found.values() if isinstance(file, Path)]
+    videos = dict.fromkeys(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES or alone and is_animation(file))
+    images = [image for image in found.values() if image not in videos]
     stems = Counter(video.stem for video in videos)
     sources = [VideoSource(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos] + streams
-    if not images:
-        return sources
-    folder = os.path.commonpath([os.path.abspath(image.parent) for image in images])  # noqa: PTH100
-    return [ImageFiles(images, Path(folder), limit), *sources]
+    if images:
+        folders = [os.path.abspath(image.parent) for image in images if isinstance(image, Path)]  # noqa: PTH100
+        sources.insert(0, ImageFiles(images, Path(os.path.commonpath(folders) if folders else "."), limit))
+    return sources, passed_over
 
 
 def _is_file(path: Path) -> bool:
     return os.path.lexists(path) and not path.is_dir()
 
 
-def _find_files(path: Path) -> list[Path]:
-    """Return a folder's images, or its videos if it has no image, or a pattern's images and videos.
+def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """Return the images and videos of a folder or a pattern, and the other files.
 
     Hidden files do not count: macOS adds them to archives.
     """
     found = path.iterdir() if path.is_dir() else map(Path, glob.glob(str(path), recursive=True))  # noqa: PTH207 (may begin anywhere)
-    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    files = sorted(file for file in found if file.suffix.lower() in suffixes and not file.name.startswith("."))
-    if not files:
+    files = sorted(file for file in found if not (file.name.startswith(".") or file.is_dir()))
+    readable = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
+    if not readable:
         raise UserError(f"input {path}: no image or video found")
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    return images if images and path.is_dir() else files
+    known = set(readable)
+    return readable, [file for file in files if file not in known]

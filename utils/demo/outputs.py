@@ -11,14 +11,13 @@ from typing import Any
 
 from config import Skeleton
 from config.files import write_json, write_text
-from data.images import IMAGE_SUFFIXES
+from data.images import WRITABLE_SUFFIXES
 from utils.demo.inputs import Source
 from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_openpose
 from utils.predictions import PosePredictions
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
 FORMATS = ("json", "coco", "csv", *OPENPOSE)
-NOT_WRITTEN = {".gif", ".apng", ".jfif"}  # an image of such a format is written as PNG, with .png behind its name
 
 
 @dataclass(frozen=True)
@@ -28,14 +27,16 @@ class FrameResult:
     name: str | int  # an image's path below its source's folder, or the number of a video's frame
     size: tuple[int, int]  # height, width in pixels
     people: PosePredictions
+    time: float | None = None  # of a video's frame, in seconds since the first one
 
     def at_least(self, min_score: float) -> FrameResult:
         """Return the people with this score or a higher one."""
         return replace(self, people=self.people.select(self.people.scores >= min_score))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the image's name and size beside `PosePredictions.to_json`."""
-        return {"image": self.name, "width": self.size[1], "height": self.size[0], **self.people.to_json()}
+        """Return the image's name and size beside `PosePredictions.to_json`, and a frame's time."""
+        time = {} if self.time is None else {"time": round(self.time, 3)}
+        return {"image": self.name, **time, "width": self.size[1], "height": self.size[0], **self.people.to_json()}
 
 
 class OutputNames:
@@ -109,9 +110,9 @@ def _stem(name: str) -> str:
 
 
 def image_name(name: str, kind: str) -> str:
-    """Return the name of an output: photo.jpg, and with a kind photo.maps.jpg."""
+    """Return the name of an output: photo.jpg, and with a kind photo.maps.jpg. Other formats become PNG: photo.heic.png."""
     suffix = PurePath(name).suffix
-    if suffix.lower() in IMAGE_SUFFIXES - NOT_WRITTEN:
+    if suffix.lower() in WRITABLE_SUFFIXES:
         return f"{name[: -len(suffix)]}{kind}{suffix}"
     return f"{name}{kind}.png"
 

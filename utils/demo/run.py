@@ -26,6 +26,8 @@ from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.window import Window
 
+SHOWN = 10  # of the files that are passed over
+
 
 @dataclass(frozen=True)
 class DemoOptions:
@@ -48,14 +50,20 @@ def result_writers(sources: Sequence[Source], options: DemoOptions, skeleton: Sk
     return [ResultWriter(names, source, skeleton, options.formats, kinds) for source in sources]
 
 
-def run_demo(sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions) -> list[FrameResult]:
+def run_demo(
+    sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions, passed_over: Sequence[Path] = ()
+) -> list[FrameResult]:
     """Write the outputs of each source and print the rate. Returns the results of all frames.
 
-    A file that cannot be read, or a video that cannot be written, is skipped with a line; a UserError counts them at the end. If it is the
-    only file, its error is raised.
+    A file that cannot be read, or a video that cannot be written, is skipped with a line; a UserError counts them at the end, with those
+    that were passed over. If it is the only file, its error is raised.
     """
-    started, results, failed = perf_counter(), [], 0
-    count = sum(1 if source.is_video else source.count for source in sources)
+    started, results, failed = perf_counter(), [], len(passed_over)
+    count = failed + sum(1 if source.is_video else source.count for source in sources)
+    if passed_over:
+        more = [f"and {failed - SHOWN} more"] if failed > SHOWN else []
+        names = " ".join(", ".join([*map(str, passed_over[:SHOWN]), *more]).split())
+        print(f"passed over, no image or video by their endings: {names}", file=sys.stderr)
 
     def skip(error: UserError) -> None:
         nonlocal failed
@@ -102,17 +110,18 @@ def _run_source(
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(source.count, source.label, source.unit))
         if source.is_video:
-            videos = {kind: stack.enter_context(video_writer(writer.paths[None, kind], source.reader.rate)) for kind in kinds}
+            rate, sound = source.reader.rate, source.reader.sound
+            videos = {kind: stack.enter_context(video_writer(writer.paths[None, kind], rate, sound=sound)) for kind in kinds}
         try:
             for people, overlays in predictions:
-                name, image = waiting.popleft()
-                everyone = FrameResult(name, image.shape[:2], people if tracker is None else tracker(image, people))
+                name, image, time = waiting.popleft()
+                everyone = FrameResult(name, image.shape[:2], people if tracker is None else tracker(image, people), time)
                 shown = everyone.at_least(options.min_score)
                 drawn = shown.people.draw(image)
                 panels = draw_overlays(drawn, image, overlays)
                 for kind, output in zip(kinds, (drawn, panels)):
                     if source.is_video:
-                        videos[kind](output)
+                        videos[kind](output, time)
                     else:
                         write_image(writer.paths[name, kind], output)
                 writer.add(everyone, shown)

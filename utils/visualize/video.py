@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from config import UserError
 from config.files import existing_file
+from data.urls import URL, without_secrets
+from data.video import file_location
+
+if TYPE_CHECKING:
+    from av import VideoFrame
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
 LOWEST_RATE, HIGHEST_RATE = 0.1, 600.0  # frames per second; a rate beyond is an error of the file
+TIMEOUT = 30.0  # seconds without data from a stream
 
 
 def silence_opencv() -> None:
-    """Suppress the messages of OpenCV and FFmpeg about files and cameras they cannot open; the readers raise one UserError instead.
+    """Suppress the messages of OpenCV and its FFmpeg about images and cameras they cannot read; the readers raise one UserError instead.
 
     This is global: only a script's `main` calls it.
     """
@@ -27,37 +36,82 @@ def silence_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def without_secrets(source: Path | str) -> str:
-    """Return a path, or a URL without user, password and query."""
-    if isinstance(source, Path):
-        return str(source)
-    parts = urlsplit(source)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
 class VideoReader:
-    """The frames (H, W, 3) uint8 BGR of a video file, an animated GIF or PNG, a URL, or the camera with a number, once.
+    """The frames (H, W, 3) uint8 BGR, upright, of a video file, an animated GIF or PNG, or a stream's URL, once.
 
-    rate: frames per second. count: as the file says it; None where unknown.
+    rate: frames per second, on average. count: as the file says it; None where unknown. time: of the frame that was read last, in seconds
+    since the first one. sound: the file or URL, and its time of the first frame, for `video_writer`; None where there is no sound.
     """
 
-    def __init__(self, source: Path | int | str):
-        self._capture = cv2.VideoCapture(str(existing_file(source, "video")) if isinstance(source, Path) else source)
+    def __init__(self, source: Path | str):
+        import av  # 0.3 s
+
+        is_file = URL.match(str(source)) is None
+        location = file_location(existing_file(source, "video")) if is_file else source
+        self._name = without_secrets(Path(source) if is_file else source)
+        try:
+            self._container = av.open(location, timeout=TIMEOUT, options={"rtsp_flags": "prefer_tcp"})
+            self._stream = self._container.streams.video[0]
+            self._stream.thread_type = "AUTO"
+            self._frames = self._decoded()
+            self._first = next(self._frames)
+        except (av.FFmpegError, IndexError, StopIteration):
+            problem = "no frame can be read from it" if is_file else "nothing answers there, or no video"
+            raise UserError(f"video {self._name}: {problem}") from None  # FFmpeg's message has the password
+        rate, seconds = float(self._stream.average_rate or 0), (self._container.duration or 0) / av.time_base
+        self.rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
+        self.count = self._stream.frames or round(seconds * self.rate) or None
+        self.time, self._start = 0.0, self._first.time or 0.0
+        self.sound = (location, self._start) if self.count and self._container.streams.audio else None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        import av
+
+        number = 0
+        try:
+            for number, frame in enumerate(chain([self._first], self._frames)):
+                self.time = number / self.rate if frame.time is None else frame.time - self._start
+                yield upright_frame(frame)
+        except av.FFmpegError as error:  # a connection that broke, for one
+            print(f"warning: video {self._name}: ends after frame {number} ({error.strerror})", file=sys.stderr)
+        finally:  # of many videos only one is open at a time
+            self._frames.close()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        import av
+
+        with self._container:
+            for packet in self._container.demux(self._stream):
+                with suppress(av.InvalidDataError):  # the next ones can be whole
+                    yield from packet.decode()
+
+
+def upright_frame(frame: VideoFrame) -> np.ndarray:
+    """Return the pixels (H, W, 3) uint8 BGR of a frame as the camera was held."""
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90)))
+
+
+class CameraReader:
+    """The frames (H, W, 3) uint8 BGR of the camera with a number. rate: frames per second. time: of the frame that was read last."""
+
+    count = sound = None
+
+    def __init__(self, number: int):
+        self._capture = cv2.VideoCapture(number)
         success, self._first = self._capture.read()
         if not success:
-            if isinstance(source, int):
-                raise UserError(f"camera {source}: no image comes from it; check that it is connected and that you may use it")
-            problem = "no frame can be read from it" if isinstance(source, Path) else "nothing answers there, or no video"
-            raise UserError(f"video {without_secrets(source)}: {problem}")
-        rate, count = self._capture.get(cv2.CAP_PROP_FPS), self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
-        self.count = int(count) if 0 < count < 1e9 else None
+            raise UserError(f"camera {number}: no image comes from it; check that it is connected and that you may use it")
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate, self.time = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE, 0.0
 
     def __iter__(self) -> Iterator[np.ndarray]:
         frame, self._first = self._first, None
         try:
-            while frame is not None:
+            for number in count():
+                self.time = number / self.rate
                 yield frame
-                _, frame = self._capture.read()
-        finally:  # of many videos only one is open at a time
+                success, frame = self._capture.read()
+                if not success:
+                    break
+        finally:
             self._capture.release()

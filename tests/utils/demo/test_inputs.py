@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
+from base64 import b64encode
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -30,7 +35,7 @@ def find(tmp_path):
     (tmp_path / "empty").mkdir()
 
     def start(*paths: str, limit: int | None = None) -> list[Source]:
-        return find_sources([str(tmp_path / path) for path in paths], limit)
+        return find_sources([str(tmp_path / path) for path in paths], limit)[0]
 
     return start
 
@@ -53,14 +58,21 @@ def test_files_folders_and_patterns_of_images(find, path, expected):
         assert source.names == expected[:limit]
 
 
-def test_videos_follow_the_images_of_a_pattern_and_have_unique_stems(find, tmp_path):
-    images = ["moves.gif", "moves.png", "still.gif"]
-    assert [source.names for source in find("")] == [images], "a folder's videos count if it has no image"
+def test_videos_follow_the_images_and_have_unique_stems(find, tmp_path):
+    names = ["moves.gif", "moves.png", "still.gif"]
     for name in ("clip.mp4", "empty/one.mp4", "empty/two.avi"):
         (tmp_path / name).write_bytes(b"")
+    for path in ("", "*.*"):
+        images, *clips = find(path)
+        assert (images.names, [clip.stem for clip in clips]) == (names, ["clip.avi", "clip.mp4"])
     assert [source.stem for source in find("empty")] == ["one", "two"]
-    files, *clips = find("*.*")
-    assert (files.names, [clip.stem for clip in clips]) == (images, ["clip.avi", "clip.mp4"])
+
+
+def test_files_with_other_endings_are_passed_over(find, tmp_path):
+    find()
+    for path in ("a", "a/*"):
+        _, passed_over = find_sources([str(tmp_path / path)])
+        assert passed_over == [tmp_path / "a/notes.txt"]
 
 
 @pytest.mark.parametrize(("name", "frames", "count"), [("clip.avi", 5, 5), ("moves.gif", 3, 3), ("moves.png", 3, None)])
@@ -79,7 +91,7 @@ def test_videos_and_animated_images(find, name, frames, count):
 
 def test_several_inputs(find, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    images, clip = find_sources(["a/2.jpg", str(tmp_path / "b"), "clip.avi", "b/../a/2.jpg", "moves.gif"], None)
+    (images, clip), _ = find_sources(["a/2.jpg", str(tmp_path / "b"), "clip.avi", "b/../a/2.jpg", "moves.gif"])
     assert (images.names, clip.stem) == (["a/2.jpg", "b/1.jpg", "moves.gif"], "clip")
 
 
@@ -89,12 +101,87 @@ def test_missing_inputs_are_named(find, path):
         find("a", path)
 
 
-@pytest.mark.parametrize("url", ["http://me:secret@127.0.0.1:9/clip.mp4?key=secret", "RTSP://me:secret@127.0.0.1:9"])
+class Web(BaseHTTPRequestHandler):
+    """Answers those who log in as me with the password p:w with the files below `folder`."""
+
+    folder: Path
+
+    def do_GET(self):
+        path = self.folder / urlsplit(self.path).path.strip("/")
+        is_known = self.headers["Authorization"] == "Basic " + b64encode(b"me:p:w").decode()
+        content = path.read_bytes() if is_known and path.is_file() else b""
+        self.send_response(200 if content else 401)
+        self.send_header("WWW-Authenticate", "Basic realm=here")
+        self.send_header("Content-Type", "application/octet-stream" if path.suffix else "image/png")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The URL of a server on this machine for the files below tmp_path, with the login in it."""
+    handler = type("Files", (Web,), {"folder": tmp_path})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://me:p%3Aw@127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_images_and_videos_of_the_web(find, tmp_path, web):
+    find()
+    (tmp_path / "untitled").write_bytes((tmp_path / "a/1.png").read_bytes())
+    urls = [f"{web}/a/2.jpg?size=9", f"{web}/b/1.jpg", f"{web}/a/1.png", f"{web}/untitled", f"{web}/clip.avi"]
+    (images, clip), _ = find_sources([*urls, str(tmp_path / "b/1.jpg"), f"{web}/nothing.jpg"])
+    assert images.names == ["2.jpg", "1.jpg", "1.png", "untitled", "1_2.jpg", "nothing.jpg"]
+    *found, missing = images
+    assert [frame.image.shape for frame in found] == [(6, 8, 3)] * 5
+    assert str(missing.image).startswith("image http://127.0.0.1") and "Unauthorized" in str(missing.image)
+    assert (clip.stem, clip.count, len(list(clip))) == ("clip", 5, 5)
+
+
+def test_a_password_is_not_sent_to_the_server_of_a_redirect(web):
+    seen = []
+
+    class Redirect(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["Authorization"])
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere" if len(seen) == 1 else web.rpartition("@")[2])
+            self.end_headers()
+
+        log_message = Web.log_message
+
+    with HTTPServer(("127.0.0.1", 0), Redirect) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        (images,), _ = find_sources([f"http://me:pa55@127.0.0.1:{server.server_port}/photo.jpg"])
+        assert all(isinstance(frame.image, UserError) for frame in images)
+        server.shutdown()
+    assert seen[0] and set(seen[1:]) == {None}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:pa55@127.0.0.1:9/photo.jpg?key=pa55",
+        "http://me:pa55@127.0.0.1:9/clip.mp4?key=pa55",
+        "https://me:x/pa55@127.0.0.1:9/clip.mp4",
+        "http://me:x?pa55@127.0.0.1:9/photo.jpg",
+        "rtsp://me:pa55@127.0.0.1:9/stream",
+        "RTSP://me:pa55@127.0.0.1:9",
+    ],
+)
 def test_a_url_without_an_answer_is_named_without_its_secrets(url):
-    (source,) = find_sources([url])
-    with pytest.raises(UserError, match=r"^video (http|rtsp)://127.0.0.1:9\S*: nothing answers there") as error:
-        _ = source.reader
-    assert "secret" not in f"{error.value} {source.label} {source.stem}"
+    (source,), _ = find_sources([url])
+    with pytest.raises(UserError) as failed:
+        for frame in source:
+            raise frame.image
+    trace = "".join(traceback.format_exception(failed.value))
+    assert "127.0.0.1" in str(failed.value)
+    assert "pa55" not in f"{trace} {source.label} {source.stem} {source.names} {source.folder}"
 
 
 def test_an_image_that_is_far_too_long_is_an_error(find, tmp_path):
@@ -108,12 +195,14 @@ def test_a_camera_is_named_by_its_number(monkeypatch):
     reads = iter([(True, np.zeros((6, 8, 3), np.uint8))] * 3)
     capture = SimpleNamespace(read=lambda: next(reads, (False, None)), get=lambda prop: 0.0, release=lambda: None, numbers=[])
     monkeypatch.setattr(video.cv2, "VideoCapture", lambda number: capture.numbers.append(number) or capture)
-    (source,) = find_sources(["3"], 3)
+    ((source,), _) = find_sources(["3"], 3)
     assert (source.stem, source.count, source.reader.rate, len(list(source)), capture.numbers) == ("camera", None, 25, 3, [3])
     with pytest.raises(UserError, match="camera 0: no image comes from it"):
-        _ = find_sources(["0"])[0].reader
+        _ = find_sources(["0"])[0][0].reader
 
 
-def test_a_url_with_an_unclosed_address_is_refused():
-    with pytest.raises(UserError, match="one of its URLs is not valid"):
-        find_sources(["http://[::1/video.mp4"])
+def test_a_malformed_url_is_refused_without_its_secrets():
+    with pytest.raises(UserError, match="one of its URLs is not valid") as failed:
+        find_sources(["http://me:secret@[::1/video.mp4"])
+    assert "secret" not in str(failed.value)
+    assert failed.value.__suppress_context__

@@ -18,7 +18,7 @@ from places import ROOT
 from config import UserError, load_config
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, OPENPOSE
-from utils.demo.run import DemoOptions, FrameResult, run_demo
+from utils.demo.run import SHOWN, DemoOptions, FrameResult, run_demo
 from utils.predictions import PosePredictions
 from utils.visualize import video
 from utils.visualize.contact_sheet import ContactSheet
@@ -61,7 +61,8 @@ def output(tmp_path) -> Path:
 @pytest.fixture
 def demo(estimator, output):
     def start(path: object, limit: int | None = None, **options: object) -> list[FrameResult]:
-        return run_demo(find_sources([str(path)], limit), estimator, DemoOptions(output=output, **options))
+        sources, passed_over = find_sources([str(path)], limit)
+        return run_demo(sources, estimator, DemoOptions(output=output, **options), passed_over)
 
     return start
 
@@ -144,7 +145,8 @@ def test_a_video(demo, estimator, clip, output):
     assert len(demo(clip, formats=FORMATS, limit=4)) == 4
     own = [f"000007_clip{layout}_{n:012d}_keypoints.json" for n in range(4) for layout in ("", ".openpose25")]
     assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
-    assert [(frame["image"], len(frame["people"])) for frame in read(output / "000007_clip.json")] == [(n, 1) for n in range(4)]
+    frames = [(frame["image"], frame["time"], len(frame["people"])) for frame in read(output / "000007_clip.json")]
+    assert frames == [(n, pytest.approx(n / 10), 1) for n in range(4)]
     assert [person["image_id"] for person in read(output / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
     capture = cv2.VideoCapture(str(output / "000007_clip.mp4"))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 4)
@@ -157,14 +159,19 @@ def test_corrupt_files_do_not_stop_the_others(demo, folder, clip, output, capsys
     for name in ("new\nline.png", "clip.mp4"):
         (folder / name).write_bytes(b"no image")
     (folder / os.fsdecode(b"no text \xff.png")).write_bytes((folder / "000002.png").read_bytes())
+    for number in range(SHOWN + 2):
+        (folder / f"notes_{number:02}.txt").touch()
     clip.rename(folder / "good.avi")
     sheet = ContactSheet(output / "sheet.png")
-    with pytest.raises(UserError, match="^2 of 8 files failed"):
-        demo(folder / "*", sheet=sheet, formats=FORMATS, batch_size=2)
+    with pytest.raises(UserError, match=f"^{2 + SHOWN + 2} of {8 + SHOWN + 2} files failed"):
+        demo(folder, sheet=sheet, formats=FORMATS, batch_size=2)
     assert len(sheet.thumbnails) == 5 + 6
     shown = capsys.readouterr()
     lines = [line for line in shown.err.splitlines() if line.startswith(("image ", "video "))]
     assert ["new line.png: cannot be decoded" in lines[0], "clip.mp4: no frame can be read" in lines[1], len(lines)] == [True, True, 2]
+    (passed_over,) = [line for line in shown.err.splitlines() if "no image or video by their endings" in line]
+    shown_or_counted = [f"notes_{SHOWN - 1:02}.txt", f"notes_{SHOWN:02}.txt", "and 2 more"]
+    assert [text in passed_over for text in shown_or_counted] == [True, False, True]
     assert "5 images and their keypoints" in shown.out
     for name, reason in (("new*", "cannot be decoded"), ("clip.mp4", "no frame can be read")):
         with pytest.raises(UserError, match=reason):

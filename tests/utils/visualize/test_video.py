@@ -1,16 +1,17 @@
-"""Videos: every rate, frames of several sizes, and files that are closed."""
+"""Videos: what is written, what is read, and what is silent about corrupt ones."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
-from places import ROOT
 
+from config import UserError
 from data.video import video_writer
 from utils.visualize.video import VideoReader
 from utils.visualize.window import Window
@@ -29,23 +30,101 @@ def test_frames_get_the_first_ones_size_in_videos_of_every_rate(tmp_path, rate, 
     assert len(list(open_files.iterdir())) == before, "a video that was read is closed"
 
 
-SILENT = """
-import sys; from pathlib import Path; from utils.visualize.video import VideoReader, silence_opencv
-silence_opencv()
-for path in sys.argv[1:]:
-    try: VideoReader(Path(path))
-    except Exception as error: print(error)
-"""
+def test_browsers_play_what_is_written(tmp_path):
+    """H.264 in yuv420p, whose sides are even, with the index in front."""
+    path, colors = tmp_path / "a: b.mp4", ((0, 0, 220), (0, 220, 0), (220, 0, 0))
+    frame = np.repeat(np.uint8(colors), 33, 0)[None].repeat(65, 0)
+    with video_writer(path, 10) as write:
+        write(frame)
+    with av.open(f"file:{path}") as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt, codec.width, codec.height) == ("h264", "yuv420p", 100, 66)
+    assert path.read_bytes().index(b"moov") < path.read_bytes().index(b"mdat")
+    (read,) = VideoReader(path)
+    np.testing.assert_allclose(read[[30, 65]][:, [15, 50, 85]].astype(int), [colors, colors], atol=6)
 
 
-def test_opencv_can_be_silenced_about_corrupt_videos(tmp_path):
-    """In a process of its own, since FFmpeg reads its log level once."""
-    paths = [tmp_path / "clip001.mp4", tmp_path / "clip001.avi"]
-    for path, content in zip(paths, (b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9, bytes(10000))):
-        path.write_bytes(content)
-    ended = subprocess.run([sys.executable, "-c", SILENT, *paths], cwd=ROOT, capture_output=True, text=True)
-    assert ended.stdout == "".join(f"video {path}: no frame can be read from it\n" for path in paths)
-    assert ended.stderr == ""
+@pytest.mark.parametrize(("codec", "copied"), [("aac", "aac"), ("pcm_s16le", "aac")])
+def test_frame_times_and_sound_are_those_of_the_input(tmp_path, codec, copied):
+    times, frame = [0, 0.1, 0.5, 0.6], np.zeros((16, 16, 3), np.uint8)
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=8000)
+        video.width = video.height = 16
+        for time in times:
+            image = av.VideoFrame.from_ndarray(frame, format="bgr24")
+            image.pts, image.time_base = round(1000 * (time + 1)), Fraction(1, 1000)  # the first frame comes after a second of sound
+            container.mux(video.encode(image))
+        for number in range(20):
+            sound = av.AudioFrame.from_ndarray(np.full((1, 2 * 1024), 1000 * number, np.int16), format="s16", layout="stereo")
+            sound.pts, sound.rate, sound.time_base = 1024 * number, 8000, Fraction(1, 8000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
+    reader = VideoReader(tmp_path / "in.mkv")
+    with video_writer(tmp_path / "out.mp4", reader.rate, sound=reader.sound) as write:
+        read = [(write(frame, reader.time), reader.time)[1] for frame in reader]
+    assert read == pytest.approx(times, abs=0.002)
+    written = VideoReader(tmp_path / "out.mp4")
+    assert [written.time for _ in written] == pytest.approx(times, abs=0.002)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = [frame.to_ndarray().mean() for frame in container.decode(audio=0)]
+        assert container.streams.audio[0].codec_context.name == copied
+    assert len(sound) * 1024 / 8000 == pytest.approx(0.7, abs=0.2), "as long as the video"
+    assert sound[1] * 2**15 == pytest.approx(8000 + 1024, abs=2000), "from the first frame on"
+
+
+def test_a_video_is_turned_as_the_camera_was_held(tmp_path):
+    image = np.full((48, 80, 3), 30, np.uint8)
+    image[:24, :40] = 220
+    with video_writer(tmp_path / "flat.mp4", 10) as write:
+        write(image)
+    content, flat = (tmp_path / "flat.mp4").read_bytes(), struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 2**30)
+    place = content.rindex(flat)  # of the track
+    for (a, b), expected in {(0, 65536): np.rot90(image, -1), (0, -65536): np.rot90(image), (-65536, 0): np.rot90(image, 2)}.items():
+        turned = struct.pack(">9i", a, b, 0, -b, a, 0, 0, 0, 2**30)
+        (tmp_path / "turned.mp4").write_bytes(content[:place] + turned + content[place + len(turned) :])
+        (read,) = VideoReader(tmp_path / "turned.mp4")
+        np.testing.assert_allclose(read[8:-8:8, 8:-8:8].astype(int), expected[8:-8:8, 8:-8:8], atol=4)
+
+
+def test_a_video_is_written_whole_or_not_at_all(tmp_path):
+    """The limit on the size of files acts as a full disk does."""
+    resource, rng = pytest.importorskip("resource"), np.random.default_rng(0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with (
+            pytest.raises(UserError, match=r"out.mp4: could not be written whole; free some space"),
+            video_writer(tmp_path / "out.mp4", 10) as write,
+        ):
+            for _ in range(3):
+                write(rng.integers(0, 255, (128, 128, 3), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_without_h264_says_what_it_writes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
+    with video_writer(tmp_path / "out.mp4", 29.97) as write:
+        write(np.zeros((16, 16, 3), np.uint8))
+    assert "out.mp4: is MPEG-4, which browsers do not play" in capsys.readouterr().err
+    assert VideoReader(tmp_path / "out.mp4").count == 1
+
+
+def test_corrupt_videos_are_named(tmp_path, capfd):
+    whole = tmp_path / "whole.mp4"
+    with video_writer(whole, 10) as write:
+        for number in range(30):
+            write(np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))
+    content = whole.read_bytes()
+    for name, data in {"a.mp4": b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 9, "a.avi": bytes(10000), "b.mp4": content[:500]}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match=f"^video {tmp_path / name}: no frame can be read from it$"):
+            VideoReader(tmp_path / name)
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2])
+    assert 5 < len(list(VideoReader(tmp_path / "cut.mp4"))) < 30
+    assert capfd.readouterr().err == "", "FFmpeg is silent"
 
 
 def test_a_window_stops_at_q_or_when_it_is_closed(monkeypatch):
