@@ -87,6 +87,8 @@ def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: P
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(decoder_class(config).output_names)}")
     print(f"largest difference from PyTorch: {differences}")
+    if suffix != SAFETENSORS and getattr(network.network, "rescoring", None) is not None:
+        print(f"without the checkpoint's rescoring network, which changes people's scores; {SAFETENSORS} keeps it")
 
 
 def input_multiple(config: Config) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import top_down_system
 import torch
-from random_weights import randomize_weights
+from random_weights import equal, randomize_weights
 from safetensors import safe_open
 from tiny_system import TinyNetwork
 
@@ -21,6 +21,7 @@ from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
+from models.dekr_rescoring import RescoringNet
 from utils import checkpoint as checkpoints
 from utils import export as exporting
 from utils.checkpoint import config_for, load_network, read_checkpoint, save_checkpoint
@@ -123,6 +124,18 @@ def test_safetensors_come_back_as_float32(lively, tmp_path, half):
     for name, tensor in content["weights"].items():
         assert tensor.dtype == weights[name].dtype
         assert torch.equal(tensor, weights[name].half().float() if half and tensor.ndim > 1 else weights[name])
+
+
+def test_only_safetensors_keep_the_rescoring_network_of_a_checkpoint(lively, tmp_path, capsys):
+    """MMPose's DEKR checkpoints hold one."""
+    content, config, net = read_checkpoint(lively("dekr")), config_of("dekr"), RescoringNet(config_of("dekr").skeleton)
+    weights = content["weights"] | {f"rescoring.{name}": tensor for name, tensor in net.state_dict().items()}
+    save_checkpoint(tmp_path / "with.pth", **content | {"weights": weights})
+    export(config, tmp_path / "with.pth", tmp_path / "of.safetensors")
+    assert equal(load_network(config, tmp_path / "of.safetensors", "cpu").rescoring, net)
+    assert "rescoring" not in capsys.readouterr().out
+    export(config, tmp_path / "with.pth", tmp_path / "of.onnx")
+    assert "without the checkpoint's rescoring network" in capsys.readouterr().out
 
 
 def test_a_file_that_computes_something_else_is_not_written(fails, lively, tmp_path, monkeypatch):

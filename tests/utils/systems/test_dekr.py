@@ -9,8 +9,22 @@ from scenes import SceneNetwork, poses_in_boxes, rendered_maps, scene_image, set
 from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig
-from utils.systems.dekr import DekrDecoder, as_input, decode, input_matrix, input_size, pose_nms, pose_overlaps, predict_with_flip
+from utils.systems.dekr import (
+    DekrDecoder,
+    as_input,
+    decode,
+    input_matrix,
+    input_size,
+    pose_nms,
+    pose_overlaps,
+    predict_with_flip,
+    sample_bilinear,
+)
 
+MMPOSE = [  # as in config/dekr_w32_coco_mmpose.yaml
+    *("inference.exact_resize=true", "inference.pad_multiple=32", "inference.flip_shift=maps", "inference.center_window=5"),
+    *("inference.keypoint_heat=bilinear", "inference.nms_order=heat"),
+]
 SIDE = 256  # pixels of the square input of `square_maps`
 
 
@@ -38,6 +52,7 @@ def decode_square(config: DekrConfig, *outputs: tuple[float, Tensor, Tensor]) ->
         ((251, 160), ["inference.scales=[0.75, 1]"]),
         ((9, 13), ["inference.scales=[0.5, 1, 2]", "skeleton=mpii"]),
         ((600, 811), ["inference.flip=false"]),
+        ((333, 500), MMPOSE),
     ],
 )
 def test_keypoints_are_decoded_at_any_image_size_for_any_skeleton(size, overrides):
@@ -137,6 +152,29 @@ def test_pose_nms_keeps_the_highest_value_of_each_group_once():
     assert sorted(pose_nms(np.eye(5, dtype=bool), values, present, 2).tolist()) == [1, 2]
 
 
+def test_overlapping_poses_are_gathered_from_the_best_center_or_from_the_best_heat():
+    """Of three people in a row, each overlaps the next. The best center is of one end, the best heat at the other."""
+    heatmap, offset = torch.zeros(18, 64, 64), torch.zeros(34, 64, 64)
+    heatmap[:-1] = torch.linspace(0, 1, 64)
+    pose = poses_in_boxes(settings(), (2, 5, 48, 50))[0]
+    for number, x in enumerate((20, 23, 26)):
+        heatmap[-1, 30, x] = 0.9 - 0.1 * number
+        offset[:, 30, x] = torch.from_numpy(np.array([x, 30]) - pose - (3 * number, 0)).flatten()
+    for order, numbers in (("center", [1, 2]), ("heat", [2])):
+        keypoints, _ = decode([(1.0, heatmap, offset)], (SIDE, SIDE), settings(f"inference.nms_order={order}"))
+        assert ((keypoints[:, 0, 0] / 4 - pose[0, 0]) / 3).round().tolist() == numbers
+
+
+def test_bilinear_heat_is_read_in_the_map_itself():
+    """As in MMPose, x of a map of w pixels is read at x w / (w - 1) - 0.5, and outside the map at its border."""
+    ramp = torch.linspace(0, 70, 8).repeat(1, 2, 5, 1)
+    x = torch.tensor([-3.0, 0.5, 2.1, 3.5, 6.5, 6.9, 90.0])
+    poses = torch.stack([x, torch.full_like(x, 2)], 1)[None, :, None].expand(-1, -1, 2, -1) * 4
+    expected = (10 * (x * 8 / 7 - 0.5)).clamp(0, 70)
+    torch.testing.assert_close(sample_bilinear(poses, 4, ramp), expected[None, :, None].expand(-1, -1, 2))
+    torch.testing.assert_close(sample_bilinear(poses.flip(3), 4, ramp.transpose(2, 3)), expected[None, :, None].expand(-1, -1, 2))
+
+
 def test_max_people_keeps_the_highest_scores():
     config, poses = (
         settings("inference.max_people=2"),
@@ -162,10 +200,11 @@ def test_max_people_keeps_the_highest_scores():
     [((200, 200), 1, 1), ((200, 200), 2, 2), ((220, 190), 2, 1), ((300, 300), 3, 2), ((310, 300), 3, 1), ((310, 300), 4, 2)],
 )
 def test_centers_are_maxima_of_a_larger_square_in_larger_maps(size, apart, count):
-    config = settings("inference.nms_keypoints=17")
     heatmap, offset = torch.zeros(18, *size), torch.randn(34, *size, generator=torch.Generator().manual_seed(0)) * 20
     heatmap[-1, 30, 30], heatmap[-1, 30, 30 + apart] = 0.9, 0.8
-    assert len(decode([(1.0, heatmap, offset)], (4 * size[0], 4 * size[1]), config)[0]) == count
+    for window, expected in ((None, count), (5, 1 + (apart > 2))):
+        config = settings("inference.nms_keypoints=17", f"inference.center_window={window or 'null'}")
+        assert len(decode([(1.0, heatmap, offset)], (4 * size[0], 4 * size[1]), config)[0]) == expected
 
 
 # Scores
@@ -210,6 +249,19 @@ def test_other_scales_are_rescaled_to_the_best_score_of_scale_1():
 )
 def test_short_side_is_configured_and_long_side_is_rounded_up(size, scale, expected):
     assert input_size(size, scale, settings("data.input_size=[512, 512]")) == expected
+
+
+def test_exact_resizing_rounds_no_fraction_away():
+    config = settings("data.input_size=[512, 512]", "inference.pad_multiple=32")
+    exact = settings("data.input_size=[512, 512]", "inference.pad_multiple=32", "inference.exact_resize=true")
+    for size in ((333, 500), (500, 333)):  # 768.8 pixels
+        assert sorted(input_size(size, 1, config)) == [512, 768] and sorted(input_size(size, 1, exact)) == [512, 800]
+    assert input_size((480, 600), 1, exact) == (512, 640)  # already a multiple
+    assert input_matrix((333, 500), (512, 800), exact=True)[:, 2] == pytest.approx([400 - 250 * 512 / 333, 0])
+    white = np.full((65, 65, 3), 255, np.uint8)
+    (plain,), (middle,) = (as_input([white], 1, config) for config in (config, exact))
+    shown = [int((input_ > 127).all(2).any(0).sum()) for input_ in (plain, middle)]  # columns
+    assert shown == [505, 509], "half a pixel of the image more"
 
 
 def test_the_image_is_centered_in_the_input():

@@ -186,6 +186,11 @@ def test_boxes_without_area_in_the_image_are_ignored():
                 (10.2, 1.2): (10, 1),
             },
         ),
+        (  # as in MMPose: each axis on its own, if the other's coordinate is not 0
+            "quarter_by_axis",
+            {(10.3, 14.8): (10.25, 14.75), (1.2, 10.2): (1, 10.25), (22.6, 10.2): (23, 10.25), (10.2, 30.6): (10.25, 31)}
+            | {(10.2, 1.2): (10.25, 1), (10.2, 0.2): (10, 0), (0.2, 10.2): (0, 10)},
+        ),
     ],
 )
 def test_maxima_are_decoded_between_pixels_and_the_crop_width_scales_both_axes(subpixel, moved):
@@ -193,7 +198,7 @@ def test_maxima_are_decoded_between_pixels_and_the_crop_width_scales_both_axes(s
     np.testing.assert_allclose(decoded[0, :, :2], 2 * (np.array(list(moved.values())) - (12, 16)) + (100, 50), atol=2e-3)
 
 
-@pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
+@pytest.mark.parametrize("subpixel", ["parabola", "quarter", "quarter_by_axis"])
 @pytest.mark.parametrize("size", [(7, 5), (10, 12), (1, 1)])
 def test_the_first_maximum_is_decoded_in_maps_of_any_size(size, subpixel):
     noise, (height, width) = torch.rand(2, 5, *size, generator=torch.Generator().manual_seed(0)), size
@@ -207,7 +212,7 @@ def test_the_first_maximum_is_decoded_in_maps_of_any_size(size, subpixel):
         assert np.abs(decoded[..., 1] - values.argmax(2) // width).max() < 0.501
 
 
-@pytest.mark.parametrize("subpixel", ["parabola", "quarter"])
+@pytest.mark.parametrize("subpixel", ["parabola", "quarter", "quarter_by_axis"])
 def test_isolated_corner_and_negative_maxima_are_not_shifted(subpixel):
     maps = torch.zeros(1, 4, 8, 8)
     maps[0, 1] -= 1
