@@ -47,8 +47,9 @@ class PoseEstimator:
 
     config: PoseEstimator(checkpoint) takes the checkpoint's own; PoseEstimator(config, checkpoint) another, such as
         `utils.checkpoint.config_for(checkpoint, overrides=["inference.flip=false"])`.
-    checkpoint: a file of this project, .safetensors, a published one or an exported .onnx. None takes random weights with a configuration,
-        and the bundled model, which is announced on stdout, without one.
+    checkpoint: a file of this project, .safetensors, a published one or an exported .onnx, or a network's name (docs/model_zoo.md), whose
+        file is downloaded once. None takes random weights with a configuration, and the bundled model, which is announced on stdout,
+        without one.
     device: such as "cpu" or "cuda:0"; None takes a GPU if there is one.
     detector: gives the boxes where a system needs them (`needs_boxes`) and none are passed: `utils.detectors.load_detector(...)`.
     min_score: people below are excluded; 0 returns all.
