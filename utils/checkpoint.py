@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import sys
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from config import Config, UserError, load_config
 from config.files import atomic_write, existing_file, parse_json
 from config.load import first_names, parse_config, restore_order, with_overrides
 from models import PoseNetwork, build_model, published_recipe
+from models.checkpoint_keys import find_weights, preferred, unwrapped
 from models.skip_init import SkipInit
 from utils import inert_pickle
 from utils.device import default_device, limit_threads
@@ -70,7 +72,8 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
     except inert_pickle.CodeError as error:
         raise UserError(f"checkpoint {path}: cannot be read, it holds {error}, which could run code; {STATE_DICT}") from error
     except Exception as error:  # a damaged pickle can raise anything
-        raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not a checkpoint") from error
+        reason = f"it is a TorchScript archive; {STATE_DICT}" if "TorchScript" in str(error) else "cut short, damaged or not a checkpoint"
+        raise UserError(f"checkpoint {path}: cannot be read, {reason}") from error
     if isinstance(content, inert_pickle.Inert) and content.is_network:
         raise UserError(f"checkpoint {path}: is a pickled network, {type(content).__name__}, which only its code can read; {STATE_DICT}")
     if not isinstance(content, Mapping):
@@ -100,6 +103,25 @@ class Checkpoint:
         return read_checkpoint(self.path)
 
     @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The file's only state dict, by its own names. Averaged weights beside others are taken, and announced in a line on stderr.
+
+        Raises UserError where there is none, or more than one.
+        """
+        found = find_weights(self.content)
+        chosen = preferred(found)
+        if not found:
+            network = inert_pickle.find_network(self.content)
+            holds = f"a pickled network, {network}: {STATE_DICT}" if network else f"only {first_names(list(self.content)) or 'nothing'}"
+            raise UserError(f"checkpoint {self.path}: has no 'weights', a dictionary of tensors, under any usual key; it holds {holds}")
+        if len(chosen) > 1:
+            raise UserError(f"checkpoint {self.path}: holds the weights of several networks ({', '.join(chosen)}); save one of them alone")
+        key, weights = next(iter(chosen.items()))
+        if len(found) > 1 and key != "weights":
+            print(f"checkpoint {self.path}: the averaged weights are used, {key!r}", file=sys.stderr, flush=True)
+        return weights
+
+    @cached_property
     def session(self) -> Any:
         """An exported network's session of ONNX Runtime on the CPU; None for other files."""
         return open_session(self.path) if self.path.suffix.lower() == ONNX else None
@@ -119,11 +141,11 @@ def config_for(checkpoint: str | Path | Checkpoint, path: str | Path | None = No
         return load_config(path, overrides)
     checkpoint = opened(checkpoint)
     values = stored_config(checkpoint.session, checkpoint.path) if checkpoint.session else checkpoint.content.get("config")
-    if isinstance(values, Mapping):
+    if isinstance(values, Mapping) and {"model", "skeleton"} <= values.keys():  # other trainers' have other keys
         config = parse_config(values, f"configuration in {checkpoint.path}")
         return with_overrides(config.model_copy(update={"skeleton": restore_order(config.skeleton)}), overrides)
     with _conversion(checkpoint.path):
-        recipe = recipe_name(checkpoint.path) or published_recipe(_tensors(checkpoint))
+        recipe = recipe_name(checkpoint.path) or next(filter(None, map(published_recipe, unwrapped(checkpoint.weights))), None)
     if recipe is None:
         raise UserError(
             f"checkpoint {checkpoint.path}: holds no configuration and is no known published checkpoint; add a configuration with --config"
@@ -158,7 +180,7 @@ def load_weights(model: nn.Module, path: str | Path | Checkpoint) -> None:
     Raises UserError that counts and names the differences.
     """
     checkpoint = opened(path)
-    weights = _converted(_tensors(checkpoint), model, checkpoint.path)
+    weights = _converted(checkpoint.weights, model, checkpoint.path)
     _network(model).add_optional(weights)
     _fill(model, weights, lambda name: True, f"checkpoint {checkpoint.path}: does not fit the configured network")
 
@@ -168,7 +190,7 @@ def init_weights(model: nn.Module, path: str | Path) -> tuple[list[str], list[st
 
     Return the names of loaded and of newly initialized tensors. Raises UserError where anything but output layers differs.
     """
-    weights, is_output = _converted(_tensors(Checkpoint(path)), model, path), _network(model).is_output
+    weights, is_output = _converted(Checkpoint(path).weights, model, path), _network(model).is_output
     return _fill(model, weights, lambda name: not is_output(name), f"checkpoint {path}: does not fit the configured network")
 
 
@@ -179,13 +201,9 @@ def load_backbone(model: nn.Module, path: str | Path) -> tuple[list[str], list[s
     UserError where part of the backbone is missing or of another shape.
     """
     network, target = _network(model), model.state_dict()
-    tensors = network.download_backbone() if str(path) == DOWNLOAD else _tensors(Checkpoint(path))
+    tensors = network.download_backbone() if str(path) == DOWNLOAD else Checkpoint(path).weights
     weights = {name: t for name, t in _converted(tensors, model, path).items() if network.is_backbone(name) and name in target}
-
-    def needed(name: str) -> bool:  # files of PyTorch before 0.4.1, as many of ImageNet weights are, have no batch counters
-        return network.is_backbone(name) and not name.endswith(".num_batches_tracked")
-
-    return _fill(model, weights, needed, f"model.backbone {path}: does not fit the network's backbone")
+    return _fill(model, weights, network.is_backbone, f"model.backbone {path}: does not fit the network's backbone")
 
 
 def _network(model: nn.Module) -> PoseNetwork:
@@ -194,10 +212,12 @@ def _network(model: nn.Module) -> PoseNetwork:
 
 
 def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> dict[str, Tensor]:
-    """Return a checkpoint's tensors by the network's own names, with branches concatenated. path: for messages."""
-    convert_key = _network(model).convert_key
+    """Return a checkpoint's tensors by the network's own names, without a prefix, with branches concatenated. path: for messages."""
+    network, target = _network(model), model.state_dict()
+    convert_key = network.convert_key
     with _conversion(path):
-        tensors = _network(model).convert_weights(tensors)
+        candidates = map(network.convert_weights, unwrapped(tensors))
+        tensors = next((weights for weights in candidates if any(convert_key(name) in target for name in weights)), tensors)
     used = [(convert_key(name), tensor) for name, tensor in tensors.items() if convert_key(name) is not None]
     converted, branches = dict(used), {}
     if len(converted) != len(used):
@@ -219,14 +239,6 @@ def _conversion(path: str | Path) -> Iterator[None]:
         raise UserError(f"checkpoint {path}: cannot be converted: {str(error).splitlines()[0]}") from error
 
 
-def _tensors(checkpoint: Checkpoint) -> Mapping[str, Tensor]:
-    """Return the checkpoint's tensors by its own names."""
-    weights = checkpoint.content.get("weights", checkpoint.content.get("state_dict", checkpoint.content))
-    if not isinstance(weights, Mapping) or not weights or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"checkpoint {checkpoint.path}: has no 'weights', a dictionary of tensors")
-    return weights
-
-
 def _fill(model: nn.Module, weights: Mapping[str, Tensor], counts: Callable[[str], bool], error: str) -> tuple[list[str], list[str]]:
     """Fill the network's tensors of the same names and shapes; return their names, and those of its other tensors.
 
@@ -236,7 +248,8 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], counts: Callable[[str
     fitting = {name: tensor for name, tensor in weights.items() if name in target and tensor.shape == target[name].shape}
     reshaped = [name for name in target if name in weights and name not in fitting]
     differences = {
-        "missing": [name for name in target if name not in weights and counts(name)],
+        # Files of PyTorch before 0.4.1 and of some trainers have no batch counters, which only count
+        "missing": [name for name in target if name not in weights and counts(name) and not name.endswith(".num_batches_tracked")],
         "unknown": [name for name in weights if name not in target and counts(name)],
         "of another shape": [f"{n} {tuple(weights[n].shape)} for {tuple(target[n].shape)}" for n in reshaped if counts(n)],
     }

@@ -9,7 +9,7 @@ import pickle
 import sys
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -73,6 +73,13 @@ def makes_value(module: str, name: str) -> bool:
     if package == "builtins":
         return name in VALUE_BUILTINS
     return package not in sys.stdlib_module_names or (package in VALUE_MODULES and "." not in name)  # pathlib, Path.touch
+
+
+def find_network(content: Any) -> str | None:
+    """Return the class of the first pickled network in nested dictionaries; None if there is none."""
+    if isinstance(content, Inert) and content.is_network:
+        return type(content).__name__
+    return next(filter(None, map(find_network, content.values())), None) if isinstance(content, Mapping) else None
 
 
 def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
