@@ -162,7 +162,7 @@ def to_bgr(image: ImageInput, color: ColorOrder = "bgr") -> np.ndarray:
         expected = "expected a file's name, a PIL image or an array; `batch` takes several images"
         raise UserError(f"image of type {type(image).__name__}: {expected}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        remedy = "as PIL images, arrays of other shapes are converted: Image.fromarray(array)"
+        remedy = "for gray and RGBA pass Image.fromarray(array)" if image.dtype == np.uint8 else "scale its values to 0 to 255"
         raise UserError(f"image of shape {image.shape} and type {image.dtype}: expected (H, W, 3) uint8, {color.upper()}; {remedy}")
     return image if color == "bgr" else np.ascontiguousarray(image[..., ::-1])
 

@@ -70,9 +70,10 @@ class PoseEstimator:
         min_score: float = MIN_SCORE,
         color: ColorOrder = "bgr",
     ):
-        if isinstance(config, (str, Path, Checkpoint)):
-            if checkpoint is not None:
-                raise UserError(f"PoseEstimator({str(config)!r}, ...): expected one checkpoint, or a configuration of load_config first")
+        if config is not None and not isinstance(config, Config):
+            if checkpoint is not None or not isinstance(config, (str, Path, Checkpoint)):
+                expected = "expected a checkpoint alone, or a configuration, as load_config returns it, and a checkpoint"
+                raise UserError(f"PoseEstimator with {str(config)!r} first: {expected}")
             config, checkpoint = None, config
         if color not in get_args(ColorOrder):
             raise UserError(f"color {color!r}: expected 'bgr' or 'rgb'")
@@ -168,8 +169,13 @@ class PoseEstimator:
 
 def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
     """Return one image's boxes as (B, 4 or 5) float. Raises UserError where they are something else."""
-    boxes = np.asarray(boxes, float)
+    expected = "expected (B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers"
+    try:
+        boxes = np.asarray(boxes, float)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"boxes are no array of numbers: {expected}") from error
+    if not boxes.size:
+        return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5) or not np.isfinite(boxes).all():
-        expected = "(B, 4) or (B, 5), x, y, width, height and maybe a score, finite numbers"
-        raise UserError(f"boxes of shape {boxes.shape}: expected {expected}")
+        raise UserError(f"boxes of shape {boxes.shape}: {expected}")
     return boxes

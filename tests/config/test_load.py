@@ -8,6 +8,7 @@ from places import ROOT
 
 from config import UserError, load_config
 from config.load import parse_config
+from config.section import ConfigSection
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
@@ -88,6 +89,12 @@ def test_invalid_files_are_refused(tmp_path):
             path.write_text(content)
         with pytest.raises(UserError, match=problem):
             load_config(path)
+
+
+def test_a_section_made_of_its_own_values_is_the_same():
+    sections = [section for section in vars(load_config(PUBLISHED)).values() if isinstance(section, ConfigSection)]
+    assert len(sections) > 8
+    assert [type(section)(**section.model_dump()) for section in sections] == sections
 
 
 def test_configurations_of_an_earlier_version_load():

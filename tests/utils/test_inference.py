@@ -154,8 +154,10 @@ def test_other_inputs_are_refused_with_what_is_expected(estimator, tmp_path):
 def test_a_checkpoint_can_come_first(trained):
     low = PoseEstimator(trained / "best.pth", min_score=0.25)
     assert (low.config, low.min_score) == (config_for(trained / "best.pth"), 0.25)
-    with pytest.raises(UserError, match="expected one checkpoint"):
+    with pytest.raises(UserError, match="configuration, as load_config returns it"):
         PoseEstimator("config/simplepose_coco_512.yaml", trained / "best.pth")
+    with pytest.raises(UserError, match="expected a checkpoint alone, or a configuration"):
+        PoseEstimator({"system": "simplepose"})
     with pytest.raises(UserError, match="color 'RGB': expected 'bgr' or 'rgb'"):
         PoseEstimator(trained / "best.pth", color="RGB")
 
@@ -205,6 +207,7 @@ def test_a_detector_gives_the_boxes_where_none_are_given(boxed):
 def test_boxes_are_checked(boxed):
     estimator, image = boxed(), np.zeros((40, 50, 3), np.uint8)
     assert estimator(image, [[0, 0, 50, 40, 1.0], [5, 5, 20, 20, 0.5], [60, 5, 20, 20, 0.5]])[0].shape == (2, 17, 3), "lists are accepted"
-    for boxes in (np.zeros(4), np.zeros((2, 3)), np.zeros((2, 6)), [[1, 2, np.nan, 4]]):
+    assert len(estimator(image, [])) == 0
+    for boxes in (np.zeros(4), np.zeros((2, 3)), np.zeros((2, 6)), [[1, 2, np.nan, 4]], [[1, 2, 3, 4], [5]], "a"):
         with pytest.raises(UserError, match=r"boxes .*: expected \(B, 4\) or \(B, 5\)"):
             estimator.batch([image, image], [np.zeros((0, 4)), boxes])

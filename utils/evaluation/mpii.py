@@ -15,7 +15,7 @@ from config import UserError
 from config.files import atomic_write, write_json
 from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_ground_truth, load_ground_truth
 from utils.evaluation.coco import CocoMetric, GroundTruth, metrics_table
-from utils.predictions import PosePredictions
+from utils.predictions import PosePredictions, extents
 from utils.results_log import InputImage
 
 HEAD_SIZE = 0.6  # of the head box's diagonal
@@ -150,9 +150,8 @@ def nearest_people(boxes: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     boxes (B, 4) x, y, width, height; keypoints (P, K, 3) x, y, score, at least one score above 0 in each pose. MPII's boxes are squares as
     wide as people are high, so a neighbor can fill as much of one: each pose's extent becomes a square, too.
     """
-    points, present = keypoints[..., :2].astype(float), keypoints[..., 2:] > 0
-    low, high = np.where(present, points, np.inf).min(1), np.where(present, points, -np.inf).max(1)
-    center, side = (low + high) / 2, np.repeat((high - low).max(1, keepdims=True), 2, 1)
+    own = extents(keypoints.astype(float))
+    center, side = own[:, :2] + own[:, 2:] / 2, np.repeat(own[:, 2:].max(1, keepdims=True), 2, 1)
     overlap = mask.iou(boxes.astype(float), np.hstack([center - side / 2, side]), [0] * len(side))
     distance = np.linalg.norm(center - (boxes[:, None, :2] + boxes[:, None, 2:] / 2), axis=2)
     return np.where((overlap > 0).any(1), overlap.argmax(1), distance.argmin(1))
