@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import re
@@ -9,7 +10,7 @@ import sys
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 TRACEBACK = "--traceback"
@@ -28,6 +29,12 @@ def check_minimum(least: int, **options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not value >= least:
             raise UserError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+
+
+def suggestion(word: str, known: Collection[str]) -> str:
+    """Return the end of a message about an unknown word: the most similar known one, or all."""
+    near = difflib.get_close_matches(word, known, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 
 
 def run_cli(main: Callable[[], None]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from config.errors import UserError
+from config.errors import UserError, suggestion
 from config.schema import Config
 from config.skeleton import Skeleton
 from config.systems import SYSTEMS, SystemEntry
@@ -80,8 +80,7 @@ def _system(values: dict[str, Any], source: str) -> SystemEntry:
 def _named(entries: dict[str, Any], name: Any, key: str, source: str) -> Any:
     if isinstance(name, str) and name in entries:
         return entries[name]
-    near = difflib.get_close_matches(str(name), entries, 1, 0.5)
-    raise UserError(f"{source}: unknown {key} {name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(entries)}"))
+    raise UserError(f"{source}: unknown {key} {name!r}; {suggestion(str(name), entries)}")
 
 
 def with_overrides(config: Config, overrides: Iterable[str]) -> Config:

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from config import UserError
+from config.errors import suggestion
 from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import read_checkpoint
 from utils.device import as_images, default_device
 from utils.inference import PoseEstimator
 from utils.predictions import PosePredictions
-from utils.zoo import cached_file, download, is_network
+from utils.zoo import cached_file, download, is_network, networks
 
 Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each
 
@@ -36,8 +37,10 @@ class TorchvisionDetector:
 
         names = list_models(module=detection)
         if name not in names:
-            found = "not found" if weights is None else "unknown to torchvision"
-            raise UserError(f"detector {name}: {found}; use {DETECTOR_OPTIONS}: {', '.join(names)}")
+            found, known = "unknown to torchvision", names
+            if weights is None:
+                found, known = f"not found; use {DETECTOR_OPTIONS}", [*names, *networks()]
+            raise UserError(f"detector {name}: {found}; {suggestion(name, known)}")
         weights = weights or torchvision_weights(name, get_model_weights(name).DEFAULT.url)
         self.network, self.least_score = get_model(name, weights=None, weights_backbone=None), least_score
         content = read_checkpoint(weights)

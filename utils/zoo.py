@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -19,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import torch
 
 from config import UserError
-from config.errors import FULL_DISK
+from config.errors import FULL_DISK, suggestion
 from config.files import atomic_write, file_lock
 from config.progress import Progress
 from config.yaml_files import read_yaml
@@ -76,8 +75,7 @@ def network_file(checkpoint: str | Path) -> Path:
     name, path = str(checkpoint), Path(checkpoint)
     if not is_network(checkpoint):
         if len(path.parts) == 1 and not path.suffix and not path.exists():
-            near = difflib.get_close_matches(name, networks(), 1, 0.5)
-            hint = f"did you mean {near[0]!r}? all names: {LIST}" if near else f"known: {', '.join(networks())}"
+            hint = f"{suggestion(name, networks())} ({LIST} shows all)"
             raise UserError(f"checkpoint {name}: not found, and no network has this name; {hint}")
         return path
     network = networks()[name]

@@ -236,11 +236,8 @@ def test_a_files_own_name_tells_its_configuration(trained, tiny, tmp_path, monke
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        (
-            "dekr_w32_coco",
-            "not found, and no network has this name; did you mean 'dekr_w32_coco_mmpose'? all names: python demo_image.py --list",
-        ),
-        ("xyz", "not found, and no network has this name; known: simplepose_small, dekr_w32_coco_mmpose, "),
+        ("dekr_w32_coco", "no network has this name; did you mean 'dekr_w32_coco_mmpose'? (python demo_image.py --list shows all)"),
+        ("xyz", "no network has this name; known: simplepose_small, dekr_w32_coco_mmpose, "),
         ("dekr_w32_coco_mmpose.pth", "not found"),
         ("folder", "is a folder, not a file"),
     ],
@@ -248,7 +245,7 @@ def test_a_files_own_name_tells_its_configuration(trained, tiny, tmp_path, monke
 def test_unknown_names(tmp_path, monkeypatch, word, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match=f"^checkpoint {word}: {re.escape(message)}"):
+    with pytest.raises(UserError, match=f"^checkpoint {word}: .*{re.escape(message)}"):
         config_for(word)
 
 

@@ -34,7 +34,7 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
     parser.add_argument("--config", required=True, help="YAML file, such as config/quickstart.yaml")
     parser.add_argument("--output", type=Path, help="the run directory; default: runs/ and the configuration's name")
     parser.add_argument("--resume", metavar="auto|FILE", help="resume from a checkpoint; auto: the run directory's last one, if any")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="start from these weights, ours or published")
+    parser.add_argument("--init", type=Path, metavar="FILE|NAME", help="start from these weights, ours or published")
     parser.add_argument("--dry-run", action="store_true", help="run two steps and print shapes, memory and estimated time; write nothing")
     if parallel == "distributed":  # torch.distributed.launch adds it; the environment says the same
         parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
