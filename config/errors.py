@@ -42,6 +42,9 @@ def run_cli(main: Callable[[], None]) -> None:
 
     The option `--traceback` is every script's. It prints where the error was raised before that line.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal may lack the letters of a file's name; a notebook has all
+            stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
     arguments = [word for word in sys.argv if word != TRACEBACK]
     show_traceback, sys.argv = len(arguments) < len(sys.argv), arguments

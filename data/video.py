@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first one that this build of PyAV has; browsers play H.264
 TICKS = 60000  # of a second: whole numbers for 24, 25, 30, 50, 60 and 30000/1001 frames per second, and MPEG-4 takes no more than 65535
-BT709 = 1
+BT601 = 6  # FFmpeg's number
 COPIED_SOUND = {"aac", "mp3", "opus", "flac"}  # what browsers play in MP4; the rest is encoded as AAC
 
 
@@ -78,9 +78,8 @@ class _VideoFile:
         self._stream = stream = self._output.add_stream(codec, rate=self.rate, options=options)
         stream.width, stream.height = (side + side % 2 for side in size)
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        context = stream.codec_context
-        context.time_base = self.time_base
-        context.colorspace = context.color_primaries = context.color_trc = BT709
+        stream.codec_context.time_base = self.time_base
+        stream.codec_context.colorspace = BT601  # OpenCV's; without it players take large videos for BT.709
         self._size = size
         self._packets = iter(()) if self.sound is None else _sound_packets(*self.sound, self._output, self.path)
         self._packet = next(self._packets, None)  # FFmpeg wants all streams before the first frame
@@ -95,7 +94,8 @@ class _VideoFile:
         width, height = self._size
         frame = cv2.copyMakeBorder(frame, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         time = float(self.frames / self.rate) if time is None else time
-        image = av.VideoFrame.from_ndarray(frame, format="bgr24").reformat(format=self._stream.pix_fmt, dst_colorspace=BT709)
+        yuv = cv2.cvtColor(frame, cv2.COLOR_BGR2YUV_I420)  # more exact than FFmpeg's
+        image = av.VideoFrame.from_ndarray(yuv, format="yuv420p").reformat(format=self._stream.pix_fmt)
         image.pts = self._last = max(self._last + 1, round(time / self.time_base))
         image.time_base = self.time_base
         self._output.mux(self._stream.encode(image))

@@ -1,6 +1,7 @@
 """How scripts end: one line for any error, and its traceback where `--traceback` asks for it."""
 
 import errno
+import io
 import os
 import re
 import sys
@@ -51,6 +52,20 @@ def test_every_script_takes_traceback(ends, error, status):
     ended, lines = ends(main, "--traceback", "a=1")
     assert (ended, lines[0]) == (status, "Traceback (most recent call last):")
     assert lines[-1].startswith("error: ") and "wrong" in lines[-1]
+
+
+def test_names_that_the_terminal_lacks_are_escaped(monkeypatch):
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+
+    def main():
+        print("Übung 🏃 \udcff.jpg")
+        raise UserError("Übung")
+
+    with pytest.raises(SystemExit):
+        run_cli(main)
+    assert [stream.buffer.getvalue() for stream in streams.values()] == [b"\\xdcbung \\U0001f3c3 \\udcff.jpg\n", b"error: \\xdcbung\n"]
 
 
 def test_all_scripts_run_by_run_cli():
