@@ -82,6 +82,11 @@ class ImageSource:
             raise UserError(f"images {places}: none of the {len(names)} images listed is there, such as {names[0]!r:.200}; check --images")
         return [entry or ImageEntry(self.containers[0], name, -1) for name, entry in zip(names, entries)]
 
+    def images(self) -> list[ImageEntry]:
+        """Return all images of the folders, below them too, and of the zip files. Hidden ones do not count: macOS adds them to archives."""
+        paths = ((entry, PurePosixPath(entry.name)) for of_stem in self._by_stem.values() for entry in of_stem)
+        return sorted(entry for entry, path in paths if path.suffix.lower() in IMAGE_SUFFIXES and not f"/{path}".count("/."))
+
     def _exact(self, name: str) -> ImageEntry | None:
         """Return the image of this very name, below a folder or in a zip file."""
         for container in self.containers:

@@ -16,7 +16,7 @@ LAYERS = [
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
     {"utils.inference", "utils.tracking"},
-    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect"},
+    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect", "utils.label"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
