@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from utils.device import limit_threads
+from utils.device import check_fork, limit_threads
 from utils.predictions import PosePredictions
 
 MAX_WORKERS = 2  # threads that each take a batch through all steps: one runs the network while the other assigns people in Python
@@ -97,7 +97,8 @@ def num_workers(device: torch.device) -> int:
 
 
 def worker_pool(workers: int, device: torch.device) -> ThreadPoolExecutor:
-    """Return threads that divide PyTorch's threads among them; on a GPU each has its own stream."""
+    """Return threads that divide PyTorch's threads among them; on a GPU each has its own stream. Raises UserError as `check_fork`."""
+    check_fork(device)
 
     def begin() -> None:
         limit_threads(max(1, torch.get_num_threads() // workers))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +14,8 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from config import UserError
+
+T = TypeVar("T")
 
 
 def default_device(name: str | None = None) -> torch.device:
@@ -25,6 +30,15 @@ def default_device(name: str | None = None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r}: not available; use cpu, cuda with an NVIDIA GPU, or mps with Apple's") from error
     return device
+
+
+def check_fork(device: torch.device) -> None:
+    """Raise UserError where a GPU cannot be used since the process is a fork of one that has used it."""
+    if getattr(torch.get_device_module(device), "_is_in_bad_fork", bool)():
+        raise UserError(
+            f"device {device}: unusable in a process that was forked from one that had used it; build the PoseEstimator in the new process "
+            "only, or start processes by multiprocessing's 'spawn'"
+        )
 
 
 def precise_dtype(device: torch.device) -> torch.dtype:
@@ -46,7 +60,8 @@ def in_precision(precision: str, device: torch.device) -> torch.autocast:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    return ThreadpoolController()  # finds PyTorch's OpenMP library, which takes milliseconds
+    """Return PyTorch's OpenMP library, whose limits hold for one thread; those of BLAS libraries would hold for all."""
+    return ThreadpoolController().select(user_api="openmp")  # takes milliseconds
 
 
 def limit_threads(count: int) -> AbstractContextManager:
@@ -55,4 +70,24 @@ def limit_threads(count: int) -> AbstractContextManager:
     Other threads keep their number. `torch.set_num_threads` would change that of all threads that begin to compute later.
     """
     torch.get_num_threads()  # PyTorch sets a thread's number at its first use, and would override the limit
-    return _libraries().limit(limits=count, user_api="openmp")
+    return _libraries().limit(limits=count)
+
+
+class PerProcess(Generic[T]):
+    """A value that each process makes for itself when it first calls, as `make(*args)`: threads, a lock, or what has threads.
+
+    A fork copies no threads, and locks as they are, perhaps taken. Pickling leaves the value behind.
+    """
+
+    def __init__(self, make: Callable[..., T], *args: Any):
+        self._make, self._args = make, args
+        self._values: dict[int, T] = {}
+
+    def __call__(self) -> T:
+        process = os.getpid()
+        if process not in self._values:
+            self._values.setdefault(process, self._make(*self._args))  # of several threads, one sets it
+        return self._values[process]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PerProcess, (self._make, *self._args)

@@ -23,7 +23,7 @@ from models.fuse import fuse_conv_bn
 from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
-from utils.device import limit_threads
+from utils.device import PerProcess, limit_threads
 from utils.predictions import PosePredictions
 from utils.systems import Overlays, build_decoder
 
@@ -90,9 +90,9 @@ class PoseEstimator:
         self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)
-        self._pool = worker_pool(self.workers, self.device)
+        self._pool = PerProcess(worker_pool, self.workers, self.device)
         self.seconds: dict[str, float] = defaultdict(float)
-        self._seconds_lock, self._detector_lock = Lock(), Lock()
+        self._seconds_lock, self._detector_lock = PerProcess(Lock), PerProcess(Lock)
 
     def __call__(self, image: ImageInput, boxes: np.ndarray | None = None) -> PosePredictions:
         """Return the people in one image.
@@ -108,7 +108,7 @@ class PoseEstimator:
         """
         samples = list(self._samples(images, boxes))
         if len(samples) == 1:
-            return self._predict(samples)
+            return self._pool().submit(self._predict_alone, samples, torch.get_num_threads()).result()
         # On a CPU two halves on half of the threads each are faster than all on all
         batch_size = -(-len(samples) // self.workers) if self.device.type == "cpu" else len(samples)
         return list(self._map(self._predict, samples, batch_size, lookahead=len(samples)))
@@ -129,7 +129,12 @@ class PoseEstimator:
 
     def _map(self, work: Callable, samples: Iterable[Sample], batch_size: int, lookahead: int) -> Iterator[Any]:
         batches = batch_by_key(samples, lambda sample: self.decoder.batch_key(sample[0].shape[:2]), batch_size, lookahead)
-        return ordered_map(batches, work, self._pool, self.workers)
+        return ordered_map(batches, work, self._pool(), self.workers)
+
+    def _predict_alone(self, samples: Sequence[Sample], threads: int) -> list[PosePredictions]:
+        """Predict with all threads of the caller, and not in its thread: PyTorch hangs in a thread that forked after it had computed."""
+        with limit_threads(threads):
+            return self._predict(samples)
 
     def _predict(self, samples: Sequence[Sample], overlays: bool = False) -> list[PosePredictions] | list[tuple[PosePredictions, Overlays]]:
         """Return the predictions for images of one batch key, each with its overlays if asked."""
@@ -137,7 +142,7 @@ class PoseEstimator:
         if self.needs_boxes and any(of_image is None for of_image in boxes):
             if self.detector is None:
                 raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
-            with self._detector_lock, self._timed("detection"):
+            with self._detector_lock(), self._timed("detection"):
                 boxes = [_checked_boxes(of_image) for of_image in self.detector(images)]
         with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
@@ -163,7 +168,7 @@ class PoseEstimator:
     def _timed(self, part: str) -> Iterator[None]:
         start = perf_counter()
         yield
-        with self._seconds_lock:
+        with self._seconds_lock():
             self.seconds[part] += perf_counter() - start
 
 

@@ -1,0 +1,158 @@
+"""PoseEstimator in several threads, and in processes that are forked or that get a pickled one."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+
+import numpy as np
+import pytest
+import torch
+from runs import in_a_child
+from threadpoolctl import threadpool_info, threadpool_limits
+from top_down_system import VALUES, registered, write_checkpoint
+from torch import nn
+
+from config import Config, UserError, load_config
+from config.load import parse_config
+from data.images import read_image
+from models import build_model
+from utils.inference import PoseEstimator
+from utils.predictions import PosePredictions
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on Windows")
+MAX_SECONDS = 30  # of a fork, which would wait for ever
+
+
+@pytest.fixture(scope="module")
+def build(tiny, trained) -> Callable[[], PoseEstimator]:
+    """Return a function that builds estimators with thresholds so low that an almost untrained network predicts people."""
+    low = ["assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2"]
+    return lambda: PoseEstimator(load_config(tiny, low), trained / "best.pth", "cpu", min_score=0)
+
+
+@pytest.fixture(scope="module")
+def people(images) -> list[np.ndarray]:
+    return [read_image(path) for path in sorted(images.iterdir())[:3]]
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def answers(estimator: PoseEstimator, images: list[np.ndarray]) -> list[PosePredictions]:
+    """Return the predictions of a call, a batch and a stream."""
+    return [estimator(images[0]), *estimator.batch(images), *estimator.stream(images, 2)]
+
+
+def assert_same(predictions: list[PosePredictions], expected: list[PosePredictions]) -> None:
+    for found, wanted in zip(predictions, expected, strict=True):
+        np.testing.assert_allclose(found.keypoints, wanted.keypoints, atol=1e-2)
+        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
+
+
+def assert_ends_well(work: Callable[[], object], folder) -> None:
+    """Run `work` in a fork and wait for its end."""
+
+    def limited() -> None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(MAX_SECONDS)
+        work()
+
+    status = os.waitpid(in_a_child(limited, folder / "output"), 0)[1]
+    assert os.waitstatus_to_exitcode(status) == 0, "the fork hangs" if status == signal.SIGALRM else (folder / "output").read_text()
+
+
+def test_threads_share_an_estimator(build, people, two_threads):
+    estimator = build()
+    expected = answers(estimator, people)
+    assert sum(map(len, expected))
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: answers(estimator, people), range(8)):
+            assert_same(found, expected)
+
+
+def test_estimators_that_threads_build_at_once_leave_every_number_of_threads(build, monkeypatch):
+    """Of PyTorch in each thread, and of BLAS libraries, which is one for the process and may change meanwhile."""
+    building = Barrier(3)
+
+    def build_together(config: Config) -> nn.Module:
+        assert torch.get_num_threads() == 1
+        building.wait(20)
+        return build_model(config)
+
+    def numbers() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    def build_one(number: int) -> tuple[int, int]:
+        torch.set_num_threads(3)
+        workers = build().workers
+        return torch.get_num_threads(), workers
+
+    monkeypatch.setattr("utils.checkpoint.build_model", build_together)
+    try:
+        with threadpool_limits(2, "blas"), ThreadPoolExecutor(2) as pool:
+            running = [pool.submit(build_one, number) for number in range(2)]
+            while building.n_waiting < 2:
+                pass
+            with threadpool_limits(1, "blas"):
+                building.wait(20)
+                assert [future.result() for future in running] == [(3, 2), (3, 2)]
+                assert set(numbers()) == {1}
+    finally:
+        torch.set_num_threads(1)
+
+
+@forks
+def test_a_fork_answers_as_its_parent_did(build, people, two_threads, tmp_path):
+    torch.zeros(2**20).exp_()  # starts PyTorch's threads of this thread
+    estimator = build()
+    expected = answers(estimator, people)
+
+    def work() -> None:
+        assert torch.get_num_threads() == 2
+        assert_same(answers(estimator, people), expected)
+        assert_same(answers(build(), people), expected)
+
+    assert_ends_well(work, tmp_path)
+
+
+@forks
+def test_a_fork_does_not_wait_for_its_parents_detector(people, tmp_path):
+    begun, go_on, parent = Event(), Event(), os.getpid()
+
+    def detect(images: list[np.ndarray]) -> list[np.ndarray]:
+        if os.getpid() == parent:
+            begun.set()
+            assert go_on.wait(MAX_SECONDS)
+        return [np.array([[0, 0, 20, 30]]) for _ in images]
+
+    with registered(), ThreadPoolExecutor(1) as pool:
+        config = parse_config(VALUES, "tiny")
+        estimator = PoseEstimator(config, write_checkpoint(tmp_path / "tiny.pth"), "cpu", detect, min_score=0)
+        running = pool.submit(estimator, people[0])
+        assert begun.wait(MAX_SECONDS)
+        assert_ends_well(lambda: estimator(people[0]), tmp_path)
+        go_on.set()
+        assert len(running.result()) == 1
+
+
+def test_a_gpu_in_a_fork_is_refused(build, people, monkeypatch):
+    estimator = build()
+    monkeypatch.setattr(torch.cpu, "_is_in_bad_fork", lambda: True, raising=False)
+    with pytest.raises(UserError, match="build the PoseEstimator in the new process only, or .* 'spawn'"):
+        estimator(people[0])
+
+
+def test_an_estimator_is_pickled(build, people):
+    """As `multiprocessing` does for a process that it spawns."""
+    estimator = build()
+    expected = answers(estimator, people)
+    assert_same(answers(pickle.loads(pickle.dumps(estimator)), people), expected)
