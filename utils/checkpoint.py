@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import re
 import sys
+import textwrap
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ SAFETENSORS = ".safetensors"
 # The only metadata entry of a .safetensors, JSON: the format stores several in arbitrary order, and equal networks must give equal bytes
 METADATA = "simplepose"
 STATE_DICT = "where it was written, save its state dict instead: torch.save(network.state_dict(), FILE)"
+WARNINGS = Lock()
 BRANCH = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -60,7 +63,7 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
         return _read_safetensors(path)
     try:
         is_zip = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are not, and cannot be mapped
-        with warnings.catch_warnings():
+        with WARNINGS, warnings.catch_warnings():  # which change for the whole process
             warnings.simplefilter("ignore")  # about the pickle protocol, in damaged files
             load = partial(torch.load, path, map_location="cpu", mmap=is_zip)
             try:
@@ -217,8 +220,13 @@ def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path
     convert_key = network.convert_key
     with _conversion(path):
         candidates = map(network.convert_weights, unwrapped(tensors))
-        tensors = next((weights for weights in candidates if any(convert_key(name) in target for name in weights)), tensors)
-    used = [(convert_key(name), tensor) for name, tensor in tensors.items() if convert_key(name) is not None]
+        fitting = next((weights for weights in candidates if any(convert_key(name) in target for name in weights)), None)
+    if fitting is None:
+        starts = [", ".join(dict.fromkeys(f"{name.partition('.')[0]}." for name in names)) for names in (tensors, target)]
+        theirs, own = (textwrap.shorten(of_names, 60, placeholder=" ...") for of_names in starts)
+        none = f"none of its {len(tensors)} tensors has a name of the network's; its names begin with {theirs}, the network's with {own}"
+        raise UserError(f"checkpoint {path}: does not fit the configured network: {none}")
+    used = [(convert_key(name), tensor) for name, tensor in fitting.items() if convert_key(name) is not None]
     converted, branches = dict(used), {}
     if len(converted) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")

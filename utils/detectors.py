@@ -12,7 +12,7 @@ import torch
 from config import UserError
 from config.errors import suggestion
 from utils.bundled_model import bundled_checkpoint
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import Checkpoint
 from utils.device import as_images, default_device
 from utils.inference import PoseEstimator
 from utils.predictions import PosePredictions
@@ -43,11 +43,9 @@ class TorchvisionDetector:
             raise UserError(f"detector {name}: {found}; {suggestion(name, known)}")
         weights = weights or torchvision_weights(name, get_model_weights(name).DEFAULT.url)
         self.network, self.least_score = get_model(name, weights=None, weights_backbone=None), least_score
-        content = read_checkpoint(weights)
         try:
-            # torchvision's trainer, .safetensors, or the weights alone
-            self.network.load_state_dict(content.get("model", content.get("weights", content)))
-        except (RuntimeError, TypeError, AttributeError) as error:
+            self.network.load_state_dict(Checkpoint(weights).weights)
+        except RuntimeError as error:
             reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise UserError(f"detector weights {weights}: not those of torchvision's {name}: {reason}") from error
         self.device = default_device(device)

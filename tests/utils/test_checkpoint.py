@@ -203,6 +203,14 @@ def test_missing_unknown_and_reshaped_tensors_are_counted_and_named(network, tmp
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())  # nothing was half loaded
 
 
+@pytest.mark.parametrize("load", [load_weights, init_weights, load_backbone])
+def test_prefixes_that_do_not_fit_are_named(network, tmp_path, load):
+    weights = prefixed(network.state_dict(), "student.") | prefixed(network.state_dict(), "teacher.")
+    message = r"none of its \d+ tensors has a name of the network's; its names begin with student\., teacher\., the network's with front"
+    with pytest.raises(UserError, match=rf"two\.pth: does not fit the configured network: {message}"):
+        load(random_network(), saved(tmp_path / "two.pth", weights))
+
+
 TWICE = {f"{prefix}front.stem.conv.weight": torch.zeros(1) for prefix in ("", "module.")}
 
 

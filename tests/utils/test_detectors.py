@@ -121,7 +121,7 @@ def test_unusable_detectors_are_errors(trained, weights, tmp_path):
             (("dekr_w32_coco",), "detector's name; did you mean 'dekr_w32_coco_mmpose'?"),
             (("fasterrcnn_resnet51", weights), "detector fasterrcnn_resnet51: unknown to torchvision; did you mean 'fasterrcnn_"),
             ((NAME, tmp_path / "nowhere.pth"), "nowhere.pth: not found"),
-            ((NAME, tmp_path / "other.pth"), f"other.pth: not those of torchvision's {NAME}"),
+            ((NAME, tmp_path / "other.pth"), "other.pth: has no 'weights', a dictionary of tensors"),
             ((NAME, trained / "best.pth"), f"best.pth: not those of torchvision's {NAME}: "),
             ((tiny,), "tiny.pth: system 'tiny' needs person boxes itself"),
         ):
