@@ -34,6 +34,7 @@ Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they
 class PoseEstimator:
     """Predict the people of an image by a call, of several images by `batch`, of any number by `stream`.
 
+        import cv2
         from utils.inference import PoseEstimator
 
         estimator = PoseEstimator("best.pth")  # PoseEstimator() takes the bundled model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -149,6 +150,14 @@ def test_other_inputs_are_refused_with_what_is_expected(estimator, tmp_path):
     for given in ("photo.jpg", image, None):
         with pytest.raises(UserError, match="expected several images"):
             estimator.batch(given)
+
+
+def test_the_example_of_the_docstring_runs(trained, images, tmp_path, monkeypatch):
+    (tmp_path / "best.pth").symlink_to(trained / "best.pth")
+    (tmp_path / "photo.jpg").symlink_to(min(images.iterdir()))
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(PoseEstimator.__doc__.partition("\n\n")[2].partition("\n\n    An image is")[0]))
+    assert read_image("drawn.jpg").shape == read_image("photo.jpg").shape
 
 
 def test_a_checkpoint_can_come_first(trained):
