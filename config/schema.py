@@ -47,6 +47,11 @@ class ModelConfig(ConfigSection):
         return self.stride
 
     @property
+    def pixel_center(self) -> float:
+        """Return where a map pixel stands in its square of stride x stride input pixels: 0 at the first of them, 0.5 in the middle."""
+        return 0.0
+
+    @property
     def num_scales(self) -> int:
         """Return at how many scales `forward` predicts maps; the loss weighs each."""
         return 1

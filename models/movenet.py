@@ -7,6 +7,7 @@ Unusual in it: strided convolutions pad right and below only, as TensorFlow does
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -133,6 +134,15 @@ class MoveNet(PoseNetwork):
     (y, x from the center's cell to each keypoint, in cells), keypoint_offset, box_size, box_offset.
     """
 
+    used_heads: ClassVar[tuple[str, ...]] = (
+        "center",
+        "keypoint_heatmap",
+        "keypoint_regression",
+        "keypoint_offset",
+        "box_size",
+        "box_offset",
+    )
+
     def __init__(self, width: float, outputs: Mapping[str, int]):
         super().__init__()
         self.normalize = Normalize(mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -143,3 +153,19 @@ class MoveNet(PoseNetwork):
     def forward(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
         features = self.pyramid(self.trunk(self.normalize(images)))
         return features, {name: head(features[0]) for name, head in self.heads.items()}
+
+    @classmethod
+    def convert_key(cls, key: str) -> str | None:
+        """Return a key of MoveNet's published files as it is; None: another head's."""
+        key = PoseNetwork.convert_key(key)
+        return None if key.startswith("heads.") and key.split(".")[1] not in cls.used_heads else key
+
+    @staticmethod
+    def is_output(key: str) -> bool:
+        """Return whether a tensor's shape depends on the skeleton."""
+        return key.startswith("heads.keypoint_") and ".output." in key
+
+    @staticmethod
+    def is_backbone(key: str) -> bool:
+        """Return whether `model.backbone` fills a tensor."""
+        return key.startswith(("trunk.", "pyramid."))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from data.targets.dekr import render_targets
 
 STRIDE = 4
 RECIPE = ROOT / "config" / "dekr_w32_coco.yaml"
+MOVENET_RECIPE = ROOT / "config" / "dekr_small.yaml"
 RED_STEP = 8  # gray levels of red from one scene to the next
 
 
-def settings(*overrides: str) -> DekrConfig:
-    return load_config(RECIPE, ["data.input_size=[256, 256]", *overrides])
+def settings(*overrides: str, recipe: Path = RECIPE) -> DekrConfig:
+    return load_config(recipe, ["data.input_size=[256, 256]", *overrides])
 
 
 def poses_in_boxes(config: DekrConfig, *boxes: tuple[float, float, float, float]) -> np.ndarray:
@@ -101,4 +103,5 @@ class SceneNetwork(nn.Module):
         if scale[0] < 0:
             points = points[:, self.config.skeleton.flip_keypoints]
         points = (points - shift) / scale
-        return rendered_maps(points / STRIDE, (image.shape[1] // STRIDE, image.shape[2] // STRIDE), self.config, self.strengths)
+        points = points / STRIDE - self.config.model.pixel_center * (STRIDE - 1) / STRIDE
+        return rendered_maps(points, (image.shape[1] // STRIDE, image.shape[2] // STRIDE), self.config, self.strengths)

@@ -49,7 +49,10 @@ SYSTEMS = {
         config="config.systems.dekr:DekrConfig",
         dataset="data.datasets.dekr:DekrDataset",
         targets="data.targets.dekr:render_batch",
-        networks={"dekr": NetworkEntry("config.systems.dekr:DekrModelConfig", "models.dekr:DEKR")},
+        networks={
+            "dekr": NetworkEntry("config.systems.dekr:DekrModelConfig", "models.dekr:DEKR"),
+            "movenet": NetworkEntry("config.systems.dekr:DekrMoveNetConfig", "models.dekr_movenet:DekrMoveNet"),
+        },
         loss="losses.dekr:DekrLoss",
         decoder="utils.systems.dekr:DekrDecoder",
     ),

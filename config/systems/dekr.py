@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 from config.schema import Config, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.systems.augment import AugmentationConfig
+from config.systems.movenet import MoveNetConfig
 
 
 def _odd(value: int) -> int:
@@ -39,6 +40,12 @@ class DekrModelConfig(ModelConfig):
     @property
     def input_multiple(self) -> int:
         return 32  # HRNet's coarsest branch
+
+
+class DekrMoveNetConfig(MoveNetConfig):
+    """MoveNet MultiPose: a center, a heatmap and a regression head."""
+
+    name: Literal["movenet"] = "movenet"
 
 
 class DekrAugmentationConfig(AugmentationConfig):
@@ -81,7 +88,8 @@ class DekrTrainConfig(StepwiseAdamConfig):
 class DekrInferenceConfig(InferenceConfig):
     """From an image to people (paper section 3.4)."""
 
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size, the short side; published: 0.5 1 2
+    side: Literal["short", "long"] = "short"  # of the image, which data.input_size times a scale is the length of
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)  # of data.input_size; published: 0.5 1 2
     pad_multiple: Count = 64  # the long side is rounded up to a multiple of it; MMPose: 32
     # The image's exact center is mapped to the input's, and the long side is rounded up without rounding it down first; MMPose: true
     exact_resize: bool = False
@@ -96,6 +104,9 @@ class DekrInferenceConfig(InferenceConfig):
     nms_distance: Positive | None = None  # of a person's diagonal, at which two keypoints are one; null: 0.05, 0.15 with several scales
     nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
     nms_order: Literal["center", "heat"] = "center"  # which poses gather overlapping ones first: highest center, or mean heat as in MMPose
+    nms_oks: Probability | None = None  # the scales are decoded alone and of poses with a higher OKS the best is kept; null: pooled
+    # Move keypoints to the maxima of heatmap times a Gaussian about them, of this variance in squares of the person's diagonal; null: no
+    match_window: Positive | None = None
     match: bool = False  # move keypoints to the heatmaps' nearest peaks
     match_distance: Positive = 75.0  # input pixels; a keypoint without a peak nearer than this stays
     match_threshold: Probability = 0.05  # a peak of a lower value is not refined

@@ -64,7 +64,7 @@ class DekrDataset(PoseDataset):
         heights = self.people.boxes[self.labeled_people(index), 3] * side / crop_side
         image = self.crop_image(index, to_input, a.photometric, points[:, :-1], labeled[:, :-1], heights)
         mask = self._mask_miss(index, to_maps, map_side)
-        points = transform_points(points, to_maps)
+        points = transform_points(points, to_maps) - self.config.model.pixel_center
         if a.flip:
             image, mask = cv2.flip(image, 1), np.ascontiguousarray(mask[:, ::-1])
             points[..., 0] = mask.shape[1] - 1 - points[..., 0]

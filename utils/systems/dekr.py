@@ -17,9 +17,10 @@ from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import RescoringNet, rescore
 from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 from utils.device import as_images, in_precision
+from utils.oks import oks_nms
 from utils.predictions import PosePredictions
 from utils.systems import Decoder, Overlays
-from utils.systems.dekr_matching import snap_to_peaks, upsample_heatmaps
+from utils.systems.dekr_matching import match_in_window, snap_to_peaks, upsample_heatmaps
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -42,7 +43,7 @@ class DekrDecoder(Decoder):
             self.rescoring = deepcopy(own).cpu() if own is not None and config.inference.own_rescoring else None
 
     def batch_key(self, image_size: Size) -> Hashable:
-        return input_size(image_size, 1.0, self.config)
+        return tuple(input_size(image_size, scale, self.config) for scale in self.config.inference.scales)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> tuple[list[Size], list[np.ndarray]]:
         """Return the images' sizes, and the network's input (N, h, w, 3) uint8 at each scale."""
@@ -72,9 +73,9 @@ class DekrDecoder(Decoder):
 
     def overlays(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[Overlays]:
         """Resize the heatmaps of scale 1 to each image."""
-        overlays = []
+        overlays, model = [], self.config.model
         for size, heatmaps in zip(outputs[0], next(heatmaps for scale, heatmaps, _ in outputs[1] if scale == 1.0)):
-            corner, other = to_image(np.array([[0.0, 0.0], [self.config.model.stride] * 2]), size, self.config)
+            corner, other = to_image(model.stride * (np.array([[0.0, 0.0], [1, 1]]) + model.pixel_center), size, self.config)
             overlays.append(self.resized_groups(heatmaps, other - corner, corner, size))
         return overlays
 
@@ -98,19 +99,35 @@ def decode_batch(
     outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig, rescoring: RescoringNet | None = None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run `decode` for N images of one input size."""
-    settings, stride = config.inference, config.model.stride
+    if config.inference.nms_oks is None:
+        return decode_pooled(outputs, image_sizes, config, rescoring)
+    of_scales = [decode_pooled([output], image_sizes, config, rescoring) for output in outputs]
+    return [merge_by_oks(of_image, config) for of_image in zip(*of_scales)]
+
+
+def decode_pooled(
+    outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig, rescoring: RescoringNet | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Run `decode` for N images of one input size, with the poses of all scales together and the mean of their heatmaps, as published."""
+    settings, stride, shift = config.inference, config.model.stride, config.model.pixel_center
     outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
-    candidates = [center_candidates(stride / scale, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
+    candidates = [center_candidates(stride / scale, shift, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
     scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
     poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
     heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
     sample = sample_heatmaps if settings.keypoint_heat == "published" else sample_bilinear
-    values = sum(sample(poses, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     overlaps = pose_overlaps(poses, settings)
+    if settings.match_window is not None:  # each scale's poses in its own heatmaps
+        of_scales = [(of_scale, maps, stride / scale) for (of_scale, _), (scale, maps) in zip(candidates, heatmaps)]
+        matched = [match_in_window(*of_scale, shift, settings.match_window) for of_scale in of_scales]
+        poses, values = (torch.cat(of_scale, 1) for of_scale in zip(*matched))
+    else:
+        values = sum(sample(poses - shift * stride / scale, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
     keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
     if settings.match:
         maps = [upsample_heatmaps(of_scale, stride / scale) for scale, of_scale in heatmaps]
-        keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings), keypoints[..., 2:]], 3)
+        keypoints[..., :2] -= shift * stride  # the maps' first pixels stand at 0
+        keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings) + shift * stride, keypoints[..., 2:]], 3)
     # The only transfer from the device: at most max_people candidates of each scale
     keypoints, values, overlaps, present = (t.cpu().numpy() for t in (keypoints, values, overlaps, center_scores > 0))
     predictions = []
@@ -130,10 +147,20 @@ def decode_batch(
     return predictions
 
 
-def center_candidates(factor: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
+def merge_by_oks(of_scales: Sequence[tuple[np.ndarray, np.ndarray]], config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the poses of one image at all scales, keypoints (P, K, 3) and scores (P,): of those with a high OKS only the best remains."""
+    keypoints, scores = (np.concatenate(of_scale) for of_scale in zip(*of_scales))
+    sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
+    areas = np.ptp(keypoints[..., :2], axis=1).prod(1)
+    selected = oks_nms(keypoints, areas, scores, sigmas, config.inference.nms_oks)[: config.inference.max_people]
+    return keypoints[selected], scores[selected]
+
+
+def center_candidates(factor: float, shift: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
     """Return the poses (N, P, K, 2) x, y in pixels of scale 1's input at the center maxima, and the center scores (N, P), highest first.
 
-    factor: pixels of scale 1's input per map pixel; center (N, h, w), offset (N, 2 K, h, w). Scores not above the threshold become 0.
+    factor: pixels of scale 1's input per map pixel; shift: `model.pixel_center`; center (N, h, w), offset (N, 2 K, h, w). Scores not above
+    the threshold become 0.
     """
     n, height, width = center.shape
     reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
@@ -143,12 +170,14 @@ def center_candidates(factor: float, center: Tensor, offset: Tensor, settings: D
     scores, index = torch.where(center == maxima, center, 0).flatten(1).topk(min(settings.max_people, height * width))
     offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
     pixel = torch.stack([index % width, index // width], 1)[:, None]
-    poses = (pixel - offsets).permute(0, 3, 1, 2) * factor
+    poses = (pixel + shift - offsets).permute(0, 3, 1, 2) * factor
     return poses, scores * (scores > settings.centre_threshold)
 
 
 def rescale_scores(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
-    """Rescale the center scores (N, P) of the other scales, so that their best is `decay` times scale 1's best."""
+    """Rescale the center scores (N, P) of the other scales, if any, so that their best is `decay` times scale 1's best."""
+    if len(scales) == 1:
+        return list(scores)
     best = [of_scale.amax(1, keepdim=True) for of_scale in scores]
     best = [torch.where(of_scale > 0, of_scale, 1) for of_scale in best]
     one = best[list(scales).index(1.0)]
@@ -229,8 +258,13 @@ def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_
 
 
 def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
-    """Return the input's height and width: the short side as configured, the long side rounded up, both times the scale."""
+    """Return the input's height and width: the short side as configured, the long side rounded up, both times the scale.
+
+    With `inference.side` long: the long side as configured times the scale, and the short one in proportion, without padding.
+    """
     multiple = config.inference.pad_multiple
+    if config.inference.side == "long":
+        return tuple(max(1, round(config.data.input_size[0] * scale * side / max(image_size))) for side in image_size)
     short = -(-config.data.input_size[0] // multiple) * multiple
     image_short, image_long = sorted(image_size)
     if config.inference.exact_resize:
@@ -252,21 +286,29 @@ def input_matrix(image_size: Size, size: Size, exact: bool = False) -> np.ndarra
 
 
 def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.ndarray:
-    """Transform points (..., 2) from pixels of scale 1's input to image pixels."""
-    matrix = input_matrix(image_size, input_size(image_size, 1.0, config), config.inference.exact_resize)
+    """Transform points (..., 2) from pixels of scale 1's input to image pixels; with `inference.side` long both from the corner."""
+    size = input_size(image_size, 1.0, config)
+    if config.inference.side == "long":
+        return points * (np.array(image_size) / size)[::-1]
+    matrix = input_matrix(image_size, size, config.inference.exact_resize)
     return (points - matrix[:, 2]) / matrix[0, 0]
 
 
 def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> np.ndarray:
     """Warp images of one input size, each (H, W, 3) uint8, to the network's input (N, h, w, 3) uint8 at a scale, with black borders.
 
-    Pads right and below to multiples of `model.input_multiple`.
+    Pads right and below to multiples of `model.input_multiple`. With `inference.side` long the image's upper left corner is the input's.
     """
     size, multiple = input_size(images[0].shape[:2], scale, config), config.model.input_multiple
     padded = np.zeros((len(images), *(-(-side // multiple) * multiple for side in size), 3), np.uint8)
     for canvas, image in zip(padded, images):
-        matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config), config.inference.exact_resize)
-        canvas[: size[0], : size[1]] = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+        if config.inference.side == "long":
+            smaller = max(size) < max(image.shape)
+            resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        else:
+            matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config), config.inference.exact_resize)
+            resized = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
+        canvas[: size[0], : size[1]] = resized
     return padded
 
 
@@ -274,10 +316,10 @@ def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) ->
     """Return heatmap (N, K + 1, h, w) and offset (N, 2 K, h, w), averaged with those of the flipped images.
 
     As published, flipped images are shifted left by stride - 1 columns, so that their map pixels coincide with the others'. With
-    `inference.flip_shift` maps, `average_flip` shifts the outputs instead.
+    `inference.flip_shift` maps, `average_flip` shifts the outputs instead. Map pixels in the middle of theirs coincide without a shift.
     """
     flipped, shift = images.flip(3), config.model.stride - 1
-    if config.inference.flip_shift == "input":
+    if config.inference.flip_shift == "input" and config.model.pixel_center == 0:
         flipped[..., :-shift] = flipped[..., shift:].clone()
     heatmaps, offset = network.predict(torch.cat([images, flipped]))
     return average_flip(heatmaps, offset, config)

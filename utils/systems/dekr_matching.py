@@ -15,6 +15,8 @@ from utils.device import precise_dtype
 PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
 FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
 FIT_ROUNDS = 2
+WINDOW_EXPONENT = 7.0  # a window ends where its Gaussian has fallen to exp(-7)
+MIN_VARIANCE = 4.0  # of a window, map pixels squared
 MIN_HEATMAP_VALUE = 1e-3  # the fit of the logarithm excludes lower values
 
 
@@ -43,6 +45,37 @@ def snap_to_peaks(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInfer
     peak = peaks.gather(2, nearest.transpose(1, 2).expand(-1, -1, -1, 2)).transpose(1, 2)  # (N, P, K, 2)
     refined = torch.where(keypoints[..., 2:] > settings.match_threshold, fit_gaussian(heatmaps, peak), peak)
     return torch.where(distance < settings.match_distance, refined, keypoints[..., :2])
+
+
+def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float, window: float) -> tuple[Tensor, Tensor]:
+    """Move keypoints to the maxima of heatmap times a Gaussian about them: return poses (N, P, K, 2) and the product there (N, P, K).
+
+    poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1], whose pixel j stands at (j + shift) factor. window: the Gaussian's
+    exponent falls to -1 at a distance of the root of this, in the person's diagonals. MoveNet does so (with one width for all people).
+    """
+    height, width = heatmaps.shape[2:]
+    points = poses / factor - shift
+    variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)[..., None, None]  # (N, P, 1, 1)
+    reach = int((WINDOW_EXPONENT * float(variance.max())) ** 0.5) + 1 if variance.numel() else 1
+    steps = torch.arange(-reach, reach + 1, device=poses.device)
+    columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
+    along, down = (
+        torch.where((at >= 0) & (at < side), (-(at - points[..., axis, None]).square() / variance).exp(), 0)
+        for axis, (at, side) in enumerate(((columns, width), (rows, height)))
+    )
+    index = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
+    n, people, keypoints = index.shape[:3]
+    read = heatmaps.flatten(2).gather(2, index.transpose(1, 2).flatten(2)).view(n, keypoints, people, -1).transpose(1, 2)
+    products = read * (down[..., None] * along[..., None, :]).flatten(3)
+    values, best = products.max(3)
+    side = 2 * reach + 1
+    moved = [columns.gather(3, best[..., None] % side), rows.gather(3, best[..., None] // side)]
+    logarithm = products.clamp(min=MIN_HEATMAP_VALUE**2).log()
+    for axis, step in enumerate((1, side)):  # a parabola through the logarithms of the maximum and its neighbors: exact for Gaussians
+        before, top, after = (logarithm.gather(3, (best[..., None] + d).clamp(0, side**2 - 1)) for d in (-step, 0, step))
+        curvature = 2 * top - before - after
+        moved[axis] = moved[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
+    return torch.where(values[..., None] > 0, (torch.cat(moved, 3) + shift) * factor, poses), values
 
 
 def local_maximum(maps: Tensor, reach: int) -> Tensor:

@@ -54,6 +54,15 @@ def test_a_sample_is_an_image_with_all_people_who_have_a_keypoint(tmp_path):
     assert found.annotated(2)[0][0, 0].tolist() == [60, 60]
 
 
+def test_map_pixels_stand_where_the_network_has_them(tmp_path):
+    """MoveNet's in the middle of their input pixels, also in a flipped image."""
+    people, middle = [posed({"nose": (20, 30), "left_hip": (50, 90)})], "model={name: movenet}"
+    published, of_movenet = (dataset(tmp_path / name, people, overrides=more) for name, more in (("a", ()), ("b", (middle,))))
+    x, y = published.crop(0, Augmentation()).keypoints[0, 0]
+    assert of_movenet.crop(0, Augmentation()).keypoints[0, 0].tolist() == [x - 0.5, y - 0.5]
+    assert of_movenet.crop(0, Augmentation(flip=True)).keypoints[0, 0].tolist() == [32 - 1 - (x - 0.5), y - 0.5]
+
+
 def test_images_without_people_are_samples_on_request(tmp_path):
     found = dataset(tmp_path, [person(10, 10)], [], [person(40, 40)], [], overrides=("data.negatives=true",))
     assert [found.image_id(n) for n in range(len(found))] == [0, 2, 1, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scenes import SceneNetwork, poses_in_boxes, rendered_maps, scene_image, settings, two_people
+from scenes import MOVENET_RECIPE, SceneNetwork, poses_in_boxes, rendered_maps, scene_image, settings, two_people
 from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig
@@ -62,6 +62,19 @@ def test_keypoints_are_decoded_at_any_image_size_for_any_skeleton(size, override
     assert_same_poses(keypoints, poses, tolerance=0.2)
     assert (keypoints[..., 2] > 0.75).all() and (keypoints[..., 2] <= 1).all()
     assert scores == pytest.approx(keypoints[..., 2].mean(1))
+
+
+@pytest.mark.parametrize(("size", "sides"), [((160, 251), [(164, 256), (328, 512)]), ((512, 256), [(256, 128), (512, 256)])])
+def test_map_pixels_in_the_middle_of_theirs_and_scales_merged_by_oks(size, sides):
+    """MoveNet's configuration: the long side sets the scale, no shift in the flip test, no person twice."""
+    config = settings(recipe=MOVENET_RECIPE)
+    poses = two_people(config, size)
+    network = SceneNetwork(config, [poses], [size])
+    ((keypoints, _),) = DekrDecoder(network, config)([scene_image(*size)])
+    assert_same_poses(keypoints, poses + 0.5, tolerance=0.2)  # positions from the image's corner
+    assert network.input_shapes == [(2, 3, -(-height // 32) * 32, -(-width // 32) * 32) for height, width in sides]
+    ((keypoints, _),) = DekrDecoder(network, settings("inference.nms_oks=1", recipe=MOVENET_RECIPE))([scene_image(*size)])
+    assert len(keypoints) == 4
 
 
 def test_a_batch_of_mixed_sizes_equals_single_images():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from config.load import load_skeleton
 from models.dekr_rescoring import RescoringNet
 from utils.systems.dekr import DekrDecoder, sample_heatmaps, save_rescoring
-from utils.systems.dekr_matching import fit_gaussian, snap_to_peaks, upsample_heatmaps
+from utils.systems.dekr_matching import fit_gaussian, match_in_window, snap_to_peaks, upsample_heatmaps
 
 COCO17 = load_skeleton("coco17")
 SIZE = (60, 80)  # height, width of maps
@@ -37,6 +37,26 @@ def test_sampled_values_are_those_of_the_upsampled_maps(factor):
     for n, p, k in np.ndindex(2, 5, 3):
         x, y = np.floor(poses[n, p, k].numpy()).astype(int).clip(0, (large.shape[3] - 1, large.shape[2] - 1))
         assert refined[n, p, k].item() == pytest.approx(large[n, k, y, x].item(), abs=1e-4)
+
+
+def test_keypoints_move_to_the_maximum_of_heatmap_times_window():
+    """Between pixels, as far as the window reaches, not to another person's higher peak, and nowhere where the heatmap is empty."""
+    points = np.array([[20.3, 30.6], [60.0, 20.2], [40.0, 40.0]])
+    maps = gaussians(points, sigma=2, height=0.5)
+    maps[0, 0] += gaussians(np.array([[50.0, 30.0]]), sigma=2)[0, 0]
+    maps[0, 2] = 0
+    poses = torch.from_numpy(points + [(2, -1), (-1.5, 2), (0, 0)])[None, None].float()
+    moved, values = match_in_window(poses * 4 + 2, maps, factor=4, shift=0.5, window=0.03)
+    np.testing.assert_allclose(moved[0, 0, :2], points[:2] * 4 + 2, atol=2)
+    np.testing.assert_allclose(moved[0, 0, 2], poses[0, 0, 2] * 4 + 2)
+    variance = 0.03 * float((poses.amax(2) - poses.amin(2)).square().sum())
+    y, x = torch.meshgrid(torch.arange(SIZE[0]), torch.arange(SIZE[1]), indexing="ij")
+    window = torch.exp(-((x - poses[0, 0, 0, 0]) ** 2 + (y - poses[0, 0, 0, 1]) ** 2) / variance)
+    assert values[0, 0, 0].item() == pytest.approx((maps[0, 0] * window).max().item())
+    assert values[0, 0, 2] == 0
+    outside, empty = match_in_window(torch.full((1, 1, 3, 2), -500.0), maps, factor=4, shift=0.5, window=0.03)
+    assert (outside == -500).all()
+    assert (empty == 0).all()
 
 
 def test_upsampling_aligns_corners_and_repeats_the_last_pixel():
