@@ -16,7 +16,7 @@ from data.formats import load_annotations
 from models import build_model
 from utils.bundled_model import DEFAULT
 from utils.checkpoint import save_checkpoint
-from utils.label import LabeledImage, Thresholds, label_image, merge_passes, read_annotations, similarity
+from utils.label import AREA_OF_BOX, LabeledImage, Thresholds, label_image, merge_passes, read_annotations, similarity
 from utils.predictions import PosePredictions
 from utils.results_log import ResultsLog
 
@@ -101,6 +101,9 @@ def test_nothing_is_labeled_outside_of_the_image():
     inside = ((person(-20, 10, 1).keypoints[0, :, :2] >= 0) & (person(-20, 10, 1).keypoints[0, :, 1:2] <= 59)).all(1)
     assert (points[:, 2] > 0).tolist() == inside.tolist()
     assert cut["bbox"] == [0, 10, 20, 50]
+    corners = person(10, 10, 0.9)
+    corners.keypoints[0, :3, :2] = (299, 199), (299.01, 199), (299, 199.01)  # pixel centers end there
+    assert joints_of(labeled(corners)["people"])[0, :4, 2].tolist() == [2, 0, 0, 2]
 
 
 def test_an_annotated_person_gets_what_is_lacking_once_and_stays_otherwise():
@@ -141,6 +144,8 @@ def test_labels_are_near_the_truth_and_train(label, images, annotations, tmp_pat
         found += bool((similarity(joints_of(same), joints_of([one]), np.array([one["area"]]), SIGMAS) > 0.5).any())
     assert found >= 0.5 * len(people)
     assert {person["iscrowd"] for person in content["annotations"]} == {0, 1}
+    for one in content["annotations"]:
+        assert one["area"] == pytest.approx(AREA_OF_BOX * one["bbox"][2] * one["bbox"][3], abs=0.01)
     report = build_hdf5(tmp_path / "labels.json", folder, tmp_path / "labels.h5", load_skeleton("coco"), workers=1, strict=True)
     assert report.people == sum(not person["iscrowd"] for person in content["annotations"])
     assert [path.name for path in tmp_path.glob("*partial*")] == []
