@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,12 +13,16 @@ AVERAGED = ("ema", "params_ema", "model_ema", "ema_model", "state_dict_ema")
 KEYS = ("weights", "state_dict", "model", "model_state_dict", "model_state", "net", "network", "params", "module", "checkpoint", *AVERAGED)
 COUNTERS = ("n_averaged", "total_ops", "total_params")  # of averaged weights, and of packages that count operations
 
+# Of PyTorch's wrappers around a network or a part of it: compiled, recomputed for gradients, sharded
+WRAPPERS = re.compile(r"\b(_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+
 
 def find_weights(content: Mapping[Any, Any]) -> dict[str, dict[str, Tensor]]:
-    """Return a checkpoint's state dicts, without counters, by their dotted keys: "" where the checkpoint itself is one."""
+    """Return a checkpoint's state dicts, without counters and PyTorch's wrappers, by their dotted keys: "" where it is one itself."""
     weights = {key: value for key, value in content.items() if str(key).rpartition(".")[2] not in COUNTERS}
     if weights and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in weights.items()):
-        return {"": weights}
+        bare = {WRAPPERS.sub("", key): value for key, value in weights.items()}
+        return {"": bare if len(bare) == len(weights) else weights}  # else with and without a wrapper, which the caller refuses
     inner = {key: find_weights(content[key]) for key in KEYS if isinstance(content.get(key), Mapping)}
     found = {f"{key}.{path}".rstrip("."): weights for key, of_key in inner.items() for path, weights in of_key.items()}
     distinct = {tuple(map(id, weights.values())): key for key, weights in reversed(found.items())}  # of one under two keys, the first

@@ -23,6 +23,8 @@ A, B = ({"a.weight": torch.tensor(value), "b.weight": torch.tensor(value)} for v
         ({"model": A, "state_dict": dict(A)}, {"state_dict": A}),  # the same tensors
         ({"model": {"name": "resnet"}, "net": "resnet", "state_dict": A}, {"state_dict": A}),
         ({**A, "n_averaged": torch.tensor(12), "total_ops": 3, "a.total_params": torch.zeros(1)}, {"": A}),
+        ({"_orig_mod.a._checkpoint_wrapped_module.weight": A["a.weight"], "b._orig_mod.weight": A["b.weight"]}, {"": A}),
+        ({"a": torch.ones(1), "_orig_mod.a": torch.ones(1)}, {"": {"a": torch.ones(1), "_orig_mod.a": torch.ones(1)}}),
         *((content, {}) for content in ({}, {"epoch": 3}, {"state_dict": {}}, {"model": {"a": 1}}, {0: torch.ones(1)}, {"other": A})),
     ],
 )

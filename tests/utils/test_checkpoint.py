@@ -166,6 +166,13 @@ def test_checkpoints_of_other_trainers_load_whole(network, tmp_path, trainer):
     assert all(torch.equal(other.state_dict()[name], tensor) for name, tensor in network.state_dict().items() if name not in counters)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "net.", "model._orig_mod."])
+def test_two_copies_of_the_weights_are_refused(network, tmp_path, prefix):
+    weights = network.state_dict() | prefixed(random_network().state_dict(), prefix)
+    with pytest.raises(UserError, match="holds some tensors twice|does not fit the configured network"):
+        load_weights(random_network(), saved(tmp_path / "two.pth", weights))
+
+
 def test_averaged_weights_are_preferred_in_a_line(network, tmp_path, capsys):
     path = saved(tmp_path / "ema.pth", {"model": random_network().state_dict(), "ema": {"module": network.state_dict()}})
     loaded = load_network(small_config(), path, "cpu")
