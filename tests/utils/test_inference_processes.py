@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
@@ -13,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from runs import in_a_child
-from threadpoolctl import threadpool_info, threadpool_limits
 from top_down_system import VALUES, registered, write_checkpoint
 from torch import nn
 
@@ -79,33 +79,28 @@ def test_threads_share_an_estimator(build, people, two_threads):
             assert_same(found, expected)
 
 
-def test_estimators_that_threads_build_at_once_leave_every_number_of_threads(build, monkeypatch):
-    """Of PyTorch in each thread, and of BLAS libraries, which is one for the process and may change meanwhile."""
-    building = Barrier(3)
+def test_estimators_that_threads_build_at_once_keep_their_threads(build, monkeypatch):
+    """The second thread begins while the first one builds, with one thread."""
+    building = Barrier(2)
 
     def build_together(config: Config) -> nn.Module:
         assert torch.get_num_threads() == 1
-        building.wait(20)
+        building.wait(MAX_SECONDS)
         return build_model(config)
 
-    def numbers() -> list[int]:
-        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
-
-    def build_one(number: int) -> tuple[int, int]:
-        torch.set_num_threads(3)
-        workers = build().workers
-        return torch.get_num_threads(), workers
+    def numbers() -> tuple[int, int, int]:
+        before, estimator = torch.get_num_threads(), build()
+        return before, torch.get_num_threads(), estimator._pool().submit(torch.get_num_threads).result()
 
     monkeypatch.setattr("utils.checkpoint.build_model", build_together)
+    torch.set_num_threads(4)
     try:
-        with threadpool_limits(2, "blas"), ThreadPoolExecutor(2) as pool:
-            running = [pool.submit(build_one, number) for number in range(2)]
-            while building.n_waiting < 2:
-                pass
-            with threadpool_limits(1, "blas"):
-                building.wait(20)
-                assert [future.result() for future in running] == [(3, 2), (3, 2)]
-                assert set(numbers()) == {1}
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(numbers)
+            while building.n_waiting < 1 and not first.done():
+                time.sleep(0.01)
+            assert [pool.submit(numbers).result(), first.result()] == [(4, 4, 2)] * 2
+        assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(1)
 
