@@ -35,10 +35,13 @@ def default_device(name: str | None = None) -> torch.device:
 def check_fork(device: torch.device) -> None:
     """Raise UserError where a GPU cannot be used since the process is a fork of one that has used it."""
     if getattr(torch.get_device_module(device), "_is_in_bad_fork", bool)():
-        raise UserError(
-            f"device {device}: unusable in a process that was forked from one that had used it; build the PoseEstimator in the new process "
-            "only, or start processes by multiprocessing's 'spawn'"
-        )
+        raise fork_error(f"device {device}")
+
+
+def fork_error(what: str) -> UserError:
+    """Return the error of something that does not survive a fork."""
+    remedy = "build the PoseEstimator in the new process only, or start processes by multiprocessing's 'spawn'"
+    return UserError(f"{what}: unusable in a process that was forked from one that had used it; {remedy}")
 
 
 def precise_dtype(device: torch.device) -> torch.dtype:

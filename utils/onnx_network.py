@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from config import Config, UserError
 from config.files import existing_file, parse_json
 from config.load import changed_keys
+from utils.device import fork_error
 
 SUFFIX = ".onnx"
 IMAGES = "images"  # the input's name
@@ -66,7 +68,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, session: Any, config: Config, path: str | Path):
         super().__init__()
-        self.session = session
+        self.session, self.path, self.process = session, path, os.getpid()
         on_gpu = session.get_provider_options().get(CUDA)
         self.device = torch.device("cpu") if on_gpu is None else torch.device("cuda", int(on_gpu["device_id"]))
         # Decoders look up the device of a network's first parameter
@@ -87,7 +89,16 @@ class OnnxNetwork(nn.Module):
             )
 
     def predict(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return what the exported network's `predict` does for images (N, 3, H, W) BGR in [0, 1]."""
+        """Return what the exported network's `predict` does for images (N, 3, H, W) BGR in [0, 1]. Raises UserError in a fork."""
+        if self.process != os.getpid():
+            raise fork_error(f"checkpoint {self.path}, which ONNX Runtime runs")
         maps = self.session.run(None, {IMAGES: images.detach().cpu().float().contiguous().numpy()})
         outputs = tuple(torch.from_numpy(array).to(images.device) for array in maps)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"session": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.session, self.process = open_session(self.path, self.device), os.getpid()

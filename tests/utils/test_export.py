@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import sys
 from contextlib import nullcontext
 from functools import cache
@@ -13,6 +15,7 @@ import pytest
 import top_down_system
 import torch
 from random_weights import equal, randomize_weights
+from runs import in_a_child
 from safetensors import safe_open
 from tiny_system import TinyNetwork
 
@@ -164,6 +167,19 @@ def test_onnx_predicts_the_same_people_and_builds_no_network(lively, images, sys
         np.testing.assert_allclose(keypoints[..., :2], ours[..., :2], atol=0.05)
         np.testing.assert_allclose(keypoints[..., 2], ours[..., 2], atol=1e-3)
         np.testing.assert_allclose(scores, our_scores, atol=1e-3)
+
+
+def test_onnx_is_pickled_but_refused_in_a_fork(lively, images):
+    image, estimator = read_image(min(images.iterdir())), PoseEstimator(lively("tiny", "model.onnx"), device="cpu", min_score=0)
+    expected = estimator(image, BOX)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(estimator))(image, BOX).keypoints, expected.keypoints)
+
+    def work() -> None:
+        with pytest.raises(UserError, match="model.onnx, which ONNX Runtime runs: unusable .* in the new process only, or .* 'spawn'"):
+            estimator(image, BOX)
+
+    if hasattr(os, "fork"):
+        assert os.waitpid(in_a_child(work), 0)[1] == 0
 
 
 def test_the_demo_runs_onnx_as_network_and_as_detector(run, lively, images, tmp_path):

@@ -146,8 +146,8 @@ def test_a_gpu_in_a_fork_is_refused(build, people, monkeypatch):
         estimator(people[0])
 
 
-def test_an_estimator_is_pickled(build, people):
+def test_an_estimator_and_its_predictions_are_pickled(build, people):
     """As `multiprocessing` does for a process that it spawns."""
     estimator = build()
     expected = answers(estimator, people)
-    assert_same(answers(pickle.loads(pickle.dumps(estimator)), people), expected)
+    assert_same(answers(pickle.loads(pickle.dumps(estimator)), people), pickle.loads(pickle.dumps(expected)))
