@@ -14,15 +14,17 @@ import numpy as np
 
 from config import UserError
 from config.files import atomic_write, output_folder
+from data.urls import TIMEOUT
 
 if TYPE_CHECKING:
-    from av import Packet
     from av.container import OutputContainer
 
 ENCODERS = ("libx264", "libopenh264", "mpeg4")  # the first one that this build of PyAV has; browsers play H.264
 TICKS = 60000  # of a second: whole numbers for 24, 25, 30, 50, 60 and 30000/1001 frames per second, and MPEG-4 takes no more than 65535
 BT601 = 6  # FFmpeg's number
-COPIED_SOUND = {"aac", "mp3", "opus", "flac"}  # what browsers play in MP4; the rest is encoded as AAC
+COPIED_SOUND = {"aac", "opus"}  # what MP4 takes at every rate and browsers play; the rest is encoded as AAC
+
+REMEDY = "free some space, or choose another --output"
 
 
 def file_location(path: Path) -> str:
@@ -50,12 +52,12 @@ def video_writer(
             video.finish()
             with av.open(file_location(partial)) as written:
                 is_whole = written.streams.video[0].frames == video.frames
-        except av.FFmpegError:
-            is_whole = False
+        except av.FFmpegError as error:
+            raise UserError(f"video {path}: could not be written ({error.strerror}); {REMEDY}") from error
         finally:
             video.close()
-        if not is_whole:
-            raise UserError(f"video {path}: could not be written whole; free some space, or choose another --output")
+        if not is_whole:  # FFmpeg does not tell of every failed write
+            raise UserError(f"video {path}: could not be written whole; {REMEDY}")
 
 
 class _VideoFile:
@@ -81,8 +83,8 @@ class _VideoFile:
         stream.codec_context.time_base = self.time_base
         stream.codec_context.colorspace = BT601  # OpenCV's; without it players take large videos for BT.709
         self._size = size
-        self._packets = iter(()) if self.sound is None else _sound_packets(*self.sound, self._output, self.path)
-        self._packet = next(self._packets, None)  # FFmpeg wants all streams before the first frame
+        self._sound = iter(()) if self.sound is None else _copy_sound(*self.sound, self._output, self.path)
+        self._sound_time = next(self._sound, None)  # FFmpeg wants all streams before the first frame
 
     def write(self, frame: np.ndarray, time: float | None = None) -> None:
         import av
@@ -100,9 +102,8 @@ class _VideoFile:
         image.time_base = self.time_base
         self._output.mux(self._stream.encode(image))
         self.frames += 1
-        while self._packet is not None and self._packet.pts * self._packet.time_base <= time + 1 / self.rate:
-            self._output.mux(self._packet)
-            self._packet = next(self._packets, None)
+        while self._sound_time is not None and self._sound_time <= time + 1 / self.rate:
+            self._sound_time = next(self._sound, None)
 
     def finish(self) -> None:
         if self._output is not None:
@@ -117,26 +118,28 @@ class _VideoFile:
                 self._output.close()
 
 
-def _sound_packets(location: str, start: float, output: OutputContainer, path: Path) -> Iterator[Packet]:
-    """Add a stream for the sound to the output and yield its packets, whose times are from `start` on."""
+def _copy_sound(location: str, start: float, output: OutputContainer, path: Path) -> Iterator[float]:
+    """Add a stream for the sound from `start` on to the output. Yield the time of each packet, in seconds, before it is written."""
     import av
 
     try:
-        with av.open(location) as container:
+        with av.open(location, timeout=TIMEOUT) as container:
             source = container.streams.audio[0]
-            is_copied = source.codec_context.name in COPIED_SOUND
-            stream = output.add_stream_from_template(source) if is_copied else output.add_stream("aac", rate=source.rate)
+            is_copied = source.codec.canonical_name in COPIED_SOUND
+            stream = output.add_stream_from_template(source) if is_copied else output.add_stream("aac", rate=48000)
+            ticks, end = source.time_base if is_copied else Fraction(1, source.rate), 0
             for packet in container.demux(source):
                 for part in [packet] if is_copied else packet.decode():
                     if part.pts is None or part.pts * part.time_base < start:  # the last packet is empty
                         continue
-                    part.pts -= round(start / part.time_base)
+                    part.pts = max(end, round((part.pts * part.time_base - start) / ticks))  # some files have times that go back
+                    part.time_base = ticks
+                    end = part.pts + (1 if is_copied else part.samples)
+                    yield part.pts * float(ticks)
                     if is_copied:
-                        packet.dts, packet.stream = packet.pts, stream
-                        yield packet
-                    else:
-                        yield from stream.encode(part)
+                        part.dts, part.stream = part.pts, stream
+                    output.mux(part if is_copied else stream.encode(part))
             if not is_copied:
-                yield from stream.encode(None)
+                output.mux(stream.encode(None))
     except (av.FFmpegError, ValueError) as error:
         print(f"warning: video {path}: has no sound, or not all ({getattr(error, 'strerror', None) or error})", file=sys.stderr)

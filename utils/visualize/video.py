@@ -15,7 +15,7 @@ import numpy as np
 
 from config import UserError
 from config.files import existing_file
-from data.urls import URL, without_secrets
+from data.urls import TIMEOUT, URL, without_secrets
 from data.video import file_location
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
 LOWEST_RATE, HIGHEST_RATE = 0.1, 600.0  # frames per second; a rate beyond is an error of the file
-TIMEOUT = 30.0  # seconds without data from a stream
 
 
 def silence_opencv() -> None:
