@@ -41,7 +41,10 @@ SYSTEMS = {
         config="config.systems.simplepose:SimplePoseConfig",
         dataset="data.datasets.simplepose:SimplePoseDataset",
         targets="data.targets.simplepose:render_batch",
-        networks={"imhn": NetworkEntry("config.systems.simplepose:ImhnConfig", "models.imhn:IMHN")},
+        networks={
+            "imhn": NetworkEntry("config.systems.simplepose:ImhnConfig", "models.imhn:IMHN"),
+            "mobile": NetworkEntry("config.systems.simplepose:SimplePoseMobileConfig", "models.simplepose_mobile:SimplePoseMobile"),
+        },
         loss="losses.focal_l2:FocalL2",
         decoder="utils.systems.simplepose:SimplePoseDecoder",
     ),

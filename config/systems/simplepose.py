@@ -15,6 +15,7 @@ from config.schema import Config, InferenceConfig, ModelConfig
 from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.skeleton import Skeleton
 from config.systems.augment import AugmentationConfig
+from config.systems.movenet import MoveNetConfig
 
 
 class Channels:
@@ -58,6 +59,17 @@ class ImhnConfig(ModelConfig):
     @property
     def num_scales(self) -> int:
         return self.depth + 1
+
+
+class SimplePoseMobileConfig(MoveNetConfig):
+    """MoveNet's trunk, pyramid and keypoint heads, and a head for limbs, midpoints, person mask and maximum."""
+
+    name: Literal["mobile"] = "mobile"
+    limb_channels: Count = 64  # features of the limb head at every scale
+
+    @property
+    def num_scales(self) -> int:
+        return 4  # strides 4, 8, 16, 32
 
 
 class SimplePoseAugmentationConfig(AugmentationConfig):
