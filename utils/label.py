@@ -3,9 +3,9 @@
 python -m utils.label --checkpoint A.pth --images DIR --output annotations.json
 python -m utils.label --checkpoint A.pth B.pth --images DIR --annotations own.json --output annotations.json
 
-A is a bottom-up network. It takes each image at several scales; of predictions of one person the best remains (OKS NMS). B, a top-down
-network, predicts these people and the annotated ones anew. Annotated keypoints and boxes stay as they are; annotated people get the
-keypoints that they lack. Other people are added. Keypoints of a low score are unlabeled, and people of a middling score become crowd
+A is a bottom-up network. It takes each image at one or several scales; of predictions of one person the best remains (OKS NMS). B, a
+top-down network, predicts these people and the annotated ones anew. Annotated keypoints and boxes stay as they are; annotated people get
+the keypoints that they lack. Other people are added. Keypoints of a low score are unlabeled, and people of a middling score become crowd
 regions, which the loss leaves out.
 """
 
@@ -282,10 +282,16 @@ def main() -> None:
     )
     add("--annotations", type=Path, help="of some of the people, in any format: they stay, and get the keypoints that they lack")
     add("--output", type=Path, required=True, help="the annotation file to write")
-    add("--scales", type=float, nargs="+", default=[0.7, 1, 1.4], help="of the bottom-up network's input, merged; default: 0.7 1 1.4")
+    add(
+        "--scales",
+        type=float,
+        nargs="+",
+        default=[1],
+        help="of the bottom-up network's input, each with its own inference.scales, merged; default: 1",
+    )
     add("--no-flip", action="store_true", help="do not average with the horizontally flipped image")
-    add("--min-score", type=float, default=0.5, help="of a person who is labeled; default: 0.5")
-    add("--crowd-score", type=float, default=0.2, help="people between this and --min-score become crowd regions; default: 0.2")
+    add("--min-score", type=float, default=0.4, help="of a person who is labeled; default: 0.4")
+    add("--crowd-score", type=float, default=0.15, help="people between this and --min-score become crowd regions; default: 0.15")
     add("--keypoint-score", type=float, default=0.3, help="keypoints below it are unlabeled; default: 0.3")
     add("--same", type=float, default=0.5, metavar="OKS", help="two more similar predictions are one person; default: 0.5")
     add("--limit", type=int, help="only the first N images")
