@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from functools import cache
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -106,6 +107,7 @@ def download(url: str, sha256: str, what: str, remedy: str) -> None:
     sha256: its first digits. what: begins an error. remedy: completes "download it elsewhere and". Raises UserError.
     """
     path = cached_file(url)
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(path, waiting=f"{what}: waiting for another process, which downloads it"):
@@ -125,6 +127,10 @@ def download(url: str, sha256: str, what: str, remedy: str) -> None:
     except OSError as error:
         instead = f"{FULL_DISK[error.errno]}, or " if error.errno in FULL_DISK else ""
         raise UserError(f"{what}: {path}: {error.strerror}; {instead}set TORCH_HOME to another folder") from error
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _sha256(path: Path) -> str:

@@ -74,7 +74,8 @@ def test_torchvisions_own_weights_are_kept_where_it_keeps_them(files, tmp_path, 
     failure = rf"^detector {NAME}: {address} cannot be downloaded \(.*\); download it elsewhere and name the file with --detector-weights$"
     with pytest.raises(UserError, match=failure):
         load_detector(NAME, device="cpu")
-    assert not list(folder.iterdir())
+    assert not list(tmp_path.iterdir())
+    folder.mkdir(parents=True)
     shutil.copyfile(files[1], folder / address.rpartition("/")[2])
     weights = torch.load(files[1])
     loaded = load_detector(NAME, device="cpu").network.state_dict()
