@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools.mask import iou
 
 from config import Skeleton, UserError
 from config.errors import check_minimum, run_cli
@@ -35,7 +36,7 @@ from data.images import image_or_error
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
-from utils.oks import object_keypoint_similarity
+from utils.oks import pose_similarity
 from utils.predictions import PosePredictions
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 from utils.systems import Decoder, build_decoder
@@ -49,7 +50,7 @@ KINDS = ("people", "crowd regions", "completed people", "their new keypoints")  
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What becomes of a prediction. min_score, crowd_score: of people; keypoint_score: of keypoints; same: similarity, see `similarity`."""
+    """What becomes of a prediction. min_score, crowd_score: of people; keypoint_score: of keypoints; same: see `pose_similarity`."""
 
     min_score: float
     crowd_score: float
@@ -96,36 +97,16 @@ def scaled_decoders(estimator: PoseEstimator, scales: Iterable[float]) -> list[D
 # Predictions
 
 
-def similarity(poses: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
-    """Return (P, G), 0 to 1: the OKS of the keypoints that a pose and a person share, times their part of those of the one with fewer.
-
-    poses (P, D, 3), people (G, D, 3): x, y in pixels, and a score or v above 0 where present; areas (G,) pixels squared; sigmas (D,).
-    """
-    present, labeled = poses[..., 2] > 0, people[..., 2] > 0
-    oks = object_keypoint_similarity(poses, people, areas, np.zeros((len(people), 4)), sigmas, present)
-    shared = (present[:, None] & labeled).sum(2)
-    fewer = np.minimum(present.sum(1)[:, None], labeled.sum(1))
-    return oks * shared / np.maximum(fewer, 1)
-
-
 def merge_passes(passes: Sequence[PosePredictions], same: float) -> PosePredictions:
     """Return the people of several predictions of one image; of those who are more similar than `same`, the one of the highest score."""
     skeleton = passes[0].skeleton
     keypoints, scores, boxes = (np.concatenate([getattr(p, name) for p in passes]) for name in ("keypoints", "scores", "boxes"))
     ordered, kept = skeleton.to_dataset(keypoints), []
-    similar = similarity(ordered, ordered, AREA_OF_BOX * boxes[:, 2:].prod(1), skeleton.oks_sigmas)
+    similar = pose_similarity(ordered, ordered, AREA_OF_BOX * boxes[:, 2:].prod(1), skeleton.oks_sigmas)
     for row in np.argsort(-scores, kind="stable"):
         if not kept or similar[row, kept].max() <= same:
             kept.append(row)
     return PosePredictions(keypoints, scores, skeleton, boxes).select(np.array(kept, int))
-
-
-def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return (P, G) intersection over union of boxes (P, 4) and (G, 4) x, y, width, height."""
-    ends, other_ends = (these[:, :2] + these[:, 2:] for these in (boxes, others))
-    sides = np.minimum(ends[:, None], other_ends) - np.maximum(boxes[:, None, :2], others[:, :2])
-    shared = sides.clip(0).prod(2)
-    return shared / np.maximum(boxes[:, None, 2:].prod(2) + others[:, 2:].prod(1) - shared, np.spacing(1))
 
 
 def label_image(image: LabeledImage, joints: np.ndarray, boxes: np.ndarray, areas: np.ndarray, thresholds: Thresholds) -> dict[str, Any]:
@@ -138,7 +119,8 @@ def label_image(image: LabeledImage, joints: np.ndarray, boxes: np.ndarray, area
     inside = ((keypoints[..., :2] >= 0) & (keypoints[..., :2] <= (width - 1, height - 1))).all(2)
     sure = inside & (keypoints[..., 2] >= thresholds.keypoint_score)
     labels = np.where(sure[..., None], np.concatenate([keypoints[..., :2].round(2), np.full((*sure.shape, 1), VISIBLE)], 2), 0)
-    similar = np.where(given, similarity(keypoints, joints, areas, people.skeleton.oks_sigmas), box_iou(people.boxes, boxes))
+    of_boxes = np.reshape(iou(people.boxes, boxes, np.zeros(len(boxes), np.uint8)), (len(people), len(boxes)))
+    similar = np.where(given, pose_similarity(keypoints, joints, areas, people.skeleton.oks_sigmas), of_boxes)
     filled, taken, added = joints.copy(), np.zeros(len(joints), bool), []
     for row in np.argsort(-people.scores, kind="stable"):
         same = similar[row] > thresholds.same

@@ -29,6 +29,18 @@ def object_keypoint_similarity(
     return (of_keypoints * counted).sum(-1) / np.maximum(counted.sum(-1), 1)
 
 
+def pose_similarity(poses: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    """Return (P, G), 0 to 1: the OKS of the keypoints that a pose and a person share, times their part of those of the one with fewer.
+
+    poses (P, D, 3), people (G, D, 3): x, y in pixels, and a score or v above 0 where present; areas (G,) pixels squared; sigmas (D,).
+    """
+    present, labeled = poses[..., 2] > 0, people[..., 2] > 0
+    oks = object_keypoint_similarity(poses, people, areas, np.zeros((len(people), 4)), sigmas, present)
+    shared = (present[:, None] & labeled).sum(2)
+    fewer = np.minimum(present.sum(1)[:, None], labeled.sum(1))
+    return oks * shared / np.maximum(fewer, 1)
+
+
 def oks_nms(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray, sigmas: np.ndarray, threshold: float) -> np.ndarray:
     """Return indices (M,) of the remaining people, best first. A remaining person suppresses worse ones at an OKS above the threshold.
 

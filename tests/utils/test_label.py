@@ -16,7 +16,8 @@ from data.formats import load_annotations
 from models import build_model
 from utils.bundled_model import DEFAULT
 from utils.checkpoint import save_checkpoint
-from utils.label import AREA_OF_BOX, LabeledImage, Thresholds, label_image, merge_passes, read_annotations, similarity
+from utils.label import AREA_OF_BOX, LabeledImage, Thresholds, label_image, merge_passes, read_annotations
+from utils.oks import pose_similarity
 from utils.predictions import PosePredictions
 from utils.results_log import ResultsLog
 
@@ -73,14 +74,6 @@ def test_the_best_prediction_of_a_person_remains():
     assert merged.boxes[:, 0].tolist() == [11, 150]
     others = merge_passes([person(10, 10, 0.6, half), person(10, 10, 0.8, 0.9 - half)], 0.5)
     assert len(others) == 2
-
-
-def test_similarity_is_that_of_the_shared_keypoints_by_their_part():
-    one, other = person(10, 10, 1).keypoints, person(10, 10, 1).keypoints
-    other[0, 4:, 2] = 0
-    one[0, :2, 2] = 0  # two of the four are shared
-    assert similarity(one, other, np.array([1600.0]), SIGMAS) == pytest.approx(0.5)
-    assert similarity(one, other * 0, np.array([1600.0]), SIGMAS) == 0
 
 
 def test_unsure_keypoints_are_unlabeled_and_unsure_people_are_crowd_regions():
@@ -141,7 +134,7 @@ def test_labels_are_near_the_truth_and_train(label, images, annotations, tmp_pat
     for one in people:
         file_name = next(image["file_name"] for image in truth["images"] if image["id"] == one["image_id"])
         same = [p for p in content["annotations"] if names[p["image_id"]] == file_name and not p["iscrowd"]]
-        found += bool((similarity(joints_of(same), joints_of([one]), np.array([one["area"]]), SIGMAS) > 0.5).any())
+        found += bool((pose_similarity(joints_of(same), joints_of([one]), np.array([one["area"]]), SIGMAS) > 0.5).any())
     assert found >= 0.5 * len(people)
     assert {person["iscrowd"] for person in content["annotations"]} == {0, 1}
     for one in content["annotations"]:
@@ -159,7 +152,7 @@ def test_annotations_stay_and_get_faces_and_the_people_who_lack(label, annotatio
 
     def likeness(one: dict, people: list[dict]) -> float:
         same = [other for other in people if other["image_id"] == one["image_id"]]
-        return similarity(joints_of(same), whole[one["id"]], np.array([one["area"]]), SIGMAS).max(initial=0)
+        return pose_similarity(joints_of(same), whole[one["id"]], np.array([one["area"]]), SIGMAS).max(initial=0)
 
     dropped = max(truth["annotations"], key=lambda one: likeness(one, alone))
     truth["annotations"].remove(dropped)

@@ -13,6 +13,7 @@ from pycocotools.cocoeval import COCOeval
 
 from config.load import load_skeleton
 from utils.evaluation.oks import object_keypoint_similarity, oks_nms  # where outside callers look
+from utils.oks import pose_similarity
 
 SIGMAS = load_skeleton("coco17").oks_sigmas
 REFERENCE = SHARED / "fixtures" / "simple_baseline_oks_nms.npz"
@@ -108,3 +109,12 @@ def test_suppression_agrees_with_the_published_code(case):
     own = of_boxes * (keypoints[..., 2] * sure).sum(1) / np.maximum(sure.sum(1), 1)
     np.testing.assert_allclose(own, scores, atol=1e-12)
     assert oks_nms(keypoints, areas, own, SIGMAS, 0.9).tolist() == kept.tolist()
+
+
+def test_pose_similarity_is_that_of_the_shared_keypoints_by_their_part():
+    one = np.concatenate([np.random.default_rng(0).random((1, 17, 2)) * (40, 80), np.ones((1, 17, 1))], 2)
+    other = one.copy()
+    other[0, 4:, 2] = 0
+    one[0, :2, 2] = 0  # two of the four are shared
+    assert pose_similarity(one, other, np.array([1600.0]), SIGMAS) == pytest.approx(0.5)
+    assert pose_similarity(one, other * 0, np.array([1600.0]), SIGMAS) == 0
