@@ -100,7 +100,7 @@ def folder(tmp_path, monkeypatch):
             leave_mark,
             Call(leave_mark),
             Call(Loud),
-            [Loud, {Loud: 1}, {1, 2}],
+            [Loud, {Loud: 1}, {Path("a"): 1}, {1, 2}],
             partial(leave_mark),
             torch.float16,
         ),
