@@ -67,6 +67,9 @@ SYSTEMS = {
             "simple_baselines": NetworkEntry(
                 "config.systems.simple_baselines:SimpleBaselinesModelConfig", "models.simple_baselines:SimpleBaselines"
             ),
+            "mobile": NetworkEntry(
+                "config.systems.simple_baselines:SimpleBaselinesMobileConfig", "models.simple_baselines_mobile:SimpleBaselinesMobile"
+            ),
             "timm": NetworkEntry("config.systems.simple_baselines:TimmModelConfig", "models.simple_baselines_timm:SimpleBaselinesTimm"),
         },
         loss="losses.simple_baselines:SimpleBaselinesLoss",

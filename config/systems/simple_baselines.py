@@ -12,6 +12,7 @@ from pydantic import SerializeAsAny, model_validator
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import ConfigSection, Count, NonNegative, Positive, Probability
 from config.systems.augment import AugmentationConfig
+from config.systems.movenet import MoveNetConfig
 
 RESNET_STRIDE = 32  # of a ResNet's last features: input pixels per feature
 
@@ -46,6 +47,13 @@ class TimmModelConfig(ModelConfig):
     @property
     def input_multiple(self) -> int:
         return RESNET_STRIDE
+
+
+class SimpleBaselinesMobileConfig(MoveNetConfig):
+    """MoveNet SinglePose: Thunder, or with width 1 Lightning."""
+
+    name: Literal["mobile"] = "mobile"
+    width: Positive = 1.75
 
 
 class SimpleBaselinesDataConfig(DataConfig):

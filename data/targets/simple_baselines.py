@@ -46,7 +46,7 @@ def _render(
     stride, sigma = config.model.stride, config.targets.sigma
     height, width = input_size[0] // stride, input_size[1] // stride
     reach = int(REACH * sigma)
-    middles = (points / stride + 0.5).astype(int)
+    middles = (points / stride + 0.5 - config.model.pixel_center).astype(int)
     inside = (middles >= -reach).all(-1) & (middles < np.array([width, height]) + reach).all(-1)
     weight = labeled & inside
     (image, keypoint), keypoints = np.nonzero(weight), points.shape[1]

@@ -67,7 +67,7 @@ class SimpleBaselinesDecoder(Decoder):
 
     def decode(self, outputs: tuple[Crops, Tensor]) -> list[PosePredictions]:
         (crops, heatmaps), settings = outputs, self.config.inference
-        keypoints = decode(heatmaps, crops.centers, crops.sizes, settings.subpixel)
+        keypoints = decode(heatmaps, crops.centers, crops.sizes, settings.subpixel, self.config.model.pixel_center)
         scores = person_scores(keypoints[..., 2], crops.boxes[:, 4], settings.keypoint_threshold)
         areas = crops.sizes.prod(1)
         present = np.where(keypoints[..., 2:] > 0, keypoints, 0)
@@ -83,7 +83,8 @@ class SimpleBaselinesDecoder(Decoder):
         crops, heatmaps = outputs
         overlays = [{"keypoints": np.zeros(size, np.float32)} for size in crops.image_sizes]
         for n, center, size, maps in zip(crops.image_of, crops.centers, crops.sizes, heatmaps):
-            of_box = self.resized_groups(maps, size / maps.shape[:0:-1], center - size / 2, crops.image_sizes[n])
+            pixel = size / maps.shape[:0:-1]
+            of_box = self.resized_groups(maps, pixel, center - size / 2 + self.config.model.pixel_center * pixel, crops.image_sizes[n])
             np.maximum(overlays[n]["keypoints"], of_box["keypoints"], out=overlays[n]["keypoints"])
         return overlays
 
@@ -119,21 +120,26 @@ def crop_boxes(
 def average_flip(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:
     """Average the heatmaps (2 P, K, h, w) of P crops and then their flipped ones: (P, K, h, w).
 
-    As published, the flipped crops' heatmaps are shifted right by the one column that they lie too far left.
+    As published, the flipped crops' heatmaps are shifted right by the one column that they lie too far left; those whose pixels stand in
+    the middle of theirs are not.
     """
     straight, flipped = maps.chunk(2)
     flipped = flipped.flip(3)[:, torch.from_numpy(config.skeleton.flip_keypoints).to(maps.device)]
-    return (straight + torch.cat([flipped[..., :1], flipped[..., :-1]], 3)) / 2
+    if config.model.pixel_center == 0:
+        flipped = torch.cat([flipped[..., :1], flipped[..., :-1]], 3)
+    return (straight + flipped) / 2
 
 
 @torch.inference_mode()
-def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray, subpixel: Subpixel = "quarter") -> np.ndarray:
+def decode(
+    heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray, subpixel: Subpixel = "quarter", pixel_center: float = 0.0
+) -> np.ndarray:
     """Return keypoints (P, K, 3) x, y in image pixels and heatmap value (maybe 0 or less), float32, at each heatmap's maximum.
 
     heatmaps (P, K, h, w); centers x, y and sizes width, height (P, 2) of the crops in image pixels. subpixel: "quarter" moves a quarter
     of a pixel towards the higher neighbor, as published, where both neighbors of both axes are inside; "quarter_by_axis" asks less, as
     MMPose: x needs its own neighbors and y > 0, and y likewise; "parabola" fits the logarithms of the maximum and its neighbors, which is
-    exact for a Gaussian.
+    exact for a Gaussian. pixel_center: the model's.
     """
     heatmaps = torch.as_tensor(heatmaps).float()
     (height, width), flat = heatmaps.shape[2:], heatmaps.flatten(2)
@@ -141,7 +147,7 @@ def decode(heatmaps: Tensor | np.ndarray, centers: np.ndarray, sizes: np.ndarray
     index = torch.from_numpy(flat.numpy().argmax(2)) if flat.device.type == "cpu" else flat.argmax(2)
     values, x, y = flat.gather(2, index[..., None])[..., 0], index % width, index // width
     shifts = _shifts(flat, x, y, (height, width), subpixel) * (values > 0)
-    keypoints = torch.stack([x + shifts[0], y + shifts[1], values], 2).cpu().numpy()
+    keypoints = torch.stack([x + shifts[0] + pixel_center, y + shifts[1] + pixel_center, values], 2).cpu().numpy()
     scale = np.asarray(sizes)[:, None, :1] / width  # as published, the width sets the scale of both axes
     keypoints[..., :2] = (keypoints[..., :2] - (width / 2, height / 2)) * scale + np.asarray(centers)[:, None]
     return keypoints

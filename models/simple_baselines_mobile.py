@@ -1,0 +1,50 @@
+"""MoveNet SinglePose as Simple Baselines' network: the heatmaps of the person in the middle of the crop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from config.systems.simple_baselines import SimpleBaselinesConfig
+from models.movenet import MoveNet
+
+NEAR = 1.8  # cells from a center, or from where a keypoint is expected, at which a value counts half
+THUNDER_STEM = 56  # channels of Thunder's first layer
+
+
+class SimpleBaselinesMobile(MoveNet):
+    """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4) in [0, 1]. H and W are multiples of 32.
+
+    As in MoveNet's decoding, each heatmap is weighted by the distance from where the person in the middle should have the keypoint.
+    """
+
+    used_heads = ("center", "keypoint_heatmap", "keypoint_regression")
+
+    def __init__(self, config: SimpleBaselinesConfig):
+        keypoints = config.skeleton.num_keypoints
+        super().__init__(config.model.width, dict(zip(self.used_heads, (1, keypoints, 2 * keypoints))))
+
+    def forward(self, images: Tensor) -> Tensor:
+        _, maps = super().forward(images)
+        height, width = maps["center"].shape[2:]
+        middle = maps["center"].new_tensor([height / 2, width / 2])[None, None]
+        person = (maps["center"].sigmoid() * nearness(middle, height, width)).flatten(1).argmax(1)
+        regression = maps["keypoint_regression"].flatten(2)
+        regression = regression.gather(2, person[:, None, None].expand(-1, regression.shape[1], 1)).view(len(person), -1, 2)
+        cell = torch.stack([person.div(width, rounding_mode="floor"), person % width], 1)[:, None]
+        return maps["keypoint_heatmap"].sigmoid() * nearness(cell + regression, height, width)
+
+    @staticmethod
+    def recipe(weights: Mapping[str, Tensor]) -> str | None:
+        """Return the recipe of the published Thunder."""
+        is_thunder = "heads.center.output.weight" in weights and len(weights["trunk.stem.weight"]) == THUNDER_STEM
+        return "simple_baselines_mobile" if is_thunder else None
+
+
+def nearness(points: Tensor, height: int, width: int) -> Tensor:
+    """Return (N, K, height, width) in (0, 1]: 1 at the points (N, K, 2) y, x in cells, half of it NEAR cells away."""
+    y = torch.arange(height, device=points.device)[:, None] - points[..., None, None, 0]
+    x = torch.arange(width, device=points.device) - points[..., None, None, 1]
+    return NEAR / ((y.square() + x.square() + 1e-6).sqrt() + NEAR)
