@@ -80,7 +80,7 @@ def top_down(tmp_path):
 
 
 def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, monkeypatch):
-    monkeypatch.setattr("utils.detectors.scored_boxes", lambda people, least: np.array([[10.0, 20, 60, 70, least]]))
+    monkeypatch.setattr("utils.inference.scored_boxes", lambda people, least: np.array([[10.0, 20, 60, 70, least]]))
     output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5, "--min-score", 0)
     (person,) = read(output / "000000000001.jpg.json")["people"]
     keypoints = np.array(person["keypoints"])
@@ -92,7 +92,7 @@ def test_without_a_detector_the_bundled_model_finds_the_boxes(run, top_down, tra
     monkeypatch.setattr("utils.bundled_model.DEFAULT", trained / "best.pth")
     ended = run("demo_image.py", "--input", images, "--limit", 1, "--output", tmp_path / "demo", "--checkpoint", top_down)
     assert ended.status == 0, ended.err
-    assert "detector: best, the bundled model; no --detector was named, and system 'tiny' needs person boxes\n" in ended.out
+    assert "detector: best, the bundled model; none was named, and system 'tiny' needs person boxes\n" in ended.out
 
 
 def test_a_missing_detector_is_named(fails, top_down, trained, images, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,12 @@ import torch
 
 from config import UserError
 from config.errors import suggestion
-from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import Checkpoint
 from utils.device import as_images, default_device
-from utils.inference import PoseEstimator
-from utils.predictions import PosePredictions
+from utils.inference import LEAST_SCORE, Detector, PoseDetector, PoseEstimator, bundled_detector
 from utils.zoo import cached_file, download, is_network, networks
 
-Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each
-
 PERSON = 1  # torchvision's category, which is COCO's
-LEAST_SCORE = 0.3
 DETECTOR_OPTIONS = "--detector, a bottom-up system's checkpoint or network's name, or a torchvision detector's name"
 
 
@@ -70,25 +65,6 @@ def torchvision_weights(name: str, url: str) -> Path:
     return path
 
 
-class PoseDetector:
-    """A bottom-up pose system that returns boxes around its people, as `TorchvisionDetector` does."""
-
-    def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device, min_score=0), least_score
-        if self.estimator.needs_boxes:
-            system = self.estimator.config.system
-            raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")
-
-    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [scored_boxes(people, self.least_score) for people in self.estimator.batch(images)]
-
-
-def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
-    """Return boxes (B, 5) x, y, width, height, score of the people with a score above the least one and two keypoints or more."""
-    selected = (people.scores > least_score) & ((people.keypoints[..., 2] > 0).sum(1) > 1)
-    return np.column_stack([people.boxes, people.scores])[selected]
-
-
 def load_detector(
     name: str | Path, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None
 ) -> Detector:
@@ -117,6 +93,5 @@ def detector_for(
     if name is None and weights is not None:
         raise UserError(f"--detector-weights {weights}: add the torchvision detector's name, such as --detector fasterrcnn_resnet50_fpn")
     if name is None:
-        name = bundled_checkpoint()
-        print(f"detector: {name.stem}, the bundled model; no --detector was named, and system {system!r} needs person boxes", flush=True)
+        return bundled_detector(system, least_score, device)
     return load_detector(name, weights, least_score, device)

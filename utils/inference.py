@@ -21,13 +21,15 @@ from config import Config, UserError
 from data.images import ColorOrder, ImageInput, to_bgr
 from models.fuse import fuse_conv_bn
 from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
-from utils.bundled_model import resolve_checkpoint
+from utils.bundled_model import bundled_checkpoint, resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.device import PerProcess, limit_threads
 from utils.predictions import PosePredictions
 from utils.systems import Overlays, build_decoder
 
 MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
+LEAST_SCORE = 0.3  # of people whose boxes a top-down system gets
+Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each: x, y, w, h, score
 Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
 
@@ -52,7 +54,8 @@ class PoseEstimator:
         file is downloaded once. None takes random weights with a configuration, and the bundled model, which is announced on stdout,
         without one.
     device: such as "cpu" or "cuda:0"; None takes a GPU if there is one.
-    detector: gives the boxes where a system needs them (`needs_boxes`) and none are passed: `utils.detectors.load_detector(...)`.
+    detector: gives the boxes where a system needs them (`needs_boxes`) and none are passed: `utils.detectors.load_detector(...)`. None
+        takes the bundled model once it is needed, which is announced on stdout.
     min_score: people below are excluded; 0 returns all.
     color: order of the channels of arrays, "bgr" as OpenCV has them or "rgb"; also of what `PosePredictions.draw` returns.
 
@@ -67,7 +70,7 @@ class PoseEstimator:
         config: Config | str | Path | Checkpoint | None = None,
         checkpoint: str | Path | Checkpoint | None = None,
         device: str | None = None,
-        detector: Callable[[Sequence[np.ndarray]], list[np.ndarray]] | None = None,
+        detector: Detector | None = None,
         min_score: float = MIN_SCORE,
         color: ColorOrder = "bgr",
     ):
@@ -141,9 +144,9 @@ class PoseEstimator:
         """Return the predictions for images of one batch key, each with its overlays if asked."""
         images, boxes = zip(*samples)
         if self.needs_boxes and any(of_image is None for of_image in boxes):
-            if self.detector is None:
-                raise UserError(f"system {self.config.system!r}: needs person boxes; pass boxes or a detector")
             with self._detector_lock(), self._timed("detection"):
+                if self.detector is None:
+                    self.detector = bundled_detector(self.config.system, device=str(self.device))
                 boxes = [_checked_boxes(of_image) for of_image in self.detector(images)]
         with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
@@ -171,6 +174,32 @@ class PoseEstimator:
         yield
         with self._seconds_lock():
             self.seconds[part] += perf_counter() - start
+
+
+class PoseDetector:
+    """A bottom-up pose system as a detector: it returns boxes around its people with a score above `least_score`."""
+
+    def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
+        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device, min_score=0), least_score
+        if self.estimator.needs_boxes:
+            system = self.estimator.config.system
+            raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")
+
+    def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [scored_boxes(people, self.least_score) for people in self.estimator.batch(images)]
+
+
+def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
+    """Return boxes (B, 5) x, y, width, height, score of the people with a score above the least one and two keypoints or more."""
+    selected = (people.scores > least_score) & ((people.keypoints[..., 2] > 0).sum(1) > 1)
+    return np.column_stack([people.boxes, people.scores])[selected]
+
+
+def bundled_detector(system: str, least_score: float = LEAST_SCORE, device: str | None = None) -> Detector:
+    """Return the bundled model as the detector of a system that needs boxes, and announce it on stdout."""
+    checkpoint = bundled_checkpoint()
+    print(f"detector: {checkpoint.stem}, the bundled model; none was named, and system {system!r} needs person boxes", flush=True)
+    return PoseDetector(checkpoint, least_score, device)
 
 
 def _checked_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -192,8 +192,15 @@ def test_a_stream_takes_boxes_beside_its_images(boxed):
     for predict in (lambda: list(estimator.stream([image] * 4, 2, iter(boxes))), lambda: estimator.batch([image] * 2, boxes[:1])):
         with pytest.raises(ValueError, match="shorter"):
             predict()
-    with pytest.raises(UserError, match="system 'tiny': needs person boxes"):
-        list(estimator.stream([image] * 3, 2))
+
+
+def test_without_boxes_and_detector_the_bundled_model_finds_the_boxes(boxed, trained, monkeypatch, capsys):
+    monkeypatch.setattr("utils.bundled_model.DEFAULT", trained / "best.pth")
+    monkeypatch.setattr("utils.inference.scored_boxes", lambda people, least: np.array([[10.0, 20, 60, 70, least]]))
+    estimator, image = boxed(), np.zeros((90, 80, 3), np.uint8)
+    expected = estimator(image, np.array([[10.0, 20, 60, 70, 0.3]]))
+    assert_same(estimator.stream([image] * 3, 2), [expected] * 3)
+    assert capsys.readouterr().out.count("detector: best, the bundled model; none was named, and system 'tiny' needs person boxes\n") == 1
 
 
 def test_a_detector_gives_the_boxes_where_none_are_given(boxed):
