@@ -1,6 +1,6 @@
-"""Convert predictions to the formats of other programs: OpenPose's JSON, PoseTrack18's JSON, CSV. `PosePredictions` has those of one image.
+"""Convert predictions to the formats of other programs: OpenPose's JSON, PoseTrack18's JSON, CSV, YOLO's text.
 
-A missing keypoint is 0 0 0, or empty in CSV. CSV has the skeleton's order of keypoints.
+`PosePredictions` has those of one image. A missing keypoint is 0 0 0, or empty in CSV. CSV has the skeleton's order of keypoints.
 """
 
 from __future__ import annotations
@@ -113,3 +113,17 @@ def to_csv(images: Iterable[ImagePeople], skeleton: Skeleton) -> str:
             identity = "" if people.ids is None else int(people.ids[number])
             table.writerow([image, number, identity, round(float(people.scores[number]), 4), *box, *values])
     return text.getvalue().encode("utf-8", "backslashreplace").decode()  # a file name may hold bytes that are no text
+
+
+def to_yolo(people: PosePredictions, size: tuple[int, int]) -> str:
+    """Return a line for each person: class 0, center x, y, width, height of the box, then x, y, score of each keypoint.
+
+    Positions are fractions of the image's sides. Keypoints are in the order of the skeleton's data set; a missing one is 0 0 0. The box is
+    the part that lies in the image. size: height, width in pixels.
+    """
+    sides = np.array(size[::-1], float)
+    keypoints = round_keypoints(people.skeleton.to_dataset(people.keypoints)) / [*sides, 1]
+    boxes = np.asarray(people.boxes, float).reshape(-1, 2, 2)
+    low, high = ((corner / sides).clip(0, 1) for corner in (boxes[:, 0], boxes.sum(1)))
+    values = np.concatenate([(low + high) / 2, high - low, keypoints.reshape(len(people), 3 * keypoints.shape[1])], 1)
+    return "".join(f"0 {' '.join(f'{value:.6f}' for value in person)}\n" for person in values)

@@ -12,7 +12,7 @@ import pytest
 
 from config.load import load_skeleton
 from data.formats.posetrack import KEYPOINTS as POSETRACK
-from utils.output_formats import OPENPOSE, image_ids, posetrack_image_name, to_csv, to_openpose, to_posetrack
+from utils.output_formats import OPENPOSE, image_ids, posetrack_image_name, to_csv, to_openpose, to_posetrack, to_yolo
 from utils.predictions import PosePredictions, round_keypoints
 
 COCO_18, COCO_17, CROWDPOSE = (load_skeleton(name) for name in ("coco", "coco17", "crowdpose"))
@@ -106,3 +106,16 @@ def test_posetrack_json_of_another_skeleton_has_the_shared_keypoints():
     people = PosePredictions(keypoints, np.ones(1), COCO_18, ids=np.array([0]))
     (person,) = to_posetrack([(PurePath("a/b.jpg"), people)], COCO_18)["annotations"]
     assert np.flatnonzero(person["scores"]).tolist() == [POSETRACK.index("left_wrist")]
+
+
+def test_yolo_has_the_data_sets_order_and_fractions_of_the_image():
+    """The box is the part in the image, and a missing keypoint 0 0 0."""
+    person = one_person(COCO_18)
+    person.keypoints[0, COCO_18.index("Lsho")] = 0
+    lines = to_yolo(person, (50, 200)).splitlines()
+    (label, *box), keypoints = np.split(np.array(lines[0].split(), float), [5])
+    assert (len(lines), label) == (1, 0)
+    np.testing.assert_allclose(box, [16.234 / 200, 18.75 / 50, 30 / 200, 37.5 / 50], atol=1e-6)
+    expected = [(10 * d / 200, 5 * d / 50, 0.4321) if name != "left_shoulder" else (0, 0, 0) for d, name in enumerate(COCO)]
+    np.testing.assert_allclose(keypoints.reshape(-1, 3), expected, atol=1e-6)
+    assert to_yolo(person.select(np.zeros(1, bool)), (50, 200)) == ""

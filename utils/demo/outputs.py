@@ -13,11 +13,11 @@ from config import Skeleton
 from config.files import write_json, write_text
 from data.images import WRITABLE_SUFFIXES
 from utils.demo.inputs import Source
-from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_openpose
+from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_openpose, to_yolo
 from utils.predictions import PosePredictions
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
-FORMATS = ("json", "coco", "csv", *OPENPOSE)
+FORMATS = ("json", "coco", "csv", "yolo", *OPENPOSE)
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class ResultWriter:
             stem = _stem(name) if stems[_stem(name)] == 1 else name
             wanted |= {(name, layout): openpose_names(stem, layout) for layout in OPENPOSE if layout in formats}
             wanted |= {(name, "json"): [f"{name}.json"]} if "json" in formats else {}
+            wanted |= {(name, "yolo"): [f"{stem}.txt"]} if "yolo" in formats else {}
         summaries = ("json", "coco.json", "csv") if source.is_video else ("coco.json", "csv")
         wanted |= {(None, ending): [f"{source.stem}.{ending}"] for ending in summaries if ending.partition(".")[0] in formats}
         self.paths = {key: names.unique(*candidates) for key, candidates in wanted.items()}
@@ -90,6 +91,9 @@ class ResultWriter:
         for layout in (layout for layout in OPENPOSE if layout in self.formats):
             path = self.paths.get((name, layout)) or self._names.unique(*openpose_names(self.source.stem, layout, f"_{name:012d}"))
             write_json(path, to_openpose(shown.people, OPENPOSE[layout]), sync=False)
+        if "yolo" in self.formats:
+            path = self.paths.get((name, "yolo")) or self._names.unique(f"{self.source.stem}_{name:012d}.txt")
+            write_text(path, to_yolo(shown.people, shown.size), sync=False)
 
     def finish(self) -> None:
         if (None, "json") in self.paths:

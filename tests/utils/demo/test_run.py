@@ -115,10 +115,12 @@ def test_people_are_drawn_and_written(demo, folder, output, capsys):
 
 
 def test_formats_of_images(demo, folder, output):
-    demo(folder, formats=("json", "coco", "csv", "openpose"))
+    demo(folder, formats=("json", "coco", "csv", "openpose", "yolo"))
     own = ["000001.jpg", "000001.jpg.json", "000001_keypoints.json", "000004.gif.json", "000004.gif.png", "000004_keypoints.json"]
-    same_stem = [f"000002.{suffix}{ending}" for suffix in ("jpg", "png") for ending in ("", ".json", "_keypoints.json")]
+    own += ["000001.txt", "000004.txt"]
+    same_stem = [f"000002.{suffix}{ending}" for suffix in ("jpg", "png") for ending in ("", ".json", "_keypoints.json", ".txt")]
     assert written(output) == sorted([*own, *same_stem, "people.coco.json", "people.csv"])
+    assert [line.split()[5:8] for line in (output / "000001.txt").read_text().splitlines()] == [["0.125000", "0.333333", "0.900000"]]
     coco = read(output / "people.coco.json")
     expected = [(0, "000001.jpg", 0.8), (0, "000001.jpg", 0.1), (1, "000002.jpg", 0.8)]
     assert [(person["image_id"], person["file_name"], person["score"]) for person in coco[:3]] == expected
@@ -133,8 +135,8 @@ def test_no_output_overwrites_another_or_a_file_that_the_user_names(demo, folder
         Image.new("RGB", (80, 60), (GRAY,) * 3).save(folder / name)
     clip.rename(folder / "people.avi")
     demo(folder / "*", formats=FORMATS, maps=True, reserved=[output / ".." / "demo" / "x1.jpg"])
-    of_an_image = of_the_video = len(["image or video", "maps", "json", "openpose", "openpose25"])
-    assert len(written(output)) == 7 * of_an_image + of_the_video + 5 * len(OPENPOSE) + 2 * len(["coco", "csv"])
+    of_an_image = of_the_video = len(["image or video", "maps", "json", "yolo", "openpose", "openpose25"])
+    assert len(written(output)) == 7 * of_an_image + of_the_video + 5 * len(["yolo", *OPENPOSE]) + 2 * len(["coco", "csv"])
     assert "x1.jpg" not in written(output)
     assert [len(read(output / f"x1{layout}_keypoints.json")["keypoints"]) for layout in ("", ".openpose25")] == [18, 25]
     assert {read(output / f"{name}.json")["image"] for name in ("x4.gif", "x4.gif.png")} == {"x4.gif", "x4.gif.png"}
@@ -144,6 +146,7 @@ def test_no_output_overwrites_another_or_a_file_that_the_user_names(demo, folder
 def test_a_video(demo, estimator, clip, output):
     assert len(demo(clip, formats=FORMATS, limit=4)) == 4
     own = [f"000007_clip{layout}_{n:012d}_keypoints.json" for n in range(4) for layout in ("", ".openpose25")]
+    own += [f"000007_clip_{n:012d}.txt" for n in range(4)]
     assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
     frames = [(frame["image"], frame["time"], len(frame["people"])) for frame in read(output / "000007_clip.json")]
     assert frames == [(n, pytest.approx(n / 10), 1) for n in range(4)]
