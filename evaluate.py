@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from config import Skeleton, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs
 from config.load import load_skeleton
-from data.formats import NAMES_HELP
+from data.formats import NAMES_HELP, SPLIT_HELP
+from data.formats.coco import Split
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.distributed import DistributedContext, evaluation_context
@@ -30,8 +32,9 @@ def main() -> None:
     source, add = parser.add_mutually_exclusive_group(), parser.add_argument
     source.add_argument("--checkpoint", type=Path, help="ours, .safetensors, published, .onnx, or a network's name; default: bundled")
     source.add_argument("--detections", type=Path, metavar="FILE", help="predictions in COCO's format, in place of a checkpoint")
-    add("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII or PoseTrack18 file; can be unannotated")
-    add("--images", nargs="+", metavar="PATH", help="folders or zip files of the images")
+    add("--annotations", type=Path, required=True, help="COCO, CrowdPose, MPII, PoseTrack18 file or YOLO data.yaml; can be unannotated")
+    add("--images", nargs="+", metavar="PATH", help="folders or zip files of the images; data.yaml says where they are")
+    add("--split", choices=get_args(Split), help=f"{SPLIT_HELP}; default: val")
     add("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     add("--head-boxes", type=Path, help="for MPII's PCKh; default: gt_NAME.mat or gt_valid.mat beside NAME.json")
     add("--output", type=Path, help="folder; default: evaluation/ beside the checkpoint or detections, else below runs/")
@@ -63,14 +66,14 @@ def main() -> None:
 
 def evaluate_network(options: argparse.Namespace, context: DistributedContext) -> None:
     """Evaluate a checkpoint, or the bundled model, on this rank's part of the images."""
-    if not options.images:
-        raise UserError("--images: missing; add the folder of the images, or evaluate predictions with --detections")
     checkpoint = resolve_checkpoint(options.checkpoint, options.config, context.is_main)
     overrides = ["inference.flip=false"] * options.no_flip + options.overrides
     if options.scales:
         overrides.append(f"inference.scales=[{', '.join(options.scales)}]")
     config = config_for(checkpoint, options.config, overrides)
     truth = ground_truth(options, config.skeleton)
+    if not truth.containers:
+        raise UserError("--images: missing; add the folder of the images, or evaluate predictions with --detections")
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or evaluation_folder(options.checkpoint)
     check_results(output, ["detections.json", f"detections{IMAGES}", *DERIVED], options, truth)
@@ -88,7 +91,7 @@ def evaluation_folder(checkpoint: Path | None) -> Path:
 def ground_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> GroundTruth:
     """Return the annotations that the options name."""
     images = [Path(path) for path in options.images]
-    return GroundTruth(options.annotations, images, skeleton, options.limit, options.names_from_skeleton, options.strict)
+    return GroundTruth(options.annotations, images, skeleton, options.limit, options.names_from_skeleton, options.strict, options.split)
 
 
 def evaluate_detections(options: argparse.Namespace) -> None:

@@ -20,23 +20,26 @@ TAG = "tag:yaml.org,2002:"
 OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
-def read_yaml(path: str | Path, what: str) -> dict[str, Any]:
-    """Return the keys and values of a YAML file, none of an empty one. Raises UserError, which calls the file `what`."""
+def read_yaml(path: str | Path, what: str, whole_number_keys: bool = False) -> dict[str, Any]:
+    """Return the keys and values of a YAML file, none of an empty one. Raises UserError, which calls the file `what`.
+
+    whole_number_keys: keys below the first level can be whole numbers, too.
+    """
     size = existing_file(path, what).stat().st_size
     if size > MAX_BYTES:
         raise UserError(f"{what} {path}: has {size:,} bytes, expected at most {MAX_BYTES:,}; is it a YAML file?")
-    values = parse_yaml(read_text(path, what), f"{what} {path}")
+    values = parse_yaml(read_text(path, what), f"{what} {path}", whole_number_keys)
     if not isinstance(values, dict | None):
         raise UserError(f"{what} {path}: expected keys and values, such as train: {{epochs: 3}}")
     return values or {}
 
 
-def parse_yaml(text: str, source: str) -> Any:
-    """Return the value of a YAML text. Raises UserError, one line that begins with `source`."""
+def parse_yaml(text: str, source: str, whole_number_keys: bool = False) -> Any:
+    """Return the value of a YAML text. Raises UserError, one line that begins with `source`. whole_number_keys: see `read_yaml`."""
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        return None if node is None else _Reader(loader, source).value(node, "", 0)
+        return None if node is None else _Reader(loader, source, whole_number_keys).value(node, "", 0)
     except yaml.YAMLError as error:
         if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:  # its own text quotes the line, in several lines
             problem = ", ".join(filter(None, (error.context, error.problem)))
@@ -61,8 +64,9 @@ class _Loader(yaml.SafeLoader):
 class _Reader:
     """Values of PyYAML's nodes, which it has made of a text without writing out any alias."""
 
-    def __init__(self, loader: _Loader, source: str):
+    def __init__(self, loader: _Loader, source: str, whole_number_keys: bool = False):
         self.loader, self.source, self.count = loader, source, 0
+        self.key_types = (str, int) if whole_number_keys else (str,)
 
     def value(self, node: yaml.Node, key: str, depth: int) -> Any:
         """Return what a node stands for. key: its dotted key; depth: collections around it."""
@@ -88,7 +92,7 @@ class _Reader:
                     merged = {**mapping, **merged}
                 continue
             name = self._scalar(name_node, key)
-            if not isinstance(name, str):
+            if type(name) not in (self.key_types if key else (str,)):
                 self._refuse(name_node, key, f"the key {name!r} is not a text; quote it")
             dotted = f"{key}.{name}" if key else name
             if name in own:

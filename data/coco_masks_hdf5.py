@@ -19,22 +19,23 @@ import shutil
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import cv2
 import h5py
 import numpy as np
+import yaml
 from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
 from config.errors import run_cli
-from config.files import CheckedFile, atomic_write, check_outputs, file_lock, output_folder
-from config.load import load_skeleton
+from config.files import CheckedFile, atomic_write, check_outputs, file_lock, output_folder, write_text
+from config.load import known_skeletons, load_skeleton
 from config.progress import Progress
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
-from data.formats import NAMES_HELP, load_annotations
+from data.formats import FORMATS, NAMES_HELP, SPLIT_HELP, AnnotatedPeople, load_annotations
 from data.formats.cleanup import AnnotationFixes
-from data.formats.coco import check_size, listed_size
+from data.formats.coco import AnnotationFile, Split, check_size, listed_size
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource, find_images
@@ -52,6 +53,7 @@ class BuildReport:
     """
 
     fixes: AnnotationFixes
+    skeleton: Skeleton
     images: int = 0
     people: int = 0  # with keypoints
     without_people: int = 0
@@ -129,29 +131,33 @@ def build_hdf5(
     annotations: Path | Sequence[Path],
     images: Path | Sequence[Path],
     output: Path,
-    skeleton: Skeleton,
+    skeleton: Skeleton | None,
     workers: int = 2,
     strict: bool = False,
     box_masks: bool = True,
     names_from_skeleton: bool = False,
+    split: Split | None = None,
 ) -> BuildReport:
     """Write the training HDF5, whole or not at all.
 
-    annotations: one file or more; images: folders or zip files, one of each annotation file or some for all. strict: the first missing or
-    undecodable image, undecodable segmentation, or entry to be fixed is an error. box_masks: mask people without segmentation by their
-    boxes. names_from_skeleton: see `load_annotations`.
+    annotations: one file or more; images: folders or zip files, one of each annotation file or some for all, or none where the files name
+    them. skeleton: None is that of the first file, see `load_annotations`. strict: the first missing or undecodable image, undecodable
+    segmentation, or entry to be fixed is an error. box_masks: mask people without segmentation by their boxes. names_from_skeleton, split:
+    see `load_annotations`.
     """
     files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
-    if len(files) > 1 and len(containers) not in (1, len(files)):
+    if len(files) > 1 and len(containers) not in (0, 1, len(files)):
         raise UserError(f"--images: {len(containers)} for {len(files)} annotation files; expected one for all, or one for each")
-    report, tasks, keypoints, used_ids = BuildReport(AnnotationFixes(strict)), [], None, set()
+    fixes, tasks, keypoints, used_ids = AnnotationFixes(strict), [], None, set()
     for number, file in enumerate(files):
-        source = ImageSource([containers[number]] if 1 < len(files) == len(containers) else containers)
-        file_tasks, names = image_tasks(file, source, skeleton, report.fixes, used_ids, names_from_skeleton)
-        if keypoints not in (None, names):
+        own = [containers[number]] if 1 < len(files) == len(containers) else containers
+        annotated = load_annotations(file, skeleton, own, split, fixes, names_from_skeleton)
+        skeleton = annotated.skeleton
+        tasks += image_tasks(annotated, file, fixes, used_ids)
+        if keypoints not in (None, annotated.names):
             raise UserError(f"annotation file {file}: labels other keypoints than {files[0]}; build a training HDF5 of each")
-        keypoints = names
-        tasks += file_tasks
+        keypoints = annotated.names
+    report = BuildReport(fixes, skeleton)
     tasks.sort(key=lambda task: not task.annotations)
     check_outputs([output], (task.entry.path for task in tasks))
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
@@ -221,27 +227,25 @@ def start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # not 1: OpenCV may then wait for threads of the parent, which a fork lacks
 
 
-def image_tasks(
-    path: Path, source: ImageSource, skeleton: Skeleton, fixes: AnnotationFixes, used_ids: set[int], names_from_skeleton: bool
-) -> tuple[list[ImageTask], list[str]]:
-    """Return an annotation file's images, and the keypoints that it labels. Raise UserError for an invalid entry.
+def image_tasks(annotated: AnnotatedPeople, path: Path, fixes: AnnotationFixes, used_ids: set[int]) -> list[ImageTask]:
+    """Return an annotation file's images. Raise UserError where no person has a keypoint, or no image is there.
 
     used_ids: the image ids of earlier files. This file's ids are raised above them if any is used already, and added.
     """
-    annotated = load_annotations(path, skeleton, source.containers, fixes=fixes, names_from_skeleton=names_from_skeleton)
+    if not annotated.containers:
+        raise UserError("--images: missing; add the folder of the images")
     coco, people_of = annotated.coco, annotated.coco.imgToAnns
     # PoseTrack's frames without annotations are not images without people
     images = [image for image_id, image in sorted(coco.imgs.items()) if image_id in people_of or image.get("is_labeled", True)]
     if not any(person["keypoints"][2::3].any() and not person["iscrowd"] for person in coco.dataset["annotations"]):
-        raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {skeleton.name!r}")
-    files = find_images(images, path, source, fixes)
+        raise UserError(f"annotation file {path}: no person has a keypoint of skeleton {annotated.skeleton.name!r}")
+    files = find_images(images, path, ImageSource(annotated.containers), fixes)
     offset = 0
     if not used_ids.isdisjoint(coco.imgs):
         offset = 10 ** len(str(max(used_ids) - min(0, *coco.imgs)))
         print(f"annotation file {path}: its image ids are raised by {offset}, since earlier files use them", file=sys.stderr)
     used_ids.update(image_id + offset for image_id in coco.imgs)
-    tasks = [ImageTask(path, {**i, "id": i["id"] + offset}, people_of.get(i["id"], []), file) for i, file in zip(images, files)]
-    return tasks, annotated.names
+    return [ImageTask(path, {**i, "id": i["id"] + offset}, people_of.get(i["id"], []), file) for i, file in zip(images, files)]
 
 
 def image_people(people: list[dict], num_keypoints: int) -> ImagePeople:
@@ -273,29 +277,43 @@ def _print_some(problems: list[str], what: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    formats = "person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, or your own in COCO's format"
+    formats = "person_keypoints_*.json, CrowdPose's, MPII's lists or .mat, PoseTrack18's, a YOLO data.yaml, or your own in COCO's format"
     parser.add_argument("--annotations", type=Path, nargs="+", required=True, help=formats)
-    parser.add_argument(
-        "--images", type=Path, nargs="+", required=True, help="folders or zip files: one for each annotation file, or some for all"
-    )
+    images = "folders or zip files: one for each annotation file, or some for all; data.yaml says where they are"
+    parser.add_argument("--images", type=Path, nargs="+", default=[], help=images)
+    parser.add_argument("--split", choices=get_args(Split), help=f"{SPLIT_HELP}; default: train")
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
-    parser.add_argument("--skeleton", default="coco", help="name in config/skeletons, or path of a YAML file")
+    skeleton_help = "name in config/skeletons, or path of a YAML file; default: coco, or what fits a data.yaml, else one is written"
+    parser.add_argument("--skeleton", help=skeleton_help)
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable image, segmentation or entry")
     parser.add_argument("--no-box-masks", action="store_true", help="do not mask people without segmentation by their boxes")
     parser.add_argument("--names-from-skeleton", action="store_true", help=NAMES_HELP)
     options = parser.parse_args()
     check_outputs([options.output], [*options.annotations, *options.images, options.skeleton])
-    skeleton = load_skeleton(options.skeleton)
+    own_skeleton = options.skeleton is None and FORMATS["yolo_pose"].matches(AnnotationFile(options.annotations[0]))
+    skeleton = None if own_skeleton else load_skeleton(options.skeleton or "coco")
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks
-    report = build_hdf5(*given, options.names_from_skeleton)
+    report = build_hdf5(*given, options.names_from_skeleton, options.split)
     _print_some(report.skipped, "images were skipped")
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
     _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")
     report.fixes.report()
     rest = f", {report.without_people} images without people" if report.without_people else ""
     print(f"{options.output}: {report.people} people in {report.images} images{rest}, {options.output.stat().st_size / 2**20:.1f} MiB")
+    if report.skeleton not in known_skeletons() and own_skeleton:
+        write_skeleton(report.skeleton, options.output.with_suffix(".skeleton.yaml"))
+
+
+def write_skeleton(skeleton: Skeleton, path: Path) -> None:
+    """Write a skeleton as a YAML file, unless there is one: it may have been edited."""
+    kept = path.exists()
+    if not kept:
+        values = skeleton.model_dump(mode="json", exclude_defaults=True)
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=140))
+    state = "was there, and is kept" if kept else "the skeleton of these keypoints; check its limbs and sigmas"
+    print(f"{path}: {state}; train with skeleton={path}")
 
 
 if __name__ == "__main__":

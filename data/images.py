@@ -79,6 +79,17 @@ def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
     return decode_image(data, name).shape[:2]
 
 
+def image_size(path: Path) -> tuple[int, int]:
+    """Return height and width of an image, upright; most files are not read beyond their beginning. Raise UserError as `check_image`."""
+    try:
+        with Image.open(path) as image:
+            if image.getexif().get(ORIENTATION, 1) == 1:
+                return image.height, image.width
+    except Exception:  # of HEIC, too
+        pass
+    return check_image(existing_file(path, "image").read_bytes(), path)
+
+
 def is_jpeg(data: bytes | np.ndarray) -> bool:
     return bytes(data[:2]) == b"\xff\xd8"
 

@@ -163,7 +163,7 @@ def read_annotations(path: Path | None, containers: Sequence[Path], skeleton: Sk
     more = set(skeleton.own_names(annotated.coco.cats[annotated.category]["keypoints"])) - set(skeleton.dataset)
     if more:
         raise UserError(f"annotation file {path}: the networks lack its keypoints {first_names(sorted(more))}, which would be lost")
-    files = present_images(annotated.coco.imgs, path, containers, fixes, limit)
+    files = present_images(annotated.coco.imgs, path, annotated.containers, fixes, limit)
     fixes.report()
     return annotated, files
 

@@ -8,7 +8,7 @@ import reprlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -16,8 +16,10 @@ from pycocotools.coco import COCO
 from config import UserError
 from config.files import read_json
 from data.formats.cleanup import AnnotationFixes, clean_annotations
+from data.formats.foreign import refuse_json, refuse_text
 
 LARGEST = 1e15  # largest number; products of box sides stay finite in float32
+Split = Literal["train", "val", "test"]
 Size = tuple[int | None, int | None]  # listed height and width; None: own annotation files may omit them
 
 
@@ -27,13 +29,16 @@ class AnnotationFile:
 
     path: Path
     images: tuple[Path, ...] = ()
-    split: str = "train"
+    split: Split = "train"
     fixes: AnnotationFixes = field(default_factory=AnnotationFixes)
 
     @cached_property
     def content(self) -> Any:
-        """The file's content. Raise UserError if it is not JSON."""
-        return read_json(self.path, "annotation file")
+        """The file's content. Raise UserError if it is not JSON, or another program's."""
+        refuse_text(self.path)
+        content = read_json(self.path, "annotation file")
+        refuse_json(content, self.path)
+        return content
 
     def entries(self, key: str) -> list[dict]:
         """Return the entries of one of its lists, empty if there is none; formats recognize their files by them."""

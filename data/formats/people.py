@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class AnnotatedPeople:
     skeleton: Skeleton
     orders: dict[int, np.ndarray]  # categories of people -> (D,) the index of each of the skeleton's keypoints in the file; -1: none
     category: int  # the one with most people: results name it
+    containers: list[Path] = field(default_factory=list)  # folders and zip files of the images: the given ones, or those the file names
 
     @property
     def file_index(self) -> np.ndarray:
@@ -101,7 +102,12 @@ def read_people(
         person["category_id"] = category
     listed = [{**entry, "keypoints": names[number]} for number, entry in categories.items()]
     annotated = AnnotatedPeople(
-        indexed({**content, "annotations": people, "categories": listed}), content["format"], skeleton, orders, category
+        indexed({**content, "annotations": people, "categories": listed}),
+        content["format"],
+        skeleton,
+        orders,
+        category,
+        content["folders"],
     )
     _name_doubts(annotated, path, fixes)
     return annotated

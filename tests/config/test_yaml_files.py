@@ -6,7 +6,7 @@ import pytest
 
 from config import UserError, load_config
 from config.load import load_skeleton
-from config.yaml_files import MAX_BYTES, parse_yaml
+from config.yaml_files import MAX_BYTES, parse_yaml, read_yaml
 
 ALIASES = "a: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
 MERGES = "a: &a0 {k: v}\n" + "".join(f"b{n}: &a{n} {{<<: *a{n - 1}, l: *a{n - 1}, r: *a{n - 1}}}\n" for n in range(1, 30))
@@ -72,3 +72,19 @@ def test_aliases_and_merge_keys_are_read():
 def test_configurations_are_read_in_utf_8_and_utf_16(tmp_path, encoding):
     (tmp_path / "my.yaml").write_text("data: {train: Übung.h5}", encoding=encoding)
     assert str(load_config(tmp_path / "my.yaml").data.train) == "Übung.h5"
+
+
+def test_whole_numbers_are_keys_below_the_first_level_where_allowed(tmp_path):
+    """As in YOLO's `names`."""
+    path = tmp_path / "data.yaml"
+    path.write_text("names: {0: person, 1: dog}")
+    assert read_yaml(path, "data", whole_number_keys=True) == {"names": {0: "person", 1: "dog"}}
+    with pytest.raises(UserError, match=r"names: the key 0 is not a text; quote it"):
+        read_yaml(path, "data")
+    for text, key in (("0: person", "0"), ("names: {true: person}", "True"), ("names: {0.5: person}", "0.5")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=f"the key {key} is not a text"):
+            read_yaml(path, "data", whole_number_keys=True)
+    path.write_text("names: {0: person, 0: dog}")
+    with pytest.raises(UserError, match=r"the key 'names\.0' is given twice"):
+        read_yaml(path, "data", whole_number_keys=True)

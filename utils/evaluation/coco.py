@@ -19,7 +19,7 @@ from config import Skeleton, UserError
 from config.files import atomic_write, read_json, write_json
 from data.formats import load_annotations
 from data.formats.cleanup import AnnotationFixes
-from data.formats.coco import finite_numbers, indexed, listed_size
+from data.formats.coco import Split, finite_numbers, indexed, listed_size
 from data.formats.detections import load_detections, settle_ids
 from data.image_source import present_images
 from utils.evaluation.analysis import AnnotatedKeypoints, write_analysis
@@ -47,13 +47,15 @@ class GroundTruth:
         limit: int | None = None,
         names_from_skeleton: bool = False,
         strict: bool = False,
+        split: Split | None = None,
     ):
         """Read the file. images: folders and zip files, if images are read. strict: what would be fixed or omitted is an error.
 
         The others: see `load_annotations`.
         """
-        self.path, self.containers, self.fixes = path, list(images or ()), AnnotationFixes(strict)
-        people = load_annotations(path, skeleton, self.containers, "test", self.fixes, names_from_skeleton)
+        self.path, self.fixes = path, AnnotationFixes(strict)
+        people = load_annotations(path, skeleton, images or (), split, self.fixes, names_from_skeleton, "val")
+        self.containers = people.containers
         self.format, self.coco, self.skeleton = people.format, people.coco, people.skeleton
         self.is_annotated, self.ids, self.orders = bool(people.coco.anns), people.ids, people.orders
         self.category, self.file_index, self.num_keypoints = people.category, people.file_index, people.num_keypoints

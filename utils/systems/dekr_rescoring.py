@@ -88,9 +88,9 @@ class AnnotatedSet:
 
     def __init__(self, path: Path, folder: Path, skeleton: Skeleton, limit: int | None = None):
         fixes = AnnotationFixes()
-        annotated = load_annotations(path, skeleton, fixes=fixes)
+        annotated = load_annotations(path, skeleton, [folder], fixes=fixes)
         self.skeleton, self.present, self.people = skeleton, annotated.file_index >= 0, annotated.coco.imgToAnns
-        files = present_images(annotated.coco.imgs, path, [folder], fixes, limit)
+        files = present_images(annotated.coco.imgs, path, annotated.containers, fixes, limit)
         fixes.report()
         self.images = {image_id: InputImage(file, listed_size(annotated.coco.imgs[image_id])) for image_id, file in files.items()}
         if not any(_counts(person) for image_id in self.images for person in self.people[image_id]):

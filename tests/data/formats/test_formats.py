@@ -45,7 +45,7 @@ def test_another_format_is_one_file_and_one_entry(tmp_path, monkeypatch):
     assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).format == "coco"
 
 
-@pytest.mark.parametrize("content", [3, {"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}])
+@pytest.mark.parametrize("content", [{"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}])
 def test_json_of_no_format_is_refused(tmp_path, content):
     (tmp_path / "other.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"other\.json: not in COCO's format"):
