@@ -60,19 +60,22 @@ class VideoReader:
         rate, seconds = float(self._stream.average_rate or 0), (self._container.duration or 0) / av.time_base
         self.rate = rate if LOWEST_RATE <= rate <= HIGHEST_RATE else DEFAULT_RATE
         self.count = self._stream.frames or round(seconds * self.rate) or None
-        self.time, self._start = 0.0, self._first.time or 0.0
+        self.time, self._start = -1 / self.rate, self._first.time or 0.0
         self.sound = (location, self._start) if self.count and self._container.streams.audio else None
 
     def __iter__(self) -> Iterator[np.ndarray]:
         import av
 
-        number = 0
         try:
-            for number, frame in enumerate(chain([self._first], self._frames)):
-                self.time = number / self.rate if frame.time is None else frame.time - self._start
+            for frame in chain([self._first], self._frames):
+                after = self.time + 1 / self.rate
+                time = after if frame.time is None else frame.time - self._start
+                if time < self.time:  # a stream that begins anew
+                    self._start, time = frame.time - after, after
+                self.time = time
                 yield upright_frame(frame)
         except av.FFmpegError as error:  # a connection that broke, for one
-            print(f"warning: video {self._name}: ends after frame {number} ({error.strerror})", file=sys.stderr)
+            print(f"warning: video {self._name}: ends after {self.time:.2f} s ({error.strerror})", file=sys.stderr)
         finally:  # of many videos only one is open at a time
             self._frames.close()
 

@@ -27,12 +27,14 @@ def test_frames_get_the_first_ones_size_in_videos_of_every_rate(tmp_path, rate, 
     reader = VideoReader(tmp_path / "new" / "out.mp4")
     assert reader.rate == pytest.approx(read, abs=0.01)
     assert (reader.count, [frame.shape for frame in reader]) == (3, [(64, 80, 3)] * 3)
-    assert len(list(open_files.iterdir())) == before, "a video that was read is closed"
+    next(iter(VideoReader(tmp_path / "new" / "out.mp4")))
+    assert len(list(open_files.iterdir())) == before, "a video is closed, read to its end or not"
 
 
-def test_browsers_play_what_is_written(tmp_path):
+def test_browsers_play_what_is_written(tmp_path, monkeypatch):
     """H.264 in yuv420p, whose sides are even, with the index in front."""
-    path, colors = tmp_path / "a: b.mp4", ((0, 0, 220), (0, 220, 0), (220, 0, 0))
+    monkeypatch.chdir(tmp_path)
+    path, colors = Path("a: b.mp4"), ((0, 0, 220), (0, 220, 0), (220, 0, 0))
     frame = np.repeat(np.uint8(colors), 33, 0)[None].repeat(65, 0)
     with video_writer(path, 10) as write:
         write(frame)
@@ -72,6 +74,19 @@ def test_frame_times_and_sound_are_those_of_the_input(tmp_path, codec):
     assert len(sound) * 1024 / rate == pytest.approx(0.7, abs=0.2), "as long as the video"
     loudness = sound[round(0.3 * rate / 1024)] * 2**15
     assert loudness == pytest.approx(1000 * (1 + 0.3) * 8000 / 1024, abs=1000), "from the first frame on"
+
+
+def test_times_of_a_stream_that_begins_anew_go_on(tmp_path):
+    with av.open(str(tmp_path / "once.ts"), "w") as container:
+        video = container.add_stream("mpeg4", rate=10)
+        video.width = video.height = 16
+        for _ in range(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="bgr24")))
+        container.mux(video.encode(None))
+    (tmp_path / "twice.ts").write_bytes(2 * (tmp_path / "once.ts").read_bytes())
+    reader = VideoReader(tmp_path / "twice.ts")
+    times = [reader.time for _ in reader]
+    assert (len(times), min(np.diff(times)) > 0.03, times[-1]) == (10, True, pytest.approx(0.9, abs=0.07))
 
 
 def test_a_video_is_turned_as_the_camera_was_held(tmp_path):
