@@ -26,7 +26,7 @@ from models import PoseNetwork, build_model, published_recipe
 from models.checkpoint_keys import find_weights, preferred, unwrapped
 from models.skip_init import SkipInit
 from utils import inert_pickle
-from utils.device import default_device, limit_threads
+from utils.device import PerProcess, default_device, limit_threads
 from utils.onnx_network import SUFFIX as ONNX
 from utils.onnx_network import OnnxNetwork, open_session, stored_config
 from utils.zoo import network_file, recipe_name
@@ -37,7 +37,7 @@ SAFETENSORS = ".safetensors"
 # The only metadata entry of a .safetensors, JSON: the format stores several in arbitrary order, and equal networks must give equal bytes
 METADATA = "simplepose"
 STATE_DICT = "where it was written, save its state dict instead: torch.save(network.state_dict(), FILE)"
-WARNINGS = Lock()
+WARNINGS = PerProcess(Lock)
 BRANCH = re.compile(r"(.+)\[(\d+)\]")
 
 
@@ -63,7 +63,7 @@ def read_checkpoint(path: str | Path, checksums: bool = False) -> dict[str, Any]
         return _read_safetensors(path)
     try:
         is_zip = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are not, and cannot be mapped
-        with WARNINGS, warnings.catch_warnings():  # which change for the whole process
+        with WARNINGS(), warnings.catch_warnings():  # which change for the whole process
             warnings.simplefilter("ignore")  # about the pickle protocol, in damaged files
             load = partial(torch.load, path, map_location="cpu", mmap=is_zip)
             try:
@@ -92,7 +92,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError, TypeError) as error:
         raise UserError(f"checkpoint {path}: cannot be read, cut short, damaged or not in safetensors format") from error
-    return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
+    with limit_threads(1):  # in a fork, several may hang
+        return {**about, "weights": {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}}
 
 
 class Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from config import UserError
 from config.errors import suggestion
 from utils.checkpoint import Checkpoint
-from utils.device import as_images, default_device
+from utils.device import as_images, default_device, limit_threads
 from utils.inference import LEAST_SCORE, Detector, PoseDetector, PoseEstimator, bundled_detector
 from utils.zoo import cached_file, download, is_network, networks
 
@@ -37,9 +38,12 @@ class TorchvisionDetector:
                 found, known = f"not found; use {DETECTOR_OPTIONS}", [*names, *networks()]
             raise UserError(f"detector {name}: {found}; {suggestion(name, known)}")
         weights = weights or torchvision_weights(name, get_model_weights(name).DEFAULT.url)
-        self.network, self.least_score = get_model(name, weights=None, weights_backbone=None), least_score
+        self.least_score = least_score
         try:
-            self.network.load_state_dict(Checkpoint(weights).weights)
+            # As the estimator's, for forks: it runs the network once
+            with ThreadPoolExecutor(1) as thread, limit_threads(1):
+                self.network = thread.submit(get_model, name, weights=None, weights_backbone=None).result()
+                self.network.load_state_dict(Checkpoint(weights).weights)
         except RuntimeError as error:
             reason = textwrap.shorten(str(error), 200, placeholder=" ...")
             raise UserError(f"detector weights {weights}: not those of torchvision's {name}: {reason}") from error
