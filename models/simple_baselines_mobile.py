@@ -6,10 +6,12 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from models.movenet import MoveNet
 
+SHARPNESS = 20  # of the soft maximum over center cells
 NEAR = 1.8  # cells from a center, or from where a keypoint is expected, at which a value counts half
 THUNDER_STEM = 56  # channels of Thunder's first layer
 
@@ -17,7 +19,8 @@ THUNDER_STEM = 56  # channels of Thunder's first layer
 class SimpleBaselinesMobile(MoveNet):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4) in [0, 1]. H and W are multiples of 32.
 
-    As in MoveNet's decoding, each heatmap is weighted by the distance from where the person in the middle should have the keypoint.
+    As in MoveNet's decoding, each heatmap is weighted by the distance from where the person in the middle should have the keypoint; that is
+    a soft maximum here, so that center and regression are trained, too.
     """
 
     used_heads = ("center", "keypoint_heatmap", "keypoint_regression")
@@ -28,13 +31,13 @@ class SimpleBaselinesMobile(MoveNet):
 
     def forward(self, images: Tensor) -> Tensor:
         _, maps = super().forward(images)
-        height, width = maps["center"].shape[2:]
-        middle = maps["center"].new_tensor([height / 2, width / 2])[None, None]
-        person = (maps["center"].sigmoid() * nearness(middle, height, width)).flatten(1).argmax(1)
-        regression = maps["keypoint_regression"].flatten(2)
-        regression = regression.gather(2, person[:, None, None].expand(-1, regression.shape[1], 1)).view(len(person), -1, 2)
-        cell = torch.stack([person.div(width, rounding_mode="floor"), person % width], 1)[:, None]
-        return maps["keypoint_heatmap"].sigmoid() * nearness(cell + regression, height, width)
+        center, regression = maps["center"].float(), maps["keypoint_regression"].float()
+        height, width = center.shape[2:]
+        near = nearness(center.new_tensor([[[height / 2, width / 2]]]), height, width)
+        weight = (SHARPNESS * (F.logsigmoid(center) + near.log())).flatten(1).softmax(1)
+        cells = torch.cartesian_prod(*(torch.arange(side, device=center.device) for side in (height, width))).T  # (2, cells) y, x
+        points = ((regression.flatten(2).unflatten(1, (-1, 2)) + cells) * weight[:, None, None]).sum(3)
+        return maps["keypoint_heatmap"].sigmoid() * nearness(points, height, width)
 
     @staticmethod
     def recipe(weights: Mapping[str, Tensor]) -> str | None:

@@ -56,6 +56,14 @@ def test_heatmaps_are_weighted_by_the_nearness_to_the_middle_persons_keypoint(mo
     assert nearness(torch.tensor([[[0, 0.0]]]), 1, 3)[0, 0, 0].tolist() == pytest.approx([1, 1.8 / 2.8, 1.8 / 3.8], abs=1e-3)
 
 
+def test_every_layer_is_trained():
+    """Also the center's: only a maximum of it counts, and training on several devices waits for each gradient."""
+    network = build_model(config_of())
+    network(torch.rand(2, 3, 64, 96)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert network.heads["center"].output.weight.grad.any()
+
+
 def test_targets_decoding_and_flip_agree_on_where_pixels_stand():
     """In the middle of their input pixels: a keypoint there is decoded exactly, and so in the flipped crop."""
     config = config_of()
