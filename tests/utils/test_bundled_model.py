@@ -13,8 +13,9 @@ from safetensors import safe_open
 from config import UserError, load_config
 from config.version import VERSION
 from data.images import read_image
+from models import build_model
 from utils.bundled_model import bundled_checkpoint
-from utils.checkpoint import config_for, load_network, read_checkpoint
+from utils.checkpoint import config_for, init_weights, load_network, read_checkpoint
 from utils.export import export
 from utils.inference import PoseEstimator
 
@@ -87,3 +88,9 @@ def test_it_predicts_people_in_photographs(shared):
     estimator, photographs = PoseEstimator(device="cpu"), sorted((shared / "data" / "media").glob("*.jpg"))[:4]
     scores = [estimator(read_image(path))[1] for path in photographs]
     assert sum(len(of_image) > 0 and of_image.max() > 0.2 for of_image in scores) >= 0.75 * len(photographs) > 0
+
+
+def test_the_recipe_of_fine_tuning_starts_from_it():
+    config = load_config(ROOT / "config" / "finetune.yaml")
+    assert ROOT / config.train.init == bundled_checkpoint()
+    assert init_weights(build_model(config), bundled_checkpoint())[1] == []
