@@ -38,11 +38,21 @@ def test_overrides_count_on_resume(resumed):
     assert "starts anew" not in message and state.best < float("inf")
 
 
-@pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]"])
-def test_another_validation_loss_chooses_the_best_anew(resumed, change):
-    state, message = resumed("train.epochs=3", change)
+@pytest.mark.parametrize("change", ["loss.keypoint_weight=99", "data.input_size=[96, 96]", "train.best=AP"])
+def test_another_validation_metric_chooses_the_best_anew(resumed, change):
+    state, message = resumed("train.epochs=3", "train.evaluate_every=1", change)
     assert f"{change.split('=')[0]} " in message and "the best checkpoint starts anew" in message
     assert state.best == float("inf")
+
+
+def test_an_ap_is_comparable_only_with_the_same_inference(resumed, trained):
+    content, change = read_checkpoint(trained / "last.pth"), ("train.best=AP", "train.evaluate_every=1")
+    content["config"]["train"] |= {"best": "AP", "evaluate_every": 1}
+    content |= {"best": -0.5, "best_epoch": 1}
+    state = resumed(*change, content=content)[0]
+    assert (state.best, state.best_epoch) == (-0.5, 1)
+    state = resumed(*change, "inference.flip=false", content=content)[0]
+    assert (state.best, state.best_epoch) == (float("inf"), 2)
 
 
 def test_keys_that_came_or_went_since_are_no_change(resumed, trained):
