@@ -50,7 +50,7 @@ def parse_options() -> argparse.Namespace:
     add("--detector-weights", type=Path, metavar="FILE", help="of a torchvision detector; default: torchvision's, downloaded")
     add("--detector-score", type=float, default=LEAST_SCORE, help=f"boxes below are ignored; default: {LEAST_SCORE}")
     add("--output", type=Path, default=Path("runs/demo"), help="folder to write to")
-    add("--format", action="append", choices=FORMATS, help="of the keypoints; may be given several times; default: json")
+    add("--format", action="append", choices=FORMATS, help="of the results, several times if wanted; mot is as --track; default: json")
     add("--limit", type=int, help="only the first N images of a folder, or frames of a video")
     add("--batch-size", type=int, default=1, help="images in one run of the network; default: 1")
     add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of all images, or of some frames")
@@ -58,6 +58,7 @@ def parse_options() -> argparse.Namespace:
     add("--show", action="store_true", help="also show a window; any key for the next image, q to stop")
     add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are excluded; default: {DemoOptions.min_score}")
     add("--track", action="store_true", help="give people identities in a video, or in a folder of its frames in the order of their names")
+    add("--smooth", action=argparse.BooleanOptionalAction, help="smooth the keypoints of tracked people over time; default: with --track")
     add("--posetrack", type=Path, metavar="FILE", help="as --track, and also write PoseTrack18's JSON")
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
@@ -89,7 +90,8 @@ def main() -> None:
         formats=options.format or DemoOptions.formats,
         min_score=options.min_score,
         maps=options.maps,
-        track=options.track or options.posetrack is not None,
+        track=options.track or options.smooth is True or options.posetrack is not None,
+        smooth=options.smooth is not False,
         batch_size=options.batch_size,
         sheet=None if options.sheet is None else ContactSheet(options.sheet, sheet_limit),
         window=Window("people") if options.show else None,

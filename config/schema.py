@@ -171,6 +171,8 @@ class TrackingConfig(ConfigSection):
     keep: Annotated[int, Field(ge=0)] = 30  # frames without a match after which a track ends
     min_score: NonNegative = 0.1  # predictions below it are dropped: a bottom-up system has many false positives
     start_score: NonNegative = 0.3  # predictions below it continue a track, but start none
+    smooth_cutoff: Positive = 0.5  # Hz: one-euro filter of a keypoint that stands still; lower smooths more
+    smooth_speed: NonNegative = 15.0  # Hz per person's size in a second: how fast the cutoff increases with the speed; higher lags less
 
 
 class Config(ConfigSection):

@@ -15,7 +15,7 @@ LAYERS = [
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
-    {"utils.inference", "utils.tracking"},
+    {"utils.inference", "utils.tracking", "utils.smoothing"},
     {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect", "utils.label"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},

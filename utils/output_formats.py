@@ -1,4 +1,4 @@
-"""Convert predictions to the formats of other programs: OpenPose's JSON, PoseTrack18's JSON, CSV, YOLO's text.
+"""Convert predictions to the formats of other programs: OpenPose's and PoseTrack18's JSON, CSV, MOTChallenge's and YOLO's text.
 
 `PosePredictions` has those of one image. A missing keypoint is 0 0 0, or empty in CSV. CSV has the skeleton's order of keypoints.
 """
@@ -127,3 +127,16 @@ def to_yolo(people: PosePredictions, size: tuple[int, int]) -> str:
     low, high = ((corner / sides).clip(0, 1) for corner in (boxes[:, 0], boxes.sum(1)))
     values = np.concatenate([(low + high) / 2, high - low, keypoints.reshape(len(people), 3 * keypoints.shape[1])], 1)
     return "".join(f"0 {' '.join(f'{value:.6f}' for value in person)}\n" for person in values)
+
+
+def to_mot(frames: Iterable[tuple[int, PosePredictions]]) -> str:
+    """Return the boxes of a video's tracked people in MOTChallenge's text: frame, id, x, y, width, height, score, -1, -1, -1.
+
+    frames: numbers, from 1 in MOTChallenge, and people with ids. People without a track (-1) are excluded.
+    """
+    return "".join(
+        ",".join(map(str, (number, identity, *box, round(float(score), 4), -1, -1, -1))) + "\n"
+        for number, people in frames
+        for identity, box, score in zip(people.ids.tolist(), people.rounded_boxes(), people.scores)
+        if identity >= 0
+    )

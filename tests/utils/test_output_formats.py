@@ -12,7 +12,7 @@ import pytest
 
 from config.load import load_skeleton
 from data.formats.posetrack import KEYPOINTS as POSETRACK
-from utils.output_formats import OPENPOSE, image_ids, posetrack_image_name, to_csv, to_openpose, to_posetrack, to_yolo
+from utils.output_formats import OPENPOSE, image_ids, posetrack_image_name, to_csv, to_mot, to_openpose, to_posetrack, to_yolo
 from utils.predictions import PosePredictions, round_keypoints
 
 COCO_18, COCO_17, CROWDPOSE = (load_skeleton(name) for name in ("coco", "coco17", "crowdpose"))
@@ -119,3 +119,8 @@ def test_yolo_has_the_data_sets_order_and_fractions_of_the_image():
     expected = [(10 * d / 200, 5 * d / 50, 0.4321) if name != "left_shoulder" else (0, 0, 0) for d, name in enumerate(COCO)]
     np.testing.assert_allclose(keypoints.reshape(-1, 3), expected, atol=1e-6)
     assert to_yolo(person.select(np.zeros(1, bool)), (50, 200)) == ""
+
+
+def test_mot_has_a_line_for_each_person_of_a_track():
+    people = [one_person(COCO_17, 0.71239, ids=[4]), one_person(COCO_17, ids=[-1]), one_person(COCO_17, ids=[0])]
+    assert to_mot(enumerate(people, start=1)) == "1,4,1.23,-2.5,30.0,40.0,0.7124,-1,-1,-1\n3,0,1.23,-2.5,30.0,40.0,0.5,-1,-1,-1\n"

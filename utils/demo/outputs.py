@@ -13,11 +13,11 @@ from config import Skeleton
 from config.files import write_json, write_text
 from data.images import WRITABLE_SUFFIXES
 from utils.demo.inputs import Source
-from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_openpose, to_yolo
+from utils.output_formats import PoseTrackFrame, image_ids, posetrack_image_name, to_csv, to_mot, to_openpose, to_yolo
 from utils.predictions import PosePredictions
 
 OPENPOSE = {"openpose": "COCO_18", "openpose25": "BODY_25"}
-FORMATS = ("json", "coco", "csv", "yolo", *OPENPOSE)
+FORMATS = ("json", "coco", "csv", "mot", "yolo", *OPENPOSE)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ResultWriter:
             wanted |= {(name, layout): openpose_names(stem, layout) for layout in OPENPOSE if layout in formats}
             wanted |= {(name, "json"): [f"{name}.json"]} if "json" in formats else {}
             wanted |= {(name, "yolo"): [f"{stem}.txt"]} if "yolo" in formats else {}
-        summaries = ("json", "coco.json", "csv") if source.is_video else ("coco.json", "csv")
+        summaries = ("json", "coco.json", "csv", "mot.txt") if source.is_video else ("coco.json", "csv", "mot.txt")
         wanted |= {(None, ending): [f"{source.stem}.{ending}"] for ending in summaries if ending.partition(".")[0] in formats}
         self.paths = {key: names.unique(*candidates) for key, candidates in wanted.items()}
 
@@ -102,6 +102,9 @@ class ResultWriter:
             write_json(self.paths[None, "coco.json"], self._coco)
         if "csv" in self.formats:
             write_text(self.paths[None, "csv"], to_csv(((result.name, result.people) for result in self.results), self.skeleton))
+        if "mot" in self.formats:
+            numbers = {name: number for number, name in enumerate(self.source.names)}
+            write_text(self.paths[None, "mot.txt"], to_mot((1 + numbers.get(r.name, r.name), r.people) for r in self.results))
 
 
 def openpose_names(stem: str, layout: str, number: str = "") -> list[str]:

@@ -21,6 +21,7 @@ from data.video import video_writer
 from utils.demo.inputs import Source
 from utils.demo.outputs import FrameResult, OutputNames, ResultWriter
 from utils.inference import MIN_SCORE, PoseEstimator
+from utils.smoothing import PoseSmoother
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
@@ -37,7 +38,8 @@ class DemoOptions:
     formats: Sequence[str] = ("json",)
     min_score: float = MIN_SCORE  # people below are neither drawn nor written, but for COCO's format
     maps: bool = False  # also write heatmap overlays
-    track: bool = False
+    track: bool = False  # MOT's format does it, too
+    smooth: bool = True  # the keypoints of tracked people
     batch_size: int = 1
     sheet: ContactSheet | None = None
     window: Window | None = None
@@ -93,7 +95,9 @@ def _run_source(
     source: Source, estimator: PoseEstimator, options: DemoOptions, writer: ResultWriter, skip: Callable[[UserError], None]
 ) -> list[FrameResult]:
     skeleton, waiting = estimator.config.skeleton, deque()
-    tracker = Tracker(skeleton, estimator.config.tracking) if options.track else None
+    tracking = estimator.config.tracking
+    tracker = Tracker(skeleton, tracking) if options.track or "mot" in options.formats else None
+    smoother = PoseSmoother(tracking) if tracker is not None and options.smooth else None
 
     def images() -> Iterator[np.ndarray]:
         for frame in source:
@@ -115,7 +119,9 @@ def _run_source(
         try:
             for people, overlays in predictions:
                 name, image, time = waiting.popleft()
-                everyone = FrameResult(name, image.shape[:2], people if tracker is None else tracker(image, people), time)
+                people = people if tracker is None else tracker(image, people)
+                people = people if smoother is None else smoother(people, time)
+                everyone = FrameResult(name, image.shape[:2], people, time)
                 shown = everyone.at_least(options.min_score)
                 drawn = shown.people.draw(image)
                 panels = draw_overlays(drawn, image, overlays)

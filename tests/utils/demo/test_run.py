@@ -136,7 +136,7 @@ def test_no_output_overwrites_another_or_a_file_that_the_user_names(demo, folder
     clip.rename(folder / "people.avi")
     demo(folder / "*", formats=FORMATS, maps=True, reserved=[output / ".." / "demo" / "x1.jpg"])
     of_an_image = of_the_video = len(["image or video", "maps", "json", "yolo", "openpose", "openpose25"])
-    assert len(written(output)) == 7 * of_an_image + of_the_video + 5 * len(["yolo", *OPENPOSE]) + 2 * len(["coco", "csv"])
+    assert len(written(output)) == 7 * of_an_image + of_the_video + 5 * len(["yolo", *OPENPOSE]) + 2 * len(["coco", "csv", "mot"])
     assert "x1.jpg" not in written(output)
     assert [len(read(output / f"x1{layout}_keypoints.json")["keypoints"]) for layout in ("", ".openpose25")] == [18, 25]
     assert {read(output / f"{name}.json")["image"] for name in ("x4.gif", "x4.gif.png")} == {"x4.gif", "x4.gif.png"}
@@ -147,10 +147,11 @@ def test_a_video(demo, estimator, clip, output):
     assert len(demo(clip, formats=FORMATS, limit=4)) == 4
     own = [f"000007_clip{layout}_{n:012d}_keypoints.json" for n in range(4) for layout in ("", ".openpose25")]
     own += [f"000007_clip_{n:012d}.txt" for n in range(4)]
-    assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mp4"))])
+    assert written(output) == sorted([*own, *(f"000007_clip.{ending}" for ending in ("coco.json", "csv", "json", "mot.txt", "mp4"))])
     frames = [(frame["image"], frame["time"], len(frame["people"])) for frame in read(output / "000007_clip.json")]
     assert frames == [(n, pytest.approx(n / 10), 1) for n in range(4)]
     assert [person["image_id"] for person in read(output / "000007_clip.coco.json")] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert not (output / "000007_clip.mot.txt").read_text(), "people of one keypoint start no track"
     capture = cv2.VideoCapture(str(output / "000007_clip.mp4"))
     assert (capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)) == (10, 4)
     frame = capture.read()[1]
@@ -202,3 +203,35 @@ def test_ctrl_c_leaves_nothing_of_a_video_but_the_frames_of_a_camera(demo, estim
         assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS), len(read(output / "camera.json"))) == (3, 15, 3)
     else:
         assert written(output) == []
+
+
+@pytest.fixture
+def jumping(estimator, monkeypatch):
+    """The estimator's first person has four keypoints, and is a pixel further to the right in every other image."""
+    estimator.keypoints[0, :4] = [[10, 20, 0.9], [12, 40, 0.9], [50, 22, 0.9], [54, 44, 0.9]]
+    plain = estimator.stream
+
+    def stream(images, batch_size):
+        for number, people in enumerate(plain(images, batch_size)):
+            yield PosePredictions(people.keypoints + [number % 2, 0, 0], people.scores, people.skeleton)
+
+    monkeypatch.setattr(estimator, "stream", stream)
+
+
+def test_tracked_people_are_smoothed_by_the_times_of_the_frames(demo, jumping, clip, folder, output):
+    def jump(path: object, **options: object) -> float:
+        first, second = (result.people.keypoints[0, 0, 0] for result in demo(path, 2, track=True, **options))
+        return second - first
+
+    assert jump(clip, smooth=False) == 1
+    assert 0.1 < jump(folder) < jump(clip) - 0.05 < 0.9, "a folder's frames are taken for 30 per second, the video has 10"
+
+
+def test_mot_has_the_tracks_of_a_video_and_of_a_folder(demo, jumping, clip, folder, output):
+    (folder / "000002.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="1 of 4 files failed"):
+        demo(folder, formats=("mot",), smooth=False)
+    demo(clip, 2, formats=("mot",), smooth=False)
+    first, second = "0,5.6,15.6,52.8,32.8,0.8,-1,-1,-1", "0,6.6,15.6,52.8,32.8,0.8,-1,-1,-1"
+    assert (output / "000007_clip.mot.txt").read_text().splitlines() == [f"1,{first}", f"2,{second}"]
+    assert (output / "people.mot.txt").read_text().splitlines() == [f"1,{first}", f"3,{second}", f"4,{first}"]
