@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,6 +38,8 @@ class Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if self.stride == (1, 1):
             return super().forward(x)
+        if torch.jit.is_tracing():  # ONNX needs kernels of known shape
+            return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride, groups=self.groups)
         weight = F.pad(self.weight, (1, 0, 1, 0))  # zeros over what `padding` adds on the left and above: cheaper than padding x
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)
 

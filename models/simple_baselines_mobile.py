@@ -35,7 +35,8 @@ class SimpleBaselinesMobile(MoveNet):
         height, width = center.shape[2:]
         near = nearness(center.new_tensor([[[height / 2, width / 2]]]), height, width)
         weight = (SHARPNESS * (F.logsigmoid(center) + near.log())).flatten(1).softmax(1)
-        cells = torch.cartesian_prod(*(torch.arange(side, device=center.device) for side in (height, width))).T  # (2, cells) y, x
+        y, x = (torch.arange(side, device=center.device) for side in (height, width))
+        cells = torch.stack([y[:, None].expand(height, width), x.expand(height, width)]).flatten(1)  # (2, cells) y, x
         points = ((regression.flatten(2).unflatten(1, (-1, 2)) + cells) * weight[:, None, None]).sum(3)
         return maps["keypoint_heatmap"].sigmoid() * nearness(points, height, width)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import top_down_system
 import torch
+from places import ROOT
 from random_weights import equal, randomize_weights
 from runs import in_a_child
 from safetensors import safe_open
@@ -276,3 +277,11 @@ def test_a_named_gpu_that_onnx_runtime_cannot_use_is_an_error(lively, monkeypatc
     assert PoseEstimator(checkpoint=network).network.device.type == "cpu"
     with pytest.raises(UserError, match="device 'cuda:0': the installed onnxruntime has none; "):
         PoseEstimator(config_for(network), network, "cuda:0")
+
+
+@pytest.mark.parametrize("recipe", ["dekr_small", "simplepose_mobile", "simple_baselines_mobile"])
+def test_movenets_networks_are_exported(recipe, tmp_path):
+    """Their strided convolutions pad differently in a trace."""
+    config = load_config(ROOT / "config" / f"{recipe}.yaml", ["model.width=0.25", "data.input_size=[64, 64]"])
+    export(config, None, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").is_file()
