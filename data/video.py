@@ -128,9 +128,9 @@ def _copy_sound(location: str, start: float, output: OutputContainer, path: Path
                 for part in [packet] if is_copied else packet.decode():
                     if part.pts is None or part.pts * part.time_base < start:  # the last packet is empty
                         continue
-                    part.pts = max(end, round((part.pts * part.time_base - start) / ticks))  # some files have times that go back
+                    part.pts = max(end, round((part.pts * part.time_base - start) / ticks))  # of a stream that begins anew
                     part.time_base = ticks
-                    end = part.pts + (1 if is_copied else part.samples)
+                    end = part.pts + (part.duration or 1 if is_copied else part.samples)
                     yield part.pts * float(ticks)
                     if is_copied:
                         part.dts, part.stream = part.pts, stream

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -133,6 +134,7 @@ def _find_files(path: Path) -> tuple[list[Path], list[Path]]:
     files = sorted(file for file in found if not (file.name.startswith(".") or file.is_dir()))
     readable = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES | VIDEO_SUFFIXES]
     if not readable:
-        raise UserError(f"input {path}: no image or video found")
+        shown = re.sub(":.*@", "@", str(path))  # the password of a URL without its //
+        raise UserError(f"input {shown}: no image or video found")
     known = set(readable)
     return readable, [file for file in files if file not in known]

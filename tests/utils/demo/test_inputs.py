@@ -201,6 +201,13 @@ def test_a_camera_is_named_by_its_number(monkeypatch):
         _ = find_sources(["0"])[0][0].reader
 
 
+@pytest.mark.parametrize("text", ["me:secret@camera/stream", "rtsp:/me:secret@camera"])
+def test_what_is_nearly_a_url_is_named_without_its_secrets(text):
+    with pytest.raises(UserError, match="input .*camera.*: no image or video found") as failed:
+        find_sources([text])
+    assert "secret" not in str(failed.value)
+
+
 def test_a_malformed_url_is_refused_without_its_secrets():
     with pytest.raises(UserError, match="one of its URLs is not valid") as failed:
         find_sources(["http://me:secret@[::1/video.mp4"])

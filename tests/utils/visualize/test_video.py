@@ -16,6 +16,8 @@ from data.video import video_writer
 from utils.visualize.video import VideoReader
 from utils.visualize.window import Window
 
+RATE = 11025  # of sound; its times are no whole milliseconds, so those of some files overlap
+
 
 @pytest.mark.parametrize(("rate", "read"), [(30000 / 1001, 29.97), (127.38347913, 127.38), (600.0, 600), (0.1, 0.1), (700, 25)])
 def test_frames_get_the_first_ones_size_in_videos_of_every_rate(tmp_path, rate, read):
@@ -50,7 +52,7 @@ def test_browsers_play_what_is_written(tmp_path, monkeypatch):
 def test_frame_times_and_sound_are_those_of_the_input(tmp_path, codec):
     times, frame = [0, 0.1, 0.5, 0.6], np.zeros((16, 16, 3), np.uint8)
     with av.open(str(tmp_path / "in.mkv"), "w") as container:
-        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=8000)
+        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream(codec, rate=RATE)
         video.width = video.height = 16
         for time in times:
             image = av.VideoFrame.from_ndarray(frame, format="bgr24")
@@ -58,7 +60,7 @@ def test_frame_times_and_sound_are_those_of_the_input(tmp_path, codec):
             container.mux(video.encode(image))
         for number in range(20):
             sound = av.AudioFrame.from_ndarray(np.full((1, 2 * 1024), 1000 * number, np.int16), format="s16", layout="stereo")
-            sound.pts, sound.rate, sound.time_base = 1024 * number, 8000, Fraction(1, 8000)
+            sound.pts, sound.rate, sound.time_base = 1024 * number, RATE, Fraction(1, RATE)
             container.mux(audio.encode(sound))
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
@@ -70,23 +72,32 @@ def test_frame_times_and_sound_are_those_of_the_input(tmp_path, codec):
     assert [written.time for _ in written] == pytest.approx(times, abs=0.002)
     with av.open(str(tmp_path / "out.mp4")) as container:
         sound, rate = [frame.to_ndarray().mean() for frame in container.decode(audio=0)], container.streams.audio[0].rate
-        assert (container.streams.audio[0].codec.canonical_name, rate) == ("aac", 8000 if codec == "aac" else 48000)
+        assert (container.streams.audio[0].codec.canonical_name, rate) == ("aac", RATE if codec == "aac" else 48000)
     assert len(sound) * 1024 / rate == pytest.approx(0.7, abs=0.2), "as long as the video"
     loudness = sound[round(0.3 * rate / 1024)] * 2**15
-    assert loudness == pytest.approx(1000 * (1 + 0.3) * 8000 / 1024, abs=1000), "from the first frame on"
+    assert loudness == pytest.approx(1000 * (1 + 0.3) * RATE / 1024, abs=1000), "from the first frame on"
 
 
 def test_times_of_a_stream_that_begins_anew_go_on(tmp_path):
     with av.open(str(tmp_path / "once.ts"), "w") as container:
-        video = container.add_stream("mpeg4", rate=10)
+        video, audio = container.add_stream("mpeg4", rate=10), container.add_stream("aac", rate=48000)
         video.width = video.height = 16
-        for _ in range(5):
+        for number in range(5):
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="bgr24")))
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 2 * 4800), np.int16), format="s16", layout="stereo")
+            sound.pts, sound.rate = 4800 * number, 48000
+            container.mux(audio.encode(sound))
         container.mux(video.encode(None))
+        container.mux(audio.encode(None))
     (tmp_path / "twice.ts").write_bytes(2 * (tmp_path / "once.ts").read_bytes())
     reader = VideoReader(tmp_path / "twice.ts")
-    times = [reader.time for _ in reader]
+    with video_writer(tmp_path / "out.mp4", reader.rate, sound=reader.sound) as write:
+        times = [(write(frame, reader.time), reader.time)[1] for frame in reader]
     assert (len(times), min(np.diff(times)) > 0.03, times[-1]) == (10, True, pytest.approx(0.9, abs=0.07))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        sound = container.streams.audio[0]
+        assert float(sound.duration * sound.time_base) == pytest.approx(0.9, abs=0.1)
+        assert len(list(container.decode(audio=0))) * 1024 / 48000 == pytest.approx(0.9, abs=0.1)
 
 
 def test_a_video_is_turned_as_the_camera_was_held(tmp_path):
