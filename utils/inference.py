@@ -59,6 +59,8 @@ class PoseEstimator:
     min_score: people below are excluded; 0 returns all.
     color: order of the channels of arrays, "bgr" as OpenCV has them or "rgb"; also of what `PosePredictions.draw` returns.
 
+    Threads may share an estimator, and a process that is forked or that gets a pickled one can use it (docs/inference.md).
+
     Raises `config.UserError`, with what is expected, for a checkpoint, a device, an image or boxes that cannot be used.
 
     `seconds` sums the time of each part so far: "detection", "input" (resize, pad, crop), "network" (until its outputs are complete),
