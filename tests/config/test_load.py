@@ -16,7 +16,7 @@ PUBLISHED = ROOT / "config" / "simplepose_coco_512.yaml"
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_every_configuration_loads(path):
-    name = path.stem if path.stem != "quickstart" else "simplepose"
+    name = "simplepose" if path.stem in ("quickstart", "finetune") else path.stem
     config = load_config(path)
     assert name.startswith(config.system)
     assert not config.train.compile, "its first step takes minutes on a CPU"
