@@ -94,9 +94,14 @@ class DekrDataset(PoseDataset):
         return points, labeled, np.maximum(person_area, 1)
 
     def _mask_miss(self, index: int, matrix: np.ndarray, side: int) -> np.ndarray:
-        """Return (side, side) bool: inside the image, and not over crowd regions and people without keypoints; or everywhere."""
+        """Return (side, side) bool: inside the image, outside of people without keypoints and of crowd regions; or everywhere.
+
+        Annotated people inside a crowd region count, but for published code.
+        """
         if not self.config.targets.mask_ignored:
             return np.ones((side, side), bool)
-        _, unlabeled, crowd = self.people.masks(index)
+        people, unlabeled, crowd = self.people.masks(index)
+        if not self.config.targets.published_faults:
+            crowd = crowd & ~people
         counts = unpack_mask(~(unlabeled | crowd), *self.people.sizes[index])
         return cv2.warpAffine(counts, matrix, (side, side), flags=cv2.INTER_LINEAR) > 255 / 2

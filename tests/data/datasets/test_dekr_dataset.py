@@ -155,6 +155,14 @@ def test_people_without_keypoints_and_crowds_have_no_weight_in_any_heatmap(tmp_p
     assert weight[:, 24:].all() and weight[:, :3].all() and weight[:, :, 29:].all()
 
 
+def test_annotated_people_in_a_crowd_region_count(tmp_path):
+    """Where not all people of an image are labeled, one crowd region covers it."""
+    of_person = person(50, 50, bbox=(40, 40, 40, 40), segmentation=polygon(40, 40, 40, 40))
+    region = person(0, 0, visible=0, iscrowd=1, bbox=(0, 0, 200, 150), segmentation=polygon(0, 0, 200, 150))
+    mask = dataset(tmp_path, [of_person, region]).crop(0, Augmentation()).mask_miss
+    assert mask[12, 8] and not mask[20, 20]  # in map pixels, as below
+
+
 def test_crowdpose_has_no_mask(tmp_path):
     """As published: the loss also counts outside the image."""
     people = [person(50, 50), person(40, 40, visible=0), person(90, 90, iscrowd=1)]
