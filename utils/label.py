@@ -15,7 +15,7 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -83,7 +83,9 @@ class Teacher:
         found = [merge_passes(passes, self.same) for passes in zip(*(decoder(images) for decoder in self.passes))]
         if self.refiner is not None:
             predicted = [np.column_stack([people.boxes, people.scores]) for people in found] or [np.zeros((0, 5))] * len(images)
-            found = self.refiner(images, [np.concatenate(both) for both in zip(boxes, predicted)])
+            refined = self.refiner(images, [np.concatenate(both) for both in zip(boxes, predicted)])
+            # Its score is the box's times the keypoints' mean; the geometric mean is on the scale of one network's score
+            found = [replace(people, scores=np.sqrt(people.scores.clip(min=0))) for people in refined]
         return [LabeledImage(people, image.shape[:2]) for people, image in zip(found, images)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from data.formats import load_annotations
 from models import build_model
 from utils.bundled_model import DEFAULT
 from utils.checkpoint import save_checkpoint
-from utils.label import AREA_OF_BOX, LabeledImage, Thresholds, label_image, merge_passes, read_annotations
+from utils.label import AREA_OF_BOX, LabeledImage, Teacher, Thresholds, label_image, merge_passes, read_annotations
 from utils.oks import pose_similarity
 from utils.predictions import PosePredictions
 from utils.results_log import ResultsLog
@@ -224,6 +225,16 @@ def test_a_top_down_network_labels_the_boxes_of_annotations_and_of_another_netwo
     assert ended.status == 0, ended.err
     both = read(tmp_path / "both.json")["annotations"]
     assert both and {str(one["bbox"]) for one in both} <= alone
+
+
+def test_a_refined_persons_score_is_on_the_scale_of_one_network():
+    """The thresholds are for one network's scores; a top-down one multiplies the box's with its own."""
+    people = PosePredictions(np.ones((1, 17, 3)), np.array([0.6]), load_skeleton("coco17"))
+    teacher = object.__new__(Teacher)
+    teacher.passes, teacher.same = [lambda images: [people]], 0.5
+    teacher.refiner = lambda images, boxes: [replace(people, scores=0.6 * boxes[0][:, 4])]
+    (labeled,) = teacher([np.zeros((9, 9, 3), np.uint8)], [np.zeros((0, 5))])
+    assert labeled.people.scores == pytest.approx([0.6])
 
 
 def test_what_cannot_be_labeled_is_refused(fails, images, annotations, top_down, tmp_path):
