@@ -60,6 +60,7 @@ def parse_options() -> argparse.Namespace:
     add("--track", action="store_true", help="give people identities in a video, or in a folder of its frames in the order of their names")
     add("--smooth", action=argparse.BooleanOptionalAction, help="smooth the keypoints of tracked people over time; default: with --track")
     add("--posetrack", type=Path, metavar="FILE", help="as --track, and also write PoseTrack18's JSON")
+    add("--tiles", action="store_true", help="also look at overlapping tiles of large images, for small people; takes longer")
     add("--device", help="such as cpu or cuda:0")
     add("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
@@ -102,8 +103,9 @@ def main() -> None:
     folders = [options.output, *{path.parent for path in written}]  # none holds an input: its results would be the next run's input
     given = (checkpoint.path, options.config, options.detector, options.detector_weights)
     check_outputs([*written, *folders, *demo_options.reserved], [*files, *{file.parent for file in files}, *given])
-    estimator = PoseEstimator(config, checkpoint, options.device, min_score=0)
-    estimator.detector = detector_for(estimator, options.detector, options.detector_weights, options.detector_score, options.device)
+    estimator = PoseEstimator(config, checkpoint, options.device, min_score=0, tiles=options.tiles)
+    detector = options.detector, options.detector_weights, options.detector_score
+    estimator.detector = detector_for(estimator, *detector, options.device, options.tiles)
     try:
         results = run_demo(sources, estimator, demo_options, passed_over)
         if options.posetrack is not None:

@@ -41,6 +41,7 @@ def main() -> None:
     add("--save-images", type=int, metavar="N", default=0, help="write the N worst images, annotations and predictions side by side")
     add("--scales", nargs="+", metavar="SCALE", help="multi-scale testing, such as 0.5 1 1.5 2 3")
     add("--no-flip", action="store_true", help="do not average with the horizontally flipped image")
+    add("--tiles", action="store_true", help="also look at overlapping tiles of large images, for small people")
     add("--boxes", type=Path, metavar="FILE", help="detections for a top-down system; default: the annotated boxes")
     add("--limit", type=int, help="only the first N images")
     add("--batch-size", type=int, default=4, help="images of a batch; default: 4")
@@ -67,7 +68,7 @@ def main() -> None:
 def evaluate_network(options: argparse.Namespace, context: DistributedContext) -> None:
     """Evaluate a checkpoint, or the bundled model, on this rank's part of the images."""
     checkpoint = resolve_checkpoint(options.checkpoint, options.config, context.is_main)
-    overrides = ["inference.flip=false"] * options.no_flip + options.overrides
+    overrides = ["inference.flip=false"] * options.no_flip + ["inference.tiles=true"] * options.tiles + options.overrides
     if options.scales:
         overrides.append(f"inference.scales=[{', '.join(options.scales)}]")
     config = config_for(checkpoint, options.config, overrides)
@@ -96,7 +97,7 @@ def ground_truth(options: argparse.Namespace, skeleton: Skeleton | None) -> Grou
 
 def evaluate_detections(options: argparse.Namespace) -> None:
     """Evaluate predictions of any origin."""
-    unused = [f"--{name}" for name in ("config", "scales", "boxes", "device") if getattr(options, name)]
+    unused = [f"--{name}" for name in ("config", "scales", "tiles", "boxes", "device") if getattr(options, name)]
     unused += [word for word in options.overrides if not word.startswith("skeleton=")]
     if unused:
         raise UserError(f"--detections: needs no network; omit {unused[0]}")

@@ -158,6 +158,7 @@ class InferenceConfig(ConfigSection):
 
     flip: bool = True  # flip test: average with the output on the horizontally flipped image
     precision: Precision = "float32"
+    tiles: bool = False  # of a bottom-up system: also look at overlapping tiles of large images, for small people
 
 
 class TrackingConfig(ConfigSection):

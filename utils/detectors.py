@@ -70,20 +70,24 @@ def torchvision_weights(name: str, url: str) -> Path:
 
 
 def load_detector(
-    name: str | Path, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None
+    name: str | Path, weights: str | Path | None = None, least_score: float = LEAST_SCORE, device: str | None = None, tiles: bool = False
 ) -> Detector:
     """Return a detector.
 
     name: a bottom-up system's checkpoint, a network's name of `utils.zoo`, or a torchvision detector's name. weights: the file of a
-    torchvision detector's weights; None takes torchvision's own, downloaded once.
+    torchvision detector's weights; None takes torchvision's own, downloaded once. tiles: as `PoseEstimator` takes it.
+
+    Raises UserError where a torchvision detector is to look at tiles.
     """
     if weights is None and (Path(name).is_file() or is_network(name)):
-        return PoseDetector(name, least_score, device)
+        return PoseDetector(name, least_score, device, tiles)
+    if tiles:
+        raise UserError(f"--tiles: detector {name} is torchvision's and takes whole images; name a bottom-up one, or omit --tiles")
     return TorchvisionDetector(str(name), weights, least_score, device)
 
 
 def detector_for(
-    estimator: PoseEstimator, name: str | Path | None, weights: Path | None, least_score: float, device: str | None
+    estimator: PoseEstimator, name: str | Path | None, weights: Path | None, least_score: float, device: str | None, tiles: bool = False
 ) -> Detector | None:
     """Return the detector named on a command line, or else the bundled model, which is announced on stdout; None for a bottom-up system.
 
@@ -97,5 +101,5 @@ def detector_for(
     if name is None and weights is not None:
         raise UserError(f"--detector-weights {weights}: add the torchvision detector's name, such as --detector fasterrcnn_resnet50_fpn")
     if name is None:
-        return bundled_detector(system, least_score, device)
-    return load_detector(name, weights, least_score, device)
+        return bundled_detector(system, least_score, device, tiles)
+    return load_detector(name, weights, least_score, device, tiles)

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from config import Config, UserError
+from config.load import with_overrides
 from data.images import ColorOrder, ImageInput, to_bgr
 from models.fuse import fuse_conv_bn
 from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
@@ -25,7 +26,7 @@ from utils.bundled_model import bundled_checkpoint, resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.device import PerProcess, limit_threads
 from utils.predictions import PosePredictions
-from utils.systems import Overlays, build_decoder
+from utils.systems import Overlays, build_decoder, decoder_class
 
 MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
 LEAST_SCORE = 0.3  # of people whose boxes a top-down system gets
@@ -57,6 +58,8 @@ class PoseEstimator:
     detector: gives the boxes where a system needs them (`needs_boxes`) and none are passed: `utils.detectors.load_detector(...)`. None
         takes the bundled model once it is needed, which is announced on stdout.
     min_score: people below are excluded; 0 returns all.
+    tiles: also look at overlapping tiles of large images, for small people (`inference.tiles`). Of a top-down system, its bundled
+        detector does.
     color: order of the channels of arrays, "bgr" as OpenCV has them or "rgb"; also of what `PosePredictions.draw` returns.
 
     Threads may share an estimator, and a process that is forked or that gets a pickled one can use it (docs/inference.md).
@@ -75,6 +78,7 @@ class PoseEstimator:
         detector: Detector | None = None,
         min_score: float = MIN_SCORE,
         color: ColorOrder = "bgr",
+        tiles: bool = False,
     ):
         if config is not None and not isinstance(config, Config):
             if checkpoint is not None or not isinstance(config, (str, Path, Checkpoint)):
@@ -86,7 +90,9 @@ class PoseEstimator:
         if config is None:
             checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else resolve_checkpoint(checkpoint)
             config = config_for(checkpoint)
-        self.config, self.detector, self.min_score, self.color = config, detector, min_score, color
+        if tiles and not decoder_class(config).needs_boxes:
+            config = with_overrides(config, ["inference.tiles=true"])
+        self.config, self.detector, self.min_score, self.color, self.tiles = config, detector, min_score, color, tiles
         self.network = load_network(config, checkpoint, device)
         self.device = next(self.network.parameters()).device
         with limit_threads(1):
@@ -148,7 +154,7 @@ class PoseEstimator:
         if self.needs_boxes and any(of_image is None for of_image in boxes):
             with self._detector_lock(), self._timed("detection"):
                 if self.detector is None:
-                    self.detector = bundled_detector(self.config.system, device=str(self.device))
+                    self.detector = bundled_detector(self.config.system, device=str(self.device), tiles=self.tiles)
                 boxes = [_checked_boxes(of_image) for of_image in self.detector(images)]
         with self._timed("input"):
             inputs = self.decoder.preprocess(images, boxes if self.needs_boxes else None)
@@ -181,8 +187,8 @@ class PoseEstimator:
 class PoseDetector:
     """A bottom-up pose system as a detector: it returns boxes around its people with a score above `least_score`."""
 
-    def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None):
-        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device, min_score=0), least_score
+    def __init__(self, checkpoint: str | Path, least_score: float = LEAST_SCORE, device: str | None = None, tiles: bool = False):
+        self.estimator, self.least_score = PoseEstimator(checkpoint=checkpoint, device=device, min_score=0, tiles=tiles), least_score
         if self.estimator.needs_boxes:
             system = self.estimator.config.system
             raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")
@@ -197,11 +203,11 @@ def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
     return np.column_stack([people.boxes, people.scores])[selected]
 
 
-def bundled_detector(system: str, least_score: float = LEAST_SCORE, device: str | None = None) -> Detector:
+def bundled_detector(system: str, least_score: float = LEAST_SCORE, device: str | None = None, tiles: bool = False) -> Detector:
     """Return the bundled model as the detector of a system that needs boxes, and announce it on stdout."""
     checkpoint = bundled_checkpoint()
     print(f"detector: {checkpoint.stem}, the bundled model; none was named, and system {system!r} needs person boxes", flush=True)
-    return PoseDetector(checkpoint, least_score, device)
+    return PoseDetector(checkpoint, least_score, device, tiles)
 
 
 def _checked_boxes(boxes: np.ndarray) -> np.ndarray:

@@ -37,11 +37,10 @@ from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
 from utils.oks import pose_similarity
-from utils.predictions import PosePredictions
+from utils.predictions import AREA_OF_BOX, PosePredictions, merge_passes
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 from utils.systems import Decoder, build_decoder
 
-AREA_OF_BOX = 0.53  # COCO's people fill this part of their boxes, on average
 MIN_KEYPOINTS = 3  # of a person who is labeled
 VISIBLE = 2  # COCO's v
 FOLDER = "folder"  # in place of an annotation file's format
@@ -97,18 +96,6 @@ def scaled_decoders(estimator: PoseEstimator, scales: Iterable[float]) -> list[D
 
 
 # Predictions
-
-
-def merge_passes(passes: Sequence[PosePredictions], same: float) -> PosePredictions:
-    """Return the people of several predictions of one image; of those who are more similar than `same`, the one of the highest score."""
-    skeleton = passes[0].skeleton
-    keypoints, scores, boxes = (np.concatenate([getattr(p, name) for p in passes]) for name in ("keypoints", "scores", "boxes"))
-    ordered, kept = skeleton.to_dataset(keypoints), []
-    similar = pose_similarity(ordered, ordered, AREA_OF_BOX * boxes[:, 2:].prod(1), skeleton.oks_sigmas)
-    for row in np.argsort(-scores, kind="stable"):
-        if not kept or similar[row, kept].max() <= same:
-            kept.append(row)
-    return PosePredictions(keypoints, scores, skeleton, boxes).select(np.array(kept, int))
 
 
 def label_image(image: LabeledImage, joints: np.ndarray, boxes: np.ndarray, areas: np.ndarray, thresholds: Thresholds) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +11,11 @@ from PIL import Image
 
 from config import Skeleton, UserError
 from data.images import ColorOrder, ImageInput, to_bgr
+from utils.oks import pose_similarity
 from utils.visualize.people import draw_people
 
 BOX_MARGIN = 0.1  # around keypoints, of the longer side: keypoints end at eyes, wrists and ankles, people do not
+AREA_OF_BOX = 0.53  # COCO's people fill this part of their boxes, on average
 MIN_WRITTEN = 1e-4  # a lower score would be rounded to 0, which means "missing"
 
 
@@ -120,6 +122,23 @@ class PosePredictions:
     def rounded_boxes(self) -> list[list[float]]:
         """Return the boxes as files have them: to 0.01 pixels."""
         return np.round(np.asarray(self.boxes, float), 2).tolist()
+
+
+def merge_passes(passes: Sequence[PosePredictions], same: float, by_keypoints: bool = False) -> PosePredictions:
+    """Return the people of several predictions of one image, best first; of those who are more similar than `same`, only one remains.
+
+    That is the one of the highest score, or `by_keypoints` of the highest sum of its keypoints' scores: the most complete one.
+    """
+    skeleton = passes[0].skeleton
+    keypoints, scores, boxes = (np.concatenate([getattr(p, name) for p in passes]) for name in ("keypoints", "scores", "boxes"))
+    ordered, kept = skeleton.to_dataset(keypoints), []
+    similar = pose_similarity(ordered, ordered, AREA_OF_BOX * boxes[:, 2:].prod(1), skeleton.oks_sigmas)
+    preference = keypoints[..., 2].sum(1) if by_keypoints else scores
+    for row in np.argsort(-preference, kind="stable"):
+        if not kept or similar[row, kept].max() <= same:
+            kept.append(row)
+    rows = np.array(kept, int)
+    return PosePredictions(keypoints, scores, skeleton, boxes).select(rows[np.argsort(-scores[rows], kind="stable")])
 
 
 def extents(keypoints: np.ndarray) -> np.ndarray:

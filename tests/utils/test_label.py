@@ -17,9 +17,9 @@ from data.formats import load_annotations
 from models import build_model
 from utils.bundled_model import DEFAULT
 from utils.checkpoint import save_checkpoint
-from utils.label import AREA_OF_BOX, LabeledImage, Teacher, Thresholds, label_image, merge_passes, read_annotations
+from utils.label import LabeledImage, Teacher, Thresholds, label_image, read_annotations
 from utils.oks import pose_similarity
-from utils.predictions import PosePredictions
+from utils.predictions import AREA_OF_BOX, PosePredictions, merge_passes
 from utils.results_log import ResultsLog
 
 SKELETON = load_skeleton("coco17")

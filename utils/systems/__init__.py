@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from config import Config
+from config import Config, UserError
 from config.systems import SYSTEMS
 from utils.batching import group_indices
 from utils.predictions import PosePredictions
@@ -85,8 +85,15 @@ class Decoder(ABC):
 
 
 def build_decoder(network: nn.Module, config: Config) -> Decoder:
-    """Build the decoder of `config.system` for a network."""
-    return decoder_class(config)(network, config)
+    """Build the decoder of `config.system` for a network. Raises UserError where `inference.tiles` is set for a top-down system."""
+    decoder = decoder_class(config)(network, config)
+    if not config.inference.tiles:
+        return decoder
+    if decoder.needs_boxes:
+        raise UserError(f"inference.tiles: system {config.system!r} is top-down and looks at boxes; give the tiles to its detector")
+    from utils.systems.tiles import TiledDecoder
+
+    return TiledDecoder(decoder)
 
 
 def decoder_class(config: Config) -> type[Decoder]:
