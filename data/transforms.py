@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from config.systems.simplepose import SimplePoseConfig
+if TYPE_CHECKING:
+    from config.systems.simplepose import SimplePoseConfig
 
 Size = tuple[int, int]  # height, width
+CROP_PADDING = 1.25  # the sides of a top-down system's crop over those of the box
 
 
 def affine_matrix(
@@ -33,6 +36,16 @@ def affine_matrix(
     matrix = np.array([[mirror * cos, mirror * sin], [-sin, cos]])
     middle = np.array([width / 2 - 0.5 + shift[0], height / 2 - 0.5 + shift[1]])
     return np.column_stack([matrix, middle - matrix @ np.asarray(objpos, float)])
+
+
+def center_and_crop_size(boxes: np.ndarray, input_size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Return the crops' centers (..., 2) x, y and sizes (..., 2) width, height for boxes (..., 4) x, y, width, height.
+
+    A box is extended to the input's aspect ratio and enlarged by CROP_PADDING.
+    """
+    aspect = input_size[1] / input_size[0]
+    width = np.maximum(boxes[..., 2], boxes[..., 3] * aspect)
+    return boxes[..., :2] + boxes[..., 2:] / 2, np.stack([width, width / aspect], -1) * CROP_PADDING
 
 
 def crop_matrix(center: np.ndarray, crop_width: float, output_size: Size, rotation: float = 0.0) -> np.ndarray:

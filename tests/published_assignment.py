@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from config.skeleton import Skeleton
-from config.systems.simplepose import Channels
+from config.systems.simplepose_channels import Channels
 
 WINDOW = 5  # side of the window whose centroid is the peak's position, image pixels
 KEYPOINT_THRESHOLD = 0.1  # the lowest score of a peak

@@ -13,9 +13,7 @@ from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, S
 from data.augment import Augmentation, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
-from data.transforms import crop_matrix, transform_points
-
-PADDING = 1.25  # a crop's sides over those of the box
+from data.transforms import center_and_crop_size, crop_matrix, transform_points
 
 
 class SimpleBaselinesSample(NamedTuple):
@@ -76,13 +74,3 @@ def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     corner = np.maximum(boxes[:, :2], 0)
     other = np.minimum(image_sizes[:, ::-1] - 1, corner + np.maximum(boxes[:, 2:] - 1, 0))
     return np.concatenate([corner, other - corner], 1)
-
-
-def center_and_crop_size(boxes: np.ndarray, input_size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the crops' centers (..., 2) x, y and sizes (..., 2) width, height for boxes (..., 4) x, y, width, height.
-
-    A box is extended to the input's aspect ratio and enlarged by PADDING.
-    """
-    aspect = input_size[1] / input_size[0]
-    width = np.maximum(boxes[..., 2], boxes[..., 3] * aspect)
-    return boxes[..., :2] + boxes[..., 2:] / 2, np.stack([width, width / aspect], -1) * PADDING

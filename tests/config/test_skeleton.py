@@ -12,7 +12,7 @@ from places import ROOT
 from config import UserError, load_config
 from config.load import load_skeleton
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
-from config.systems.simplepose import Channels
+from config.systems.simplepose_channels import Channels
 
 SPEC_FLIP = [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16, 18, 19]
 SPEC_FLIP_LIMBS = [0, 2, 1, 4, 3, 6, 5, 8, 7, 12, 13, 14, 9, 10, 11, 18, 19, 20, 15, 16, 17, 22, 21, 25, 26, 23, 24, 28, 27, 29]

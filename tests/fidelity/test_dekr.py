@@ -19,7 +19,8 @@ from data.transforms import crop_matrix
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import config_for, load_weights
-from utils.systems.dekr import decode, input_matrix, input_size, predict_with_flip
+from utils.preprocess.dekr import input_matrix, input_size
+from utils.systems.dekr import decode, predict_with_flip
 from utils.systems.dekr_matching import FIT_REACH
 
 

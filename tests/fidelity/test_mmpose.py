@@ -17,6 +17,7 @@ from models import build_model
 from models.dekr_mmpose import convert_mmpose
 from models.dekr_rescoring import RescoringNet
 from utils.checkpoint import config_for, load_weights
+from utils.preprocess import dekr as preprocess
 from utils.systems import build_decoder, dekr, simple_baselines
 
 pytestmark = needs_fixtures
@@ -105,9 +106,9 @@ def test_crop(name):
 def test_resize():
     config, record = config_of("dekr_w32_coco"), arrays("dekr_decode")
     sizes = [tuple(size) for size in record["resize_image_size"].tolist()]
-    inputs = [dekr.input_size(size, 1.0, config) for size in sizes]
+    inputs = [preprocess.input_size(size, 1.0, config) for size in sizes]
     assert_near("input sizes", inputs, record["resize_input_size"], 0)
-    assert_near("matrices", [dekr.input_matrix(*pair, exact=True) for pair in zip(sizes, inputs)], record["resize_matrix"], 1e-4)
+    assert_near("matrices", [preprocess.input_matrix(*pair, exact=True) for pair in zip(sizes, inputs)], record["resize_matrix"], 1e-4)
 
 
 def rescoring_net(case: int) -> RescoringNet:

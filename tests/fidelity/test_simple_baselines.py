@@ -12,10 +12,10 @@ from reference import FIXTURES, assert_near, case_arrays, needs_fixtures, refere
 
 from config import Config, load_config
 from data.augment import Augmentation
-from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size
+from data.datasets.simple_baselines import SimpleBaselinesDataset
 from data.hdf5 import TrainingHDF5
 from data.targets.simple_baselines import render_targets
-from data.transforms import crop_matrix
+from data.transforms import center_and_crop_size, crop_matrix
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import load_weights

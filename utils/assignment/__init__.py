@@ -6,16 +6,21 @@ Everything up to the grouping works on a whole batch at once and reads the heatm
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from config.errors import UserError
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig, Channels
+from config.systems.simplepose_channels import Channels
 from utils.assignment.candidates import Candidates, HeatmapReader, Limbs, by_image, find_peaks
 from utils.assignment.extrapolate import extrapolate_limbs
 from utils.assignment.grouping import group_candidates
 from utils.assignment.limbs import score_limbs, suppress_competing_limbs
 from utils.assignment.numpy_heatmaps import NumpyHeatmaps
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 KEYPOINT_SIGMA, LIMB_MARGIN = 2.25, 1.0  # map pixels, of the published targets
 

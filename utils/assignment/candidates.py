@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig, Channels
+from config.systems.simplepose_channels import Channels
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 NOT_FINITE = "the maps hold NaN or infinite values: the network's weights or its input are broken"
 LOG_FLOOR = 1e-3  # heatmap values are raised to this before their logarithm is taken

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, HeatmapReader, Limbs, by_image, pixel_index
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 COARSE_ANGLES = np.linspace(0, 2 * np.pi, 32, endpoint=False)  # directions that are searched for a limb ...
 FINE_ANGLES = np.linspace(-0.1, 0.1, 11)  # ... then directions around the best one

@@ -12,12 +12,15 @@ import heapq
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import Candidates, Limbs
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 Cluster = list[int]  # candidate indices
 LARGE = 4  # keypoints from which on a person's longest limb gives its size

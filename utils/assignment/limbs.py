@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from config.errors import UserError
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig
 from utils.assignment.candidates import NOT_FINITE, Candidates, HeatmapReader, Limbs, pixel_index, strongest
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 CHUNK = 1 << 15  # pairs that are scored at once, which bounds the memory
 FEW_PAIRS = 2000  # an image with at most so many is scored in full at once

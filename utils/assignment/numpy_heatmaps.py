@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from config.errors import UserError
-from config.skeleton import Skeleton
-from config.systems.simplepose import Channels
+from config.systems.simplepose_channels import Channels
 from utils.assignment.candidates import NOT_FINITE
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
 
 
 class NumpyHeatmaps:

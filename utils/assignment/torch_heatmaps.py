@@ -5,15 +5,20 @@ Only the values around the peaks (9 each) and the limb scores leave the device: 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from config.errors import UserError
-from config.skeleton import Skeleton
-from config.systems.simplepose import AssignmentConfig, Channels
+from config.systems.simplepose_channels import Channels
 from utils.assignment import KEYPOINT_SIGMA, LIMB_MARGIN, assign_batch, check_shape
 from utils.assignment.candidates import NOT_FINITE
+
+if TYPE_CHECKING:
+    from config.skeleton import Skeleton
+    from config.systems.simplepose import AssignmentConfig
 
 
 class TorchHeatmaps:

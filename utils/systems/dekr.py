@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 from copy import deepcopy
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
 from utils.predictions import PosePredictions
+from utils.preprocess.dekr import as_input, input_size, to_image
 from utils.systems import Decoder, Overlays
 from utils.systems.dekr_matching import match_in_window, snap_to_peaks, upsample_heatmaps
 
@@ -252,64 +252,6 @@ def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_
     if len(selected) > max_people:
         selected = sorted(selected, key=lambda pose: -values[pose])[:max_people]
     return np.array(selected, np.intp)
-
-
-# From images to the network's input and back
-
-
-def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
-    """Return the input's height and width: the short side as configured, the long side rounded up, both times the scale.
-
-    With `inference.side` long: the long side as configured times the scale, and the short one in proportion, without padding.
-    """
-    multiple = config.inference.pad_multiple
-    if config.inference.side == "long":
-        return tuple(max(1, round(config.data.input_size[0] * scale * side / max(image_size))) for side in image_size)
-    short = -(-config.data.input_size[0] // multiple) * multiple
-    image_short, image_long = sorted(image_size)
-    if config.inference.exact_resize:
-        long = -(-short * image_long // (image_short * multiple)) * multiple
-    else:  # as published, less than a pixel above a multiple counts as the multiple
-        long = int((short / image_short * image_long + multiple - 1) // multiple * multiple)
-    sides = int(short * scale), int(long * scale)
-    return sides if image_size[0] < image_size[1] else sides[::-1]
-
-
-def input_matrix(image_size: Size, size: Size, exact: bool = False) -> np.ndarray:
-    """Return the affine (2, 3) from image pixels to those of an input of `size`: the short sides fit, the centers coincide.
-
-    exact: False rounds the image's center to whole pixels, as published.
-    """
-    factor = min(size) / min(image_size)
-    y, x = (side / 2 if exact else int(side / 2 + 0.5) for side in image_size)
-    return np.array([[factor, 0, size[1] / 2 - factor * x], [0, factor, size[0] / 2 - factor * y]])
-
-
-def to_image(points: np.ndarray, image_size: Size, config: DekrConfig) -> np.ndarray:
-    """Transform points (..., 2) from pixels of scale 1's input to image pixels; with `inference.side` long both from the corner."""
-    size = input_size(image_size, 1.0, config)
-    if config.inference.side == "long":
-        return points * (np.array(image_size) / size)[::-1]
-    matrix = input_matrix(image_size, size, config.inference.exact_resize)
-    return (points - matrix[:, 2]) / matrix[0, 0]
-
-
-def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> np.ndarray:
-    """Warp images of one input size, each (H, W, 3) uint8, to the network's input (N, h, w, 3) uint8 at a scale, with black borders.
-
-    Pads right and below to multiples of `model.input_multiple`. With `inference.side` long the image's upper left corner is the input's.
-    """
-    size, multiple = input_size(images[0].shape[:2], scale, config), config.model.input_multiple
-    padded = np.zeros((len(images), *(-(-side // multiple) * multiple for side in size), 3), np.uint8)
-    for canvas, image in zip(padded, images):
-        if config.inference.side == "long":
-            smaller = max(size) < max(image.shape)
-            resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-        else:
-            matrix = input_matrix(image.shape[:2], input_size(image.shape[:2], scale, config), config.inference.exact_resize)
-            resized = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
-        canvas[: size[0], : size[1]] = resized
-    return padded
 
 
 def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) -> tuple[Tensor, Tensor]:

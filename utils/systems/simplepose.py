@@ -18,6 +18,7 @@ from utils.assignment.torch_heatmaps import assign_people_batch
 from utils.batching import group_indices
 from utils.device import as_images, in_precision
 from utils.predictions import PosePredictions
+from utils.preprocess.simplepose import padded_size, resize_and_pad, resized_size
 from utils.systems import Decoder, Overlays
 
 Size = tuple[int, int]  # height, width
@@ -47,7 +48,7 @@ class SimplePoseDecoder(Decoder):
 
     def batch_key(self, image_size: Size) -> Hashable:
         multiple = self.config.inference.pad_multiple
-        return tuple(_padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
+        return tuple(padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> tuple[list[Size], list[Run]]:
         """Return the images' sizes, and the images at every rotation and scale."""
@@ -56,7 +57,7 @@ class SimplePoseDecoder(Decoder):
         runs = []
         for degree in settings.rotations:
             rotated = [_rotate(image, degree, settings.pad_value) for image in images]
-            runs += [Run(of_scale, degree, _resize_and_pad(rotated, of_scale, self.config)) for of_scale in sizes]
+            runs += [Run(of_scale, degree, resize_and_pad(rotated, of_scale, self.config)) for of_scale in sizes]
         return [image.shape[:2] for image in images], runs
 
     @torch.inference_mode()
@@ -119,26 +120,6 @@ def assign_on_device(outputs: list[ImageMaps], config: SimplePoseConfig) -> list
         of_group = assign_people_batch(torch.stack(maps), config.skeleton, config.assignment, list(scales), *config.targets.on_maps)
         people |= zip(group, of_group)
     return [people[n] for n in range(len(outputs))]
-
-
-def resized_size(height: int, width: int, scale: float, config: SimplePoseConfig) -> Size:
-    """Return height and width of the resized image: `scale` times the input height, at most `inference.max_size`."""
-    max_height, max_width = config.inference.max_size
-    factor = min(scale * config.data.input_size[0] / height, max_height / height, max_width / width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _padded_size(size: Size, multiple: int) -> Size:
-    return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
-
-
-def _resize_and_pad(images: list[np.ndarray], sizes: list[Size], config: SimplePoseConfig) -> np.ndarray:
-    """Resize the images to their sizes and pad them to one: (N, h, w, 3) uint8."""
-    settings = config.inference
-    padded = np.full((len(images), *_padded_size(sizes[0], settings.pad_multiple), 3), settings.pad_value, np.uint8)
-    for canvas, image, (height, width) in zip(padded, images, sizes):
-        canvas[:height, :width] = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return padded
 
 
 def _rotate(image: np.ndarray, degree: float, border: int) -> np.ndarray:

@@ -12,9 +12,10 @@ from places import ROOT
 
 from config import load_config
 from data.augment import Augmentation
-from data.datasets.simple_baselines import SimpleBaselinesDataset, center_and_crop_size, clean_boxes, sample_augmentation
+from data.datasets.simple_baselines import SimpleBaselinesDataset, clean_boxes, sample_augmentation
 from data.hdf5 import TrainingHDF5
 from data.targets.simple_baselines import render_targets
+from data.transforms import center_and_crop_size
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 

@@ -9,12 +9,10 @@ from scenes import MOVENET_RECIPE, SceneNetwork, poses_in_boxes, rendered_maps, 
 from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig
+from utils.preprocess.dekr import as_input, input_matrix, input_size
 from utils.systems.dekr import (
     DekrDecoder,
-    as_input,
     decode,
-    input_matrix,
-    input_size,
     pose_nms,
     pose_overlaps,
     predict_with_flip,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from config import load_config
 from config.systems.simple_baselines import SimpleBaselinesConfig
 from utils.predictions import PosePredictions
-from utils.systems.simple_baselines import SimpleBaselinesDecoder, average_flip, decode, person_scores, valid_boxes
+from utils.preprocess.simple_baselines import person_scores, valid_boxes
+from utils.systems.simple_baselines import SimpleBaselinesDecoder, average_flip, decode
 
 RECIPE = ROOT / "config" / "simple_baselines_r50_256x192.yaml"
 SIGMA = 2.0

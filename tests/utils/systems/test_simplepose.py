@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from config import Config, load_config
 from data.targets import render_targets
-from utils.systems.simplepose import SimplePoseDecoder, assign_on_device, resized_size
+from utils.preprocess.simplepose import resized_size
+from utils.systems.simplepose import SimplePoseDecoder, assign_on_device
 
 STRIDE = 4
 # The published channel order of a flipped image; the code derives it from the skeleton's names.
