@@ -23,7 +23,7 @@ from utils.demo.run import DemoOptions, result_writers, run_demo
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
 from utils.output_formats import to_posetrack
-from utils.visualize.contact_sheet import ContactSheet
+from utils.visualize.contact_sheet import MAX_IMAGES, ContactSheet
 from utils.visualize.video import silence_opencv
 from utils.visualize.window import Window
 from utils.zoo import list_networks
@@ -53,7 +53,7 @@ def parse_options() -> argparse.Namespace:
     add("--format", action="append", choices=FORMATS, help="of the results, several times if wanted; mot is as --track; default: json")
     add("--limit", type=int, help="only the first N images of a folder, or frames of a video")
     add("--batch-size", type=int, default=1, help="images in one run of the network; default: 1")
-    add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of all images, or of some frames")
+    add("--sheet", type=Path, metavar="FILE", help="also write an image file with thumbnails of 500 images at most, or of some frames")
     add("--maps", action="store_true", help="also write heatmap overlays of keypoints and limbs")
     add("--show", action="store_true", help="also show a window; any key for the next image, q to stop")
     add("--min-score", type=float, default=DemoOptions.min_score, help=f"people below are excluded; default: {DemoOptions.min_score}")
@@ -85,7 +85,7 @@ def main() -> None:
     config = config_for(checkpoint, options.config, options.overrides)
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not {len(sources)}")
-    sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else None
+    sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else MAX_IMAGES
     demo_options = DemoOptions(
         output=options.output,
         formats=options.format or DemoOptions.formats,

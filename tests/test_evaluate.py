@@ -36,8 +36,7 @@ NO_NETWORK = {"config": None, "checkpoint": None}
 @pytest.fixture
 def evaluate(run, tiny, trained, annotations, images, monkeypatch, tmp_path) -> Callable:
     """Run evaluate.py on the synthetic people with a hardly trained network, some arguments replaced; charts are empty."""
-    for draw in ("draw_lines", "draw_bars"):
-        monkeypatch.setattr(analysis, draw, lambda *_: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes a second for each evaluation
+    monkeypatch.setattr(analysis, "draw_charts", lambda _: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes a second for each evaluation
     usual = {"config": tiny, "checkpoint": trained / "last.pth", "annotations": annotations, "images": images, "output": tmp_path / "out"}
 
     def start(*more: object, run=run, **replaced: object):

@@ -23,8 +23,7 @@ from config import Skeleton
 from config.files import write_json
 from data.images import write_image
 from utils.evaluation.matching import RECALLS, ImageResult, match, precision_curves
-from utils.visualize.charts import draw_bars, draw_lines
-from utils.visualize.contact_sheet import contact_sheet
+from utils.visualize.charts import BarChart, LineChart, draw_charts
 
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -199,17 +198,18 @@ def analyze(images: Sequence[ImageResult], keypoints: AnnotatedKeypoints) -> dic
 def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
     """Plot precision over recall, and AP by keypoint and by size. Return (H, W, 3) uint8 BGR."""
     (_, recall), *curves = analysis["precision"].items()
-    colored = zip(curves, (GREEN, BLUE, RED))
+    lines = {f"{name}: AP {np.mean(values):.3f}": (recall, values, color) for (name, values), color in zip(curves, (GREEN, BLUE, RED))}
     by_keypoint, by_size = (
         {f"{name} ({part['people']})": [part["AP"]] for name, part in analysis[by].items() if part["people"]}
         for by in ("keypoints", "sizes")
     )
-    charts = [
-        draw_lines("Precision and recall", "recall", "precision", {f"{n}: AP {np.mean(v):.3f}": (recall, v, c) for (n, v), c in colored}),
-        draw_bars("AP by keypoint, each alone (people)", by_keypoint, {"AP": BLUE}, 1),
-        draw_bars("AP by person size (people)", by_size, {"AP": GREEN}, 1),
-    ]
-    return contact_sheet(charts, len(charts))
+    return draw_charts(
+        [
+            LineChart("Precision and recall", "recall", "precision", lines, (0, 1), (0, 1.02)),
+            BarChart("AP by keypoint, each alone (people)", by_keypoint, {"AP": BLUE}, 1),
+            BarChart("AP by person size (people)", by_size, {"AP": GREEN}, 1),
+        ]
+    )
 
 
 def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
@@ -217,8 +217,9 @@ def _draw_errors(analysis: dict[str, Any]) -> np.ndarray:
     gains = {f"{name} ({analysis['errors'].get(name, '-')})": [gain] for name, gain in analysis["ap_gain_if_fixed"].items()}
     counts = {name: part["errors"] for name, part in analysis["keypoints"].items()}
     percent = {name: [100 * of_kind[kind] / max(sum(of_kind.values()), 1) for kind in COLORS] for name, of_kind in counts.items()}
-    charts = [
-        draw_bars("AP lost by error type (number of errors)", gains, {"AP": RED}, None),
-        draw_bars("Errors by keypoint, % of the labeled", percent, COLORS, None),
-    ]
-    return contact_sheet(charts, len(charts))
+    return draw_charts(
+        [
+            BarChart("AP lost by error type (number of errors)", gains, {"AP": RED}),
+            BarChart("Errors by keypoint, % of the labeled", percent, COLORS),
+        ]
+    )

@@ -30,7 +30,7 @@ from utils.inspect.report import summary
 from utils.inspect.sheet import image_row, render_sample
 from utils.visualize.contact_sheet import contact_sheet
 
-COLUMNS = 3  # of images without samples
+WIDTH = 2400  # pixels of the sheet
 Issues = dict[str, list[LabelIssue]]
 
 
@@ -52,7 +52,7 @@ def draw_sheet(people: TrainingHDF5, samples: PoseDataset | None, issues: Issues
             rendered = [render_sample(samples, index, generator) for generator in (None, rng)]
         own_issues = [(kind, issue) for kind, of_kind in issues.items() for issue in of_kind if issue.image == number]
         rows.append(image_row(people, number, own_issues, rendered))
-    return contact_sheet(rows, COLUMNS if samples is None else 1)
+    return contact_sheet(rows, max(map(len, rows)), WIDTH)
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from data.datasets import PoseDataset, collate
 from data.hdf5 import TrainingHDF5, unpack_mask
 from data.targets import render_batch
 from utils.inspect.issues import LabelIssue
-from utils.visualize.contact_sheet import contact_sheet, thumbnail
+from utils.visualize.contact_sheet import thumbnail
 from utils.visualize.heatmaps import overlay_heatmap
 from utils.visualize.people import draw_people
 
 Rendered = tuple[np.ndarray, ...]  # a sample's image (H, W, 3) uint8 BGR, then its targets
-SIDE = 224  # pixels of a panel's height; the image is as high as two panels
+SIDE = 224  # pixels of a panel's height; the image is as high as two panels; both are at most twice as wide
 CAPTION, GAP = 22, 4  # pixels of the line above a panel or row, and beside it
 TINTS = (90, 200, 90), (60, 60, 230), (220, 80, 200)  # of the masks of people, people without keypoints and crowd regions
 BOX, WRONG, INK = (60, 220, 240), (0, 0, 200), (40, 40, 40)
@@ -57,25 +57,32 @@ def render_sample(samples: PoseDataset, index: int, rng: np.random.Generator | N
 def sample_panels(sample: Rendered, name: str) -> list[np.ndarray]:
     """Return a sample's image, then the image under each target that has the shape of maps, with captions."""
     image, *targets = sample
-    panels = [captioned(thumbnail(image, SIDE), name)]
+    panels = [captioned(thumbnail(image, SIDE, 2 * SIDE), name)]
     for number, target in enumerate(targets, 1):
         if target.ndim == 3 and min(target.shape[1:]) > 1:
             strength = np.abs(target).sum(0)  # not the maximum: a mask among heatmaps would hide the others
             overlay = overlay_heatmap(image, strength / max(strength.max(), 1e-12))
             caption = f"target {number}: {' x '.join(map(str, target.shape))}, to {np.abs(target).max():.2g}"
-            panels.append(captioned(thumbnail(overlay, SIDE), caption))
+            panels.append(captioned(thumbnail(overlay, SIDE, 2 * SIDE), caption))
     return panels
 
 
 def image_row(people: TrainingHDF5, number: int, issues: Sequence[tuple[str, LabelIssue]], samples: Sequence[Rendered]) -> np.ndarray:
     """Return the row of an image: with its annotations and, if there are samples, the plain one above the augmented one."""
     image = annotated_image(people, number, {issue.row for _, issue in issues})
-    row = captioned(thumbnail(image, 2 * (SIDE + CAPTION)), f"image {people.image_ids[number]}")
+    height = 2 * (SIDE + CAPTION)
+    row = captioned(thumbnail(image, height, 2 * height), f"image {people.image_ids[number]}")
     if samples:
-        panels = [sample_panels(sample, name) for sample, name in zip(samples, ("plain", "augmented"))]
-        row = np.hstack([row, captioned(contact_sheet(sum(panels, []), len(panels[0])), "")])
+        panels = [np.hstack(sample_panels(sample, name)) for sample, name in zip(samples, ("plain", "augmented"))]
+        parts = row, captioned(np.vstack(panels), "")
+        row = np.hstack([padded(part, max(map(len, parts))) for part in parts])
     note = "   ".join(f"{kind}: {issue.message}" for kind, issue in issues)
     return captioned(row, note, WRONG)
+
+
+def padded(image: np.ndarray, height: int) -> np.ndarray:
+    """Add white below the image."""
+    return cv2.copyMakeBorder(image, 0, height - len(image), 0, 0, cv2.BORDER_CONSTANT, value=(255,) * 3)
 
 
 def captioned(image: np.ndarray, text: str, color: tuple[int, int, int] = INK) -> np.ndarray:

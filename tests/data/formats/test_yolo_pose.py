@@ -121,8 +121,7 @@ def test_predictions_score_exactly_as_with_cocos_file(both):
 
 def test_the_scripts_need_no_images_and_choose_the_split(both, run, fails, monkeypatch, tmp_path):
     """Building takes train by default, evaluation val."""
-    for draw in ("draw_lines", "draw_bars"):
-        monkeypatch.setattr(analysis, draw, lambda *_: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes seconds
+    monkeypatch.setattr(analysis, "draw_charts", lambda _: np.zeros((9, 9, 3), np.uint8))  # matplotlib takes seconds
     coco, data = both
     folder = Path(shutil.copytree(data.parent, tmp_path / "set"))
     for path in [*(folder / "images" / "val").iterdir()][2:]:
