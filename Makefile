@@ -11,7 +11,7 @@ SYNTHETIC := runs/quickstart/data
 # Folder or pattern of images for the bundled network's demo before training.
 PHOTOS ?= $(if $(wildcard ../shared/data/media),../shared/data/media/*.jpg)
 
-.PHONY: setup quickstart quickstart-photos quickstart-train benchmarks test lint
+.PHONY: setup quickstart quickstart-photos quickstart-train benchmarks docs test lint
 
 # Rebuilt only when the requirements change.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
@@ -62,6 +62,11 @@ benchmarks: setup
 	for recipe in quickstart dekr_quickstart simple_baselines_quickstart; do \
 		$(BIN)/python benchmarks/training.py --config config/$$recipe.yaml >> runs/benchmarks.md || exit 1; done
 	mv runs/benchmarks.md docs/benchmarks.md
+
+# Warnings and broken internal links are errors. The site is build/docs/index.html.
+docs: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-docs.txt
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
 
 test: setup
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
