@@ -1,3 +1,3 @@
-"""The project's version; `setup.py` and exported networks have it from here."""
+"""The project's version, here alone; `setup.py`, the documentation and exported networks read it."""
 
-VERSION = "0.1.0"
+VERSION = "1.0.0"

@@ -1,13 +1,16 @@
-"""What is installed with the packages."""
+"""What is installed with the packages, and the version."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
 from places import ROOT
+
+from config.version import VERSION
 
 
 def test_weights_are_part_of_the_package(tmp_path):
@@ -22,3 +25,7 @@ def test_weights_are_part_of_the_package(tmp_path):
     command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path / "built")]
     subprocess.run(command, cwd=source, check=True, capture_output=True)
     assert {path.name for path in (tmp_path / "built" / "models" / "weights").iterdir()} == {"some.safetensors", "zoo.yaml"}
+
+
+def test_changelog_begins_with_the_version():
+    assert re.findall(r"^## (.+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[0] == VERSION
