@@ -11,11 +11,13 @@ import runpy
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import patch
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from places import ROOT, SHARED
@@ -58,6 +60,13 @@ class Ended(NamedTuple):
     status: int
     out: str
     err: str
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_curves() -> Iterator[None]:
+    """Spare every tiny epoch the half second that matplotlib takes."""
+    with patch("utils.training.logging.draw_curves", lambda points: np.zeros((9, 9, 3), np.uint8)):
+        yield
 
 
 @pytest.fixture(scope="session")

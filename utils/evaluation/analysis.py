@@ -205,7 +205,7 @@ def _draw_curves(analysis: dict[str, Any]) -> np.ndarray:
     )
     return draw_charts(
         [
-            LineChart("Precision and recall", "recall", "precision", lines, (0, 1), (0, 1.02)),
+            LineChart("Precision and recall", "recall", "precision", lines, (0, 1, 0, 1.02)),
             BarChart("AP by keypoint, each alone (people)", by_keypoint, {"AP": BLUE}, 1),
             BarChart("AP by person size (people)", by_size, {"AP": GREEN}, 1),
         ]

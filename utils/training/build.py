@@ -22,13 +22,13 @@ from models import build_model
 from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
 from utils.device import precise_dtype
 from utils.distributed import DistributedContext
-from utils.training.logging import METRICS, MetricsLogger, build_logger
+from utils.training.logging import CURVES, METRICS, MetricsLogger, build_logger
 from utils.training.optimizer import build_averages, build_optimizer, freeze
 from utils.training.state import BEST, LAST, PREVIOUS, TrainState
 from utils.training.step import TrainingStep
 
 CONFIG = "config.yaml"
-RUN_FILES = (CONFIG, "versions.json", "train.log", METRICS, LAST, PREVIOUS, BEST, "next.pth", "ema.pth", "swa.pth")
+RUN_FILES = (CONFIG, "versions.json", "train.log", METRICS, CURVES, LAST, PREVIOUS, BEST, "next.pth", "ema.pth", "swa.pth")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python", "h5py", "pycocotools", "pydantic")
 
 
@@ -143,9 +143,11 @@ def open_run_dir(state: TrainState, messages: list[str]) -> None:
     if run_dir is not None:
         for leftover in (*run_dir.glob(".*.partial.*"), run_dir / "next.pth"):  # of a kill
             leftover.unlink(missing_ok=True)
-        write_text(run_dir / CONFIG, config_text(state.config))
+        text = config_text(state.config)
+        write_text(run_dir / CONFIG, text)
         write_json(run_dir / "versions.json", versions())
         state.metrics = MetricsLogger(run_dir, state.steps, state.epoch)
+        state.metrics.add_config(state.steps, state.config, text)
     state.log = build_logger(run_dir)
     for message in messages:
         state.log.info(message)

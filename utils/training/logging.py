@@ -10,16 +10,21 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
+from config import Config
 from config.files import write_text
+from data.images import write_image
+from utils.training.curves import draw_curves
 
-METRICS, OLD_METRICS = "metrics.jsonl", "curves.jsonl"
+METRICS, OLD_METRICS, CURVES = "metrics.jsonl", "curves.jsonl", "curves.png"
+COMPARED = ("epoch/training_loss", "epoch/validation_loss", "epoch/ap")  # metrics beside the hyperparameters
 T = TypeVar("T")
 
 
@@ -41,9 +46,16 @@ class MetricsLogger:
 
     def __init__(self, run_dir: Path, step: int, epoch: int):
         self.board = SummaryWriter(str(run_dir), purge_step=step + 1 if step else 0)
-        path = run_dir / (OLD_METRICS if step and (run_dir / OLD_METRICS).exists() else METRICS)
-        write_text(path, "".join(_lines_until(path, step, epoch)))
-        self._lines = path.open("a", encoding="utf-8", buffering=1)
+        self._path = run_dir / (OLD_METRICS if step and (run_dir / OLD_METRICS).exists() else METRICS)
+        write_text(self._path, "".join(_lines_until(self._path, step, epoch)))
+        self._lines = self._path.open("a", encoding="utf-8", buffering=1)
+
+    def add_config(self, step: int, config: Config, text: str) -> None:
+        """Show the resolved configuration in TensorBoard: as a text, and as hyperparameters, by which it compares runs."""
+        self.board.add_text("config", f"```yaml\n{text}```", step)
+        values = hyperparameters(config.model_dump(mode="json", exclude={"skeleton"}))
+        for summary in hparams(values, dict.fromkeys(COMPARED))[:2]:  # the last one says that the run has ended
+            self.board.file_writer.add_summary(summary)
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
@@ -55,6 +67,11 @@ class MetricsLogger:
         """images: each (H, W, 3) uint8 BGR."""
         for number, image in enumerate(images):
             self.board.add_image(f"{name}/{number}", image[..., ::-1].copy(), step, dataformats="HWC")
+
+    def draw_curves(self) -> None:
+        """Plot all metrics so far, those of earlier parts of a resumed run included, in curves.png."""
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        write_image(self._path.with_name(CURVES), draw_curves([json.loads(line) for line in lines]))
 
     def close(self) -> None:
         self.board.close()
@@ -70,6 +87,17 @@ def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
             if metrics["step"] <= step and metrics.get("epoch/number", 0) <= epoch:
                 lines.append(f"{line}\n")
     return lines
+
+
+def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Return the values of a dumped configuration by dotted key, lists as text, without those that are None."""
+    flat = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= hyperparameters(value, f"{prefix}{key}.")
+        elif value is not None:
+            flat[prefix + key] = str(value) if isinstance(value, list) else value
+    return flat
 
 
 def tag(name: str) -> str:

@@ -259,6 +259,7 @@ def finish_epoch(state: TrainState, epoch: int, train_loss: float, val_loader: D
         if ema is not None:
             state.save_average("ema")
         state.metrics.add(state.steps, {"epoch/number": epoch + 1, **{f"epoch/{tag(name)}": value for name, value in metrics.items()}})
+        state.metrics.draw_curves()
     state.save_last(content)
     listed = ", ".join(f"{name} {value:.5g}" for name, value in metrics.items())
     state.log.info(f"epoch {epoch + 1}: {listed}{' (best)' * best}")

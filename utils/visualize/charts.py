@@ -23,17 +23,22 @@ class LineChart(NamedTuple):
     x_name: str
     y_name: str
     lines: Mapping[str, tuple[Values, Values, Color]]
-    x_limits: tuple[float, float] | None = None  # None: what the lines need
-    y_limits: tuple[float, float] | None = None
+    limits: tuple[float, float, float, float] | None = None  # from x, to x, from y, to y; None: what the lines need
     log: bool = False  # the y axis
 
     def plot(self, axes: Axes) -> None:
         for name, (x, y, color) in self.lines.items():
             axes.plot(x, y, "." * (len(x) == 1) or "-", color=_rgb(color), label=name)
-        axes.set(title=self.title, xlabel=self.x_name, ylabel=self.y_name, yscale="log" if self.log else "linear")
-        axes.set(xlim=self.x_limits, ylim=self.y_limits)
-        axes.grid(alpha=0.4)
-        axes.legend(loc="best")
+        axes.set(title=self.title, xlabel=self.x_name, ylabel=self.y_name)
+        if self.limits:
+            axes.axis(self.limits)
+        if self.log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("{x:g}")
+        axes.grid(alpha=0.4, which="both")
+        if len(self.lines) > 1:  # the title says what a single line is
+            axes.legend(loc="best")
 
 
 class BarChart(NamedTuple):

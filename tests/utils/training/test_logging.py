@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from utils.training import logging
 from utils.training.logging import MetricsLogger, StepTimer
@@ -36,6 +37,21 @@ def test_tensorboard_and_the_json_lines_have_all_metrics(train, samples):
     assert epoch["epoch/training_loss"] == pytest.approx(mean)
     assert {"epoch/validation_loss", "epoch/validation_loss_of_the_ema"} <= set(epoch)
     assert "validation/0" in scalars.Tags()["images"]
+    assert (folder / "curves.png").exists()
+
+
+def test_tensorboard_has_the_resolved_configuration_and_its_hyperparameters(trained):
+    """The hyperparameters in the plugin's own form, with metrics that the run has."""
+    events = EventAccumulator(str(trained)).Reload()
+    (text,) = events.Tensors("config/text_summary")
+    assert (trained / "config.yaml").read_text() in text.tensor_proto.string_val[0].decode()
+    contents = events.PluginTagToContent("hparams")
+    values = HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info.hparams
+    assert (values["train.learning_rate"].number_value, values["train.optimizer"].string_value) == (1e-3, "adamw")
+    assert values["data.input_size"].string_value == "[64, 64]"
+    assert not {"train.ema_decay", "skeleton.name"} & set(values), "None, and what is no hyperparameter"
+    metrics = {info.name.tag for info in HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment.metric_infos}
+    assert metrics & set(events.Tags()["scalars"]) == {"epoch/training_loss", "epoch/validation_loss"}
 
 
 def test_the_timer_tells_steps_per_second_and_the_fraction_of_waiting(monkeypatch):

@@ -37,7 +37,7 @@ def test_parts_are_stacked_and_the_longest_bar_fills_the_axis():
 
 def test_lines_go_through_their_points():
     lines = {"up": ([0, 1], [0, 1], RED), "down": ([0, 0.5, 0.5, 1], [1, 1, 0.01, 0.01], BLUE)}
-    chart = draw_charts([LineChart("title", "x", "y", lines, (0, 1), (0, 1.02))])
+    chart = draw_charts([LineChart("title", "x", "y", lines, (0, 1, 0, 1.02))])
     rows, columns = pixels(chart, RED)
     straight = np.interp(columns, [columns.min(), columns.max()], [rows.max(), rows.min()])  # rows count downwards
     assert (np.abs(rows - straight) < 4).mean() > 0.8, "the rest is in the legend"
