@@ -1,6 +1,7 @@
 """Draw people in images, a video or a camera's frames, and write their keypoints.
 
 python demo_image.py --input IMAGE|FOLDER|"*.jpg"|VIDEO|URL|CAMERA ... [--checkpoint FILE|NAME] [--output DIR] [--track]
+python demo_image.py --serve     # a page in the browser, to try networks on images
 python demo_image.py --list      # the networks that --checkpoint takes by name
 """
 
@@ -10,15 +11,17 @@ import argparse
 import os
 import re
 import signal
+from functools import lru_cache
 from pathlib import Path
 
-from config import UserError
+from config import Config, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs, write_json
 from utils.bundled_model import resolve_checkpoint
-from utils.checkpoint import config_for
+from utils.checkpoint import Checkpoint, config_for
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
+from utils.demo.page import HOST, PORT, build_page, launch_page
 from utils.demo.run import DemoOptions, result_writers, run_demo
 from utils.detectors import LEAST_SCORE, detector_for
 from utils.inference import PoseEstimator
@@ -26,9 +29,11 @@ from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import MAX_IMAGES, ContactSheet
 from utils.visualize.video import silence_opencv
 from utils.visualize.window import Window
-from utils.zoo import list_networks
+from utils.zoo import list_networks, networks
 
 MAX_SHEET_FRAMES = 24  # of a video
+MAX_LOADED = 2  # networks of the page that stay in memory
+PAGE_LACKS = ("output", "format", "limit", "batch_size", "sheet", "maps", "show", "track", "smooth", "posetrack")  # options
 
 
 class ListNetworks(argparse.Action):
@@ -42,7 +47,13 @@ class ListNetworks(argparse.Action):
 def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--input", nargs="+", required=True, help="images, videos, folders, patterns such as '*.jpg', URLs, cameras' numbers")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--input", nargs="+", default=[], help="images, videos, folders, patterns such as '*.jpg', URLs, cameras' numbers")
+    source("--serve", action="store_true", help="open a page for a browser, where images are given and networks are chosen; needs Gradio")
+    add(
+        "--host", default=HOST, help=f"address of this machine that the page is for, 0.0.0.0 for all networks; default: {HOST}, itself only"
+    )
+    add("--port", type=int, default=PORT, help=f"of the page; default: {PORT}")
     add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one, an exported .onnx or a name; default: the bundled model")
     add("--list", action=ListNetworks, nargs=0, help="list the networks that --checkpoint, --detector and --init take by name")
     add("--config", help="default: the one stored in the checkpoint, or the published recipe")
@@ -69,6 +80,9 @@ def parse_options() -> argparse.Namespace:
     options.overrides = [word for word in words if is_override(word)] + options.overrides
     check_minimum(1, batch_size=options.batch_size)
     check_minimum(0, min_score=options.min_score, detector_score=options.detector_score)
+    needless = [name for name in PAGE_LACKS if options.serve and getattr(options, name) != parser.get_default(name)]
+    if needless:
+        raise UserError(f"--serve: the page writes no files and takes images only; omit --{needless[0].replace('_', '-')}")
     return options
 
 
@@ -76,10 +90,37 @@ def is_override(word: str) -> bool:
     return re.match(r"[\w.]+=", word) is not None and not os.path.lexists(word)
 
 
+def build_estimator(config: Config, checkpoint: Checkpoint, options: argparse.Namespace) -> PoseEstimator:
+    """Return an estimator that excludes no person, with its detector."""
+    estimator = PoseEstimator(config, checkpoint, options.device, min_score=0, tiles=options.tiles)
+    if estimator.needs_boxes or not options.serve:  # the page's detector is for those of its networks that need one
+        detector = options.detector, options.detector_weights, options.detector_score
+        estimator.detector = detector_for(estimator, *detector, options.device, options.tiles)
+    return estimator
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve the page until an interrupt. The overrides are for all of its networks, the configuration for the one that is named."""
+
+    @lru_cache(MAX_LOADED)
+    def estimator_for(name: str) -> PoseEstimator:
+        config = options.config if name == named else None
+        checkpoint = resolve_checkpoint(name)
+        return build_estimator(config_for(checkpoint, config, options.overrides), checkpoint, options)
+
+    named = str(options.checkpoint or resolve_checkpoint(None, options.config).path.stem)
+    page = build_page([named, *(name for name in networks() if name != named)], estimator_for, options.min_score)
+    estimator_for(named)  # its errors come before the page
+    print(f"page: {launch_page(page, options.host, options.port)} (Ctrl-C ends it)", flush=True)
+    page.block_thread()
+
+
 def main() -> None:
     options = parse_options()
     silence_opencv()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
+    if options.serve:
+        return serve(options)
     sources, passed_over = find_sources(options.input, options.limit)
     checkpoint = resolve_checkpoint(options.checkpoint, options.config)
     config = config_for(checkpoint, options.config, options.overrides)
@@ -103,9 +144,7 @@ def main() -> None:
     folders = [options.output, *{path.parent for path in written}]  # none holds an input: its results would be the next run's input
     given = (checkpoint.path, options.config, options.detector, options.detector_weights)
     check_outputs([*written, *folders, *demo_options.reserved], [*files, *{file.parent for file in files}, *given])
-    estimator = PoseEstimator(config, checkpoint, options.device, min_score=0, tiles=options.tiles)
-    detector = options.detector, options.detector_weights, options.detector_score
-    estimator.detector = detector_for(estimator, *detector, options.device, options.tiles)
+    estimator = build_estimator(config, checkpoint, options)
     try:
         results = run_demo(sources, estimator, demo_options, passed_over)
         if options.posetrack is not None:

@@ -23,5 +23,5 @@ setup(
     packages=find_packages(include=["config*", "data*", "losses*", "models*", "utils*"]),
     package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors", "weights/zoo.yaml"]},
     install_requires=requirements,
-    extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"], "heic": ["pillow-heif>=1.0"]},
+    extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"], "heic": ["pillow-heif>=1.0"], "serve": ["gradio>=6"]},
 )

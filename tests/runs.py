@@ -148,16 +148,20 @@ def in_a_child(work: Callable[[], object], output: Path = Path(os.devnull)) -> i
     return child
 
 
+def free_port() -> int:
+    """Return a port of this machine that nothing listens to."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Path) -> list[dict]:
     """Run `work`, which pickles, in `count` new processes over gloo and return the result of each.
 
     They are spawned: PyTorch refuses a backward pass in a fork of a process that has done one.
     """
     folder.mkdir(exist_ok=True)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    torch.multiprocessing.spawn(_work_as_rank, (work, count, port, folder), count)
+    torch.multiprocessing.spawn(_work_as_rank, (work, count, free_port(), folder), count)
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]
 
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, count, islice
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -47,14 +47,19 @@ class ImageFiles:
         self.names = list(names)
 
     def __iter__(self) -> Iterator[Frame]:
-        for name, image, pixels in zip(self.names, self.images, read_images(self.images, _read_or_error)):
-            if isinstance(pixels, np.ndarray) and max(pixels.shape[:2]) > MAX_ASPECT * min(pixels.shape[:2]):
-                pixels = UserError(f"image {without_secrets(image)}: one side is more than {MAX_ASPECT} times as long as the other")
-            yield Frame(name, pixels)
+        return map(Frame, self.names, read_images(self.images, partial(image_or_error, read=_read)))
 
 
-def _read_or_error(image: Path | str) -> np.ndarray | UserError:
-    return image_or_error(image, read_image_url if isinstance(image, str) else read_image)
+def _read(image: Path | str) -> np.ndarray:
+    pixels = read_image_url(image) if isinstance(image, str) else read_image(image)
+    check_aspect(pixels, without_secrets(image))
+    return pixels
+
+
+def check_aspect(image: np.ndarray, name: str) -> None:
+    """Raise UserError where an image's one side is more than MAX_ASPECT times as long as the other."""
+    if max(image.shape[:2]) > MAX_ASPECT * min(image.shape[:2]):
+        raise UserError(f"image {name}: one side is more than {MAX_ASPECT} times as long as the other")
 
 
 class VideoSource:

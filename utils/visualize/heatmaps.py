@@ -34,12 +34,16 @@ def resize_to_image(heatmap: np.ndarray, scale: tuple[float, float], shift: tupl
 
 
 def draw_overlays(people_image: np.ndarray, image: np.ndarray, heatmaps: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Place panels side by side, or below each other where they are wide: `people_image`, then the image under each named heatmap.
+    """Place panels side by side, or below each other where they are wide: `people_image`, then `named_overlays`.
 
     people_image, image (H, W, 3) uint8 BGR; heatmaps (H, W) in [0, 1].
     """
-    height, width = image.shape[:2]
-    size = max(height / 600, 0.4)
+    panels = [people_image, *named_overlays(image, heatmaps)]
+    return np.vstack(panels) if image.shape[1] > 1.6 * image.shape[0] else np.hstack(panels)
+
+
+def named_overlays(image: np.ndarray, heatmaps: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Return the image (H, W, 3) uint8 BGR under each heatmap (H, W) in [0, 1], with its name."""
+    size = max(image.shape[0] / 600, 0.4)
     style = (round(10 * size), round(30 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, (255, 255, 255), max(1, round(2 * size)), cv2.LINE_AA
-    panels = [people_image, *(cv2.putText(overlay_heatmap(image, heatmap), name, *style) for name, heatmap in heatmaps.items())]
-    return np.vstack(panels) if width > 1.6 * height else np.hstack(panels)
+    return [cv2.putText(overlay_heatmap(image, heatmap), name, *style) for name, heatmap in heatmaps.items()]

@@ -17,7 +17,8 @@ def pixels(chart: np.ndarray, color: tuple[int, int, int]) -> tuple[np.ndarray, 
     return np.nonzero((chart == color).all(-1))
 
 
-def test_bars_are_as_long_as_their_values():
+def test_bars_are_as_long_as_their_values(monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # other tests' packages import it
     chart = draw_charts([BarChart("title", {"a": [1.0], "a longer name": [0.5], "below zero": [-0.2]}, {"only": RED}, 1)])
     widths = np.bincount(pixels(chart, RED)[0], minlength=len(chart))
     bars = [bar[len(bar) // 2] for bar in np.split(widths, np.flatnonzero(np.diff(widths > 0)) + 1) if bar[0]]
