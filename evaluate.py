@@ -106,7 +106,7 @@ def evaluate_detections(options: argparse.Namespace) -> None:
     metric = build_metric(truth, options.head_boxes, options.save_images)
     output = options.output or options.detections.parent / "evaluation"
     check_results(output, DERIVED, options, truth)
-    report(metric, load_predictions(metric, options.detections, truth), truth, output, options.save_images)
+    report(metric, load_predictions(metric, options.detections, truth), truth, output, options.detections, options.save_images)
 
 
 def check_results(output: Path, names: Sequence[str], options: argparse.Namespace, truth: GroundTruth) -> None:

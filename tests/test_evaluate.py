@@ -28,7 +28,7 @@ from utils.systems.simplepose import SimplePoseDecoder
 
 FAINT = ("assignment.keypoint_threshold=1e-4", "assignment.lone_threshold=0", "assignment.max_peaks=2")  # for a hardly trained network
 RESULTS = {"detections.json", "detections.images.json"}
-DERIVED = {"metrics.json", "analysis.json", "pr_curves.png", "errors.png"}
+DERIVED = {"metrics.json", "report.html", "analysis.json", "pr_curves.png", "errors.png"}
 ARCHIVE = "person_keypoints_test-dev2017_simplepose_results"
 NO_NETWORK = {"config": None, "checkpoint": None}
 
@@ -272,7 +272,7 @@ def test_mpii_has_pckh_and_predictions_for_its_server(evaluate, mpii, tmp_path, 
     assert half.split() == [*PARTS, "Mean", "Mean@0.1"]
     assert tenth.split() == ["Mean@0.1_exact", *(f"{part}@0.1_exact" for part in PARTS)]
     assert "predictions for 16 annotated people, in the file's order" in ended.out
-    assert files(tmp_path / "out") == {*RESULTS, "metrics.json", "pred.mat"}
+    assert files(tmp_path / "out") == {*RESULTS, "metrics.json", "report.html", "pred.mat"}
     predictions = loadmat(tmp_path / "out" / "pred.mat")["preds"] - 1
     for person, points in zip(read(mpii["annotations"]), predictions, strict=True):
         inside = np.abs(points - (np.array(person["center"]) - 1 + (0, 15 * person["scale"]))) <= 100 * person["scale"] + 1

@@ -14,12 +14,13 @@ from config.files import output_folder, read_json, write_json
 from data.formats import FORMATS
 from utils.distributed import DistributedContext
 from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.evaluation.html_report import write_html
 from utils.inference import PoseEstimator
 from utils.results_log import ResultsLog, fingerprint, predict_images
 
 IMAGES = ".images.json"  # suffix of the record beside a file of predictions
 DERIVED = (  # files of `report`
-    *("metrics.json", "analysis.json", "pr_curves.png", "errors.png", "pred.mat"),
+    *("metrics.json", "report.html", "analysis.json", "pr_curves.png", "errors.png", "pred.mat"),
     *("person_keypoints_*_results.json", "person_keypoints_*_results.zip", "worst/[0-9]*_*.jpg"),
 )
 
@@ -71,7 +72,7 @@ def evaluate(
         predictions = [result for input_id in inputs for result in results[input_id]]
         write_json(output / "detections.json", truth.with_file_ids(predictions))
         record_images(output / "detections.json", truth)
-        report(metric, predictions, truth, output, save_images, config.system)
+        report(metric, predictions, truth, output, checkpoint, save_images, config.system)
         log.remove()
     print(f"{len(predictions)} people in {len(truth.files)} images: {output / 'detections.json'}")
 
@@ -109,9 +110,21 @@ def load_predictions(metric: CocoMetric, path: Path, truth: GroundTruth) -> list
 
 
 def report(
-    metric: CocoMetric, predictions: list[dict], truth: GroundTruth, output: Path, save_images: int = 0, system: str = "simplepose"
+    metric: CocoMetric,
+    predictions: list[dict],
+    truth: GroundTruth,
+    output: Path,
+    source: Path,
+    save_images: int = 0,
+    system: str = "simplepose",
 ) -> None:
-    """Replace an earlier evaluation's files by the metric's, and print its summary. system: the method's name for a server."""
+    """Replace an earlier evaluation's files by the metric's, print its summary, and gather all in report.html.
+
+    source: the checkpoint or file that the predictions are from. system: the method's name for a server.
+    """
     for path in [path for name in DERIVED for path in output.glob(name)]:
         path.unlink()
     print(metric.report(predictions, truth, output, save_images, system))
+    if (output / "metrics.json").exists():
+        found = f"{len(predictions)} people in {len(truth.files)} images"
+        print(f"report: {write_html(output, {'Predictions': source, 'Annotations': truth.path, 'Found': found})}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,8 @@ def test_a_format_with_a_metric_is_one_entry(monkeypatch, tmp_path, capsys):
     keypoints[0, truth.skeleton.index("left_shoulder")] = 10, 24, 1
     poses = [keypoints, keypoints + (20, 16, 0)]
     predictions = [result for number, pose in enumerate(poses) for result in metric.to_results(truth, number, (pose, np.ones(1)))]
-    report(metric, predictions, truth, tmp_path)
+    report(metric, predictions, truth, tmp_path, Path("runs/mine/best.pth"))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"distance": 2.0}
+    page = (tmp_path / "report.html").read_text()
+    assert all(text in page for text in ("distance", "2.000", "best.pth", "mine.json", "2 people in 2 images"))
     assert capsys.readouterr().out.splitlines()[0].split() == ["distance"]
