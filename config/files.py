@@ -123,10 +123,10 @@ class CheckedFile(io.FileIO):
     def write(self, data: Any) -> int:
         rest = memoryview(data).cast("B")
         while rest and self._error is None:
-            rest = rest[self._tried(super().write, rest) or 0 :]
+            rest = rest[self._tried(super().write, rest) :]
         return len(data)
 
-    def truncate(self, size: int | None = None) -> int | None:
+    def truncate(self, size: int | None = None) -> int:
         return self._tried(super().truncate, size)
 
     def check(self) -> None:
@@ -138,12 +138,12 @@ class CheckedFile(io.FileIO):
         super().close()
         self.check()
 
-    def _tried(self, work: Callable[[Any], int], value: Any) -> int | None:
+    def _tried(self, work: Callable[[Any], int], value: Any) -> int:
         try:
             return work(value)
         except OSError as error:
             self._error = error
-            return None
+            return 0
 
 
 def write_text(path: str | Path, text: str, sync: bool = True) -> None:

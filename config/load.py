@@ -90,7 +90,7 @@ def with_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 def changed_keys(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
     """Return the dotted keys in which two dumped configurations differ, with both values; None for a missing key."""
-    changed = {}
+    changed: dict[str, tuple[Any, Any]] = {}
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class Progress(tqdm):
+class Progress(tqdm):  # type: ignore[type-arg]  # only its stubs are generic
     """Count `total` units of work and show the rate and the time left. A log file gets a line every 15 seconds and one at the end."""
 
     monitor_interval = 0  # starts no thread; with `miniters` 1 there is nothing to monitor
@@ -39,7 +39,7 @@ class Progress(tqdm):
         else:
             super().display(msg, pos)
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
         if self.in_log and not self.disable:
             if kind is None:  # after an error its message is the last line of the log
                 self.display()

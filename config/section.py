@@ -22,6 +22,6 @@ class ConfigSection(BaseModel):
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         # pydantic reads true as 1, also in a list of numbers
         values = value if isinstance(value, (list, tuple)) else [value]
-        if cls.model_fields[info.field_name].annotation is not bool and any(isinstance(one, bool) for one in values):
+        if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(one, bool) for one in values):
             raise ValueError("input should not be true or false")
         return value

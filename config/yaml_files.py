@@ -52,10 +52,10 @@ class _Loader(yaml.SafeLoader):
 
     depth = -1
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", self.peek_event().start_mark)
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
@@ -82,7 +82,8 @@ class _Reader:
         return self._scalar(node, key)
 
     def _mapping(self, node: yaml.MappingNode, key: str, depth: int) -> dict[str, Any]:
-        own, merged = {}, {}
+        own: dict[Any, Any] = {}
+        merged: dict[Any, Any] = {}
         for name_node, value_node in node.value:
             if name_node.tag == TAG + "merge":
                 value = self.value(value_node, key, depth + 1)
@@ -94,7 +95,7 @@ class _Reader:
             name = self._scalar(name_node, key)
             if type(name) not in (self.key_types if key else (str,)):
                 self._refuse(name_node, key, f"the key {name!r} is not a text; quote it")
-            dotted = f"{key}.{name}" if key else name
+            dotted = f"{key}.{name}" if key else str(name)
             if name in own:
                 self._refuse(name_node, "", f"the key {dotted!r} is given twice; remove one of them")
             own[name] = self.value(value_node, dotted, depth + 1)

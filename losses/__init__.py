@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ class Loss(nn.Module):
 
     targets: the fields of the system's targets (data/targets) by name.
     """
+
+    terms: Callable[..., Tensor]
+    term_name: Callable[..., str]
 
     def forward(self, outputs: Any, *targets: Tensor, **named: Tensor) -> Tensor:
         """Return the scalar loss, the sum of the terms."""

@@ -13,6 +13,9 @@ from losses import Loss
 class FocalL2(Loss):
     """(s - t)^2 |1 - q|^gamma per pixel, with q = s - alpha on foreground and 1 - s - beta on background."""
 
+    channel_weights: Tensor
+    scale_weights: Tensor
+
     def __init__(self, config: SimplePoseConfig):
         super().__init__()
         self.settings, channels = config.loss, config.channels

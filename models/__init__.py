@@ -57,6 +57,13 @@ class PoseNetwork(nn.Module):
         raise UserError("model.backbone timm: there are no weights to be downloaded for this network; name a file")
 
 
+def init_normal(layer: nn.Conv2d | nn.ConvTranspose2d | nn.Linear, std: float) -> None:
+    """Initialize weights from N(0, std) and the bias, if there is one, with 0."""
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 def build_model(config: Config) -> nn.Module:
     """Build the network `config.model.name` of `config.system` with initial weights.
 

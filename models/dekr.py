@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d
 
-from config.systems.dekr import DekrConfig
+from config.systems.dekr import DekrConfig, DekrModelConfig
 from models import PoseNetwork
 from models.dekr_mmpose import convert_mmpose, is_mmpose
 from models.dekr_rescoring import RescoringNet
@@ -34,6 +34,7 @@ class DEKR(PoseNetwork):
     def __init__(self, config: DekrConfig):
         super().__init__()
         keypoints, s = config.skeleton.num_keypoints, config.model
+        assert isinstance(s, DekrModelConfig)
         self.skeleton = config.skeleton
         self.rescoring: RescoringNet | None = None  # of a checkpoint that holds one; the decoder uses it
         self.width, features = s.width, 15 * s.width
@@ -72,7 +73,7 @@ class DEKR(PoseNetwork):
     @staticmethod
     def convert_key(key: str) -> str | None:
         """Convert a key of DEKR's published checkpoints or of HRNet's ImageNet weights; own keys stay, without a 'module.' prefix."""
-        key = PoseNetwork.convert_key(key)
+        key = key.removeprefix("module.")
         for pattern, replacement in PUBLISHED_KEYS:
             key = re.sub(pattern, replacement, key)
         return None if UNUSED.search(key) else key
@@ -103,6 +104,8 @@ class AdaptiveBlock(nn.Module):
 
     At each pixel a predicted matrix and translation transform the 3 x 3 grid. Features (N, K channels, h, w), grouped by keypoint.
     """
+
+    grid: Tensor
 
     def __init__(self, keypoints: int, channels: int):
         super().__init__()
@@ -163,7 +166,7 @@ PUBLISHED_KEYS = [
     (r"^(?!trunk\.|heat_|offset_|rescoring\.)", "trunk."),
 ]
 # Shape of heat_out.weight (keypoints + center, features) -> recipe of the published checkpoint; MMPose's ends in _mmpose
-RECIPES = {
+RECIPES: dict[tuple[int, ...], str] = {
     (17 + 1, 32): "dekr_w32_coco",
     (17 + 1, 48): "dekr_w48_coco",
     (14 + 1, 32): "dekr_w32_crowdpose",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from config.systems.dekr import DekrConfig
+from config.systems.dekr import DekrConfig, DekrMoveNetConfig
 from models.movenet import MoveNet
 
 
@@ -19,11 +19,12 @@ class DekrMoveNet(MoveNet):
     used_heads = ("center", "keypoint_heatmap", "keypoint_regression")
 
     def __init__(self, config: DekrConfig):
+        assert isinstance(config.model, DekrMoveNetConfig)
         keypoints = config.skeleton.num_keypoints
         super().__init__(config.model.width, dict(zip(self.used_heads, (1, keypoints, 2 * keypoints))))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        _, maps = super().forward(images)
+        _, maps = self.features_and_maps(images)
         regression = maps["keypoint_regression"].unflatten(1, (-1, 2)).flip(2).flatten(1, 2)  # from the pixel's corner; y, x -> x, y
         return torch.cat([maps["keypoint_heatmap"], maps["center"]], 1).sigmoid(), 0.5 - regression
 

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 import torch
 from timm.models import hrnet
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")  # keys of ImageNet's files that are not the backbone's
 
 
-def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> nn.Module:
+def hrnet_backbone(width: int, stem_width: int, modules: Sequence[int], blocks: int) -> hrnet.HighResolutionNet:
     """Build a network from normalized images (N, 3, H, W) to a list of four features (N, width 2^i, H / 4 / 2^i, W / 4 / 2^i).
 
     stem_width: channels of the stem; stage 1 has four times as many. modules: exchanges between the branches in stages 2, 3, 4.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.systems.simplepose import SimplePoseConfig
-from models import PoseNetwork
+from config.systems.simplepose import ImhnConfig, SimplePoseConfig
+from models import PoseNetwork, init_normal
 
 
 class ConvBN(nn.Module):
@@ -82,6 +82,7 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor, depth: int = 0) -> list[Tensor]:
         level = self.levels[depth]
+        assert isinstance(level, HourglassLevel)
         inner = level.down(F.max_pool2d(x, 2))
         scales = [level.bottom(inner)] if level.bottom is not None else self(inner, depth + 1)
         back = level.smooth(F.interpolate(level.up(scales[0]), scale_factor=2, mode="nearest"))
@@ -147,6 +148,7 @@ class IMHN(PoseNetwork):
     def __init__(self, config: SimplePoseConfig):
         super().__init__()
         m = config.model
+        assert isinstance(m, ImhnConfig)
         widths = [m.channels + m.channels_increase * d for d in range(m.depth + 1)]
         self.front = Front(m.channels)
         self.stages = nn.ModuleList(Stage(widths, config.channels.count, last=s == m.stages - 1) for s in range(m.stages))
@@ -157,7 +159,8 @@ class IMHN(PoseNetwork):
 
         images (N, 3, H, W) float32 BGR in [0, 1], H and W multiples of 4 * 2^depth. Predictions are unbounded; targets lie in [0, 1].
         """
-        x, caches, predictions = self.front(images), [], []
+        x, predictions = self.front(images), []
+        caches: list[Tensor] = []
         for stage in self.stages:
             stage_predictions, caches = stage(x, caches, scales)
             predictions.append(stage_predictions)
@@ -195,9 +198,7 @@ class IMHN(PoseNetwork):
 def _initialize(module: nn.Module) -> None:
     """Initialize as published: conv N(0, 0.001), linear N(0, 0.01), biases 0; batch norm's default is 1 and 0."""
     if isinstance(module, (nn.Conv2d, nn.Linear)):
-        nn.init.normal_(module.weight, std=0.001 if isinstance(module, nn.Conv2d) else 0.01)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        init_normal(module, 0.001 if isinstance(module, nn.Conv2d) else 0.01)
 
 
 LEVEL_PARTS = ("upper", "down", "up", "smooth", "bottom")

@@ -110,7 +110,7 @@ class Pyramid(nn.Module):
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         *finer, coarsest = features
-        outputs = [self.lateral32(coarsest)]
+        outputs = [self.get_submodule("lateral32")(coarsest)]
         for stride, tap in zip((16, 8, 4), reversed(finer)):
             lateral, merge = self.get_submodule(f"lateral{stride}"), self.get_submodule(f"merge{stride}")
             outputs.append(merge(F.interpolate(outputs[-1], scale_factor=2.0, mode="bilinear") + lateral(tap)))
@@ -153,14 +153,15 @@ class MoveNet(PoseNetwork):
         self.pyramid = Pyramid(self.trunk.channels)
         self.heads = nn.ModuleDict({name: Head(channels) for name, channels in outputs.items()})
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def features_and_maps(self, images: Tensor) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Return the pyramid's features, finest first, and each head's maps by its name."""
         features = self.pyramid(self.trunk(self.normalize(images)))
         return features, {name: head(features[0]) for name, head in self.heads.items()}
 
     @classmethod
     def convert_key(cls, key: str) -> str | None:
         """Return a key of MoveNet's published files as it is; None: another head's."""
-        key = PoseNetwork.convert_key(key)
+        key = key.removeprefix("module.")
         return None if key.startswith("heads.") and key.split(".")[1] not in cls.used_heads else key
 
     @staticmethod

@@ -16,6 +16,9 @@ class Normalize(nn.Module):
     rgb: False keeps the channels BGR, with RGB's mean and std, as some published weights need it.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, rgb: bool = True, mean: Sequence[float] = MEAN, std: Sequence[float] = STD):
         super().__init__()
         self.rgb = rgb

@@ -8,8 +8,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from config.systems.simple_baselines import SimpleBaselinesConfig
-from models import PoseNetwork
+from config.systems.simple_baselines import SimpleBaselinesConfig, SimpleBaselinesModelConfig, TimmModelConfig
+from models import PoseNetwork, init_normal
 from models.normalize import Normalize
 
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
@@ -18,8 +18,11 @@ BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)
 class SimpleBaselines(PoseNetwork):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32."""
 
+    backbone_prefix = "trunk."  # of the backbone's own keys
+
     def __init__(self, config: SimpleBaselinesConfig):
         super().__init__()
+        assert isinstance(config.model, SimpleBaselinesModelConfig | TimmModelConfig)
         self.normalize, self.trunk, channels, deconvolutions = self._build_backbone(config)
         layers: list[nn.Module] = []
         for _ in range(deconvolutions):
@@ -30,8 +33,7 @@ class SimpleBaselines(PoseNetwork):
         self.final_layer = nn.Conv2d(channels, config.skeleton.num_keypoints, 1)
         for module in (*layers, self.final_layer):
             if isinstance(module, (nn.ConvTranspose2d, nn.Conv2d)):
-                nn.init.normal_(module.weight, std=0.001)
-        nn.init.zeros_(self.final_layer.bias)
+                init_normal(module, 0.001)
 
     @staticmethod
     def _build_backbone(config: SimpleBaselinesConfig) -> tuple[Normalize, nn.Module, int, int]:
@@ -40,6 +42,7 @@ class SimpleBaselines(PoseNetwork):
         Here, torchvision's ResNet up to stride 32. model.style caffe: bottlenecks have their stride in the first 1 x 1 convolution, as in
         Caffe, not in the 3 x 3.
         """
+        assert isinstance(config.model, SimpleBaselinesModelConfig)
         depth = config.model.depth
         network = resnet.ResNet(resnet.Bottleneck if depth >= 50 else resnet.BasicBlock, BLOCKS[depth])
         if config.model.style == "caffe":
@@ -51,13 +54,13 @@ class SimpleBaselines(PoseNetwork):
     def forward(self, images: Tensor) -> Tensor:
         return self.final_layer(self.deconv_layers(self.trunk(self.normalize(images))))
 
-    @staticmethod
-    def convert_key(key: str, backbone: str = "trunk.") -> str | None:
+    @classmethod
+    def convert_key(cls, key: str) -> str | None:
         """Convert a key of published checkpoints, MMPose's or ImageNet weights; own keys stay, without a 'module.' prefix."""
-        key = re.sub(r"^(backbone|head|keypoint_head)\.", "", PoseNetwork.convert_key(key))  # keypoint_head: MMPose 0.x
+        key = re.sub(r"^(backbone|head|keypoint_head)\.", "", key.removeprefix("module."))  # keypoint_head: MMPose 0.x
         if key.startswith(("fc.", "data_preprocessor.")):
             return None
-        return key if key.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"{backbone}{key}"
+        return key if key.startswith(("trunk.", "deconv_layers.", "final_layer.")) else f"{cls.backbone_prefix}{key}"
 
     @staticmethod
     def is_output(key: str) -> bool:

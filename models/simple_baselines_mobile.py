@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from config.systems.simple_baselines import SimpleBaselinesConfig
+from config.systems.simple_baselines import SimpleBaselinesConfig, SimpleBaselinesMobileConfig
 from models.movenet import MoveNet
 
 SHARPNESS = 20  # of the soft maximum over center cells
@@ -26,11 +26,12 @@ class SimpleBaselinesMobile(MoveNet):
     used_heads = ("center", "keypoint_heatmap", "keypoint_regression")
 
     def __init__(self, config: SimpleBaselinesConfig):
+        assert isinstance(config.model, SimpleBaselinesMobileConfig)
         keypoints = config.skeleton.num_keypoints
         super().__init__(config.model.width, dict(zip(self.used_heads, (1, keypoints, 2 * keypoints))))
 
     def forward(self, images: Tensor) -> Tensor:
-        _, maps = super().forward(images)
+        _, maps = self.features_and_maps(images)
         center, regression = maps["center"].float(), maps["keypoint_regression"].float()
         height, width = center.shape[2:]
         near = nearness(center.new_tensor([[[height / 2, width / 2]]]), height, width)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+from typing import Any
 
 import timm
 from torch import Tensor, nn
 
 from config import UserError
-from config.systems.simple_baselines import SimpleBaselinesConfig
+from config.systems.simple_baselines import SimpleBaselinesConfig, TimmModelConfig
 from models.hub import hub_file
 from models.normalize import Normalize
 from models.simple_baselines import SimpleBaselines
@@ -20,7 +21,7 @@ class LastFeatures(nn.Module):
 
     def __init__(self, name: str, input_size: tuple[int, int]):
         super().__init__()
-        self.arguments = {"model_name": name, "features_only": True, "img_size": input_size}
+        self.arguments: dict[str, Any] = {"model_name": name, "features_only": True, "img_size": input_size}
         try:
             try:
                 self.backbone = timm.create_model(**self.arguments)
@@ -31,35 +32,35 @@ class LastFeatures(nn.Module):
             near = difflib.get_close_matches(name, timm.list_models(), 1, 0.5)
             hint = f"did you mean {near[0]!r}?" if near and near[0] != name else "choose one that has features_only"
             raise UserError(f"model.backbone_name: timm has no backbone {name!r} with features; {hint}") from error
-        self.channels, self.stride = self.backbone.feature_info.channels()[-1], self.backbone.feature_info.reduction()[-1]
+        features: Any = self.backbone.feature_info
+        self.channels, self.stride = features.channels()[-1], features.reduction()[-1]
+        self.pretrained: Any = timm.get_pretrained_cfg(name)
 
     def forward(self, images: Tensor) -> Tensor:
-        features = self.backbone(images)[-1]
+        features: Tensor = self.backbone(images)[-1]
         return features if features.shape[1] == self.channels else features.permute(0, 3, 1, 2)  # such as Swin's, which are channels-last
 
 
 class SimpleBaselinesTimm(SimpleBaselines):
     """images (N, 3, H, W) BGR in [0, 1] -> heatmaps (N, K, H / 4, W / 4). H and W are multiples of 32."""
 
+    backbone_prefix = "trunk.backbone."
+    trunk: LastFeatures
+
     @staticmethod
     def _build_backbone(config: SimpleBaselinesConfig) -> tuple[Normalize, nn.Module, int, int]:
+        assert isinstance(config.model, TimmModelConfig)
         name = config.model.backbone_name
         trunk = LastFeatures(name, config.data.input_size)
         deconvolutions = math.log2(trunk.stride / config.model.stride)
         if deconvolutions not in (0, 1, 2, 3):
             raise UserError(f"model.backbone_name: the last features of {name} have stride {trunk.stride}; expected 4, 8, 16 or 32")
-        pretrained = timm.get_pretrained_cfg(name)
-        return Normalize(True, pretrained.mean, pretrained.std), trunk, trunk.channels, int(deconvolutions)
-
-    @staticmethod
-    def convert_key(key: str) -> str | None:
-        """Convert a key of timm's backbone with `features_only`; own keys stay, without a 'module.' prefix."""
-        return SimpleBaselines.convert_key(key, "trunk.backbone.")
+        return Normalize(True, trunk.pretrained.mean, trunk.pretrained.std), trunk, trunk.channels, int(deconvolutions)
 
     def download_backbone(self) -> dict[str, Tensor]:
         """Read timm's ImageNet weights of the backbone, downloaded once."""
         arguments = self.trunk.arguments
-        repository = timm.get_pretrained_cfg(arguments["model_name"]).hf_hub_id
+        repository = self.trunk.pretrained.hf_hub_id
         if repository is None:
             raise UserError(f"model.backbone timm: timm has no weights of {arguments['model_name']}; name a file or omit model.backbone")
         return timm.create_model(**arguments, pretrained=True, pretrained_cfg_overlay={"file": str(hub_file(repository))}).state_dict()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from config.systems.simplepose import SimplePoseConfig
+from config.systems.simplepose import SimplePoseConfig, SimplePoseMobileConfig
+from models import init_normal
 from models.movenet import FEATURES, PYRAMID, MoveNet
 
 FAR = 16.0  # cells: the limb head reads regressions in this unit, clipped at 2
@@ -32,14 +33,15 @@ class LimbHead(nn.Module):
         self.laterals = nn.ModuleList(ConvBN(count, channels, 1) for count in inputs)
         self.blocks = nn.ModuleList(ConvBN(channels, channels, 3) for _ in inputs)
         self.finest = ConvBN(channels, channels, 3)
-        self.predictions = nn.ModuleList(nn.Conv2d(channels, count, 1) for count in outputs)
-        for layer in self.predictions:
-            nn.init.normal_(layer.weight, std=0.001)
-            nn.init.zeros_(layer.bias)
+        predictions = [nn.Conv2d(channels, count, 1) for count in outputs]
+        for layer in predictions:
+            init_normal(layer, 0.001)
+        self.predictions = nn.ModuleList(predictions)
 
     def forward(self, features: Sequence[Tensor], coarser: bool = True) -> list[Tensor]:
         """Return the predictions, finest first. coarser: False omits the others."""
-        x, predictions = None, []
+        x: Tensor | None = None
+        predictions: list[Tensor] = []
         for scale in reversed(range(len(features))):
             lateral = self.laterals[scale](features[scale])
             x = lateral if x is None else lateral + F.interpolate(x, scale_factor=2.0, mode="bilinear")
@@ -55,8 +57,10 @@ class SimplePoseMobile(MoveNet):
     """Predict the maps of labeled keypoints by MoveNet's heatmap head, whose channels have the data set's order, and all others anew."""
 
     used_heads = ("keypoint_heatmap", "keypoint_regression")
+    order: Tensor
 
     def __init__(self, config: SimplePoseConfig):
+        assert isinstance(config.model, SimplePoseMobileConfig)
         skeleton, channels = config.skeleton, config.channels
         labeled = [skeleton.index(name) for name in skeleton.dataset.values()]
         super().__init__(config.model.width, dict(zip(self.used_heads, (len(labeled), 2 * len(labeled)))))
@@ -79,7 +83,7 @@ class SimplePoseMobile(MoveNet):
         return self._maps(images, coarser=False)[0]
 
     def _maps(self, images: Tensor, coarser: bool) -> list[Tensor]:
-        (finest, *others), maps = super().forward(images)
+        (finest, *others), maps = self.features_and_maps(images)
         heatmaps, regression = maps["keypoint_heatmap"].sigmoid(), (maps["keypoint_regression"] / FAR).clamp(-2, 2)
         predictions = self.limbs([torch.cat([finest, heatmaps, regression], 1), *others], coarser)
         return [torch.cat([predictions[0], heatmaps], 1)[:, self.order], *predictions[1:]]

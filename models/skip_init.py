@@ -14,7 +14,9 @@ class SkipInit(TorchFunctionMode):
     Saves two seconds for the published network. Unlike the meta device it keeps buffers that no checkpoint holds.
     """
 
-    def __torch_function__(self, function: Callable, types: Sequence[type], args: Sequence = (), kwargs: Mapping | None = None) -> Any:
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
         kwargs = kwargs or {}
         if getattr(function, "__module__", None) == "torch.nn.init":
             return kwargs.get("tensor", args[0] if args else None)

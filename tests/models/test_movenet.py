@@ -28,7 +28,7 @@ def test_published_weights_give_the_published_outputs(name):
     for picture in {key.split(".")[1] for key in record if key.startswith(name)}:
         images = torch.from_numpy(record[f"{name}.{picture}.input"]).permute(2, 0, 1)[None].flip(1) * ROUNDED
         with torch.inference_mode():
-            features, maps = network(images)
+            features, maps = network.features_and_maps(images)
         for key, ours in ({f"pyramid{stride}": of_stride for stride, of_stride in zip((4, 8, 16, 32), features)} | maps).items():
             if f"{name}.{picture}.{key}" in record:
                 reference = record[f"{name}.{picture}.{key}"].astype(np.float32)
@@ -38,6 +38,6 @@ def test_published_weights_give_the_published_outputs(name):
 
 
 def test_widths_scale_the_trunk_and_leave_pyramid_and_heads():
-    features, maps = MoveNet(0.25, {"center": 1, "keypoint_heatmap": 14})(torch.rand(2, 3, 64, 96))
+    features, maps = MoveNet(0.25, {"center": 1, "keypoint_heatmap": 14}).features_and_maps(torch.rand(2, 3, 64, 96))
     assert [tuple(t.shape) for t in features] == [(2, 24, 16, 24), (2, 24, 8, 12), (2, 32, 4, 6), (2, 64, 2, 3)]
     assert {name: tuple(t.shape) for name, t in maps.items()} == {"center": (2, 1, 16, 24), "keypoint_heatmap": (2, 14, 16, 24)}

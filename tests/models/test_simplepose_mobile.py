@@ -35,7 +35,7 @@ def test_keypoint_maps_are_those_of_the_heatmap_head(published):
     movenet.load_state_dict({name: tensor for name, tensor in network.state_dict().items() if name in movenet.state_dict()})
     images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
-        maps, heatmaps = network.predict(images), movenet(images)[1]["keypoint_heatmap"].sigmoid()
+        maps, heatmaps = network.predict(images), movenet.features_and_maps(images)[1]["keypoint_heatmap"].sigmoid()
         ((finest, *coarser),) = network(images)
         network.limbs.predictions[0].bias += 5
         others = network.predict(images)

@@ -57,7 +57,7 @@ class Limbs(_Columns):
 class HeatmapReader(Protocol):
     """What assignment reads of heatmaps (N, C, h, w), in memory or on a device. `index` counts their values in that order."""
 
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
 
     def peaks(self, skeleton: Skeleton, threshold: float) -> tuple[np.ndarray, np.ndarray]:
         """Return (P,) the index of each 3 x 3 maximum above `threshold` in a keypoint channel, and (P, 9) the values around it, row by
