@@ -17,13 +17,14 @@ from pathlib import Path
 from config import Config, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs, write_json
+from utils.boxes import LEAST_SCORE
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.page import HOST, PORT, build_page, launch_page
 from utils.demo.run import DemoOptions, result_writers, run_demo
-from utils.detectors import LEAST_SCORE, detector_for
+from utils.detectors import detector_for
 from utils.inference import PoseEstimator
 from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import MAX_IMAGES, ContactSheet

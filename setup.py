@@ -20,7 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["config*", "data*", "losses*", "models*", "utils*"]),
+    packages=find_packages(include=["config*", "data*", "deploy*", "losses*", "models*", "utils*"]),
     package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors", "weights/zoo.yaml"]},
     install_requires=requirements,
     extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"], "heic": ["pillow-heif>=1.0"], "serve": ["gradio>=6"]},

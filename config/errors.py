@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 TRACEBACK = "--traceback"
-PACKAGES = ("__main__", "config", "data", "losses", "models", "utils")
+PACKAGES = ("__main__", "config", "data", "deploy", "losses", "models", "utils")
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|nsufficient memory")  # CUDA's, PyTorch's and the system's, OpenCV's
 MORE_SPACE = "free some space"
 FULL_DISK = {errno.ENOSPC: MORE_SPACE, errno.EDQUOT: MORE_SPACE, errno.EFBIG: "raise the limit on the size of files (ulimit -f)"}

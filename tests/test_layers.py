@@ -10,17 +10,17 @@ from places import ROOT
 LAYERS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.device", "utils.inert_pickle", "utils.oks", "utils.preprocess", "utils.visualize", "utils.zoo"},
+    {"utils.boxes", "utils.device", "utils.inert_pickle", "utils.oks", "utils.preprocess", "utils.visualize", "utils.zoo"},
     {"utils.onnx_network", "utils.predictions"},
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
-    {"utils.inference", "utils.tracking", "utils.smoothing"},
+    {"deploy", "utils.inference", "utils.tracking", "utils.smoothing"},
     {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect", "utils.label"},
     {"utils.training"},
     {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
 ]
-FILES = [path for folder in ("config", "data", "models", "losses", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]
+FILES = [path for folder in ("config", "data", "deploy", "losses", "models", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]
 FILES += sorted(ROOT.glob("*.py"))
 
 

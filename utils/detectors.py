@@ -12,9 +12,10 @@ import torch
 
 from config import UserError
 from config.errors import suggestion
+from utils.boxes import LEAST_SCORE
 from utils.checkpoint import Checkpoint
 from utils.device import as_images, default_device, limit_threads
-from utils.inference import LEAST_SCORE, Detector, PoseDetector, PoseEstimator, bundled_detector
+from utils.inference import Detector, PoseDetector, PoseEstimator, bundled_detector
 from utils.zoo import cached_file, download, is_network, networks
 
 PERSON = 1  # torchvision's category, which is COCO's

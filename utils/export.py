@@ -11,6 +11,7 @@ import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -25,8 +26,8 @@ from config.load import with_overrides
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
 from utils.checkpoint import METADATA, SAFETENSORS, Checkpoint, config_for, load_network, load_weights
-from utils.onnx_network import CONFIG, IMAGES, NAME, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
-from utils.systems import decoder_class
+from utils.onnx_network import CONFIG, IMAGES, NAME, RUNNER, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
+from utils.systems import Decoder, decoder_class
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
 # Limits of a PyTorch program: its tracer specializes maps of one pixel, and in some versions needs an upper limit of the batch
@@ -35,13 +36,15 @@ TOLERANCE, TOLERANCE_HALF = 1e-3, 1e-2  # largest difference from PyTorch's outp
 
 
 class PredictModule(nn.Module):
-    """Call a network's `predict`, and return its outputs as a tuple."""
+    """Call a network's `predict`, and return its outputs as a tuple; with a decoder, what it decodes from them."""
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: nn.Module, decoder: Decoder | None = None):
         super().__init__()
-        self.network = network
+        self.network, self.decoder = network, decoder
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        if self.decoder is not None:
+            return self.decoder.decode_in_graph(images)
         outputs = self.network.predict(images)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -52,43 +55,59 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}: weights in float16, half as large a file")
+    parser.add_argument("--decode", action="store_true", help=f"{SUFFIX}: people instead of heatmaps")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     checkpoint = Checkpoint(options.checkpoint)
     check_outputs([options.output], [checkpoint.path, options.config])
-    export(config_for(checkpoint, options.config, options.overrides), checkpoint, options.output, options.half)
+    export(config_for(checkpoint, options.config, options.overrides), checkpoint, options.output, options.half, options.decode)
 
 
-def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False) -> None:
+def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False, decode: bool = False) -> None:
     """Write a checkpoint's network to a file of one of the formats in `FORMATS`, and print its differences from the network on a CPU.
 
-    checkpoint: None exports random weights. half: with weights in float16. Raises UserError, and writes nothing, where a difference exceeds
-    the tolerance.
+    checkpoint: None exports random weights. half: with weights in float16. decode: people instead of maps, by
+    `Decoder.decode_in_graph`. Raises UserError, and writes nothing, where a difference exceeds the tolerance.
     """
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"--output {output}: unknown ending; known: {', '.join(FORMATS)}")
     if half and suffix != SAFETENSORS:
         raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS}")
+    if decode and suffix != SUFFIX:
+        raise UserError(f"--decode: not for {suffix}, only for {SUFFIX}")
     if suffix == SUFFIX:
         required(*ONNX_PACKAGES)
     config = with_overrides(config, ["inference.precision=float32"])  # the file's precision
     network = build_model(config)
     if checkpoint is not None:
         load_weights(network, checkpoint)
-    network = PredictModule(network).eval().requires_grad_(False)
+    network = PredictModule(network, decoder_class(config)(network, config) if decode else None).eval().requires_grad_(False)
     values = config.model_dump(mode="json")
     about = {CONFIG: json.dumps(values), SKELETON: json.dumps(values["skeleton"]), NAME: output.stem, VERSION: PROJECT_VERSION}
+    about[RUNNER] = json.dumps(runner_values(config))
     write, run = FORMATS[suffix]
     with atomic_write(output) as partial:
         write(network, partial, config, about, half)
-        differences = compare(network, run(partial, config), config, TOLERANCE_HALF if half else TOLERANCE)
+        differences = compare(network, run(partial, config, decode), config, TOLERANCE_HALF if half else TOLERANCE)
     multiple = input_multiple(config)
     sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(decoder_class(config).output_names)}")
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(output_names(config, decode))}")
     print(f"largest difference from PyTorch: {differences}")
     if suffix != SAFETENSORS and getattr(network.network, "rescoring", None) is not None:
         print(f"without the checkpoint's rescoring network, which changes people's scores; {SAFETENSORS} keeps it")
+
+
+def output_names(config: Config, decode: bool) -> tuple[str, ...]:
+    decoder = decoder_class(config)
+    return decoder.decoded_names if decode else decoder.output_names
+
+
+def runner_values(config: Config) -> dict[str, Any]:
+    """Return what `deploy` needs besides the configuration's keys."""
+    skeleton, model = config.skeleton, config.model
+    values = {name: getattr(model, name) for name in ("stride", "input_multiple", "pixel_center")}
+    return values | {name: getattr(skeleton, name).tolist() for name in ("limb_ends", "flip_keypoints", "flip_limbs")}
 
 
 def input_multiple(config: Config) -> int | None:
@@ -112,14 +131,12 @@ def random_images(count: int, size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def compare(
-    network: Callable[[Tensor], tuple[Tensor, ...]], exported: Callable[[Tensor], tuple[Tensor, ...]], config: Config, tolerance: float
-) -> str:
+def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, ...]], config: Config, tolerance: float) -> str:
     """Describe each output's largest difference at several image and batch sizes.
 
     Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite.
     """
-    names = decoder_class(config).output_names
+    names = output_names(config, network.decoder is not None)
     largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
     for images in (random_images(count, size) for size in check_sizes(config) for count in (1, 3)):
         pairs = zip(network(images), exported(images), strict=True)
@@ -138,10 +155,11 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
     takes half a minute.
     """
     onnx, _ = required(*ONNX_PACKAGES)
-    outputs, of_images, of_maps = decoder_class(config).output_names, {0: "batch"}, {0: "batch"}
+    decode = network.decoder is not None
+    outputs, of_images, of_maps = output_names(config, decode), {0: "batch"}, {0: "batch"}
     if input_multiple(config) is not None:
         of_images |= {2: "height", 3: "width"}
-        of_maps |= {2: "map height", 3: "map width"}
+        of_maps |= {} if decode else {2: "map height", 3: "map width"}
     axes = {IMAGES: of_images, **dict.fromkeys(outputs, of_maps)}
     names = {"input_names": [IMAGES], "output_names": list(outputs), "dynamic_axes": axes}
     with torch.no_grad(), warnings.catch_warnings():
@@ -184,9 +202,9 @@ def write_weights(network: PredictModule, path: Path, config: Config, about: dic
 
 # Suffix -> how a file is written, and how it is run
 FORMATS = {
-    SUFFIX: (write_onnx, lambda path, config: PredictModule(OnnxNetwork(open_session(path), config, path))),
-    ".pt2": (write_program, lambda path, config: torch.export.load(path).module()),
-    SAFETENSORS: (write_weights, lambda path, config: PredictModule(load_network(config, path, "cpu"))),
+    SUFFIX: (write_onnx, lambda path, config, decode: PredictModule(OnnxNetwork(open_session(path), config, path, decode))),
+    ".pt2": (write_program, lambda path, config, _: torch.export.load(path).module()),
+    SAFETENSORS: (write_weights, lambda path, config, _: PredictModule(load_network(config, path, "cpu"))),
 }
 
 

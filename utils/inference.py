@@ -22,14 +22,13 @@ from config.load import with_overrides
 from data.images import ColorOrder, ImageInput, to_bgr
 from models.fuse import fuse_conv_bn
 from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, worker_pool
+from utils.boxes import LEAST_SCORE, MIN_SCORE, scored_boxes
 from utils.bundled_model import bundled_checkpoint, resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
 from utils.device import PerProcess, limit_threads
 from utils.predictions import PosePredictions
 from utils.systems import Overlays, build_decoder, decoder_class
 
-MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
-LEAST_SCORE = 0.3  # of people whose boxes a top-down system gets
 Detector = Callable[[Sequence[np.ndarray]], list[np.ndarray]]  # images (H, W, 3) uint8 BGR -> boxes (B, 5) of each: x, y, w, h, score
 Sample = tuple[np.ndarray, np.ndarray | None]  # an image and its boxes, if they are known
 
@@ -194,13 +193,7 @@ class PoseDetector:
             raise UserError(f"detector {checkpoint}: system {system!r} needs person boxes itself; use a bottom-up one")
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [scored_boxes(people, self.least_score) for people in self.estimator.batch(images)]
-
-
-def scored_boxes(people: PosePredictions, least_score: float) -> np.ndarray:
-    """Return boxes (B, 5) x, y, width, height, score of the people with a score above the least one and two keypoints or more."""
-    selected = (people.scores > least_score) & ((people.keypoints[..., 2] > 0).sum(1) > 1)
-    return np.column_stack([people.boxes, people.scores])[selected]
+        return [scored_boxes(people.keypoints, people.scores, people.boxes, self.least_score) for people in self.estimator.batch(images)]
 
 
 def bundled_detector(system: str, least_score: float = LEAST_SCORE, device: str | None = None, tiles: bool = False) -> Detector:

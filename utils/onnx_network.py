@@ -21,6 +21,7 @@ SUFFIX = ".onnx"
 IMAGES = "images"  # the input's name
 CONFIG, SKELETON = "simplepose.config", "simplepose.skeleton"  # in the file's metadata
 NAME, VERSION = "simplepose.name", "simplepose.version"
+RUNNER = "simplepose.runner"  # what deploy/ needs besides
 NETWORK_KEYS = ("system", "model.", "skeleton.keypoints", "skeleton.limbs", "inference.precision")  # files compute in float32
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -66,8 +67,11 @@ class OnnxNetwork(nn.Module):
     Raises UserError where the file at `path` was not exported with this configuration.
     """
 
-    def __init__(self, session: Any, config: Config, path: str | Path):
+    def __init__(self, session: Any, config: Config, path: str | Path, decode: bool = False):
         super().__init__()
+        if not decode and "keypoints" in [output.name for output in session.get_outputs()]:
+            remedy = "demo_image.py with other options, or an export without --decode"
+            raise UserError(f"checkpoint {path}: was exported with --decode, so that deploy/ and demo_image.py run it alone; use {remedy}")
         self.session, self.path, self.process = session, path, os.getpid()
         on_gpu = session.get_provider_options().get(CUDA)
         self.device = torch.device("cpu") if on_gpu is None else torch.device("cuda", int(on_gpu["device_id"]))

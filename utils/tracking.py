@@ -17,8 +17,9 @@ from pycocotools.mask import iou
 
 from config import Skeleton
 from config.schema import TrackingConfig
+from utils.boxes import extents
 from utils.oks import object_keypoint_similarity
-from utils.predictions import PosePredictions, extents
+from utils.predictions import PosePredictions
 
 NO_TRACK = -1  # the id of a person without a track
 FLOW_SIDE = 480  # pixels: longest side of the frame that flow and colors are read from

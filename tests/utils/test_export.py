@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import subprocess
 import sys
 from contextlib import nullcontext
 from functools import cache
@@ -34,6 +35,7 @@ from utils.inference import PoseEstimator
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
+PoseRunner = pytest.importorskip("deploy.runner").PoseRunner
 
 EXPORT = "utils/export.py"
 SMALL_HRNET = {"width": 4, "stem_width": 8, "modules": [1, 1, 1], "blocks": 1, "heat_channels": 5, "offset_channels": 3}
@@ -75,7 +77,7 @@ def lively(registered, tmp_path_factory):
     def of(system: str, name: str = "model.pth") -> Path:
         path, config = folder / system / name, config_of(system)
         if name != "model.pth":
-            export(config, of(system), path)
+            export(config, of(system), path, decode=name == "people.onnx")
             return path
         weights = build_model(config).state_dict()
         randomize_weights(weights, seed=1)
@@ -92,7 +94,7 @@ def lively(registered, tmp_path_factory):
 
 @pytest.mark.parametrize(("system", "name"), [*((system, "model.onnx") for system in VALUES), ("tiny", "model.pt2")])
 def test_a_file_runs_without_the_project(lively, system, name):
-    path, stored = lively(system, name), {f"simplepose.{key}": "" for key in ("config", "skeleton", "name", "version")}
+    path, stored = lively(system, name), {f"simplepose.{key}": "" for key in ("config", "skeleton", "name", "version", "runner")}
     if name == "model.pt2":
         module = torch.export.load(path, extra_files=stored).module()
     else:
@@ -200,7 +202,66 @@ def test_the_command_reports_the_difference_and_exports_float32(run, lively, tmp
     assert config_for(output).inference.precision == "float32"
 
 
+# The runner without PyTorch
+
+
+@pytest.mark.parametrize("system", ["simplepose", "dekr", "simple_baselines"])
+def test_the_runner_predicts_the_same_people_without_pytorch_and_pydantic(lively, images, tmp_path, system):
+    """In a process in which neither can be imported."""
+    network, paths = lively(system, "model.onnx" if system == "simplepose" else "people.onnx"), sorted(images.iterdir())[:2]
+    code = f"""
+import runpy, sys
+sys.modules |= dict.fromkeys(["torch", "pydantic", "PIL", "yaml", "scipy"])
+sys.path[0] = {str(ROOT)!r}
+from deploy.runner import PoseRunner, main
+import cv2, numpy
+runner = PoseRunner(sys.argv[1])
+for number, path in enumerate(sys.argv[2:]):
+    numpy.savez(f"{{number}}.npz", **runner(cv2.imread(path), numpy.array({BOX.tolist()}))._asdict())
+sys.argv[1:] = ["--min-score", "0", *(["--detector", sys.argv[1]] if not runner.needs_boxes else []), *sys.argv[1:]]
+main() if not runner.needs_boxes else None
+"""
+    ended = subprocess.run([sys.executable, "-c", code, network, *paths], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    boxes = [BOX] * len(paths) if system == "simple_baselines" else None
+    estimator = PoseEstimator(config_for(lively(system)), lively(system), "cpu", min_score=0)
+    for number, expected in enumerate(estimator.batch(list(map(read_image, paths)), boxes)):
+        people = np.load(tmp_path / f"{number}.npz")
+        assert len(expected) > 0
+        np.testing.assert_allclose(people["keypoints"], expected.keypoints, atol=0.05)
+        np.testing.assert_allclose(people["scores"], expected.scores, atol=1e-3)
+        np.testing.assert_allclose(people["boxes"], expected.boxes, atol=0.1)
+        if system != "simple_baselines":
+            of_image = json.loads(ended.stdout.splitlines()[number])
+            assert of_image["image"] == str(paths[number])
+            assert [person["score"] for person in of_image["people"]] == np.round(people["scores"].astype(float), 4).tolist()
+
+
+def test_networks_that_the_runner_cannot_decode_are_errors(lively, tmp_path):
+    (tmp_path / "other.onnx").write_bytes(b"no ONNX")
+    for path, message in (
+        (lively("dekr", "model.onnx"), "maps of system 'dekr' cannot be decoded here; .* --decode"),
+        (tmp_path / "other.onnx", "other.onnx: cannot be read"),
+    ):
+        with pytest.raises(UserError, match=message):
+            PoseRunner(path)
+    with pytest.raises(UserError, match="needs person boxes; name a bottom-up network with --detector"):
+        PoseRunner(lively("simple_baselines", "people.onnx"))(np.zeros((64, 64, 3), np.uint8))
+
+
 # Errors
+
+
+def test_people_as_outputs_need_a_graph_that_can_hold_the_decoding(fails, lively, tmp_path):
+    for system, name, overrides, message in (
+        ("simplepose", "model.onnx", (), "--decode: system 'simplepose' is decoded outside of the network; omit it"),
+        ("dekr", "model.onnx", ("inference.match=true",), "--decode: not with inference.match"),
+        ("dekr", "model.onnx", ("inference.scales=[1,2]",), "--decode: the graph takes one scale"),
+        ("dekr", "model.pt2", (), "--decode: not for .pt2"),
+    ):
+        assert message in fails(EXPORT, "--checkpoint", lively(system), "--output", tmp_path / name, "--decode", *overrides)
+    with pytest.raises(UserError, match="people.onnx: was exported with --decode"):
+        PoseEstimator(lively("dekr", "people.onnx"))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,10 @@ from config import Skeleton, UserError
 from config.progress import Progress
 from data.images import write_image
 from data.video import video_writer
+from utils.boxes import MIN_SCORE
 from utils.demo.inputs import Source
 from utils.demo.outputs import FrameResult, OutputNames, ResultWriter
-from utils.inference import MIN_SCORE, PoseEstimator
+from utils.inference import PoseEstimator
 from utils.smoothing import PoseSmoother
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet

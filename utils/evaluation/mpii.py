@@ -14,8 +14,9 @@ from scipy.io import savemat
 from config import UserError
 from config.files import atomic_write, write_json
 from data.formats.mpii import COUNT, KEYPOINTS, PckhTruth, annotated_ground_truth, load_ground_truth
+from utils.boxes import extents
 from utils.evaluation.coco import CocoMetric, GroundTruth, metrics_table
-from utils.predictions import PosePredictions, extents
+from utils.predictions import PosePredictions
 from utils.results_log import InputImage
 
 HEAD_SIZE = 0.6  # of the head box's diagonal

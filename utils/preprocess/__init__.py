@@ -1,1 +1,1 @@
-"""From images to the pixels that a network takes, and from its pixels back to the image's. NumPy and OpenCV alone, for `deploy`."""
+"""From images to the pixels that a network takes, and from its outputs back to the image's pixels. NumPy and OpenCV alone, for `deploy`."""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from utils.oks import oks_nms
+
 if TYPE_CHECKING:
     from config.systems.dekr import DekrConfig
 
@@ -67,3 +69,12 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
             resized = cv2.warpAffine(image, matrix, size[::-1], flags=cv2.INTER_LINEAR)
         canvas[: size[0], : size[1]] = resized
     return padded
+
+
+def merge_by_oks(of_scales: Sequence[tuple[np.ndarray, np.ndarray]], config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the poses of one image at all scales, keypoints (P, K, 3) and scores (P,): of those with a high OKS only the best remains."""
+    keypoints, scores = (np.concatenate(of_scale) for of_scale in zip(*of_scales))
+    sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
+    areas = np.ptp(keypoints[..., :2], axis=1).prod(1)
+    selected = oks_nms(keypoints, areas, scores, sigmas, config.inference.nms_oks)[: config.inference.max_people]
+    return keypoints[selected], scores[selected]

@@ -25,6 +25,14 @@ def person_scores(keypoint_scores: np.ndarray, box_scores: np.ndarray, threshold
     return box_scores * (keypoint_scores * counted).sum(1) / counted.sum(1).clip(1)
 
 
+def crop_to_image(points: np.ndarray, size: tuple[int, int], centers: np.ndarray, crop_sizes: np.ndarray) -> np.ndarray:
+    """Return points (P, K, 2) of crops, or maps of them, of a height and width in image pixels; centers and crop_sizes (P, 2).
+
+    As published, the width sets the scale of both axes.
+    """
+    return (points - (size[1] / 2, size[0] / 2)) * (crop_sizes[:, None, :1] / size[1]) + centers[:, None]
+
+
 def crop_boxes(
     images: Sequence[np.ndarray], image_of: np.ndarray, centers: np.ndarray, sizes: np.ndarray, input_size: tuple[int, int]
 ) -> np.ndarray:

@@ -30,6 +30,7 @@ class Decoder(ABC):
 
     needs_boxes = False  # top-down: a caller must pass person boxes
     output_names: tuple[str, ...] = ("heatmaps",)  # of the tensors that the network's `predict` returns
+    decoded_names = ("keypoints", "scores")  # of what `decode_in_graph` returns, x and y in pixels of the input
     fixed_input_size = False  # the network runs at data.input_size only
 
     def __init__(self, network: nn.Module, config: Any):
@@ -61,6 +62,13 @@ class Decoder(ABC):
     @abstractmethod
     def decode(self, outputs: Any) -> list[PosePredictions]:
         """Return the people of each image, without changing the outputs."""
+
+    def decode_in_graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return `decoded_names` for the network's input (N, 3, H, W), by operations that `utils.export` can trace.
+
+        Raises UserError where the configuration needs others.
+        """
+        raise UserError(f"--decode: system {self.config.system!r} is decoded outside of the network; omit it, deploy/ decodes the maps")
 
     @abstractmethod
     def overlays(self, outputs: Any) -> list[Overlays]:

@@ -16,9 +16,8 @@ from config.systems.dekr import DekrConfig, DekrInferenceConfig
 from models.dekr_rescoring import RescoringNet, rescore
 from utils.checkpoint import Checkpoint, load_weights, save_checkpoint
 from utils.device import as_images, in_precision
-from utils.oks import oks_nms
 from utils.predictions import PosePredictions
-from utils.preprocess.dekr import as_input, input_size, to_image
+from utils.preprocess.dekr import as_input, input_size, merge_by_oks, to_image
 from utils.systems import Decoder, Overlays
 from utils.systems.dekr_matching import match_in_window, snap_to_peaks, upsample_heatmaps
 
@@ -71,6 +70,24 @@ class DekrDecoder(Decoder):
             predictions.append(PosePredictions(keypoints[order], scores[order], self.config.skeleton))
         return predictions
 
+    def decode_in_graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return keypoints (N, P, K, 3) and scores (N, P) at one scale, best first; 0 where there is no person."""
+        config, settings = self.config, self.config.inference
+        if settings.match or settings.rescore is not None:
+            raise UserError("--decode: not with inference.match or inference.rescore; add inference.match=false inference.rescore=null")
+        if len(settings.scales) > 1 and settings.nms_oks is None:
+            raise UserError("--decode: the graph takes one scale; add inference.scales=[1], or merge scales by inference.nms_oks=0.7")
+        heatmaps, offset = predict_with_flip(self.network, images, config) if settings.flip else self.network.predict(images)
+        keypoints, values, overlaps, present = gather_poses([(1.0, heatmaps, offset)], config)
+        means = values.mean(2)
+        if settings.nms_order == "heat":
+            order = means.topk(means.shape[1])[1]
+            keypoints, means, present = (_take_rows(t, order) for t in (keypoints, means, present))
+            overlaps = _take_rows(_take_rows(overlaps, order).transpose(1, 2), order).transpose(1, 2)
+        selected = select_poses(overlaps, means, present)
+        scores, order = (keypoints[..., 2].mean(2) * selected).topk(means.shape[1])
+        return _take_rows(keypoints, order) * (scores > 0)[..., None, None], scores
+
     def overlays(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[Overlays]:
         """Resize the heatmaps of scale 1 to each image."""
         overlays, model = [], self.config.model
@@ -109,27 +126,9 @@ def decode_pooled(
     outputs: Sequence[ScaleMaps], image_sizes: Sequence[Size], config: DekrConfig, rescoring: RescoringNet | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Run `decode` for N images of one input size, with the poses of all scales together and the mean of their heatmaps, as published."""
-    settings, stride, shift = config.inference, config.model.stride, config.model.pixel_center
-    outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
-    candidates = [center_candidates(stride / scale, shift, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
-    scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
-    poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
-    heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
-    sample = sample_heatmaps if settings.keypoint_heat == "published" else sample_bilinear
-    overlaps = pose_overlaps(poses, settings)
-    if settings.match_window is not None:  # each scale's poses in its own heatmaps
-        of_scales = [(of_scale, maps, stride / scale) for (of_scale, _), (scale, maps) in zip(candidates, heatmaps)]
-        matched = [match_in_window(*of_scale, shift, settings.match_window) for of_scale in of_scales]
-        poses, values = (torch.cat(of_scale, 1) for of_scale in zip(*matched))
-    else:
-        values = sum(sample(poses - shift * stride / scale, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
-    keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
-    if settings.match:
-        maps = [upsample_heatmaps(of_scale, stride / scale) for scale, of_scale in heatmaps]
-        keypoints[..., :2] -= shift * stride  # the maps' first pixels stand at 0
-        keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings) + shift * stride, keypoints[..., 2:]], 3)
+    settings = config.inference
     # The only transfer from the device: at most max_people candidates of each scale
-    keypoints, values, overlaps, present = (t.cpu().numpy() for t in (keypoints, values, overlaps, center_scores > 0))
+    keypoints, values, overlaps, present = (t.cpu().numpy() for t in gather_poses(outputs, config))
     predictions = []
     for index, size in enumerate(image_sizes):
         means = values[index].mean(1)
@@ -147,13 +146,32 @@ def decode_pooled(
     return predictions
 
 
-def merge_by_oks(of_scales: Sequence[tuple[np.ndarray, np.ndarray]], config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Merge the poses of one image at all scales, keypoints (P, K, 3) and scores (P,): of those with a high OKS only the best remains."""
-    keypoints, scores = (np.concatenate(of_scale) for of_scale in zip(*of_scales))
-    sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
-    areas = np.ptp(keypoints[..., :2], axis=1).prod(1)
-    selected = oks_nms(keypoints, areas, scores, sigmas, config.inference.nms_oks)[: config.inference.max_people]
-    return keypoints[selected], scores[selected]
+def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the candidates of all scales, highest center first within a scale.
+
+    keypoints (N, P, K, 3) x, y in pixels of scale 1's input, center score times heatmap value; these values (N, P, K); `pose_overlaps`
+    (N, P, P); present (N, P) bool: the center is over the threshold.
+    """
+    settings, stride, shift = config.inference, config.model.stride, config.model.pixel_center
+    outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
+    candidates = [center_candidates(stride / scale, shift, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
+    scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
+    poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
+    heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
+    sample = sample_heatmaps if settings.keypoint_heat == "published" else sample_bilinear
+    overlaps = pose_overlaps(poses, settings)
+    if settings.match_window is not None:  # each scale's poses in its own heatmaps
+        of_scales = [(of_scale, maps, stride / scale) for (of_scale, _), (scale, maps) in zip(candidates, heatmaps)]
+        matched = [match_in_window(*of_scale, shift, settings.match_window, torch.jit.is_tracing()) for of_scale in of_scales]
+        poses, values = (torch.cat(of_scale, 1) for of_scale in zip(*matched))
+    else:
+        values = sum(sample(poses - shift * stride / scale, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
+    keypoints = torch.cat([poses, (center_scores[..., None] * values)[..., None]], 3)
+    if settings.match:
+        maps = [upsample_heatmaps(of_scale, stride / scale) for scale, of_scale in heatmaps]
+        keypoints[..., :2] -= shift * stride  # the maps' first pixels stand at 0
+        keypoints = torch.cat([snap_to_peaks(keypoints, maps, settings) + shift * stride, keypoints[..., 2:]], 3)
+    return keypoints, values, overlaps, center_scores > 0
 
 
 def center_candidates(factor: float, shift: float, center: Tensor, offset: Tensor, settings: DekrInferenceConfig) -> tuple[Tensor, Tensor]:
@@ -163,11 +181,15 @@ def center_candidates(factor: float, shift: float, center: Tensor, offset: Tenso
     the threshold become 0.
     """
     n, height, width = center.shape
-    reach = 1 + (height + width > 2 * 200) + (height + width > 2 * 300)
-    if settings.center_window is not None:
-        reach = settings.center_window // 2
-    maxima = F.max_pool2d(center, 2 * reach + 1, 1, reach)
-    scores, index = torch.where(center == maxima, center, 0).flatten(1).topk(min(settings.max_people, height * width))
+    window = settings.center_window or 3
+    maxima = F.max_pool2d(center[:, None], window, 1, window // 2)
+    for limit in () if settings.center_window else (400, 600):  # published: 5 and 7 in larger maps
+        is_larger = height + width > limit  # in a trace a tensor, since it depends on the image
+        if isinstance(is_larger, Tensor):
+            maxima = torch.where(is_larger, F.max_pool2d(maxima, 3, 1, 1), maxima)
+        elif is_larger:
+            maxima = F.max_pool2d(maxima, 3, 1, 1)
+    scores, index = torch.where(center == maxima[:, 0], center, 0).flatten(1).topk(min(settings.max_people, height * width))
     offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
     pixel = torch.stack([index % width, index // width], 1)[:, None]
     poses = (pixel + shift - offsets).permute(0, 3, 1, 2) * factor
@@ -189,22 +211,27 @@ def sample_heatmaps(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
 
     Equals reading `upsample_heatmaps(heatmaps, factor)` at the keypoints' whole pixels, but interpolates only there.
     """
-    sides = heatmaps.shape[:1:-1]  # width, height
+    sides = _map_sides(heatmaps)
     axes = []
     for axis, side in enumerate(sides):
-        whole = int(side * factor)
+        whole = (side * factor).floor()
         grown = whole - int(factor) + 1
-        position = poses[..., axis].floor().clamp(0, whole - 1).clamp(max=grown - 1) * ((side - 1) / max(grown - 1, 1))
-        low = position.floor().clamp(max=max(side - 2, 0))
-        axes.append((low.long(), (low.long() + 1).clamp(max=side - 1), position - low))
+        position = poses[..., axis].floor().clamp(min=0).minimum(whole.minimum(grown) - 1) * ((side - 1) / (grown - 1).clamp(min=1))
+        low = position.floor().minimum((side - 2).clamp(min=0))
+        axes.append((low.long(), (low + 1).minimum(side - 1).long(), position - low))
     (x0, x1, dx), (y0, y1, dy) = axes
     flat = heatmaps.flatten(2)
 
     def corner(y: Tensor, x: Tensor) -> Tensor:
-        return flat.gather(2, (y * sides[0] + x).transpose(1, 2)).transpose(1, 2)
+        return flat.gather(2, (y * heatmaps.shape[3] + x).transpose(1, 2)).transpose(1, 2)
 
     top = torch.lerp(corner(y0, x0), corner(y0, x1), dx)
     return torch.lerp(top, torch.lerp(corner(y1, x0), corner(y1, x1), dx), dy)
+
+
+def _map_sides(heatmaps: Tensor) -> list[Tensor]:
+    """Return width and height of heatmaps (N, K, h, w) as float tensors, which a trace can hold."""
+    return [torch.as_tensor(side, dtype=torch.float32, device=heatmaps.device) for side in heatmaps.shape[:1:-1]]
 
 
 def sample_bilinear(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
@@ -212,7 +239,7 @@ def sample_bilinear(poses: Tensor, factor: float, heatmaps: Tensor) -> Tensor:
 
     poses (N, P, K, 2), heatmaps (N, K, h, w). MMPose reads x, a map pixel of w, at x w / (w - 1) - 0.5.
     """
-    sides = poses.new_tensor(heatmaps.shape[:1:-1])  # width, height
+    sides = torch.stack(_map_sides(heatmaps))
     # grid_sample's units: -1 and 1 are the outer borders of the first and last pixel
     grid = (poses / factor * 2 / (sides - 1).clamp(min=1) - 1).transpose(1, 2)
     n, keypoints, people = grid.shape[:3]
@@ -230,6 +257,24 @@ def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
     distances = (poses[:, :, None] - poses[:, None]).square().sum(4)
     limit = (max_distance**2 * diagonal).clamp(min=LEAST_DISTANCE**2)
     return (distances < limit[:, :, None, None]).sum(3) > min_keypoints
+
+
+def select_poses(overlaps: Tensor, values: Tensor, present: Tensor) -> Tensor:
+    """Return (N, P) bool: the poses that `pose_nms` selects, in the order of the rows. overlaps (N, P, P), values and present (N, P)."""
+    number = torch.arange(values.shape[1], device=values.device)
+    selected, suppressed = torch.zeros_like(present), ~present
+    for pose in range(values.shape[1]):
+        group = overlaps[:, pose] & present | (number == pose)
+        best = number == torch.where(group, values, -torch.inf).argmax(1, keepdim=True)
+        new = best & ~(suppressed | suppressed[:, pose, None])
+        selected = selected | new
+        suppressed = suppressed | group & new.any(1, keepdim=True)
+    return selected
+
+
+def _take_rows(rows: Tensor, order: Tensor) -> Tensor:
+    """Return rows (N, P, ...) in the order (N, P)."""
+    return rows.gather(1, order.view(*order.shape, *[1] * (rows.ndim - 2)).expand(-1, -1, *rows.shape[2:]))
 
 
 def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int, order: np.ndarray | None = None) -> np.ndarray:
@@ -262,7 +307,7 @@ def predict_with_flip(network: nn.Module, images: Tensor, config: DekrConfig) ->
     """
     flipped, shift = images.flip(3), config.model.stride - 1
     if config.inference.flip_shift == "input" and config.model.pixel_center == 0:
-        flipped[..., :-shift] = flipped[..., shift:].clone()
+        flipped = torch.cat([flipped[..., shift:], flipped[..., -shift:]], 3)
     heatmaps, offset = network.predict(torch.cat([images, flipped]))
     return average_flip(heatmaps, offset, config)
 

@@ -47,18 +47,24 @@ def snap_to_peaks(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInfer
     return torch.where(distance < settings.match_distance, refined, keypoints[..., :2])
 
 
-def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float, window: float) -> tuple[Tensor, Tensor]:
+def match_in_window(
+    poses: Tensor, heatmaps: Tensor, factor: float, shift: float, window: float, whole_maps: bool = False
+) -> tuple[Tensor, Tensor]:
     """Move keypoints to the maxima of heatmap times a Gaussian about them: return poses (N, P, K, 2) and the product there (N, P, K).
 
     poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1], whose pixel j stands at (j + shift) factor. window: the Gaussian's
     exponent falls to -1 at a distance of the root of this, in the person's diagonals. MoveNet does so (with one width for all people).
+    whole_maps: read all pixels, and one around them, not only those where the Gaussian matters: a trace has no other shape.
     """
     height, width = heatmaps.shape[2:]
     points = poses / factor - shift
     variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)[..., None, None]  # (N, P, 1, 1)
-    reach = int((WINDOW_EXPONENT * float(variance.max())) ** 0.5) + 1 if variance.numel() else 1
-    steps = torch.arange(-reach, reach + 1, device=poses.device)
-    columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
+    if whole_maps:
+        columns, rows = (torch.arange(-1, side + 1, device=poses.device).expand(*points.shape[:3], -1) for side in (width, height))
+    else:
+        reach = int((WINDOW_EXPONENT * float(variance.max())) ** 0.5) + 1 if variance.numel() else 1
+        steps = torch.arange(-reach, reach + 1, device=poses.device)
+        columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
     along, down = (
         torch.where((at >= 0) & (at < side), (-(at - points[..., axis, None]).square() / variance).exp(), 0)
         for axis, (at, side) in enumerate(((columns, width), (rows, height)))
@@ -68,11 +74,11 @@ def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float
     read = heatmaps.flatten(2).gather(2, index.transpose(1, 2).flatten(2)).view(n, keypoints, people, -1).transpose(1, 2)
     products = read * (down[..., None] * along[..., None, :]).flatten(3)
     values, best = products.max(3)
-    side = 2 * reach + 1
+    side, count = columns.shape[3], products.shape[3]
     moved = [columns.gather(3, best[..., None] % side), rows.gather(3, best[..., None] // side)]
     logarithm = products.clamp(min=MIN_HEATMAP_VALUE**2).log()
     for axis, step in enumerate((1, side)):  # a parabola through the logarithms of the maximum and its neighbors: exact for Gaussians
-        before, top, after = (logarithm.gather(3, (best[..., None] + d).clamp(0, side**2 - 1)) for d in (-step, 0, step))
+        before, top, after = (logarithm.gather(3, (best[..., None] + d).clamp(0, count - 1)) for d in (-step, 0, step))
         curvature = 2 * top - before - after
         moved[axis] = moved[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
     return torch.where(values[..., None] > 0, (torch.cat(moved, 3) + shift) * factor, poses), values

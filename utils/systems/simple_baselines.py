@@ -14,7 +14,7 @@ from data.transforms import center_and_crop_size
 from utils.device import as_images, in_precision
 from utils.oks import oks_nms
 from utils.predictions import PosePredictions
-from utils.preprocess.simple_baselines import crop_boxes, person_scores, valid_boxes
+from utils.preprocess.simple_baselines import crop_boxes, crop_to_image, person_scores, valid_boxes
 from utils.systems import Decoder, Overlays
 
 MIN_HEATMAP_VALUE = 1e-6  # lower values are clamped before the logarithm
@@ -77,6 +77,15 @@ class SimpleBaselinesDecoder(Decoder):
             predictions.append(PosePredictions(present[rows], scores[rows], self.config.skeleton, crops.boxes[rows, :4]))
         return predictions
 
+    def decode_in_graph(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return keypoints (N, K, 3) and scores (N,) of one person in each crop (N, 3, H, W), as for boxes with a score of 1."""
+        config = self.config
+        maps = self.network.predict(torch.cat([images, images.flip(3)]) if config.inference.flip else images)
+        keypoints = heatmap_maxima(average_flip(maps, config) if config.inference.flip else maps, config.inference.subpixel)
+        positions, values = (keypoints[..., :2] + config.model.pixel_center) * config.model.stride, keypoints[..., 2]
+        counted = (values > config.inference.keypoint_threshold).float()
+        return torch.cat([positions, values[..., None]], 2), (values * counted).sum(1) / counted.sum(1).clamp(min=1)
+
     def overlays(self, outputs: tuple[Crops, Tensor]) -> list[Overlays]:
         """Return the maximum over all boxes of each image."""
         crops, heatmaps = outputs
@@ -116,15 +125,20 @@ def decode(
     exact for a Gaussian. pixel_center: the model's.
     """
     heatmaps = torch.as_tensor(heatmaps).float()
+    keypoints, (height, width) = heatmap_maxima(heatmaps, subpixel).cpu().numpy(), heatmaps.shape[2:]
+    keypoints[..., :2] = crop_to_image(keypoints[..., :2] + pixel_center, (height, width), np.asarray(centers), np.asarray(sizes))
+    return keypoints
+
+
+def heatmap_maxima(heatmaps: Tensor, subpixel: Subpixel) -> Tensor:
+    """Return (P, K, 3) x, y in map pixels and value at the maximum of each heatmap (P, K, h, w)."""
     (height, width), flat = heatmaps.shape[2:], heatmaps.flatten(2)
-    # On a CPU NumPy's argmax takes a tenth of PyTorch's time
-    index = torch.from_numpy(flat.numpy().argmax(2)) if flat.device.type == "cpu" else flat.argmax(2)
+    # On a CPU NumPy's argmax takes a tenth of PyTorch's time; a trace cannot hold it
+    in_numpy = flat.device.type == "cpu" and not torch.jit.is_tracing()
+    index = torch.from_numpy(flat.numpy().argmax(2)) if in_numpy else flat.argmax(2)
     values, x, y = flat.gather(2, index[..., None])[..., 0], index % width, index // width
     shifts = _shifts(flat, x, y, (height, width), subpixel) * (values > 0)
-    keypoints = torch.stack([x + shifts[0] + pixel_center, y + shifts[1] + pixel_center, values], 2).cpu().numpy()
-    scale = np.asarray(sizes)[:, None, :1] / width  # as published, the width sets the scale of both axes
-    keypoints[..., :2] = (keypoints[..., :2] - (width / 2, height / 2)) * scale + np.asarray(centers)[:, None]
-    return keypoints
+    return torch.stack([x + shifts[0], y + shifts[1], values], 2)
 
 
 def _shifts(flat: Tensor, x: Tensor, y: Tensor, size: tuple[int, int], subpixel: Subpixel) -> Tensor:

@@ -1,0 +1,1 @@
+"""Run exported networks with ONNX Runtime, NumPy and OpenCV alone."""
