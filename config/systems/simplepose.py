@@ -103,7 +103,7 @@ class SimplePoseInferenceConfig(InferenceConfig):
 
 class AssignmentConfig(ConfigSection):
     """Keypoint assignment. Lengths are in map pixels (targets.stride input pixels each); values were set on the decoder benchmark of
-    docs/assignment.md unless another source is given."""
+    docs/simplepose.md unless another source is given."""
 
     # Peaks
     keypoint_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.1  # the lowest heatmap value of a peak (paper's code)
