@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import resource
 import shutil
-from contextlib import contextmanager
 from types import SimpleNamespace
 
 import h5py
 import pytest
 import torch
+from disk import largest_file
 from people import without_checksums
 
 from config import UserError
@@ -141,20 +140,6 @@ def test_an_output_that_is_an_input_is_refused_by_every_script(fails, tiny, trai
     arguments = (word.format(**named, out=tmp_path / "out", images=tmp_path / "images") for word in words.split())
     assert "would overwrite the input" in fails(script, *arguments)
     assert {path: path.read_bytes() for path in files} == files
-
-
-@contextmanager
-def largest_file(size: int):
-    """Limit the size in bytes of written files, in place of a full disk.
-
-    Only while the script runs: pytest's own output may be a file too.
-    """
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(

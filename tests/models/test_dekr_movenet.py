@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
-import numpy as np
 import pytest
 import torch
+from photograph import person_on_photograph
 from places import ROOT, SHARED
 
 from config import load_config
-from config.load import load_skeleton
 from data.datasets import collate
 from data.datasets.dekr import DekrDataset
 from data.hdf5 import TrainingHDF5
-from data.images import read_image
 from data.targets import render_batch
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
-from utils.oks import object_keypoint_similarity
 
 SMALL = ["model.width=0.25", "data.input_size=[64, 64]", "targets.min_area=0"]
 WEIGHTS = SHARED / "movenet" / "multipose.safetensors"
@@ -29,14 +24,10 @@ WEIGHTS = SHARED / "movenet" / "multipose.safetensors"
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no published weights: there is no file {WEIGHTS}")
 def test_the_published_file_alone_finds_the_person_of_a_photograph(shared):
     """Its recipe is known by its tensors."""
-    folder, number = shared / "data" / "coco_mini", 153797
-    content = json.loads((folder / "annotations" / "person_keypoints_val2017.json").read_text())
-    (person,) = (a for a in content["annotations"] if a["image_id"] == number and a["num_keypoints"])
-    joints, box = np.reshape(person["keypoints"], (1, 17, 3)).astype(float), np.array([person["bbox"]])
+    person = person_on_photograph(shared)
     config = config_for(WEIGHTS, overrides=["inference.flip=false", "inference.scales=[1]"])
-    keypoints, _ = PoseEstimator(config, WEIGHTS, "cpu", min_score=0)(read_image(folder / "val2017" / f"{number:012}.jpg"))
-    oks = object_keypoint_similarity(keypoints[:1], joints, np.array([person["area"]]), box, load_skeleton("coco17").oks_sigmas)
-    assert oks[0, 0] > 0.8
+    keypoints, _ = PoseEstimator(config, WEIGHTS, "cpu", min_score=0)(person.image)
+    assert person.oks(keypoints[0]) > 0.8
 
 
 def test_the_loss_falls(hdf5):

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
+from photograph import person_on_photograph
 from places import ROOT, SHARED
 
 from config import load_config
-from config.load import load_skeleton
-from data.images import read_image
 from data.targets.simple_baselines import render_targets
 from models import build_model
 from models.simple_baselines_mobile import SimpleBaselinesMobile, nearness
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
-from utils.oks import object_keypoint_similarity
 from utils.systems.simple_baselines import average_flip, decode
 
 WEIGHTS = SHARED / "movenet" / "thunder.safetensors"
@@ -31,15 +27,11 @@ def config_of(*overrides: str):
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no published weights: there is no file {WEIGHTS}")
 def test_the_published_file_alone_finds_the_person_of_a_box(shared):
     """Its recipe is known by its tensors."""
-    folder, number = shared / "data" / "coco_mini", 153797
-    content = json.loads((folder / "annotations" / "person_keypoints_val2017.json").read_text())
-    (person,) = (a for a in content["annotations"] if a["image_id"] == number and a["num_keypoints"])
-    joints, box = np.reshape(person["keypoints"], (1, 17, 3)).astype(float), np.array([person["bbox"]])
+    person = person_on_photograph(shared)
     estimator = PoseEstimator(config_for(WEIGHTS, overrides=["inference.flip=false"]), WEIGHTS, "cpu", min_score=0)
     assert isinstance(estimator.network, SimpleBaselinesMobile)
-    keypoints, _ = estimator(read_image(folder / "val2017" / f"{number:012}.jpg"), box)
-    oks = object_keypoint_similarity(keypoints, joints, np.array([person["area"]]), box, load_skeleton("coco17").oks_sigmas)
-    assert oks[0, 0] > 0.85
+    keypoints, _ = estimator(person.image, person.box)
+    assert person.oks(keypoints[0]) > 0.85
 
 
 def test_heatmaps_are_weighted_by_the_nearness_to_the_middle_persons_keypoint(monkeypatch):

@@ -77,7 +77,7 @@ def test_torchvisions_own_weights_are_kept_where_it_keeps_them(files, tmp_path, 
     assert not list(tmp_path.iterdir())
     folder.mkdir(parents=True)
     shutil.copyfile(files[1], folder / address.rpartition("/")[2])
-    weights = torch.load(files[1])
+    weights = torch.load(files[1], weights_only=True)
     loaded = load_detector(NAME, device="cpu").network.state_dict()
     assert all(torch.equal(tensor, loaded[name]) for name, tensor in weights.items())
 

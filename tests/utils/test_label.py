@@ -1,4 +1,4 @@
-"""Labels of images by networks: near the truth, annotations stay, what is unsure is left out, interrupted runs continue."""
+"""Labels of images by networks: near the truth, annotations stay, unsure people and keypoints are missing, interrupted runs continue."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_an_annotated_person_gets_what_is_lacking_once_and_stays_otherwise():
 
 
 def test_labels_are_near_the_truth_and_train(label, images, annotations, tmp_path):
-    """Images that cannot be read are named, and left out."""
+    """Images that cannot be read are named and skipped."""
     folder = tmp_path / "images"
     folder.mkdir()
     for path in images.iterdir():
@@ -146,7 +146,7 @@ def test_labels_are_near_the_truth_and_train(label, images, annotations, tmp_pat
 
 
 def test_annotations_stay_and_get_faces_and_the_people_who_lack(label, annotations, tmp_path):
-    """The file labels 12 keypoints, has a key of its own, and lacks a person whom the network finds."""
+    """The file labels 12 keypoints, has a key of its own, and lacks a person that the network finds."""
     truth = read(annotations)
     whole = {one["id"]: joints_of([one]) for one in truth["annotations"]}
     alone = [one for one in label("--limit", LIMIT)[0]["annotations"] if not one["iscrowd"]]

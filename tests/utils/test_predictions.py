@@ -39,8 +39,8 @@ def test_people_unpack_as_keypoints_and_scores_and_their_number_is_the_length():
 def test_boxes_are_x_y_width_height_and_surround_the_present_keypoints():
     """The margin is a tenth of the longer side; a single keypoint has no extent."""
     np.testing.assert_allclose(three_people().boxes, [[96, 46, 28, 48], [-14, 6, 48, 8], [7, 8, 0, 0]], rtol=1e-6)
-    nobody = three_people().select(np.zeros(3, bool))
-    assert (len(nobody), PosePredictions(*nobody, COCO_17).boxes.shape) == (0, (0, 4))
+    none = three_people().select(np.zeros(3, bool))
+    assert (len(none), PosePredictions(*none, COCO_17).boxes.shape) == (0, (0, 4))
 
 
 def test_selected_people_keep_their_boxes_and_ids():

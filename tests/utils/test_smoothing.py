@@ -62,8 +62,8 @@ def test_a_keypoint_or_person_who_was_absent_starts_anew():
     assert result[1, 9].tolist() == [0, 0, 0]
     assert result[2, 9].tolist() == frames[2, 9].tolist(), "no drag from the position of before"
     assert result[2, 8, 0] < frames[2, 8, 0] - 1, "the others are smoothed"
-    smoother, nobody = PoseSmoother(), np.zeros((0, 17, 3))
-    for number, keypoints in enumerate([frames[:1], nobody, frames[2:3]]):
+    smoother, empty = PoseSmoother(), np.zeros((0, 17, 3))
+    for number, keypoints in enumerate([frames[:1], empty, frames[2:3]]):
         people = smoother(PosePredictions(keypoints, np.ones(len(keypoints)), SKELETON, ids=np.zeros(len(keypoints), int)), number / 30)
     np.testing.assert_array_equal(people.keypoints, frames[2:3])
 

@@ -6,17 +6,16 @@ import hashlib
 import multiprocessing
 import os
 import re
-import resource
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from disk import largest_file
 from places import ROOT
 
 from config import UserError, load_config
@@ -176,17 +175,6 @@ def test_a_file_with_another_hash_is_replaced_if_that_is_possible(server, cache)
     assert network_file("served_network").read_bytes() == CONTENT
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Limit the size in bytes of written files, in place of a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_a_full_disk_and_a_folder_that_cannot_be_made_are_named(server, cache, monkeypatch):
     with largest_file(100_000), pytest.raises(UserError, match=r"\.pth: File too large; raise the limit.*, or set TORCH_HOME to another"):
         network_file("served_network")
@@ -224,7 +212,7 @@ def test_a_name_stands_for_a_checkpoint_everywhere(server, cache, trained, monke
 
 
 def test_a_files_own_name_tells_its_configuration(trained, tiny, tmp_path, monkeypatch):
-    weights = torch.load(trained / "best.pth")["weights"]
+    weights = torch.load(trained / "best.pth", weights_only=True)["weights"]
     (tmp_path / "dekr_w32_coco_mmpose.yaml").write_text(tiny.read_text())
     monkeypatch.setattr("utils.checkpoint.RECIPES", tmp_path)
     path = tmp_path / "dekr_hrnet-w32_8xb10-140e_coco-512x512_ac7c17bf-20221228 (1).pth"  # as a browser names a second download
