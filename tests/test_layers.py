@@ -10,8 +10,8 @@ from places import ROOT
 LAYERS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.boxes", "utils.device", "utils.inert_pickle", "utils.oks", "utils.preprocess", "utils.visualize", "utils.zoo"},
-    {"utils.onnx_network", "utils.predictions"},
+    {"utils.boxes", "utils.device", "utils.inert_pickle", "utils.oks", "utils.visualize", "utils.zoo"},
+    {"utils.onnx_network", "utils.predictions", "utils.preprocess"},
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
