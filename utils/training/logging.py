@@ -24,6 +24,7 @@ from data.images import write_image
 from utils.training.curves import draw_curves
 
 METRICS, OLD_METRICS, CURVES = "metrics.jsonl", "curves.jsonl", "curves.png"
+OF_INFERENCE = {"skeleton", "inference", "tracking", "assignment"}  # sections without hyperparameters of a training
 COMPARED = ("epoch/training_loss", "epoch/validation_loss", "epoch/ap")  # metrics beside the hyperparameters
 T = TypeVar("T")
 
@@ -53,7 +54,7 @@ class MetricsLogger:
     def add_config(self, step: int, config: Config, text: str) -> None:
         """Show the resolved configuration in TensorBoard: as a text, and as hyperparameters, by which it compares runs."""
         self.board.add_text("config", f"```yaml\n{text}```", step)
-        values = hyperparameters(config.model_dump(mode="json", exclude={"skeleton"}))
+        values = hyperparameters(config.model_dump(mode="json", exclude=OF_INFERENCE))
         for summary in hparams(values, dict.fromkeys(COMPARED))[:2]:  # the last one says that the run has ended
             self.board.file_writer.add_summary(summary)
 

@@ -49,7 +49,7 @@ def test_tensorboard_has_the_resolved_configuration_and_its_hyperparameters(trai
     values = HParamsPluginData.FromString(contents["_hparams_/session_start_info"]).session_start_info.hparams
     assert (values["train.learning_rate"].number_value, values["train.optimizer"].string_value) == (1e-3, "adamw")
     assert values["data.input_size"].string_value == "[64, 64]"
-    assert not {"train.ema_decay", "skeleton.name"} & set(values), "None, and what is no hyperparameter"
+    assert not {"train.ema_decay", "skeleton.name", "assignment.trace"} & set(values), "None, and what is no hyperparameter"
     metrics = {info.name.tag for info in HParamsPluginData.FromString(contents["_hparams_/experiment"]).experiment.metric_infos}
     assert metrics & set(events.Tags()["scalars"]) == {"epoch/training_loss", "epoch/validation_loss"}
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from utils.visualize.charts import BarChart, LineChart, draw_charts
 
@@ -44,3 +45,13 @@ def test_lines_go_through_their_points():
     assert (np.abs(rows - straight) < 4).mean() > 0.8, "the rest is in the legend"
     blue = chart[..., 0].astype(int) - chart[..., 2] > 60
     assert np.flatnonzero(blue.sum(0) > 250).mean() == pytest.approx((columns.min() + columns.max()) / 2, abs=12), "it falls in the middle"
+
+
+def test_axes_have_their_limits_and_scale_and_a_lone_point_is_a_dot():
+    chart = LineChart("title", "x", "y", {"point": ([2], [3], RED), "line": ([1, 4], [30, 300], BLUE)}, log=True)
+    free, limited = Figure().subplots(1, 2)
+    chart.plot(free)
+    chart._replace(limits=(0, 5, 1, 900), log=False).plot(limited)
+    assert (free.get_yscale(), free.get_xlim()[0] > 0) == ("log", True)
+    assert (limited.get_yscale(), *limited.get_xlim(), *limited.get_ylim()) == ("linear", 0, 5, 1, 900)
+    assert [line.get_marker() for line in free.lines] == [".", "None"]
