@@ -1,7 +1,7 @@
 """Install the packages for use from other code; to work on the project itself, `make setup` is enough.
 
-The top-level packages have generic names (config, data, losses, models, utils) and may clash with those of other projects. Install into an
-environment of its own. There are no console scripts: the scripts run from a clone.
+The top-level packages have generic names (config, data, deploy, losses, models, utils) and may clash with those of other projects.
+Install into an environment of its own. There are no console scripts: the scripts run from a clone.
 """
 
 import runpy
