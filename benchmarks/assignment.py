@@ -27,9 +27,10 @@ import numpy as np
 import torch
 
 from benchmarks.report import report, wait_for
-from config import Config, UserError, load_config
+from config import UserError, load_config
 from config.errors import run_cli
 from config.skeleton import VISIBLE
+from config.systems.simplepose import SimplePoseConfig
 from data.synthetic import random_body
 from data.targets import render_targets
 from utils.assignment import assign_people
@@ -41,7 +42,7 @@ SIZE = 512, 704  # height, width of the network's input
 BATCH = 4  # images of a batch on a device
 
 
-def accuracy(oracle: ModuleType, config: Config, seed: int | None, limit: int | None) -> dict[str, Any]:
+def accuracy(oracle: ModuleType, config: SimplePoseConfig, seed: int | None, limit: int | None) -> dict[str, Any]:
     """Assign the people of every image of the decoder benchmark. seed: of degraded maps; None: perfect ones."""
 
     def assign(maps: np.ndarray, image: dict, map_to_image: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +56,7 @@ def accuracy(oracle: ModuleType, config: Config, seed: int | None, limit: int | 
     return row | {name: measured[key] for name, key in names.items()}
 
 
-def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
+def crowd(rng: np.random.Generator, count: int, config: SimplePoseConfig) -> np.ndarray:
     """Return keypoints (count, K, 3) of people at random positions, input pixels; more people are smaller."""
     joints = np.full((count, len(config.skeleton.dataset), 3), VISIBLE, float)
     for person in joints:
@@ -66,7 +67,7 @@ def crowd(rng: np.random.Generator, count: int, config: Config) -> np.ndarray:
     return config.skeleton.from_dataset(joints)
 
 
-def growth(config: Config, count: int, frames: int, device: torch.device) -> dict[str, Any]:
+def growth(config: SimplePoseConfig, count: int, frames: int, device: torch.device) -> dict[str, Any]:
     """Measure frames with a number of people: one by one in NumPy, and in batches on the device."""
     rng, everywhere = np.random.default_rng(count), np.zeros([side // config.targets.stride for side in SIZE], np.float32)
     batch = np.stack([render_targets(crowd(rng, count, config), everywhere, config) for _ in range(frames)])

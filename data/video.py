@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -63,7 +63,8 @@ class _VideoFile:
         self.path, self.partial, self.codec, self.sound = path, partial, codec, sound
         self.rate = Fraction(rate).limit_denominator(1001)
         self.time_base = 1 / self.rate if codec else Fraction(1, TICKS)
-        self.frames, self._last, self._output = 0, -1, None
+        self.frames, self._last = 0, -1
+        self._output: Any = None
 
     def _open(self, size: tuple[int, int]) -> None:
         import av

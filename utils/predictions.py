@@ -37,7 +37,7 @@ class PosePredictions:
     keypoints: np.ndarray
     scores: np.ndarray
     skeleton: Skeleton
-    boxes: np.ndarray = None  # type: ignore[assignment]  # None: around the keypoints
+    boxes: np.ndarray = None  # None: around the keypoints
     ids: np.ndarray | None = None
     color: ColorOrder = "bgr"
 

@@ -119,7 +119,7 @@ def predict_images(
             if isinstance(image, UserError):
                 errors.append(image)
                 continue
-            check_size(images[image_id].file.path, *image.shape[:2], images[image_id].size)
+            check_size(images[image_id].file.path, image.shape[0], image.shape[1], images[image_id].size)
             yield image_id, image, images[image_id].boxes
 
     count = sum(map(len, batches))

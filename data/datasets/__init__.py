@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ def build_dataset(people: TrainingHDF5, config: Config) -> PoseDataset:
 
 def collate(samples: Sequence[NamedTuple]) -> NamedTuple:
     """Return a batch: each field stacked; those of `per_person` zero-padded to the largest number of people."""
-    kind = type(samples[0])
+    kind: Any = type(samples[0])
     return kind(
         *(
             pad_sequence(tensors, batch_first=True) if name in kind.per_person else default_collate(tensors)
@@ -103,12 +103,13 @@ class MixedDataset(ConcatDataset):
 
     def __init__(self, paths: Sequence[Path], config: Config, augment: bool):
         files = [TrainingHDF5(path, config.skeleton) for path in paths]
-        super().__init__([build_dataset(file, config) for file in files])
+        self.of_files = [build_dataset(file, config) for file in files]
+        super().__init__(self.of_files)
         # (images,) of each file, in memory that the workers share. Each sets only to True, so no lock is needed.
         self.broken = [torch.zeros(len(file.image_ids), dtype=torch.bool).share_memory_() for file in files]
         self.paths, self.max_broken = paths, config.data.max_broken
         self.seed, self.augment = config.train.seed, augment
-        self.sizes = [len(dataset) for dataset in self.datasets]
+        self.sizes = [len(dataset) for dataset in self.of_files]
         for path, size in zip(paths, self.sizes):
             if not size:
                 raise UserError(f"training file {path}: holds no sample; no person is large enough and has enough labeled keypoints")
@@ -121,15 +122,15 @@ class MixedDataset(ConcatDataset):
         for index in range(first, first + size):
             rng = np.random.default_rng([self.seed, epoch, position, *[repeat] * (repeat > 0)]) if self.augment else None
             try:
-                return self.datasets[file].get(index % size, rng)
+                return self.of_files[file].get(index % size, rng)
             except CorruptImageError as error:
-                self._count_corrupt(file, self.datasets[file].image_of[index % size], error)
+                self._count_corrupt(file, self.of_files[file].image_of[index % size], error)
         raise UserError(f"training file {self.paths[file]}: the images of all its samples are corrupt; build it again")
 
     def image_id(self, number: int) -> int:
         """Return the annotation file's id of the image that a sample is cropped from."""
         file, index = self._locate(number % len(self))
-        return self.datasets[file].image_id(index)
+        return self.of_files[file].image_id(index)
 
     def _locate(self, position: int) -> tuple[int, int]:
         """Return the index of a sample's file, and the sample's index in that file."""

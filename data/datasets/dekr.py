@@ -44,9 +44,11 @@ def sample_augmentation(rng: np.random.Generator, settings: DekrAugmentationConf
 class DekrDataset(PoseDataset):
     """The images of a training file, each as a `DekrSample`; with `data.negatives` also those without people."""
 
+    config: DekrConfig
+
     def __init__(self, people: TrainingHDF5, config: DekrConfig):
         super().__init__(people, config, np.arange(len(people) + config.data.negatives * len(people.negatives)))
-        self.channel_masks = [torch.from_numpy(np.append(labeled, True)) for labeled in self.labeled_channels]
+        self.channel_masks = [np.append(labeled, True) for labeled in self.labeled_channels]
 
     def get(self, index: int, rng: np.random.Generator | None) -> DekrSample:
         """Return one sample; without a generator the image's middle, as large as its short side."""
@@ -70,8 +72,9 @@ class DekrDataset(PoseDataset):
             points[..., 0] = mask.shape[1] - 1 - points[..., 0]
             partner = np.append(skeleton.flip_keypoints, skeleton.num_keypoints)  # the center is its own
             points, labeled = points[:, partner], labeled[:, partner]
-        arrays = image, points * labeled[..., None], labeled, person_area * (side / crop_side) ** 2, mask
-        return DekrSample(*map(torch.from_numpy, arrays), self.channel_masks[a.flip])
+        person_area = person_area * (side / crop_side) ** 2
+        arrays = image, points * labeled[..., None], labeled, person_area, mask, self.channel_masks[a.flip]
+        return DekrSample(*map(torch.from_numpy, arrays))
 
     def annotated(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the keypoints (P, K + 1, 2) in image pixels, labeled (P, K + 1) and areas (P,) of an image's people with a keypoint.

@@ -39,6 +39,8 @@ def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugme
 class SimpleBaselinesDataset(PoseDataset):
     """Each person with a labeled keypoint and a box, as a `SimpleBaselinesSample`."""
 
+    config: SimpleBaselinesConfig
+
     def __init__(self, people: TrainingHDF5, config: SimpleBaselinesConfig):
         image_of = people.image_of
         boxes = people.boxes.astype(float)

@@ -54,14 +54,15 @@ class SimplePoseDataset(PoseDataset):
     `main` (S,): the row of each sample's main person, -1 of an image without people.
     """
 
+    config: SimplePoseConfig
+
     def __init__(self, people: TrainingHDF5, config: SimplePoseConfig):
         least = min(MIN_KEYPOINTS, math.ceil(MIN_KEYPOINTS / OF_KEYPOINTS * len(people.keypoints)))
         main = main_people(people, least)
         negatives = people.negatives if config.data.negatives else people.negatives[:0]
         self.main = np.append(main, np.full(len(negatives), -1))
         super().__init__(people, config, np.append(people.image_of[main], negatives))
-        masks = (config.channels.annotated(labeled, people.outlines) for labeled in self.labeled_channels)
-        self.channel_masks = [torch.from_numpy(mask) for mask in masks]
+        self.channel_masks = [config.channels.annotated(labeled, people.outlines) for labeled in self.labeled_channels]
 
     def get(self, index: int, rng: np.random.Generator | None) -> SimplePoseSample:
         """Return one sample; without a generator the person is cropped only."""
@@ -88,9 +89,9 @@ class SimplePoseDataset(PoseDataset):
         if a.photometric.occlusion is not None and not is_negative:
             height = config.augmentation.person_size * size[0] * a.scale
             apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.occlusion)
-        mask_miss = 255 - warp_mask(ignored, matrix, size, stride)
-        arrays = apply_photometric(image, a.photometric), points, labeled, mask_miss, to_map_size(mask_all, stride)
-        return SimplePoseSample(*map(torch.from_numpy, arrays), self.channel_masks[a.flip])
+        mask_miss, mask_all = 255 - warp_mask(ignored, matrix, size, stride), to_map_size(mask_all, stride)
+        arrays = apply_photometric(image, a.photometric), points, labeled, mask_miss, mask_all, self.channel_masks[a.flip]
+        return SimplePoseSample(*map(torch.from_numpy, arrays))
 
     def rows(self, index: int) -> np.ndarray:
         """Return the rows, in the file, of a sample's people: the main person, if any, then all others with a labeled keypoint."""

@@ -234,7 +234,7 @@ def _box_and_area(person: dict, points: np.ndarray, area_of_box: float, place: s
     return box, area
 
 
-def _outline_points(segmentation: object) -> np.ndarray:
+def _outline_points(segmentation: Any) -> np.ndarray:
     """Return the corners (N, 2) of polygons; none of anything else."""
     try:
         corners = [np.asarray(polygon, float).reshape(-1, 2) for polygon in segmentation]

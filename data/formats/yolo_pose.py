@@ -57,7 +57,7 @@ def load(file: AnnotationFile) -> dict[str, Any]:
         raise UserError(f"{place}: {got}; expected the data.yaml of a YOLO pose data set, with kpt_shape: [keypoints, 2 or 3]")
     categories = _categories(data, shape[0], place)
     folder, names = _split_images(data, file)
-    layout, paths = Layout(*shape, [category["id"] - 1 for category in categories]), [folder / name for name in names]
+    layout, paths = Layout(shape[0], shape[1], [category["id"] - 1 for category in categories]), [folder / name for name in names]
     if not any(label_path(path).is_file() for path in paths):
         raise UserError(f"{place}: none of its {len(paths)} images has a label file, such as {label_path(paths[0])}")
     images, annotations = [], []

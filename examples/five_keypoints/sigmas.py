@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--skeleton", required=True, help="name in config/skeletons, or path of a YAML file")
     options = parser.parse_args()
     skeleton = load_skeleton(options.skeleton)
-    print_sigmas(*(people_of_images(path, skeleton) for path in options.annotations), skeleton)
+    first, second = (people_of_images(path, skeleton) for path in options.annotations)
+    print_sigmas(first, second, skeleton)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class VideoSource:
 
     def __init__(self, path: Path | int | str, stem: str, limit: int | None = None):
         self.path, self.stem, self.limit, self.is_camera = path, stem, limit, not isinstance(path, Path)
-        self.files = [] if self.is_camera else [path]
+        self.files = [path] if isinstance(path, Path) else []
         self.label = stem if self.is_camera else path.name
         self.folder = Path(stem) if self.is_camera else path.with_suffix("")  # where its frames would be as files
 

@@ -67,7 +67,9 @@ class ResultWriter:
         self.results: list[FrameResult] = []
         self._names, self._ids, self._coco = names, dict(zip(source.names, image_ids(source.names))), []
         stems = Counter(map(_stem, source.names))
-        wanted = {(None, kind): [f"{source.stem}{kind}.mp4"] for kind in kinds if source.is_video}
+        wanted: dict[tuple[str | int | None, str], list[str]] = {
+            (None, kind): [f"{source.stem}{kind}.mp4"] for kind in kinds if source.is_video
+        }
         for kind in kinds:  # an image's own name is not another one's
             wanted |= {(n, kind): [image_name(n, kind)] for n in sorted(source.names, key=lambda n: image_name(n, kind) != n)}
         for name in source.names:

@@ -132,9 +132,13 @@ class CocoMetric:
             finite_numbers(entry, "score", "a number", place, ())
         return [entry for entry in entries if entry["image_id"] in truth.files]
 
-    def compute(self, predictions: list[dict], truth: GroundTruth, image_ids: Collection[int] | None = None) -> dict[str, float]:
-        """Return the metrics over these images or all of the ground truth; -1 where no person counts, as in pycocotools."""
-        selected = set(truth.files if image_ids is None else image_ids)
+    def compute(self, predictions: list[dict], truth: GroundTruth) -> dict[str, float]:
+        """Return the metrics over all images of the ground truth."""
+        return self.compute_over(truth.files, predictions, truth)
+
+    def compute_over(self, image_ids: Collection[int], predictions: list[dict], truth: GroundTruth) -> dict[str, float]:
+        """Return the metrics over these images; -1 where no person counts, as in pycocotools."""
+        selected = set(image_ids)
         predictions = [prediction for prediction in predictions if prediction["image_id"] in selected]
         return keypoint_metrics(truth.coco, predictions, sorted(selected), truth.category, truth.file_index, truth.skeleton.oks_sigmas)
 

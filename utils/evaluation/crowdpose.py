@@ -19,5 +19,5 @@ class CrowdPoseMetric(CocoMetric):
         metrics = {name: overall[name] for name in COCO_METRICS}
         for number, group in enumerate(GROUPS):
             ids = [i for i in truth.files if np.digitize(truth.coco.imgs[i]["crowdIndex"], BOUNDS) == number]
-            metrics[f"AP_{group}"] = super().compute(predictions, truth, ids)["AP"]
+            metrics[f"AP_{group}"] = self.compute_over(ids, predictions, truth)["AP"]
         return metrics

@@ -29,7 +29,7 @@ class PoseTrackMetric(CocoMetric):
     def compute(self, predictions: list[dict], truth: GroundTruth) -> dict[str, float]:
         images = truth.coco.imgs
         annotated = {image_id for image_id in truth.files if images[image_id].get("is_labeled", True)}
-        metrics = super().compute(predictions, truth, annotated)
+        metrics = self.compute_over(annotated, predictions, truth)
         if not truth.containers:
             return metrics
         present, videos, counts = truth.file_index >= 0, defaultdict(list), Counter()

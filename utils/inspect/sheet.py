@@ -6,6 +6,7 @@ It uses the interfaces of `data.datasets` and `data.targets` only, so it works w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +51,7 @@ def annotated_image(people: TrainingHDF5, number: int, suspected: Collection[int
 
 def render_sample(samples: PoseDataset, index: int, rng: np.random.Generator | None) -> Rendered:
     """Render a sample by its number, augmented if there is a generator."""
-    batch = collate([samples.get(index, rng)])
+    batch: Any = collate([samples.get(index, rng)])
     return batch.image[0].numpy(), *(target[0].numpy() for target in render_batch(batch, samples.config, torch.device("cpu")))
 
 

@@ -48,12 +48,13 @@ class SimplePoseDecoder(Decoder):
 
     def batch_key(self, image_size: Size) -> Hashable:
         multiple = self.config.inference.pad_multiple
-        return tuple(padded_size(resized_size(*image_size, scale, self.config), multiple) for scale in self.config.inference.scales)
+        height, width = image_size
+        return tuple(padded_size(resized_size(height, width, scale, self.config), multiple) for scale in self.config.inference.scales)
 
     def preprocess(self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray] | None = None) -> tuple[list[Size], list[Run]]:
         """Return the images' sizes, and the images at every rotation and scale."""
         settings = self.config.inference
-        sizes = [[resized_size(*image.shape[:2], scale, self.config) for image in images] for scale in settings.scales]
+        sizes = [[resized_size(image.shape[0], image.shape[1], scale, self.config) for image in images] for scale in settings.scales]
         runs = []
         for degree in settings.rotations:
             rotated = [_rotate(image, degree, settings.pad_value) for image in images]

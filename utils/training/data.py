@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -184,7 +185,7 @@ def shutdown_workers(loader: DataLoader) -> Iterator[None]:
     try:
         yield
     finally:
-        iterator = loader._iterator  # PyTorch has no other way
+        iterator: Any = loader._iterator  # PyTorch has no other way
         if iterator is not None and loader.num_workers:
             iterator._shutdown_workers()
             loader._iterator = None

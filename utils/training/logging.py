@@ -55,8 +55,9 @@ class MetricsLogger:
         """Show the resolved configuration in TensorBoard: as a text, and as hyperparameters, by which it compares runs."""
         self.board.add_text("config", f"```yaml\n{text}```", step)
         values = hyperparameters(config.model_dump(mode="json", exclude=OF_INFERENCE))
+        writer: Any = self.board.file_writer
         for summary in hparams(values, dict.fromkeys(COMPARED))[:2]:  # the last one says that the run has ended
-            self.board.file_writer.add_summary(summary)
+            writer.add_summary(summary)
 
     def add(self, step: int, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():

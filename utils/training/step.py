@@ -13,7 +13,7 @@ from utils.device import as_images
 from utils.distributed import DistributedContext
 
 
-def to_device(device: torch.device, batch: NamedTuple, config: Config) -> tuple[Tensor, NamedTuple]:
+def to_device(device: torch.device, batch: Any, config: Config) -> tuple[Tensor, NamedTuple]:
     """Return a batch's images (N, 3, H, W) float32 BGR in [0, 1] and the targets of `config.system`, on the device."""
     return images_to_device(device, batch.image, config), render_batch(batch, config, device)
 

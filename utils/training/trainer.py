@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from traceback import clear_frames
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -223,10 +223,11 @@ def check_skipped(state: TrainState, loader: DataLoader, epoch: int) -> None:
         raise UserError(f"epoch {epoch + 1}: {problem}; choose train.precision=bfloat16 or float32, or lower train.learning_rate")
     if len(state.skipped_in_row) < state.config.train.max_dropped:
         return
+    dataset: Any = loader.dataset
     sampler, images = loader.batch_sampler, {}
     for skipped in state.skipped_in_row:
         numbers = sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks or slice(None)].ravel().tolist()
-        images |= dict.fromkeys(map(loader.dataset.image_id, numbers))
+        images |= dict.fromkeys(map(dataset.image_id, numbers))
     listed = ", ".join(map(str, islice(images, SHOWN))) + f" and {len(images) - SHOWN} more" * (len(images) > SHOWN)
     skipped = f"epoch {epoch + 1}: {len(state.skipped_in_row)} steps in a row were skipped, {_not_finite(state)}"
     remedy = ", choose train.precision=bfloat16," if state.scaler.is_enabled() else ","

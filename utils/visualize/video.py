@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
@@ -79,7 +79,7 @@ class VideoReader:
         finally:  # of many videos only one is open at a time
             self._frames.close()
 
-    def _decoded(self) -> Iterator[VideoFrame]:
+    def _decoded(self) -> Generator[VideoFrame, None, None]:
         import av
 
         with self._container:
