@@ -80,7 +80,7 @@ def top_down(tmp_path):
 
 
 def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, monkeypatch):
-    monkeypatch.setattr("utils.inference.scored_boxes", lambda people, least: np.array([[10.0, 20, 60, 70, least]]))
+    monkeypatch.setattr("utils.inference.scored_boxes", lambda keypoints, scores, boxes, least: np.array([[10.0, 20, 60, 70, least]]))
     output = demo(top_down, images, "--limit", 1, "--detector", trained / "best.pth", "--detector-score", 0.5, "--min-score", 0)
     (person,) = read(output / "000000000001.jpg.json")["people"]
     keypoints = np.array(person["keypoints"])

@@ -196,7 +196,7 @@ def test_a_stream_takes_boxes_beside_its_images(boxed):
 
 def test_without_boxes_and_detector_the_bundled_model_finds_the_boxes(boxed, trained, monkeypatch, capsys):
     monkeypatch.setattr("utils.bundled_model.DEFAULT", trained / "best.pth")
-    monkeypatch.setattr("utils.inference.scored_boxes", lambda people, least: np.array([[10.0, 20, 60, 70, least]]))
+    monkeypatch.setattr("utils.inference.scored_boxes", lambda keypoints, scores, boxes, least: np.array([[10.0, 20, 60, 70, least]]))
     estimator, image = boxed(), np.zeros((90, 80, 3), np.uint8)
     expected = estimator(image, np.array([[10.0, 20, 60, 70, 0.3]]))
     assert_same(estimator.stream([image] * 3, 2), [expected] * 3)
