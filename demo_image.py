@@ -13,24 +13,27 @@ import re
 import signal
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from config import Config, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs, write_json
 from utils.boxes import LEAST_SCORE
-from utils.bundled_model import resolve_checkpoint
-from utils.checkpoint import Checkpoint, config_for
+from utils.demo.exported import ExportedDetector, ExportedEstimator
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
 from utils.demo.page import HOST, PORT, build_page, launch_page
 from utils.demo.run import DemoOptions, result_writers, run_demo
-from utils.detectors import detector_for
-from utils.inference import PoseEstimator
 from utils.output_formats import to_posetrack
 from utils.visualize.contact_sheet import MAX_IMAGES, ContactSheet
 from utils.visualize.video import silence_opencv
 from utils.visualize.window import Window
 from utils.zoo import list_networks, networks
+
+# PyTorch is imported where it is needed: an exported network runs without it
+if TYPE_CHECKING:
+    from utils.checkpoint import Checkpoint
+    from utils.inference import PoseEstimator
 
 MAX_SHEET_FRAMES = 24  # of a video
 MAX_LOADED = 2  # networks of the page that stay in memory
@@ -91,17 +94,41 @@ def is_override(word: str) -> bool:
     return re.match(r"[\w.]+=", word) is not None and not os.path.lexists(word)
 
 
+def exported_estimator(options: argparse.Namespace) -> ExportedEstimator | None:
+    """Return the estimator of an exported network that needs no PyTorch; None where the network or an option does."""
+    path, detector = options.checkpoint, options.detector
+    if path is None or path.suffix.lower() != ".onnx" or options.config or options.overrides or options.maps or options.tiles:
+        return None
+    try:
+        estimator = ExportedEstimator(path) if options.device in (None, "cpu") else None
+        if estimator is not None and estimator.needs_boxes and detector is not None and detector.lower().endswith(".onnx"):
+            estimator.detector = ExportedDetector(Path(detector), options.detector_score)
+    except (UserError, ImportError):  # heatmaps of a system that PyTorch decodes, or an error that the usual path names
+        return None
+    return estimator
+
+
+def set_detector(estimator: PoseEstimator | ExportedEstimator, options: argparse.Namespace) -> None:
+    from utils.detectors import detector_for
+
+    named = options.detector, options.detector_weights, options.detector_score
+    estimator.detector = detector_for(estimator, *named, options.device, options.tiles)
+
+
 def build_estimator(config: Config, checkpoint: Checkpoint, options: argparse.Namespace) -> PoseEstimator:
     """Return an estimator that excludes no person, with its detector."""
+    from utils.inference import PoseEstimator
+
     estimator = PoseEstimator(config, checkpoint, options.device, min_score=0, tiles=options.tiles)
     if estimator.needs_boxes or not options.serve:  # the page's detector is for those of its networks that need one
-        detector = options.detector, options.detector_weights, options.detector_score
-        estimator.detector = detector_for(estimator, *detector, options.device, options.tiles)
+        set_detector(estimator, options)
     return estimator
 
 
 def serve(options: argparse.Namespace) -> None:
     """Serve the page until an interrupt. The overrides are for all of its networks, the configuration for the one that is named."""
+    from utils.bundled_model import resolve_checkpoint
+    from utils.checkpoint import config_for
 
     @lru_cache(MAX_LOADED)
     def estimator_for(name: str) -> PoseEstimator:
@@ -123,8 +150,15 @@ def main() -> None:
     if options.serve:
         return serve(options)
     sources, passed_over = find_sources(options.input, options.limit)
-    checkpoint = resolve_checkpoint(options.checkpoint, options.config)
-    config = config_for(checkpoint, options.config, options.overrides)
+    estimator = exported_estimator(options)
+    if estimator is None:
+        from utils.bundled_model import resolve_checkpoint
+        from utils.checkpoint import config_for
+
+        checkpoint = resolve_checkpoint(options.checkpoint, options.config)
+        path, config = checkpoint.path, config_for(checkpoint, options.config, options.overrides)
+    else:
+        path, config = options.checkpoint, estimator.config
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not {len(sources)}")
     sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else MAX_IMAGES
@@ -143,9 +177,12 @@ def main() -> None:
     files = [file for source in sources for file in source.files]
     written = [path for writer in result_writers(sources, demo_options, config.skeleton) for path in writer.paths.values()]
     folders = [options.output, *{path.parent for path in written}]  # none holds an input: its results would be the next run's input
-    given = (checkpoint.path, options.config, options.detector, options.detector_weights)
+    given = (path, options.config, options.detector, options.detector_weights)
     check_outputs([*written, *folders, *demo_options.reserved], [*files, *{file.parent for file in files}, *given])
-    estimator = build_estimator(config, checkpoint, options)
+    if estimator is None:
+        estimator = build_estimator(config, checkpoint, options)
+    elif estimator.detector is None and (estimator.needs_boxes or options.detector or options.detector_weights):
+        set_detector(estimator, options)
     try:
         results = run_demo(sources, estimator, demo_options, passed_over)
         if options.posetrack is not None:

@@ -48,11 +48,11 @@ def decode_checked(data: bytes, name: str | Path) -> np.ndarray:
     return decode_image(data, name)
 
 
-def read_images(paths: Iterable[Any], read: Callable[[Any], T] = read_image) -> Iterator[T]:
-    """Yield each image as `read` gives it, decoded by other threads while the caller works."""
+def read_images(paths: Iterable[Any], read: Callable[[Any], T] = read_image, threads: int = READ_AHEAD) -> Iterator[T]:
+    """Yield what `read` gives of each image, in order, by other threads while the caller works."""
     waiting = iter(paths)
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        running = [pool.submit(read, path) for path in islice(waiting, READ_AHEAD)]
+    with ThreadPoolExecutor(threads) as pool:
+        running = [pool.submit(read, path) for path in islice(waiting, threads)]
         while running:
             yield running.pop(0).result()
             running += [pool.submit(read, path) for path in islice(waiting, 1)]

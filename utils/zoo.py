@@ -16,8 +16,6 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-import torch
-
 from config import UserError
 from config.errors import FULL_DISK, suggestion
 from config.files import atomic_write, file_lock
@@ -98,6 +96,8 @@ def recipe_name(path: Path) -> str | None:
 
 def cached_file(url: str) -> Path:
     """Return the path of an address' file, which may not be there yet, in the folder of PyTorch's hub."""
+    import torch  # takes seconds
+
     return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 

@@ -237,6 +237,19 @@ main() if not runner.needs_boxes else None
             assert [person["score"] for person in of_image["people"]] == np.round(people["scores"].astype(float), 4).tolist()
 
 
+def test_the_demo_runs_an_exported_network_without_pytorch(lively, images, tmp_path):
+    """Bottom-up, and top-down with an exported detector; a process in which PyTorch cannot be imported."""
+    image, code = min(images.iterdir()), f"import sys; sys.modules['torch'] = None; sys.path[0] = {str(ROOT)!r}; import demo_image"
+    for name, more in (
+        (lively("simplepose", "model.onnx"), ()),
+        (lively("simple_baselines", "people.onnx"), ("--detector", lively("dekr", "people.onnx"), "--detector-score", "0")),
+    ):
+        command = ("--checkpoint", name, *more, "--input", image, "--output", tmp_path / "demo", "--min-score", "0", "--track")
+        ended = subprocess.run([sys.executable, "-c", f"{code}; demo_image.main()", *command], capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
+
+
 def test_networks_that_the_runner_cannot_decode_are_errors(lively, tmp_path):
     (tmp_path / "other.onnx").write_bytes(b"no ONNX")
     for path, message in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -12,9 +12,11 @@ from PIL import Image
 from config import UserError
 from data.images import to_bgr
 from utils.demo.inputs import check_aspect
-from utils.inference import PoseEstimator
 from utils.visualize.heatmaps import named_overlays
 from utils.zoo import networks
+
+if TYPE_CHECKING:
+    from utils.inference import PoseEstimator
 
 HOST, PORT = "127.0.0.1", 7860
 TABLE = ("person", "keypoint", "x", "y", "score")

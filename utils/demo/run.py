@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from config import Skeleton, UserError
@@ -21,12 +21,15 @@ from data.video import video_writer
 from utils.boxes import MIN_SCORE
 from utils.demo.inputs import Source
 from utils.demo.outputs import FrameResult, OutputNames, ResultWriter
-from utils.inference import PoseEstimator
 from utils.smoothing import PoseSmoother
 from utils.tracking import Tracker
 from utils.visualize.contact_sheet import ContactSheet
 from utils.visualize.heatmaps import draw_overlays
 from utils.visualize.window import Window
+
+if TYPE_CHECKING:
+    from utils.demo.exported import ExportedEstimator
+    from utils.inference import PoseEstimator
 
 SHOWN = 10  # of the files that are passed over
 
@@ -54,7 +57,7 @@ def result_writers(sources: Sequence[Source], options: DemoOptions, skeleton: Sk
 
 
 def run_demo(
-    sources: Sequence[Source], estimator: PoseEstimator, options: DemoOptions, passed_over: Sequence[Path] = ()
+    sources: Sequence[Source], estimator: PoseEstimator | ExportedEstimator, options: DemoOptions, passed_over: Sequence[Path] = ()
 ) -> list[FrameResult]:
     """Write the outputs of each source and print the rate. Returns the results of all frames.
 
@@ -93,7 +96,11 @@ def run_demo(
 
 
 def _run_source(
-    source: Source, estimator: PoseEstimator, options: DemoOptions, writer: ResultWriter, skip: Callable[[UserError], None]
+    source: Source,
+    estimator: PoseEstimator | ExportedEstimator,
+    options: DemoOptions,
+    writer: ResultWriter,
+    skip: Callable[[UserError], None],
 ) -> list[FrameResult]:
     skeleton, waiting = estimator.config.skeleton, deque()
     tracking = estimator.config.tracking
@@ -140,8 +147,6 @@ def _run_source(
         except KeyboardInterrupt:  # ends a camera; its frames so far are kept
             if not (source.is_camera and writer.results):
                 raise
-        except torch.OutOfMemoryError as error:
-            raise UserError("the device's memory is used up; lower --batch-size, or data.input_size") from error
         writer.finish()  # before the videos, which take the most space
     print(f"{len(writer.results)} {source.unit}s and their keypoints: {options.output}")
     return writer.results
