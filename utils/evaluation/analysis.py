@@ -23,7 +23,7 @@ from config import Skeleton
 from config.files import write_json
 from data.images import write_image
 from utils.evaluation.matching import RECALLS, ImageResult, match, precision_curves
-from utils.visualize.charts import BarChart, LineChart, draw_charts
+from utils.visualize.charts import BLUE, GREEN, RED, BarChart, LineChart, draw_charts
 
 SIDES = (0, 32, 64, 96, 192, 1e5)  # pixels; a person's size is the side of a square of the same area
 KINDS = ("good", "jitter", "inversion", "swap", "miss")
@@ -32,8 +32,7 @@ UNCOMPARED = -1  # kind of an unlabeled keypoint
 PERSON_ERRORS = ("scores", "false_positives", "false_negatives")
 SAME_PERSON = (0.5, 0.1)  # OKS
 EXACT, NEAR = 0.85, 0.5  # OKS of one keypoint
-GREEN, BLUE, RED = (90, 170, 80), (200, 120, 60), (60, 60, 200)  # BGR
-COLORS = {"jitter": (80, 200, 235), "inversion": BLUE, "swap": (190, 80, 170), "miss": (70, 70, 220)}
+COLORS = {"jitter": (80, 200, 235), "inversion": BLUE, "swap": (190, 80, 170), "miss": (70, 70, 220)}  # BGR
 
 
 class AnnotatedKeypoints:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from utils.visualize.charts import Color, LineChart, draw_charts
+from utils.visualize.charts import BLUE, GREEN, RED, Color, LineChart, draw_charts
 
-GRAY, BLUE, RED, GREEN = (200, 200, 200), (200, 120, 60), (60, 60, 200), (90, 170, 80)  # BGR
+GRAY = (200, 200, 200)  # BGR
 CHARTS: dict[str, dict[str, tuple[str, Color]]] = {  # by title the metrics, each with its label and color
     "Loss": {
         "train/loss": ("logged steps", GRAY),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # half a second to import
 
 Color = tuple[int, int, int]  # BGR
 Values = Sequence[float]
+GREEN, BLUE, RED = (90, 170, 80), (200, 120, 60), (60, 60, 200)
 WIDTH, HEIGHT, ROW = 5.0, 5.0, 0.24  # inches: of a chart, and of a bar with its gap
 
 
