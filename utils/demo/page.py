@@ -62,7 +62,7 @@ def build_page(names: Sequence[str], estimator_for: Callable[[str], PoseEstimato
             with gradio.Column():
                 drawn = gradio.Image(label="people", interactive=False, buttons=buttons)
                 result = gradio.Textbox(label="result", interactive=False)
-        heatmaps = gradio.Image(label="heatmaps", interactive=False, buttons=buttons)
+        heatmaps = gradio.Image(show_label=False, interactive=False, buttons=buttons)  # the panels have names
         table = gradio.Dataframe(headers=list(TABLE), label="keypoints, in pixels", interactive=False, max_height=400)
         gradio.on([image.change, name.change, least.release], predict, [image, name, least], [result, drawn, heatmaps, table])
     return page
