@@ -54,9 +54,7 @@ def parse_options() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True).add_argument
     source("--input", nargs="+", default=[], help="images, videos, folders, patterns such as '*.jpg', URLs, cameras' numbers")
     source("--serve", action="store_true", help="open a page for a browser, where images are given and networks are chosen; needs Gradio")
-    add(
-        "--host", default=HOST, help=f"address of this machine that the page is for, 0.0.0.0 for all networks; default: {HOST}, itself only"
-    )
+    add("--host", default=HOST, help=f"address that the page listens at, 0.0.0.0 for other machines, too; default: {HOST}")
     add("--port", type=int, default=PORT, help=f"of the page; default: {PORT}")
     add("--checkpoint", type=Path, help="our .pth, .safetensors, a published one, an exported .onnx or a name; default: the bundled model")
     add("--list", action=ListNetworks, nargs=0, help="list the networks that --checkpoint, --detector and --init take by name")

@@ -33,7 +33,7 @@ def build_page(names: Sequence[str], estimator_for: Callable[[str], PoseEstimato
     try:
         import gradio
     except ImportError as error:
-        raise UserError("--serve: Gradio is not installed; pip install gradio") from error
+        raise UserError("--serve: Gradio is not installed; pip install 'gradio>=6'") from error
 
     def predict(image: Image.Image | None, name: str, least: float) -> tuple[str, np.ndarray | None, np.ndarray | None, list[list]]:
         """Return the number of people or an error, the image (H, W, 3) uint8 RGB with its people, its heatmaps, and the rows of TABLE."""

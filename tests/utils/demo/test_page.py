@@ -125,7 +125,7 @@ def test_errors_come_before_the_page(fails, trained, monkeypatch):
     assert "the page writes no files and takes images only; omit --batch-size" in fails(*usual, "--batch-size", 2)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "gradio", None)
-        assert "--serve: Gradio is not installed; pip install gradio" in fails(*usual)
+        assert "--serve: Gradio is not installed; pip install 'gradio>=6'" in fails(*usual)
     pytest.importorskip("gradio", reason="Gradio is not installed")
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
