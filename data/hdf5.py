@@ -173,8 +173,8 @@ class TrainingHDF5:
         """Return an image's own file (n,) uint8, unchanged."""
         return self._parts(number)[0]
 
-    def masks(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the masks of people, people without keypoints, and crowd regions of an image: packed bits for `unpack_mask`."""
+    def masks(self, number: int) -> tuple[np.ndarray, ...]:
+        """Return the three masks of people, people without keypoints, and crowd regions of an image: packed bits for `unpack_mask`."""
         height, width = self.sizes[number]
         packed = self._parts(number)[1:]
         if packed:

@@ -133,8 +133,8 @@ def is_animation(path: Path) -> bool:
 def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
     """Decode an image's file, in memory, as `read_image` does. Fast for JPEG, where it trusts `check_image`."""
     if not is_jpeg(data):
-        with opened_image(data, name) as image:
-            return upright_bgr(image)
+        with opened_image(data, name) as opened:
+            return upright_bgr(opened)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         raise UserError(f"image {name}: cannot be decoded")

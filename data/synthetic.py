@@ -244,7 +244,8 @@ def walk(frame: int, colors: np.ndarray, stature: float, feet: float, reach: flo
 
 def random_walkers(rng: np.random.Generator, count: int, height: int, width: int) -> list[Callable[[int], Person]]:
     """Sample walkers, functions of the frame, from far to near. Every other one starts in the other direction; shirts differ in hue."""
-    walkers, hue = [], 180 * rng.random()
+    walkers: list[Callable[[int], Person]] = []
+    hue = 180 * rng.random()
     for number, nearness in enumerate(np.linspace(0, 1, count)):
         colors, step = random_colors(rng, hue + 180 * number / count), rng.uniform(0, 2 * np.pi)
         stature, feet = min(height, 0.9 * width) * (0.62 + 0.14 * nearness) * rng.uniform(0.95, 1.05), height * (0.84 + 0.12 * nearness)

@@ -147,7 +147,7 @@ class PoseEstimator:
         with limit_threads(threads):
             return self._predict(samples)
 
-    def _predict(self, samples: Sequence[Sample], overlays: bool = False) -> list[PosePredictions] | list[tuple[PosePredictions, Overlays]]:
+    def _predict(self, samples: Sequence[Sample], overlays: bool = False) -> list[Any]:
         """Return the predictions for images of one batch key, each with its overlays if asked."""
         images, boxes = zip(*samples)
         if self.needs_boxes and any(of_image is None for of_image in boxes):

@@ -130,7 +130,8 @@ def clean_annotations(content: Any, path: str | Path, fixes: AnnotationFixes) ->
 
 def _entries(entries: object, kind: str, numbers: dict[str, IdNumbers], path: str | Path, fixes: AnnotationFixes) -> list[dict]:
     """Return the entries of a list, each id once."""
-    refused, (name, ids, fix), by_id = f"annotation file {path}: not in COCO's format,", KINDS[kind], {}
+    refused, (name, ids, fix) = f"annotation file {path}: not in COCO's format,", KINDS[kind]
+    by_id: dict[int, dict[str, Any]] = {}
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise UserError(f"{refused} {kind!r} is not a list of objects")
     for entry in entries:

@@ -240,8 +240,8 @@ def _outline_points(segmentation: Any) -> np.ndarray:
         corners = [np.asarray(polygon, float).reshape(-1, 2) for polygon in segmentation]
     except (TypeError, ValueError, OverflowError):
         corners = []
-    corners = np.concatenate([np.zeros((0, 2)), *corners])
-    return corners if (np.abs(corners) < FARTHEST).all() else corners[:0]
+    points = np.concatenate([np.zeros((0, 2)), *corners])
+    return points if (np.abs(points) < FARTHEST).all() else points[:0]
 
 
 # Doubts: what only looks wrong is named, and used as it is

@@ -68,7 +68,7 @@ def _polygons(segmentation: list) -> list[list[float]]:
     polygons = [np.asarray(polygon, float) for polygon in segmentation]
     if not all(p.ndim == 1 and p.size % 2 == 0 and (np.abs(p) < FARTHEST).all() for p in polygons):
         raise ValueError("a polygon is not a list of x, y within reach")
-    polygons = [polygon.tolist() for polygon in polygons if polygon.size >= 6]
-    if not polygons:
+    with_area = [polygon.tolist() for polygon in polygons if polygon.size >= 6]
+    if not with_area:
         raise ValueError("no polygon has three corners")
-    return polygons
+    return with_area

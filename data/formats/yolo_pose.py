@@ -253,6 +253,7 @@ def nearest_limbs(people: np.ndarray, sizes: np.ndarray, mirror: np.ndarray) -> 
     tree = [*zip(*minimum_spanning_tree(np.triu(distance, 1)).nonzero())]
     np.fill_diagonal(distance, np.inf)
     nearest = [(a, b) for a, order in enumerate(np.argsort(distance, 1)) for b in order[: min(2, count - 1)]]
-    return tuple(
-        sorted({(min(a, b), max(a, b)) for pair in pairs for a, b in (pair, mirror[[*pair]])}) for pairs in ([*tree, *nearest], tree)
+    drawn, limbs = (
+        sorted({(min(a, b), max(a, b)) for pair in pairs for a, b in (pair, mirror[[*pair]])}) for pairs in (tree, [*tree, *nearest])
     )
+    return limbs, drawn

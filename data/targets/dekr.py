@@ -27,9 +27,7 @@ class DekrTargets(NamedTuple):
     offset_weight: Tensor  # (N, 2 K, h, w) float32
 
 
-def render_targets(
-    joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def render_targets(joints: np.ndarray, sizes: np.ndarray, map_size: tuple[int, int], config: DekrConfig) -> tuple[np.ndarray, ...]:
     """Render one image's heatmap, weight, offset and offset_weight, float32, as in `DekrTargets` without N.
 
     joints (P, K + 1, 3): x, y in map pixels, v above 0 where labeled; the center last. sizes (P,): each person's width^2 + height^2, any

@@ -31,7 +31,8 @@ def render_targets(
     its keypoint. A keypoint whose Gaussian lies outside the map has weight 0.
     """
     targets = _render(joints[None], labeled[None] > 0, input_size, config, torch.device("cpu"))
-    return tuple(maps[0].numpy() for maps in targets)
+    target, weight = (maps[0].numpy() for maps in targets)
+    return target, weight
 
 
 def render_batch(batch: SimpleBaselinesSample, config: SimpleBaselinesConfig, device: torch.device) -> SimpleBaselinesTargets:

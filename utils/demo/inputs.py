@@ -119,7 +119,8 @@ def find_sources(inputs: Sequence[str], limit: int | None = None) -> tuple[list[
     videos = dict.fromkeys(file for file in files if file.suffix.lower() in VIDEO_SUFFIXES or alone and is_animation(file))
     images = [image for image in found.values() if image not in videos]
     stems = Counter(video.stem for video in videos)
-    sources = [VideoSource(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos] + streams
+    sources: list[Source] = [VideoSource(video, video.stem if stems[video.stem] == 1 else video.name, limit) for video in videos]
+    sources += streams
     if images:
         folders = [os.path.abspath(image.parent) for image in images if isinstance(image, Path)]  # noqa: PTH100
         sources.insert(0, ImageFiles(images, Path(os.path.commonpath(folders) if folders else "."), limit))

@@ -23,7 +23,8 @@ def input_size(image_size: Size, scale: float, config: DekrConfig) -> Size:
     """
     multiple = config.inference.pad_multiple
     if config.inference.side == "long":
-        return tuple(max(1, round(config.data.input_size[0] * scale * side / max(image_size))) for side in image_size)
+        height, width = (max(1, round(config.data.input_size[0] * scale * side / max(image_size))) for side in image_size)
+        return height, width
     short = -(-config.data.input_size[0] // multiple) * multiple
     image_short, image_long = sorted(image_size)
     if config.inference.exact_resize:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,8 @@ APEX_INSTALL = (
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: TrainConfig, device: torch.device) -> torch.optim.Optimizer:
     """Return the optimizer of `train.optimizer`. Raises UserError where NVIDIA Apex is configured and not installed."""
-    name, values = settings.optimizer, {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    name = settings.optimizer
+    values: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     values |= {"momentum": settings.momentum} if name.endswith("sgd") else {"betas": (settings.momentum, 0.999)}
     if not name.startswith("apex"):
         kind = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
@@ -113,7 +115,7 @@ class EMA(AveragedModel):
 
 def build_averages(network: nn.Module, settings: TrainConfig) -> dict[str, AveragedModel]:
     """Return the configured averages by name: "ema" follows every step, "swa" the ends of cycles (Izmailov et al. 2018)."""
-    averages = {}
+    averages: dict[str, AveragedModel] = {}
     if settings.ema_decay is not None:
         averages["ema"] = EMA(network, settings.ema_decay)
     if settings.swa.start_epoch is not None:

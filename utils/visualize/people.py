@@ -58,7 +58,8 @@ def person_color(identity: int) -> Color:
     if identity < 0:
         return LIGHT_GRAY
     hue = identity * (5**0.5 - 1) / 2 % 1  # steps of the golden ratio never repeat and spread evenly
-    return tuple(round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85 if identity % 2 else 0.6, 1.0)[::-1])
+    red, green, blue = (round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85 if identity % 2 else 0.6, 1.0))
+    return blue, green, red
 
 
 def side_colors(skeleton: Skeleton) -> list[Color]:
