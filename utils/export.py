@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, help="of this project or the published format, or a network's name")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
-    parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}: weights in float16, half as large a file")
+    parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}, {SUFFIX}: weights in float16, half as large a file")
     parser.add_argument("--decode", action="store_true", help=f"{SUFFIX}: people instead of heatmaps")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
@@ -72,8 +72,10 @@ def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: P
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
         raise UserError(f"--output {output}: unknown ending; known: {', '.join(FORMATS)}")
-    if half and suffix != SAFETENSORS:
-        raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS}")
+    if half and suffix not in (SAFETENSORS, SUFFIX):
+        raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS} and {SUFFIX}")
+    if half and decode:
+        raise UserError("--half: not with --decode, float16 cannot hold positions in large images; omit one of them")
     if decode and suffix != SUFFIX:
         raise UserError(f"--decode: not for {suffix}, only for {SUFFIX}")
     if suffix == SUFFIX:
@@ -148,8 +150,8 @@ def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, .
     return "; ".join(texts)
 
 
-def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[str, str], _: bool) -> None:
-    """Write ONNX with the metadata.
+def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[str, str], half: bool) -> None:
+    """Write ONNX with the metadata. half: computed in float16, but for input and outputs.
 
     PyTorch's tracing exporter (dynamo=False) writes all networks from 2.6 on, in a second. The newer one fails for some of them in 2.6, and
     takes half a minute.
@@ -166,6 +168,10 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
         warnings.simplefilter("ignore")  # the check shows what a trace cannot follow
         torch.onnx.export(network, (random_images(2, check_sizes(config)[-1]),), path, dynamo=False, opset_version=17, **names)
     model = onnx.load(path)
+    if half:
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        model = convert_float_to_float16(model, keep_io_types=True)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
 

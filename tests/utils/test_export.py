@@ -116,6 +116,14 @@ def test_a_file_runs_without_the_project(lively, system, name):
             np.testing.assert_allclose(np.asarray(theirs), ours, atol=2e-5 * ours.abs().max().item())
 
 
+def test_onnx_in_float16_is_half_as_large(lively, tmp_path):
+    export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.9 * lively("dekr", "model.onnx").stat().st_size  # small layers: names count
+    assert PoseEstimator(tmp_path / "half.onnx").network.session.get_inputs()[0].type == "tensor(float)"
+    with pytest.raises(UserError, match="--half: not with --decode"):
+        export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True, decode=True)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_safetensors_come_back_as_float32(lively, tmp_path, half):
     weights, path = read_checkpoint(lively("simplepose"))["weights"], tmp_path / "mine.safetensors"
@@ -319,7 +327,7 @@ def test_an_exported_file_is_no_source_of_weights_and_other_exports_are_refused(
     assert "start from it with --init" in fails(*train, "--resume", tmp_path / "mine.safetensors")
     for name, options, message in (
         ("model.pb", (), "unknown ending; known: .onnx, .pt2"),
-        ("model.onnx", ("--half",), "--half: not for .onnx"),
+        ("model.pt2", ("--half",), "--half: not for .pt2"),
     ):
         assert message in fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / name, *options)
 
