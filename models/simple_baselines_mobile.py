@@ -45,7 +45,7 @@ class SimpleBaselinesMobile(MoveNet):
     def recipe(weights: Mapping[str, Tensor]) -> str | None:
         """Return the recipe of the published Thunder."""
         is_thunder = "heads.center.output.weight" in weights and len(weights["trunk.stem.weight"]) == THUNDER_STEM
-        return "simple_baselines_mobile" if is_thunder else None
+        return "simple_baselines_small" if is_thunder else None
 
 
 def nearness(points: Tensor, height: int, width: int) -> Tensor:

@@ -18,7 +18,7 @@ LAYERS = [
     {"deploy", "utils.inference", "utils.tracking", "utils.smoothing"},
     {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect", "utils.label"},
     {"utils.training"},
-    {"evaluate", "demo_image", "train", "train_parallel", "train_distributed"},
+    {"evaluate", "demo_image", "hubconf", "train", "train_parallel", "train_distributed"},
 ]
 FILES = [path for folder in ("config", "data", "deploy", "losses", "models", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]
 FILES += sorted(ROOT.glob("*.py"))

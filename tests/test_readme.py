@@ -70,7 +70,7 @@ def test_python_example_prints_what_is_shown(clone, capsys):
     """Numbers aside."""
     example, shown = re.search(r"```python\n(.*?)```\n\n```\n(.*?)```", README, re.DOTALL).groups()
     exec(compile(example, "README.md", "exec"), {})
-    _, _, printed = capsys.readouterr().out.partition("no checkpoint was named\n")
+    _, _, printed = capsys.readouterr().out.partition("downloaded once\n")
     assert re.split(r"[\d.\s\[\]]+", printed) == re.split(r"[\d.\s\[\]]+", shown)
 
 

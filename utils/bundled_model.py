@@ -9,7 +9,8 @@ from config.files import existing_file
 from utils.checkpoint import Checkpoint
 from utils.zoo import WEIGHTS
 
-DEFAULT = WEIGHTS / "simplepose_small.safetensors"
+DEFAULT = WEIGHTS / "dekr_small.safetensors"
+STRONGER = "dekr_w32_coco_mmpose"  # the network to try next
 
 
 def bundled_checkpoint() -> Path:
@@ -33,5 +34,5 @@ def resolve_checkpoint(checkpoint: str | Path | None, config: str | None = None,
     bundled = Checkpoint(bundled_checkpoint())
     if announce:
         name, version = (bundled.content.get(key, "") for key in ("name", "version"))
-        print(f"network: {name} {version}, the bundled model; no checkpoint was named", flush=True)
+        print(f"network: {name} {version}, the bundled model; --checkpoint {STRONGER} is stronger, and downloaded once", flush=True)
     return bundled

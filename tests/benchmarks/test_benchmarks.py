@@ -58,9 +58,9 @@ def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
 
 
 def test_networks_by_name(table):
-    """Of the bundled network, as its model card says, which counts 12 times as many pixels."""
+    """Of a bundled network."""
     heads, row = table("zoo", "simplepose_small")
-    assert (heads[:3], row[:4]) == (["name", "parameters, M", "GFLOP"], ["`simplepose_small`", "3.07", "1.87", "128 x 128"])
+    assert (heads[:3], row[:4]) == (["name", "parameters, M", "GFLOP"], ["`simplepose_small`", "4.92", "1.49", "192 x 192"])
 
 
 def test_training_saves_its_row(table, tiny, monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from places import ROOT
 from traitlets.config import Config
 
 NOTEBOOK = ROOT / "docs" / "tutorial.ipynb"
-SMALL = "TRAINING_IMAGES, VALIDATION_IMAGES = 4, 2\nTRAINING_STEPS, FINE_TUNING_STEPS = 2, 1"
+SMALL = "TRAINING_IMAGES, VALIDATION_IMAGES = 4, 9\nTRAINING_STEPS, FINE_TUNING_STEPS = 2, 1"
 MAX_BYTES = 600_000
 
 
@@ -26,7 +26,7 @@ def test_tutorial_runs(notebook, tmp_path, monkeypatch):
     notebook.cells.insert(position + 1, nbformat.v4.new_code_cell(f"OUTPUT = Path({str(tmp_path / 'tutorial')!r})\n{SMALL}"))
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(tmp_path / "kernel")}})  # sockets in a folder, no network
     NotebookClient(notebook, timeout=120, config=config, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
-    assert "AP on 2 validation images" in notebook.cells[-2].outputs[0].text
+    assert "AP on 9 validation images" in notebook.cells[-2].outputs[0].text
 
 
 def test_stored_outputs_are_small_and_of_one_run(notebook):

@@ -21,7 +21,7 @@ SMALL = ["model.width=0.25", "data.input_size=[64, 96]"]
 
 
 def config_of(*overrides: str):
-    return load_config(ROOT / "config" / "simple_baselines_mobile.yaml", [*SMALL, *overrides])
+    return load_config(ROOT / "config" / "simple_baselines_small.yaml", [*SMALL, *overrides])
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason=f"no published weights: there is no file {WEIGHTS}")

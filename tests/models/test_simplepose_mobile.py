@@ -14,7 +14,7 @@ from models.simplepose_mobile import SimplePoseMobile
 from utils.checkpoint import init_weights, load_weights, save_checkpoint
 from utils.training.trainer import train
 
-RECIPE, NARROW = ROOT / "config" / "simplepose_mobile.yaml", ["model.width=0.25", "model.limb_channels=16"]
+RECIPE, NARROW = ROOT / "config" / "simplepose_small.yaml", ["model.width=0.25", "model.limb_channels=16"]
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ from config import UserError, load_config
 from config.version import VERSION
 from data.images import read_image
 from models import build_model
-from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for, init_weights, load_network, read_checkpoint
 from utils.export import export
 from utils.inference import PoseEstimator
+from utils.zoo import WEIGHTS
 
-LARGEST = 7e6  # bytes: two for each weight, and the metadata
+LARGEST = 13e6  # bytes
 
 
 @pytest.fixture
@@ -72,15 +72,16 @@ def test_a_missing_or_damaged_file_is_named(tiny_bundled, length, message):
         PoseEstimator()
 
 
-def test_the_bundled_file_is_the_compact_recipe_in_float16():
-    path = bundled_checkpoint()
+@pytest.mark.parametrize("name", ["dekr_small", "simplepose_small", "simple_baselines_small"])
+def test_a_bundled_file_is_its_recipe_in_float16(name):
+    path = WEIGHTS / f"{name}.safetensors"
     assert path.stat().st_size < LARGEST
-    config, recipe = config_for(path), load_config(ROOT / "config" / "simplepose_small.yaml")
+    config, recipe = config_for(path), load_config(ROOT / "config" / f"{name}.yaml")
     assert (config.system, config.model, config.skeleton) == (recipe.system, recipe.model, recipe.skeleton)
     assert list(read_checkpoint(path)["config"]["skeleton"]["dataset"]) == list(recipe.skeleton.dataset), "the order of COCO results"
     assert not any(file.is_absolute() for file in (*config.data.train_files, *config.data.val_files)), "paths of the training machine"
     with safe_open(path, framework="pt") as file:
-        assert file.get_tensor("front.stem.conv.weight").dtype == torch.float16
+        assert file.get_tensor("trunk.stem.weight").dtype == torch.float16
     assert all(torch.isfinite(tensor).all() for tensor in load_network(config, path, "cpu").state_dict().values())
 
 
@@ -90,7 +91,13 @@ def test_it_predicts_people_in_photographs(shared):
     assert sum(len(of_image) > 0 and of_image.max() > 0.2 for of_image in scores) >= 0.75 * len(photographs) > 0
 
 
-def test_the_recipe_of_fine_tuning_starts_from_it():
+def test_the_recipe_of_fine_tuning_starts_from_a_bundled_network():
     config = load_config(ROOT / "config" / "finetune.yaml")
-    assert ROOT / config.train.init == bundled_checkpoint()
-    assert init_weights(build_model(config), bundled_checkpoint())[1] == []
+    assert init_weights(build_model(config), ROOT / config.train.init)[1] == []
+
+
+def test_torch_hub_builds_an_estimator_by_name():
+    estimator = torch.hub.load(str(ROOT), "simplepose_small", source="local", device="cpu")
+    assert estimator.config.system == "simplepose"
+    with pytest.raises(RuntimeError, match="Cannot find callable no_such_network"):
+        torch.hub.load(str(ROOT), "no_such_network", source="local")

@@ -361,7 +361,7 @@ def test_a_named_gpu_that_onnx_runtime_cannot_use_is_an_error(lively, monkeypatc
         PoseEstimator(config_for(network), network, "cuda:0")
 
 
-@pytest.mark.parametrize("recipe", ["dekr_small", "simplepose_mobile", "simple_baselines_mobile"])
+@pytest.mark.parametrize("recipe", ["dekr_small", "simplepose_small", "simple_baselines_small"])
 def test_movenets_networks_are_exported(recipe, tmp_path):
     """Their strided convolutions pad differently in a trace."""
     config = load_config(ROOT / "config" / f"{recipe}.yaml", ["model.width=0.25", "data.input_size=[64, 64]"])

@@ -227,7 +227,7 @@ def test_a_files_own_name_tells_its_configuration(trained, tiny, tmp_path, monke
     ("word", "message"),
     [
         ("dekr_w32_coco", "no network has this name; did you mean 'dekr_w32_coco_mmpose'? (python demo_image.py --list shows all)"),
-        ("xyz", "no network has this name; known: simplepose_small, dekr_w32_coco_mmpose, "),
+        ("xyz", "no network has this name; known: dekr_small, simplepose_small, "),
         ("dekr_w32_coco_mmpose.pth", "checkpoint dekr_w32_coco_mmpose.pth: not found."),
         ("folder", "is a folder, not a file"),
     ],

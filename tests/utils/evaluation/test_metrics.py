@@ -14,7 +14,6 @@ from config.load import load_skeleton
 from data.formats import FORMATS, AnnotationFormat
 from data.formats.coco import AnnotationFile
 from utils.batching import sized_batches
-from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import config_for
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.evaluation.metrics import build_metric, report
@@ -27,7 +26,7 @@ VAL538 = SHARED / "data" / "coco_val538" / "person_keypoints_val2017_538.json"
 def test_images_of_mixed_sizes_take_few_network_calls():
     """538 images in batches of 8 would take 68 calls if all had one size."""
     inputs = CocoMetric().inputs(GroundTruth(VAL538), needs_boxes=False)
-    decoder = SimplePoseDecoder(torch.nn.Identity(), config_for(bundled_checkpoint()))
+    decoder = SimplePoseDecoder(torch.nn.Identity(), config_for("simplepose_small"))
     assert len(sized_batches(inputs, lambda number: decoder.batch_key(inputs[number].size), 8)) <= 80
 
 
