@@ -115,7 +115,7 @@ def test_a_fork_answers_as_its_parent_did(build, people, two_threads, tmp_path):
         assert torch.get_num_threads() == 2
         assert_same(answers(estimator, people), expected)
         assert_same(answers(build(), people), expected)
-        assert PoseEstimator(device="cpu").config.system == "simplepose", "the bundled model, whose weights are float16"
+        assert PoseEstimator(device="cpu").config.system == "dekr", "the bundled model, whose weights are float16"
 
     assert_ends_well(work, tmp_path)
 
