@@ -75,9 +75,10 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     check_minimum(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
-    configs: dict[str, Config] = {Path(path).stem: load_config(path, options.overrides) for path in options.config}
     checkpoint = None if options.checkpoint is None else Checkpoint(options.checkpoint)
-    if checkpoint is not None:
+    if checkpoint is None:
+        configs: dict[str, Config] = {Path(path).stem: load_config(path, options.overrides) for path in options.config}
+    else:
         own = None if options.config is RECIPES else options.config[0]
         configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
     rows = []
