@@ -1,7 +1,7 @@
-"""What the pages of docs/ show is true: commands are known and run, messages and files exist.
+"""What README.md and the pages of docs/ show is true: commands are known and run, messages and files exist.
 
-`DOCS=1 python -m pytest tests/docs` runs every command, on small data in the places that the pages name; otherwise their options and
-configuration keys are checked.
+The commands run on small data in the places that the pages name. Those of docs/ run with `DOCS=1 python -m pytest tests/docs` only;
+otherwise their options and configuration keys are checked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from models import build_model
 from utils.bundled_model import bundled_checkpoint
 from utils.checkpoint import read_checkpoint, save_checkpoint
 
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"(?:[A-Z_]+=\S+ )?(?:python|torchrun|make|pip|tensorboard|source|sbatch) .*")
 SKIPPED = {  # part of a command -> why it is not run here
     r"^(pip|make|source|python -m venv)": "installs the environment in which this test runs",
@@ -36,12 +37,24 @@ SKIPPED = {  # part of a command -> why it is not run here
     r"-m pytest|benchmarks/": "tests/ runs it by itself",
     r"https://|rtsp://|_mmpose|fasterrcnn": "needs a connection",
     r"--show": "needs a camera and a screen",
-    r"PoseNet_52|pose_dekr|pose_resnet|multipose|thunder|resnet50.pth": "needs published weights",
-    r"crowdpose/|mpii/|posetrack18/": "needs a data set",
+    r"PoseNet_52|pose_dekr|pose_resnet|resnet50.pth": "needs published weights",
     r"mine/data.yaml": "is run by tests/data/formats/test_yolo_pose.py",
-    r"deploy.runner": "is run by tests/utils/test_export.py",
+    r"top_down.onnx": "is run by tests/utils/test_export.py",
     r"ema\.pth": "needs the result of a command that is skipped",
     r"dekr_rescoring": "is run by tests/utils/systems/test_dekr_rescoring.py",
+}
+LINKS = {  # what lies in the places that the pages name -> what shared/ has of it
+    "coco/annotations": "data/coco_mini/annotations",
+    "coco/train2017": "data/coco_mini/train2017",
+    "coco/val2017": "data/coco_mini/val2017",
+    "crowdpose/json/crowdpose_trainval.json": "data/crowdpose/test_crowdpose.json",
+    "crowdpose/json/crowdpose_test.json": "data/crowdpose/test_crowdpose.json",
+    "crowdpose/images": "data/crowdpose",
+    "mpii/annot/train.json": "data/mpii/test_mpii.json",
+    "mpii/images": "data/mpii",
+    "posetrack18": "data/posetrack18",
+    "multipose.safetensors": "movenet/multipose.safetensors",
+    "thunder.safetensors": "movenet/thunder.safetensors",
 }
 NETWORK = ["model={stages: 1, channels: 16, channels_increase: 0, depth: 2}", "loss.scale_weights=[1,1,1]", "inference.pad_multiple=16"]
 SMALL = ["data.input_size=[64,64]", "data.workers=0", "train.batch_size=2", "train.epochs=1", "train.milestones=null"]
@@ -67,7 +80,7 @@ def commands(page: Path) -> list[str]:
 
 def script_of(command: str) -> tuple[str, list[str]] | None:
     """Return the project's script that a command starts, relative to the root, and its arguments; None for other programs."""
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.partition(" > ")[0], comments=True)
     if words[0] == "torchrun":
         words = words[next(n for n, word in enumerate(words) if word.endswith(".py")) :]
     elif words[0] != "python":
@@ -123,62 +136,96 @@ def test_options_and_keys_are_known(page, monkeypatch, capsys):
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory, annotations, images, hdf5, trained) -> Path:
-    """A clone with the files that the pages name: photographs, a video, COCO in small, checkpoints of small networks."""
+    """A clone with the files that the pages name: photographs, a video, data sets in small, checkpoints of small networks."""
     root = tmp_path_factory.mktemp("clone")
+
+    def link(name: str, target: Path) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).symlink_to(target)
+
     for folder in ("config", "models", "examples"):
-        (root / folder).symlink_to(ROOT / folder)
-    mini = SHARED / "data" / "coco_mini"
+        link(folder, ROOT / folder)
+    for name, target in LINKS.items():
+        if SHARED.is_dir():
+            link(name, SHARED / target)
     for split in ("train2017", "val2017"):
-        given = mini / "annotations" / f"person_keypoints_{split}.json" if mini.is_dir() else annotations
-        (root / "coco" / "annotations").mkdir(parents=True, exist_ok=True)
-        (root / "coco" / "annotations" / f"person_keypoints_{split}.json").symlink_to(given)
-        (root / "coco" / split).symlink_to(mini / split if mini.is_dir() else images)
-    photo = cv2.imread(str(ROOT / "docs" / "people.jpg"))[:, 940:]
-    for name in ("photo.jpg", "a.jpg", "b.jpg", "photos/c.jpg"):
-        (root / name).parent.mkdir(exist_ok=True)
-        cv2.imwrite(str(root / name), photo)
+        if not SHARED.is_dir():
+            link(f"coco/annotations/person_keypoints_{split}.json", annotations)
+            link(f"coco/{split}", images)
+    shutil.copytree(images, root / "photos")
+    link("mine.json", annotations)
+    link("mine_val.json", annotations)
+    for name in ("photo.jpg", "a.jpg", "b.jpg"):
+        cv2.imwrite(str(root / name), cv2.imread(str(ROOT / "docs" / "people.jpg"))[:, :240])  # one person
     (root / "videos").mkdir()
     write_video(root / "made", 4, 2, seed=1)
     shutil.move(root / "made" / "video.avi", root / "videos" / "dance.mp4")
-    (root / "dance.mp4").symlink_to(root / "videos" / "dance.mp4")
-    for name in ("mine.h5", "mine_val.h5", "runs/quickstart/data/train.h5", "runs/quickstart/data/val.h5", "data/coco/train2017.h5"):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(hdf5, root / name)
-    (root / "mine.json").symlink_to(annotations)
+    link("dance.mp4", root / "videos" / "dance.mp4")
+    for folder in ("", "runs/quickstart/data", "data/coco", "runs/own"):
+        for name in ("train", "val", "train2017", "val2017", "mine", "mine_val"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(hdf5, root / folder / f"{name}.h5")
     shutil.copytree(trained, root / "runs" / "quickstart", dirs_exist_ok=True)
     (root / "runs" / "simplepose_coco_512").mkdir()
     save_checkpoint(root / "runs" / "simplepose_coco_512" / "best.pth", **read_checkpoint(bundled_checkpoint()))
-    dekr = load_config(ROOT / "config" / "dekr_quickstart.yaml", ["data.input_size=[64,64]", "inference.scales=[1]"])
-    (root / "runs" / "dekr_quickstart").mkdir()
-    weights = build_model(dekr).state_dict()
-    save_checkpoint(root / "runs" / "dekr_quickstart" / "best.pth", weights=weights, config=dekr.model_dump(mode="json"))
+    for name, keys in (("dekr_quickstart", []), ("crowdpose", ["skeleton=crowdpose"])):
+        dekr = load_config(ROOT / "config" / "dekr_quickstart.yaml", ["data.input_size=[64,64]", "inference.scales=[1]", *keys])
+        weights = build_model(dekr).state_dict()
+        (root / "runs" / name).mkdir()
+        save_checkpoint(root / "runs" / name / "best.pth", weights=weights, config=dekr.model_dump(mode="json"))
     return root
 
 
-@pytest.mark.skipif("DOCS" not in os.environ, reason="takes minutes; DOCS=1 runs the commands of the pages")
-@pytest.mark.parametrize(("page", "command"), [(page.stem, command) for page in PAGES for command in commands(page)])
-def test_command_runs(page, command, places, run, monkeypatch):
+QUICK = "DOCS" not in os.environ
+DOCS_ONLY = pytest.mark.skipif(QUICK, reason="takes minutes; DOCS=1 runs the commands and examples of docs/")
+EXAMPLES = [README, *(pytest.param(ROOT / "docs" / name, marks=DOCS_ONLY) for name in ("inference.md", "tracking.md"))]
+
+
+def _cases() -> list:
+    pairs = [(page, command) for page in PAGES for command in commands(page)]
+    return [pytest.param(page.stem, command, marks=[] if page == README else DOCS_ONLY) for page, command in pairs]
+
+
+@pytest.mark.parametrize(("page", "command"), _cases())
+def test_command_runs_and_writes_its_output(page, command, places, run, monkeypatch):
     for part, reason in SKIPPED.items():
         if re.search(part, command):
             pytest.skip(reason)
+    for name in LINKS:
+        if name in command and not (places / name).exists():
+            pytest.skip(f"{name} is in the folder shared/ beside the project, which is missing")
+    if ".onnx" in command:
+        pytest.importorskip("onnxruntime")
     monkeypatch.chdir(places)
     script, arguments = script_of(command)
     added = next((more for part, more in ADDED.items() if all(word in command for word in part.split())), [])
     if script == "train.py":  # each page starts its run anew
         if "--output" not in command:
             arguments += ["--output", "runs/default"]
+        if QUICK:
+            added = ["--dry-run", *added]
         shutil.rmtree(arguments[arguments.index("--output") + 1], ignore_errors=True)
     ended = run(script, *arguments, *added)
     assert ended.status in (0, None), ended.err
+    if "--output" in arguments and "--dry-run" not in [*arguments, *added]:
+        assert Path(arguments[arguments.index("--output") + 1]).exists()
 
 
-@pytest.mark.skipif("DOCS" not in os.environ, reason="takes minutes; DOCS=1 runs the examples of the pages")
-@pytest.mark.parametrize("page", ["inference", "tracking"])
-def test_python_examples_run(page, places, monkeypatch):
+@pytest.mark.parametrize("page", EXAMPLES, ids=lambda page: page.stem)
+def test_python_examples_run_and_print_what_is_shown(page, places, monkeypatch, capsys):
+    """Numbers aside."""
     monkeypatch.chdir(places)
     shutil.copy(places / "runs" / "quickstart" / "best.pth", places / "best.pth")
-    for example in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL):
-        exec(compile(example, page, "exec"), {})
+    for example, shown in re.findall(r"```python\n(.*?)```(?:\n\n```\n(.*?)```)?", page.read_text(), re.DOTALL):
+        exec(compile(example, page.name, "exec"), {})
+        _, _, printed = capsys.readouterr().out.partition("downloaded once\n")
+        assert not shown or re.split(r"[\d.\s\[\]]+", printed) == re.split(r"[\d.\s\[\]]+", shown)
+
+
+def test_links_of_the_readme_are_files():
+    """Sphinx checks those of docs/."""
+    links = re.findall(r"\]\((?!http)([^)#]+)", README.read_text())
+    assert links and [link for link in links if not (ROOT / link).is_file()] == []
 
 
 def test_messages_are_those_of_the_code():
