@@ -52,16 +52,12 @@ $(SYNTHETIC)/val/annotations.json: | setup
 $(SYNTHETIC)/%.h5: $(SYNTHETIC)/%/annotations.json data/hdf5.py
 	$(BIN)/python data/coco_masks_hdf5.py --annotations $< --images $(<D)/images --output $@
 
-# Takes up to four minutes on two cores; other programs should not run meanwhile.
+# Other programs should not run meanwhile.
 benchmarks: setup
-	mkdir -p runs
-	$(BIN)/python benchmarks/report.py > runs/benchmarks.md
-	$(BIN)/python benchmarks/assignment.py >> runs/benchmarks.md
-	$(BIN)/python benchmarks/inference.py >> runs/benchmarks.md
-	$(BIN)/python benchmarks/data.py >> runs/benchmarks.md
+	for script in assignment inference data; do $(BIN)/python benchmarks/$$script.py --save || exit 1; done
 	for recipe in quickstart dekr_quickstart simple_baselines_quickstart; do \
-		$(BIN)/python benchmarks/training.py --config config/$$recipe.yaml >> runs/benchmarks.md || exit 1; done
-	mv runs/benchmarks.md docs/benchmarks.md
+		$(BIN)/python benchmarks/training.py --config config/$$recipe.yaml --save || exit 1; done
+	$(BIN)/python benchmarks/report.py > docs/benchmarks.md
 
 # Warnings and broken internal links are errors. The site is build/docs/index.html.
 docs: setup

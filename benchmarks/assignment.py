@@ -17,7 +17,6 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-import argparse
 import time
 from collections.abc import Callable
 from types import ModuleType
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.report import report, wait_for
+from benchmarks.report import benchmark_parser, report, wait_for
 from config import UserError, load_config
 from config.errors import run_cli
 from config.skeleton import VISIBLE
@@ -92,16 +91,13 @@ def _seconds(task: Callable[[], object], device: torch.device, repeats: int = 3)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__, "of the batches, such as cpu or cuda:0")
     parser.add_argument("--config", default="config/simplepose_coco_512.yaml")
     parser.add_argument("--oracle", type=Path, default=ORACLE, metavar="DIR", help="folder of the decoder benchmark")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1], help="of degraded maps")
     parser.add_argument("--limit", type=int, help="only the first N images")
     parser.add_argument("--people", type=int, nargs="+", default=[1, 5, 20, 100], help="in a frame of the second table")
     parser.add_argument("--frames", type=int, default=4, help="for each number of people")
-    parser.add_argument("--device", help="of the batches, such as cpu or cuda:0")
-    parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     config, device = load_config(options.config, options.overrides), default_device(options.device)
     if config.system != "simplepose":

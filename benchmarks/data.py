@@ -22,7 +22,7 @@ from typing import Any
 import cv2
 import torch
 
-from benchmarks.report import report, wait_for
+from benchmarks.report import benchmark_parser, report, wait_for
 from config import Config, UserError, load_config
 from config.errors import check_minimum, run_cli
 from config.load import load_skeleton, with_overrides
@@ -75,15 +75,12 @@ def measure(path: Path, config: Config, options: argparse.Namespace, device: tor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__, "of the targets, such as cpu or cuda:0")
     parser.add_argument("--config", nargs="+", default=RECIPES, help="default: a recipe of each system")
     parser.add_argument("--annotations", type=Path, help="COCO's or CrowdPose's; default: synthetic people")
     parser.add_argument("--images", type=Path, help="folder or zip file of their images")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], metavar="N", help="DataLoader workers (0 1 2)")
     parser.add_argument("--samples", type=int, default=96, help="to be read, in three batches at least")
-    parser.add_argument("--device", help="of the targets, such as cpu or cuda:0")
-    parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     check_minimum(1, samples=options.samples)
     if (options.annotations is None) != (options.images is None):
@@ -101,7 +98,8 @@ def main() -> None:
         built = time.process_time() - start
         for recipe, config in zip(options.config, configs):
             rows.append({"recipe": Path(recipe).stem, **measure(path, config, options, device)})
-    report("data", f"Training data; the training HDF5 was built in {built:.1f} s of one core", rows, device, options.save)
+    print(f"the training HDF5 was built in {built:.1f} s of one core", file=sys.stderr)
+    report("data", "Training data", rows, device, options.save)
 
 
 if __name__ == "__main__":

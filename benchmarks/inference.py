@@ -18,7 +18,6 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import time
 from collections import deque
 from tempfile import TemporaryDirectory
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import report
+from benchmarks.report import benchmark_parser, report
 from config import Config, UserError, load_config
 from config.errors import check_minimum, run_cli
 from config.files import existing_folder
@@ -63,16 +62,13 @@ def measure(estimator: PoseEstimator, files: list[Path], batch_size: int, rounds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--config", nargs="+", default=RECIPES, help="default: the three quickstarts")
     parser.add_argument("--checkpoint", type=Path, help="default: randomly initialized weights, which find no person or very many")
     parser.add_argument("--images", type=Path, help="folder; default: synthetic images")
     parser.add_argument("--count", type=int, default=16, help="images, at most")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="N", help="images in a batch")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("--save", action="store_true", help="append the rows to benchmarks/results/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     check_minimum(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
     checkpoint = None if options.checkpoint is None else Checkpoint(options.checkpoint)

@@ -1,13 +1,18 @@
-"""Describe the machine, print tables, and append their rows to benchmarks/results/*.csv.
+"""Print a benchmark's table, keep its rows in benchmarks/results/*.csv, and write docs/benchmarks.md from these.
 
-python benchmarks/report.py      # the head of docs/benchmarks.md, which `make benchmarks` writes
+python benchmarks/report.py      # prints docs/benchmarks.md, which `make benchmarks` writes
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import os
 import platform
+import shlex
+import sys
+from collections import defaultdict
+from datetime import date
 from pathlib import Path
 
 import cv2
@@ -15,14 +20,22 @@ import numpy as np
 import torch
 
 RESULTS = Path(__file__).parent / "results"
+MEASUREMENT = "title", "date", "machine", "versions"  # columns that the rows of a table share; each row has its command besides
 HEAD = """# Benchmarks
 
-`make benchmarks` writes this page, in up to four minutes on two cores; run it on an idle machine. Each script of
-[benchmarks/](../benchmarks) takes a `--config` of any system, and appends its rows to a file in `benchmarks/results/` with `--save`;
-`--help` says what its columns mean.
-
-Measured on {machine}, with {versions}.
+`make benchmarks` measures on the CPU, in up to five minutes on two cores; run it on an idle machine. It writes
+[benchmarks/results/](../benchmarks/results) and, from these files, this page. Each script of [benchmarks/](../benchmarks) takes a
+`--config` of any system and saves its rows with `--save`; `--help` says what its columns mean.
 """
+
+
+def benchmark_parser(doc: str | None, device: str = "such as cpu or cuda:0") -> argparse.ArgumentParser:
+    """Return a parser with what all benchmarks take. doc: the script's; device: help of --device."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", help=device)
+    parser.add_argument("--save", action="store_true", help="keep the rows in benchmarks/results/")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    return parser
 
 
 def machine(device: torch.device | None = None) -> str:
@@ -32,7 +45,8 @@ def machine(device: torch.device | None = None) -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {threads} thread{'s' * (threads > 1)}"
 
 
 def versions() -> str:
@@ -41,35 +55,65 @@ def versions() -> str:
 
 
 def report(name: str, title: str, rows: list[dict[str, object]], device: torch.device | None = None, save: bool = False) -> None:
-    """Print rows of the same columns as a Markdown table under a title; save: also append them to results/NAME.csv."""
-    print(f"\n## {title}\n\n| {' | '.join(rows[0])} |\n|---{'|---:' * (len(rows[0]) - 1)}|")
-    for row in rows:
-        print(f"| {' | '.join(_shown(value) for value in row.values())} |", flush=True)
-    if save:
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{name}.csv"
-        rows = [{"machine": machine(device), "versions": versions(), **row} for row in rows]
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerows(rows)
+    """Print rows of the same columns as a Markdown table under a title.
+
+    save: also keep them in results/NAME.csv, in place of what the same command measured on this machine before.
+    """
+    shown = [{column: _shown(value) for column, value in row.items()} for row in rows]
+    print(f"\n## {title}\n\n{_table(shown)}", flush=True)
+    if not save:
+        return
+    arguments = [argument for argument in sys.argv[1:] if argument != "--save"]
+    command = shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments])
+    own = {"title": title, "date": str(date.today()), "machine": machine(device), "versions": versions(), "command": command}
+    path = RESULTS / f"{name}.csv"
+    others = [row for row in _read_rows(path) if any(row[key] != own[key] for key in ("title", "machine", "command"))]
+    all_rows = [*others, *({**own, **row} for row in shown)]
+    RESULTS.mkdir(exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(column for row in all_rows for column in row)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(all_rows)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, each with the columns that it fills; none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{column: value for column, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def _shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
+def _table(rows: list[dict[str, str]]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    head, *lines = (f"| {' | '.join(cells)} |" for cells in [columns, *([row.get(column, "") for column in columns] for row in rows)])
+    return "\n".join([head, f"|---{'|---:' * (len(columns) - 1)}|", *lines])
+
+
 def wait_for(device: torch.device) -> None:
     """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
-def main() -> None:
-    print(HEAD.format(machine=machine(), versions=versions()), end="")
+def page() -> str:
+    """Return docs/benchmarks.md: a table for each title, machine and day in benchmarks/results/."""
+    sections = [HEAD]
+    for path in sorted(RESULTS.glob("*.csv")):
+        tables = defaultdict(list)
+        for row in _read_rows(path):
+            tables[tuple(row.pop(key) for key in MEASUREMENT)].append(row)
+        for (title, day, where, packages), rows in tables.items():
+            commands = "\n".join(dict.fromkeys(f"    {row.pop('command')}" for row in rows))
+            sections.append(f"## {title}\n\nMeasured on {day} on {where}, with {packages}:\n\n{commands}\n\n{_table(rows)}\n")
+    return "\n".join(sections)
 
 
 if __name__ == "__main__":
-    main()
+    print(page(), end="")

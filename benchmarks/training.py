@@ -16,7 +16,6 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.report import report, wait_for
+from benchmarks.report import benchmark_parser, report, wait_for
 from config import Config, load_config
 from config.errors import check_minimum, run_cli
 from config.load import load_skeleton, with_overrides
@@ -90,12 +89,9 @@ def measure(config: Config, steps: int, device: torch.device) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--config", default="config/quickstart.yaml")
     parser.add_argument("--steps", type=int, default=5, help="after a first one, which also compiles and plans")
-    parser.add_argument("--device", help="such as cpu or cuda:0")
-    parser.add_argument("--save", action="store_true", help="append the row to benchmarks/results/")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     check_minimum(1, steps=options.steps)
     config, device = load_config(options.config, options.overrides), default_device(options.device)
@@ -103,7 +99,7 @@ def main() -> None:
     if device.type == "cpu":
         set_malloc_thresholds()  # as the trainer does
     name = " ".join([Path(options.config).stem, *options.overrides])
-    report("training", f"A training step of {name}", [{"recipe": name, **measure(config, options.steps, device)}], device, options.save)
+    report("training", "A training step", [{"recipe": name, **measure(config, options.steps, device)}], device, options.save)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from places import SHARED
+from places import ROOT, SHARED
 from top_down_system import registered, write_checkpoint
 
 from benchmarks import report
@@ -63,13 +63,22 @@ def test_networks_by_name(table):
     assert (heads[:3], row[:4]) == (["name", "parameters, M", "GFLOP"], ["`simplepose_small`", "4.92", "1.49", "192 x 192"])
 
 
-def test_training_saves_its_row(table, tiny, monkeypatch, tmp_path):
+def test_the_page_is_that_of_the_results():
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == report.page(), "python benchmarks/report.py > docs/benchmarks.md"
+
+
+def test_the_page_shows_what_was_saved(table, tiny, monkeypatch, tmp_path):
+    """The same command replaces its own rows and no others."""
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    for _ in range(2):
-        heads, row = table("training", "--config", tiny, "--steps", 1, "--device", "cpu", "--save", "train.channels_last=true")
-    assert row[:2] == ["tiny train.channels_last=true", "2 x 64 x 64"]
+    for overrides in ((), ("train.precision=bfloat16",), ()):
+        heads, row = table("training", "--config", tiny, "--steps", 1, "--device", "cpu", "--save", *overrides)
+    assert row[:2] == ["tiny", "2 x 64 x 64"]
     with Path(tmp_path / "training.csv").open(newline="") as file:
-        saved = list(csv.DictReader(file))
-    assert len(saved) == 2
-    assert list(saved[0]) == ["machine", "versions", *heads]
-    assert "PyTorch" in saved[0]["versions"] and saved[0]["recipe"] == row[0]
+        precise, saved = csv.DictReader(file)
+    assert list(saved) == ["title", "date", "machine", "versions", "command", *heads]
+    assert [saved[head] for head in heads] == row and precise["recipe"] == "tiny train.precision=bfloat16"
+    page = report.page()
+    assert page.count("## A training step") == 1 and f"on {saved['machine']}, with PyTorch" in page
+    command = f"    python benchmarks/training.py --config '{tiny}' --steps 1 --device cpu"
+    assert f"{command} train.precision=bfloat16\n{command}\n\n| {' | '.join(heads)} |\n|" in page
+    assert f"| {' | '.join(row)} |\n" in page
