@@ -178,7 +178,7 @@ def places(tmp_path_factory, annotations, images, hdf5, trained) -> Path:
 
 QUICK = "DOCS" not in os.environ
 DOCS_ONLY = pytest.mark.skipif(QUICK, reason="takes minutes; DOCS=1 runs the commands and examples of docs/")
-EXAMPLES = [README, *(pytest.param(ROOT / "docs" / name, marks=DOCS_ONLY) for name in ("inference.md", "tracking.md"))]
+EXAMPLES = [README, pytest.param(ROOT / "docs" / "inference.md", marks=DOCS_ONLY)]
 
 
 def _cases() -> list:
