@@ -104,7 +104,9 @@ class PoseRunner:
     def _dekr(self, image: np.ndarray, boxes: None) -> People:
         config, of_scales = self.config, []
         for scale in config.inference.scales:
-            keypoints, scores = (output[0] for output in self._run(dekr.as_input([image], scale, config)))
+            height, width = dekr.input_size(image.shape[:2], scale, config)
+            pixels = dekr.as_input([image], scale, config)[:, :height, :width]  # the graph pads
+            keypoints, scores = (output[0] for output in self._run(pixels))
             keypoints, scores = keypoints[scores > 0][: config.inference.max_people], scores[scores > 0][: config.inference.max_people]
             keypoints[..., :2] = dekr.to_image(keypoints[..., :2] / scale, image.shape[:2], config)
             of_scales.append((keypoints, scores))

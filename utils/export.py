@@ -92,8 +92,8 @@ def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: P
     with atomic_write(output) as partial:
         write(network, partial, config, about, half)
         differences = compare(network, run(partial, config, decode), config, TOLERANCE_HALF if half else TOLERANCE)
-    multiple = input_multiple(config)
-    sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
+    multiple = input_multiple(config, decode)
+    sides = f"with sides of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(output_names(config, decode))}")
     print(f"largest difference from PyTorch: {differences}")
     if suffix != SAFETENSORS and getattr(network.network, "rescoring", None) is not None:
@@ -112,18 +112,21 @@ def runner_values(config: Config) -> dict[str, Any]:
     return values | {name: getattr(skeleton, name).tolist() for name in ("limb_ends", "flip_keypoints", "flip_limbs")}
 
 
-def input_multiple(config: Config) -> int | None:
-    """Return the number that image sides must be multiples of; None where the network takes one size only."""
-    return None if decoder_class(config).fixed_input_size else config.model.input_multiple
+def input_multiple(config: Config, decode: bool) -> int | None:
+    """Return the number that image sides must be multiples of; None where the network takes one size only. Decoding graphs pad."""
+    if decoder_class(config).fixed_input_size:
+        return None
+    return 1 if decode else config.model.input_multiple
 
 
-def check_sizes(config: Config) -> list[tuple[int, int]]:
+def check_sizes(config: Config, decode: bool) -> list[tuple[int, int]]:
     """Return the (height, width) pairs of the check: the only size, or two of about half the configured sides, at least two multiples."""
-    multiple = input_multiple(config)
-    if multiple is None:
+    if input_multiple(config, decode) is None:
         return [config.data.input_size]
+    multiple = config.model.input_multiple
     height, width = (max(LEAST_MULTIPLES, -(-side // (2 * multiple))) for side in config.data.input_size)
-    return [(multiple * height, multiple * width), (multiple * (height + 1), multiple * (width + 2))]
+    padded = (3, 9) if decode else (0, 0)
+    return [(multiple * height, multiple * width), (multiple * (height + 1) - padded[0], multiple * (width + 2) - padded[1])]
 
 
 def random_images(count: int, size: tuple[int, int]) -> Tensor:
@@ -140,7 +143,8 @@ def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, .
     """
     names = output_names(config, network.decoder is not None)
     largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
-    for images in (random_images(count, size) for size in check_sizes(config) for count in (1, 3)):
+    sizes = check_sizes(config, network.decoder is not None)
+    for images in (random_images(count, size) for size in sizes for count in (1, 3)):
         pairs = zip(network(images), exported(images), strict=True)
         largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
     texts = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
@@ -159,14 +163,14 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
     onnx, _ = required(*ONNX_PACKAGES)
     decode = network.decoder is not None
     outputs, of_images, of_maps = output_names(config, decode), {0: "batch"}, {0: "batch"}
-    if input_multiple(config) is not None:
+    if input_multiple(config, decode) is not None:
         of_images |= {2: "height", 3: "width"}
         of_maps |= {} if decode else {2: "map height", 3: "map width"}
     axes = {IMAGES: of_images, **dict.fromkeys(outputs, of_maps)}
     names = {"input_names": [IMAGES], "output_names": list(outputs), "dynamic_axes": axes}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the check shows what a trace cannot follow
-        torch.onnx.export(network, (random_images(2, check_sizes(config)[-1]),), path, dynamo=False, opset_version=17, **names)
+        torch.onnx.export(network, (random_images(2, check_sizes(config, decode)[-1]),), path, dynamo=False, opset_version=17, **names)
     model = onnx.load(path)
     if half:
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -178,11 +182,11 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
 
 def write_program(network: PredictModule, path: Path, config: Config, about: dict[str, str], _: bool) -> None:
     """Write what `torch.export.load` reads, with the metadata as extra files."""
-    multiple, dynamic = input_multiple(config), {0: Dim("batch", max=LARGEST_BATCH)}
+    multiple, dynamic = input_multiple(config, False), {0: Dim("batch", max=LARGEST_BATCH)}
     if multiple is not None:
         dynamic |= {axis: multiple * Dim(side, min=LEAST_MULTIPLES) for axis, side in ((2, "height"), (3, "width"))}
     with torch.no_grad():
-        program = torch.export.export(network, (random_images(2, check_sizes(config)[-1]),), dynamic_shapes=(dynamic,), strict=False)
+        program = torch.export.export(network, (random_images(2, check_sizes(config, False)[-1]),), dynamic_shapes=(dynamic,), strict=False)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # holds paths of this machine
     content = io.BytesIO()  # PyTorch ends the process where a file cannot be written

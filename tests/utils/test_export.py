@@ -39,6 +39,7 @@ PoseRunner = pytest.importorskip("deploy.runner").PoseRunner
 
 EXPORT = "utils/export.py"
 SMALL_HRNET = {"width": 4, "stem_width": 8, "modules": [1, 1, 1], "blocks": 1, "heat_channels": 5, "offset_channels": 3}
+DEKR_INFERENCE = {"side": "long", "max_people": 5, "match_window": 0.03}  # images are padded
 # Thresholds so low that untrained networks predict people
 VALUES = {
     "simplepose": {
@@ -48,7 +49,7 @@ VALUES = {
         "inference": {"pad_multiple": 8},
         "assignment": {"keypoint_threshold": 1e-4, "lone_threshold": 0, "max_peaks": 2},
     },
-    "dekr": {"skeleton": "coco17", "model": SMALL_HRNET, "data": {"input_size": [64, 64]}, "inference": {"max_people": 5}},
+    "dekr": {"skeleton": "coco17", "model": SMALL_HRNET, "data": {"input_size": [64, 64]}, "inference": DEKR_INFERENCE},
     "simple_baselines": {"skeleton": "coco17", "model": {"depth": 10, "deconv_channels": 8}, "data": {"input_size": [64, 32]}},
     "tiny": {"skeleton": "coco17", "data": {"input_size": [32, 48]}},
 }

@@ -71,13 +71,20 @@ class DekrDecoder(Decoder):
         return predictions
 
     def decode_in_graph(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return keypoints (N, P, K, 3) and scores (N, P) at one scale, best first; 0 where there is no person."""
+        """Return keypoints (N, P, K, 3) and scores (N, P) at one scale, best first; 0 where there is no person.
+
+        images (N, 3, H, W) of any size: pads them as `preprocess`, and cuts the maps as `forward`.
+        """
         config, settings = self.config, self.config.inference
         if settings.match or settings.rescore is not None:
             raise UserError("--decode: not with inference.match or inference.rescore; add inference.match=false inference.rescore=null")
         if len(settings.scales) > 1 and settings.nms_oks is None:
             raise UserError("--decode: the graph takes one scale; add inference.scales=[1], or merge scales by inference.nms_oks=0.7")
+        multiple, stride, (height, width) = config.model.input_multiple, config.model.stride, images.shape[2:]
+        images = F.pad(images, (0, (multiple - width % multiple) % multiple, 0, (multiple - height % multiple) % multiple))
         heatmaps, offset = predict_with_flip(self.network, images, config) if settings.flip else self.network.predict(images)
+        height, width = ((side + stride - 1) // stride for side in (height, width))  # ONNX rounds negative quotients up
+        heatmaps, offset = (maps[..., :height, :width] for maps in (heatmaps, offset))
         keypoints, values, overlaps, present = gather_poses([(1.0, heatmaps, offset)], config)
         means = values.mean(2)
         if settings.nms_order == "heat":

@@ -59,16 +59,19 @@ def match_in_window(
     height, width = heatmaps.shape[2:]
     points = poses / factor - shift
     variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)[..., None, None]  # (N, P, 1, 1)
+    reach = (WINDOW_EXPONENT * variance).sqrt().floor() + 1
     if whole_maps:
         columns, rows = (torch.arange(-1, side + 1, device=poses.device).expand(*points.shape[:3], -1) for side in (width, height))
     else:
-        reach = int((WINDOW_EXPONENT * float(variance.max())) ** 0.5) + 1 if variance.numel() else 1
-        steps = torch.arange(-reach, reach + 1, device=poses.device)
+        widest = int(reach.max()) + 1 if reach.numel() else 1  # one more than the window, where the product is 0
+        steps = torch.arange(-widest, widest + 1, device=poses.device)
         columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
-    along, down = (
-        torch.where((at >= 0) & (at < side), (-(at - points[..., axis, None]).square() / variance).exp(), 0)
-        for axis, (at, side) in enumerate(((columns, width), (rows, height)))
-    )
+    weights = []
+    for axis, (at, side) in enumerate(((columns, width), (rows, height))):
+        point = points[..., axis, None]
+        inside = (at >= 0) & (at < side) & ((at - point.round()).abs() <= reach)
+        weights.append(torch.where(inside, (-(at - point).square() / variance).exp(), 0))
+    along, down = weights
     index = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
     n, people, keypoints = index.shape[:3]
     read = heatmaps.flatten(2).gather(2, index.transpose(1, 2).flatten(2)).view(n, keypoints, people, -1).transpose(1, 2)
