@@ -13,12 +13,12 @@ PHOTOS ?= $(if $(wildcard ../shared/data/media),../shared/data/media/*.jpg)
 
 .PHONY: setup quickstart quickstart-photos quickstart-train benchmarks docs test lint
 
-# Rebuilt only when the requirements change.
+# Rebuilt only when the requirements change. Python compiles the modules that it imports; compiling all of them takes a minute.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
 
 $(READY):
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -r requirements-dev.txt
 	rm -f $(VENV)/.ready-*
 	touch $@
 
