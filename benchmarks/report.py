@@ -24,7 +24,7 @@ MEASUREMENT = "title", "date", "machine", "versions"  # columns that the rows of
 HEAD = """# Benchmarks
 
 `make benchmarks` measures on the CPU, in up to five minutes on two cores; run it on an idle machine. It writes
-[benchmarks/results/](../benchmarks/results) and, from these files, this page. Each script of [benchmarks/](../benchmarks) takes a
+`benchmarks/results/` and, from these files, this page. Each script of [benchmarks/](../benchmarks) takes a
 `--config` of any system and saves its rows with `--save`; `--help` says what its columns mean.
 """
 

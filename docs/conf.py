@@ -16,12 +16,13 @@ copyright = "the authors of SimplePose; MIT license"
 version = release = runpy.run_path(str(ROOT / "config" / "version.py"))["VERSION"]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # the tutorial shows its stored outputs; tests/docs/test_tutorial.py runs it
 nb_output_stderr = "remove"  # progress bars
 html_theme = "furo"
 html_title = f"{project} {version}"
-templates_path: list[str] = []
+html_static_path = html_css_files = ["site.css"]  # wide tables, long commands
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 highlight_language = "python"
