@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 
+Row = dict[str, str]
 RESULTS = Path(__file__).parent / "results"
 MEASUREMENT = "title", "date", "machine", "versions"  # columns that the rows of a table share; each row has its command besides
 HEAD = """# Benchmarks
@@ -60,7 +61,7 @@ def report(name: str, title: str, rows: list[dict[str, object]], device: torch.d
     save: also keep them in results/NAME.csv, in place of what the same command measured on this machine before.
     """
     shown = [{column: _shown(value) for column, value in row.items()} for row in rows]
-    print(f"\n## {title}\n\n{_table(shown)}", flush=True)
+    print(f"\n## {title}\n\n{table(shown)}", flush=True)
     if not save:
         return
     arguments = [argument for argument in sys.argv[1:] if argument != "--save"]
@@ -88,7 +89,8 @@ def _shown(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(value, float) else str(value)
 
 
-def _table(rows: list[dict[str, str]]) -> str:
+def table(rows: list[Row]) -> str:
+    """Return rows as a Markdown table; columns that a row lacks are empty."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     head, *lines = (f"| {' | '.join(cells)} |" for cells in [columns, *([row.get(column, "") for column in columns] for row in rows)])
     return "\n".join([head, f"|---{'|---:' * (len(columns) - 1)}|", *lines])
@@ -111,7 +113,7 @@ def page() -> str:
             tables[tuple(row.pop(key) for key in MEASUREMENT)].append(row)
         for (title, day, where, packages), rows in tables.items():
             commands = "\n".join(dict.fromkeys(f"    {row.pop('command')}" for row in rows))
-            sections.append(f"## {title}\n\nMeasured on {day} on {where}, with {packages}:\n\n{commands}\n\n{_table(rows)}\n")
+            sections.append(f"## {title}\n\nMeasured on {day} on {where}, with {packages}:\n\n{commands}\n\n{table(rows)}\n")
     return "\n".join(sections)
 
 

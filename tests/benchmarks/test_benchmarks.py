@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 from places import ROOT, SHARED
 from top_down_system import registered, write_checkpoint
 
-from benchmarks import report
+from benchmarks import report, zoo
+from utils.zoo import networks
 
 
 @pytest.fixture
@@ -57,10 +61,37 @@ def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
         assert table("inference", "--checkpoint", write_checkpoint(tmp_path / "top_down.pth"), *given)[1][0] == "top_down, 2"
 
 
-def test_networks_by_name(table):
-    """Of a bundled network."""
-    heads, row = table("zoo", "simplepose_small")
-    assert (heads[:3], row[:4]) == (["name", "parameters, M", "GFLOP"], ["`simplepose_small`", "4.92", "1.49", "192 x 192"])
+def test_zoo_measures_in_annotated_and_in_predicted_boxes(table, annotations, images):
+    """Of two annotation files, each with one image."""
+    content = json.loads(annotations.read_text())
+    halves = [annotations.with_name(f"{half}.json") for half in "ab"]
+    for half, path in enumerate(halves):
+        image = content["images"][half]
+        people = [person for person in content["annotations"] if person["image_id"] == image["id"]]
+        path.write_text(json.dumps({**content, "images": [image], "annotations": people}))
+    heads, annotated, predicted, _, row = table("zoo", "simple_baselines_small", "--annotations", *halves, "--images", images)
+    assert heads[2:4] == ["parameters, M", "GFLOP"] and annotated[2:4] == ["6.2", "2.4"]
+    assert heads[6:] == ["boxes", "images/s", "AP", "AP50", "found", "drawn"]
+    assert (annotated[6], predicted[6]) == ("annotated", "of `dekr_small`")
+    ap, ap50 = (cell.lstrip("0") for cell in annotated[8:10])
+    assert row[6] == f"AP {ap}, AP50 {ap50} in annotated boxes (measured here)" and float(ap50) > 0.5
+
+
+def test_zoo_writes_its_tables_into_the_pages(tmp_path):
+    paths = "README.md", "docs/model_zoo.md", "models/weights/zoo.yaml"
+    for path in paths:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    keys = dict.fromkeys([*zoo.README_COLUMNS, "input"], "-")
+    rows = {name: {**keys, "name": f"`{name}`", "result": network.reported} for name, network in networks().items()}
+    rows["dekr_small"]["result"] = "AP .999 (measured here)"
+    zoo.write_pages(tmp_path, rows, [{"name": "`dekr_small`", "AP": "0.999"}], "Measured on a machine.")
+    readme, page, entries = ((tmp_path / path).read_text() for path in paths)
+    assert entries == re.sub('reported: ".*"', 'reported: "AP .999 (measured here)"', (ROOT / paths[2]).read_text(), count=1)
+    assert "<!-- measured -->\nMeasured on a machine.\n\n| name | AP |\n|---|---:|\n| `dekr_small` | 0.999 |\n<!-- /measured -->\n" in page
+    assert "| `dekr_small` | - | - | - | - | AP .999 (measured here) | - |\n" in readme
+    assert "| `dekr_w32_coco_mmpose` | - | - | - | - | AP .686, AR .735 (reported) | - |\n" in readme
+    assert readme.count("\n| `") == (ROOT / paths[0]).read_text().count("\n| `")
 
 
 def test_the_page_is_that_of_the_results():
