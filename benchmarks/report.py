@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-Row = dict[str, str]
+Row = dict[str, str]  # of a table: column -> cell
 RESULTS = Path(__file__).parent / "results"
 MEASUREMENT = "title", "date", "machine", "versions"  # columns that the rows of a table share; each row has its command besides
 HEAD = """# Benchmarks
