@@ -112,7 +112,7 @@ class ImageContents(Dataset):
 
         The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
         """
-        everyone, unlabeled, crowds, problems = [], [], [], []
+        everyone, unlabeled, crowds, problems = list[np.ndarray](), [], list[np.ndarray](), []
         for annotation, labeled, box, crowd in zip(task.annotations, people.labeled.any(1), people.box, people.crowd):
             masks = []
             if has_segmentation(annotation):
@@ -148,7 +148,7 @@ def build_hdf5(
     files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
     if len(files) > 1 and len(containers) not in (0, 1, len(files)):
         raise UserError(f"--images: {len(containers)} for {len(files)} annotation files; expected one for all, or one for each")
-    fixes, tasks, keypoints, used_ids = AnnotationFixes(strict), [], None, set()
+    fixes, tasks, keypoints, used_ids = AnnotationFixes(strict), [], None, set[int]()
     for number, file in enumerate(files):
         own = [containers[number]] if 1 < len(files) == len(containers) else containers
         annotated = load_annotations(file, skeleton, own, split, fixes, names_from_skeleton)

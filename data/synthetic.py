@@ -192,7 +192,7 @@ def annotate(person: Person, mask: np.ndarray) -> dict | None:
     if not outlines:
         return None
     keypoints, (height, width) = person.points[: len(KEYPOINTS)].round(1), mask.shape
-    inside = ((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= [width - 1, height - 1])).all(1)
+    inside = np.all((keypoints[:, :2] >= 0) & (keypoints[:, :2] <= [width - 1, height - 1]), axis=1)
     depth = (person.points[: len(FACE), 2] - person.points[HEAD, 2]) / (HEAD_RADIUS * person.stature)
     inside[: len(FACE)] &= depth >= FACE_LIMIT
     columns, rows = np.where(inside[:, None], keypoints[:, :2], 0).round().astype(int).T
@@ -299,7 +299,7 @@ def _write(output: Path, images: Iterator[Rendered], count: int, description: st
     """Write images and, last and whole, the annotation file; return its path."""
     annotation_file, folder = output / "annotations.json", output_folder(output / "images")
     annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the new images
-    entries, annotations = [], []
+    entries, annotations = list[dict](), list[dict]()
     for number, (name, image, of_image) in enumerate(progress_bar(images, count, "rendering", unit="images"), start=1):
         (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         entries.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})

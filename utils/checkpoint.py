@@ -227,8 +227,8 @@ def _converted(tensors: Mapping[str, Tensor], model: nn.Module, path: str | Path
         theirs, own = (textwrap.shorten(of_names, 60, placeholder=" ...") for of_names in starts)
         none = f"none of its {len(tensors)} tensors has a name of the network's; its names begin with {theirs}, the network's with {own}"
         raise UserError(f"checkpoint {path}: does not fit the configured network: {none}")
-    used = [(convert_key(name), tensor) for name, tensor in fitting.items() if convert_key(name) is not None]
-    converted, branches = dict(used), {}
+    used = [(key, tensor) for name, tensor in fitting.items() if (key := convert_key(name)) is not None]
+    converted, branches = dict(used), dict[str, dict[int, Tensor]]()
     if len(converted) != len(used):
         raise UserError(f"checkpoint {path}: holds some tensors twice, with and without a prefix such as 'module.'")
     for match in filter(None, map(BRANCH.fullmatch, list(converted))):

@@ -166,9 +166,9 @@ def annotated_shapes(annotated: AnnotatedPeople, image_id: int) -> tuple[list[di
 
 def to_coco(annotated: AnnotatedPeople, results: dict[int, dict]) -> tuple[dict[str, Any], Counter]:
     """Return the content of the labeled file, and counts for the summary. results: of `label_image`, by image id."""
-    own, counts = {number: file_id for file_id, number in annotated.ids["image_id"].items()}, Counter()
+    own, counts = {number: file_id for file_id, number in annotated.ids["image_id"].items()}, Counter[str]()
     category = annotated.coco.cats[annotated.category]
-    people, filled = annotated.coco.dataset["annotations"], {}
+    people, filled = annotated.coco.dataset["annotations"], dict[int, np.ndarray]()
     for image_id, result in results.items():
         persons = annotated_shapes(annotated, image_id)[0]
         filled |= {person["id"]: np.reshape(keypoints, (-1, 3)) for person, keypoints in zip(persons, result["filled"])}

@@ -20,7 +20,7 @@ def object_keypoint_similarity(
     points, labeled = poses[:, None, :, :2], joints[..., 2] > 0
     corner, size = boxes[:, None, :2], boxes[:, None, 2:]
     outside = np.maximum(np.maximum(corner - size - points, points - (corner + 2 * size)), 0)
-    without = ~labeled.any(1, keepdims=True)
+    without = ~np.any(labeled, axis=1, keepdims=True)
     distance = np.where(without[..., None], outside, points - joints[..., :2])
     counted = labeled | without
     of_keypoints = _keypoint_similarity(np.square(distance / (2 * sigmas[:, None])).sum(-1), _falloff(areas)[:, None])

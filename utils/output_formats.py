@@ -55,7 +55,7 @@ def to_openpose(people: PosePredictions, layout: str = "COCO_18") -> dict[str, A
         names = OPENPOSE[layout]
         ordered = np.stack([columns.get(name, np.zeros_like(columns["nose"])) for name in names], 1)
     numbers = [-1] * len(ordered) if people.ids is None else people.ids.tolist()
-    values, empty = round_keypoints(ordered).reshape(len(ordered), -1).tolist(), {field: [] for field in OPENPOSE_FIELDS}
+    values, empty = round_keypoints(ordered).reshape(len(ordered), -1).tolist(), {field: list[float]() for field in OPENPOSE_FIELDS}
     entries = [{"person_id": [number], **empty, "pose_keypoints_2d": person} for number, person in zip(numbers, values)]
     return {"version": 1.3, "people": entries, "keypoints": list(names)}
 
@@ -69,7 +69,7 @@ def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[s
     if not present.any():
         raise UserError(f"skeleton {skeleton.name!r}: has none of PoseTrack's keypoints ({POSETRACK[0]}, {POSETRACK[1]}, ...)")
     order = [skeleton.index(skeleton.dataset[name]) if name in skeleton.dataset else 0 for name in POSETRACK]
-    images, annotations = [], []
+    images, annotations = list[dict](), list[dict]()
     for number, (name, people) in enumerate(frames):
         image_id = posetrack_image_id(name, number)
         images.append({"file_name": name.as_posix(), "id": image_id, "frame_id": image_id})

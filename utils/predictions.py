@@ -131,7 +131,7 @@ def merge_passes(passes: Sequence[PosePredictions], same: float, by_keypoints: b
     """
     skeleton = passes[0].skeleton
     keypoints, scores, boxes = (np.concatenate([getattr(p, name) for p in passes]) for name in ("keypoints", "scores", "boxes"))
-    ordered, kept = skeleton.to_dataset(keypoints), []
+    ordered, kept = skeleton.to_dataset(keypoints), list[int]()
     similar = pose_similarity(ordered, ordered, AREA_OF_BOX * boxes[:, 2:].prod(1), skeleton.oks_sigmas)
     preference = keypoints[..., 2].sum(1) if by_keypoints else scores
     for row in np.argsort(-preference, kind="stable"):

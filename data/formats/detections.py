@@ -36,7 +36,7 @@ def load_detections(
     if not isinstance(entries, list) or not all(isinstance(entry, dict) and entry.keys() >= set(KEYS) for entry in entries):
         raise UserError(f"boxes file {path}: not a file of detections; expected a list of {{{', '.join(KEYS)}}}")
     settle_ids(entries, images, categories, f"boxes file {path}", AnnotationFixes() if fixes is None else fixes)
-    boxes, skipped = defaultdict(list), Counter()
+    boxes, skipped = defaultdict[int, list](list), Counter[str]()
     for entry in entries:
         reason = _skip_reason(entry, images, categories)
         if reason is not None:

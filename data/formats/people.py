@@ -87,7 +87,7 @@ def read_people(
         orders = keypoint_orders(names, categories, skeleton, path, fixes)
     else:  # what COCO's server expects for test-dev
         orders = {1: np.arange(len(skeleton.dataset))}
-    people, of_category = [], dict.fromkeys(orders, 0)
+    people, of_category = list[dict](), dict.fromkeys(orders, 0)
     for annotation in annotations:
         place, number = f"annotation file {path}: annotation {annotation['file_id']}", annotation["category_id"]
         if number not in orders:

@@ -60,7 +60,7 @@ def load(file: AnnotationFile) -> dict[str, Any]:
     layout, paths = Layout(shape[0], shape[1], [category["id"] - 1 for category in categories]), [folder / name for name in names]
     if not any(label_path(path).is_file() for path in paths):
         raise UserError(f"{place}: none of its {len(paths)} images has a label file, such as {label_path(paths[0])}")
-    images, annotations = [], []
+    images, annotations = list[dict](), list[dict]()
     for (number, file_id), name, (size, people) in progress_bar(
         zip(_image_ids(names), names, read_images(paths, partial(_read_labels, layout=layout))), len(names), "labels", "image"
     ):
@@ -108,8 +108,8 @@ def _categories(data: dict[str, Any], count: int, place: str) -> list[dict[str, 
 
 def _split_images(data: dict[str, Any], file: AnnotationFile) -> tuple[Path, list[str]]:
     """Return a folder, and the paths of a split's images from there."""
-    place, key = f"annotation file {file.path}", next((key for key in SPLITS[file.split] if data.get(key)), None)
-    if key is None and not file.images:
+    place, key = f"annotation file {file.path}", next((key for key in SPLITS[file.split] if data.get(key)), "")
+    if not key and not file.images:
         has = " or ".join(name for name, keys in SPLITS.items() if any(data.get(key) for key in keys))
         raise UserError(f"{place}: has no split {file.split!r}; " + (f"choose --split {has}" if has else "name it, or give --images"))
     sources, listed = file.images or data[key], []
@@ -192,7 +192,7 @@ def _person(words: list[str], layout: Layout, height: int, width: int, place: st
     # Without v, what is missing is 0 0 or below
     v = keypoints[:, 2] if layout.values == 3 else 2 * ((keypoints >= 0).all(1) & keypoints.any(1))
     box = np.round([x - box_width / 2, y - box_height / 2, box_width, box_height], 2)
-    flat = np.column_stack([np.where(v[:, None] == 0, 0, np.round(points, 2)), v]).ravel()
+    flat = np.column_stack([np.where(np.reshape(v, (-1, 1)) == 0, 0, np.round(points, 2)), v]).ravel()
     return {"category_id": int(values[0]) + 1, "iscrowd": 0, "bbox": box.tolist(), "keypoints": flat.tolist()}
 
 
@@ -205,7 +205,7 @@ def skeleton(file: AnnotationFile, content: dict[str, Any]) -> Skeleton:
     Sigmas are those of known skeletons by name, else COCO's median. Limbs are of `nearest_limbs`. Raise UserError where names or flip_idx
     are missing.
     """
-    place, names = f"annotation file {file.path}", next((c["keypoints"] for c in content["categories"] if c["keypoints"]), [])
+    place, names = f"annotation file {file.path}", next((c["keypoints"] for c in content["categories"] if c["keypoints"]), list[str]())
     if not names:
         raise UserError(f"{place}: has no 'kpt_names'; add them, or give their --skeleton and --names-from-skeleton")
     known = fitting_skeleton(names)

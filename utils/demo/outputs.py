@@ -65,7 +65,7 @@ class ResultWriter:
     def __init__(self, names: OutputNames, source: Source, skeleton: Skeleton, formats: Sequence[str], kinds: Sequence[str] = ()):
         self.source, self.skeleton, self.formats = source, skeleton, [name for name in FORMATS if name in formats]
         self.results: list[FrameResult] = []
-        self._names, self._ids, self._coco = names, dict(zip(source.names, image_ids(source.names))), []
+        self._names, self._ids, self._coco = names, dict(zip(source.names, image_ids(source.names))), list[dict]()
         stems = Counter(map(_stem, source.names))
         wanted: dict[tuple[str | int | None, str], list[str]] = {
             (None, kind): [f"{source.stem}{kind}.mp4"] for kind in kinds if source.is_video

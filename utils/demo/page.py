@@ -50,7 +50,7 @@ def build_page(names: Sequence[str], estimator_for: Callable[[str], PoseEstimato
         poses = enumerate(people.to_json()["people"], 1)
         rows = [[n, part, *point] for n, pose in poses for part, point in zip(people.names, pose["keypoints"]) if point[2]]
         heatmaps = np.hstack(named_overlays(pixels, overlays))
-        return f"people: {len(people)}", people.draw(pixels)[..., ::-1], heatmaps[..., ::-1], rows
+        return f"people: {len(people)}", np.asarray(people.draw(pixels))[..., ::-1], heatmaps[..., ::-1], rows
 
     buttons = ["download", "fullscreen"]  # not Gradio's third one, which publishes the image
     with gradio.Blocks(title="SimplePose", analytics_enabled=False, delete_cache=(CACHE, CACHE)) as page:

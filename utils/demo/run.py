@@ -19,7 +19,7 @@ from config.progress import Progress
 from data.images import write_image
 from data.video import video_writer
 from utils.boxes import MIN_SCORE
-from utils.demo.inputs import Source
+from utils.demo.inputs import Frame, Source
 from utils.demo.outputs import FrameResult, OutputNames, ResultWriter
 from utils.smoothing import PoseSmoother
 from utils.tracking import Tracker
@@ -102,7 +102,7 @@ def _run_source(
     writer: ResultWriter,
     skip: Callable[[UserError], None],
 ) -> list[FrameResult]:
-    skeleton, waiting = estimator.config.skeleton, deque()
+    skeleton, waiting = estimator.config.skeleton, deque[Frame]()
     tracking = estimator.config.tracking
     tracker = Tracker(skeleton, tracking) if options.track or "mot" in options.formats else None
     smoother = PoseSmoother(tracking) if tracker is not None and options.smooth else None

@@ -87,8 +87,9 @@ def recorded_images(detections: Path) -> set[Any] | None:
     """Return the annotation file's ids of the images that a file of predictions is of; None where its run has not recorded them."""
     path = detections.with_suffix(IMAGES)
     record = read_json(path, "record of images") if path.is_file() and detections.is_file() else None
-    is_of_this = isinstance(record, dict) and record.get("sha256") == sha256(detections.read_bytes()).hexdigest()
-    return set(record["images"]) if is_of_this else None
+    if isinstance(record, dict) and record.get("sha256") == sha256(detections.read_bytes()).hexdigest():
+        return set(record["images"])
+    return None
 
 
 def load_predictions(metric: CocoMetric, path: Path, truth: GroundTruth) -> list[dict]:

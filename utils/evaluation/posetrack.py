@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -32,7 +33,7 @@ class PoseTrackMetric(CocoMetric):
         metrics = self.compute_over(annotated, predictions, truth)
         if not truth.containers:
             return metrics
-        present, videos, counts = truth.file_index >= 0, defaultdict(list), Counter()
+        present, videos, counts = truth.file_index >= 0, defaultdict[Any, list[ImageResult]](list), Counter[str]()
         for result in truth.image_results(predictions):
             videos[images[result.image_id].get("vid_id")].append(result)
         for frames in videos.values():
@@ -59,7 +60,7 @@ def count_errors(frames: Iterable[tuple[ImageResult, np.ndarray, np.ndarray]], s
     last_ids: dict[int, int] = {}  # annotated track -> the predicted id that it matched last
     for frame, tracks, ids in frames:
         similarity, ids = frame.similarity(sigmas)[ids >= 0].T, ids[ids >= 0]
-        same, counted = similarity >= SAME_PERSON, (frame.joints[..., 2] > 0).any(1)
+        same, counted = similarity >= SAME_PERSON, np.any(frame.joints[..., 2] > 0, axis=1)
         last = np.array([last_ids.get(track, -1) for track in tracks.tolist()], int)
         # A person keeps the last id while it matches, even where another one is nearer: each switch counts once
         value = np.where(same & counted[:, None], similarity + 2 * (last[:, None] == ids), 0)

@@ -46,7 +46,7 @@ def draw_sheet(people: TrainingHDF5, samples: PoseDataset | None, issues: Issues
     rows, chosen = [], choose_images(issues, candidates, count, np.random.default_rng(seed))
     for number in progress_bar(chosen, len(chosen), "sheet", "image"):
         rng, rendered = np.random.default_rng([seed, number]), []
-        own = [] if samples is None else np.flatnonzero(samples.image_of == number)
+        own = np.flatnonzero(() if samples is None else samples.image_of == number)
         if len(own):
             index = int(rng.choice(own))
             rendered = [render_sample(samples, index, generator) for generator in (None, rng)]

@@ -109,7 +109,7 @@ def swapped_sides(table: PersonTable) -> Iterator[LabelIssue]:
         if present.any():
             wide = present & (length > 0) & (length >= WIDE * np.median((length / table.extent)[present]) * table.extent)
             directions[a, b] = vector / length.clip(1e-6)[:, None], wide
-    opposite = {}
+    opposite: dict[int, list[str]] = {}
     for (first, (one, one_wide)), (second, (other, other_wide)) in combinations(directions.items(), 2):
         for n in np.flatnonzero(one_wide & other_wide & ((one * other).sum(1) < OPPOSITE)).tolist():
             opposite.setdefault(n, [table.names[k] for k in (*first, *second)])
@@ -136,7 +136,7 @@ def duplicate_people(table: PersonTable) -> Iterator[LabelIssue]:
 
 def unusable_images(table: PersonTable) -> Iterator[LabelIssue]:
     """Yield the corrupt images, and those with the id, or the bytes, of an earlier one. Nothing is decoded."""
-    people, ids, files = table.people, set(), {}
+    people, ids, files = table.people, set[int](), dict[bytes, int]()
     for number in progress_bar(range(len(people)), len(people), "files", "image"):
         image_id = int(people.image_ids[number])
         try:

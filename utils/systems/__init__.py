@@ -43,7 +43,8 @@ class Decoder(ABC):
         """
         predictions: dict[int, PosePredictions] = {}
         for group in group_indices(self.batch_key(image.shape[:2]) for image in images):
-            inputs = self.preprocess([images[n] for n in group], [boxes[n] for n in group] if self.needs_boxes else None)
+            own = [boxes[n] for n in group] if self.needs_boxes and boxes is not None else None
+            inputs = self.preprocess([images[n] for n in group], own)
             predictions |= zip(group, self.decode(self.forward(inputs)))
         return [predictions[n] for n in range(len(images))]
 

@@ -120,7 +120,7 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> tuple[Checkpoint | Non
     resume: a file; "auto", the directory's last checkpoint, the previous one where that is damaged, or else a new run; None, a new run.
     Raises UserError where another run would be overwritten.
     """
-    files, messages = stored_states(run_dir), []
+    files, messages = stored_states(run_dir), list[str]()
     if resume != "auto":
         if files and (resume is None or Path(resume).resolve().parent != run_dir.resolve()):
             raise UserError(f"output folder {run_dir}: already holds a run; resume with --resume auto, or choose another --output")

@@ -93,7 +93,7 @@ def _lines_until(path: Path, step: int, epoch: int) -> list[str]:
 
 def hyperparameters(values: dict[str, Any], prefix: str = "") -> dict[str, bool | float | str]:
     """Return the values of a dumped configuration by dotted key, lists as text, without those that are None."""
-    flat = {}
+    flat: dict[str, bool | float | str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= hyperparameters(value, f"{prefix}{key}.")

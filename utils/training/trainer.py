@@ -224,7 +224,7 @@ def check_skipped(state: TrainState, loader: DataLoader, epoch: int) -> None:
     if len(state.skipped_in_row) < state.config.train.max_dropped:
         return
     dataset: Any = loader.dataset
-    sampler, images = loader.batch_sampler, {}
+    sampler, images = loader.batch_sampler, dict[str, None]()
     for skipped in state.skipped_in_row:
         numbers = sampler.steps(skipped.epoch, skipped.taken)[0][:, skipped.ranks or slice(None)].ravel().tolist()
         images |= dict.fromkeys(map(dataset.image_id, numbers))

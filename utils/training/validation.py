@@ -123,7 +123,7 @@ def annotated_boxes(file: TrainingHDF5, number: int) -> np.ndarray:
 
 def _annotations(images: Sequence[Entry], seen: Sequence[int]) -> list[dict]:
     """Return all people of the images with these indices as COCO annotations."""
-    people = []
+    people: list[dict] = []
     for i in seen:
         file, number = images[i]
         rows = np.arange(*file.first[number : number + 2])

@@ -19,7 +19,7 @@ class ContactSheet:
 
     def __init__(self, path: Path, limit: int = MAX_IMAGES):
         encode_image(path, np.zeros((1, 1, 3), np.uint8))  # fail early where the format is unknown
-        self.path, self.limit, self.thumbnails = path, limit, []
+        self.path, self.limit, self.thumbnails = path, limit, list[np.ndarray]()
         self._step, self._count = 1, 0  # every `_step`-th of `_count` images is kept
 
     def add(self, image: np.ndarray) -> None:
