@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from config.section import ConfigSection, Count, NonNegative, Positive, Probability
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability, Switch
 from config.skeleton import Skeleton
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -120,14 +120,14 @@ class TrainConfig(ConfigSection):
     late_decay_every: Count = 5  # ... the learning rate decays every N epochs
     precision: Precision | Literal["float64"] = "float32"  # torch.amp; float16 with gradient scaling; float64 for checks
     tf32: bool = True  # float32 products of NVIDIA's tensor cores, with 10 bits of mantissa
-    compile: bool = False  # torch.compile of network and loss
+    compile: Switch = False  # torch.compile of network and loss; auto: on an NVIDIA GPU that it supports
     deterministic: bool = False  # bit-equal runs on a GPU too, but slower; a CPU is always deterministic
     clip_norm: Positive | None = None  # largest gradient norm; null: no clipping
     max_loss: Positive | None = 2e5  # skip a batch with a larger loss; null: only with a loss that is not finite
     max_dropped: Count = 10  # consecutive skipped steps; one more stops the training
     freeze: tuple[str, ...] = ()  # frozen parameters, by patterns of names such as front.*
     sync_batchnorm: bool = True  # one set of batch-norm statistics over all GPUs of train_distributed.py
-    channels_last: bool = False  # memory format of the network
+    channels_last: Switch = "auto"  # memory format of the network; auto: on CPUs, and on NVIDIA GPUs where tensor cores compute
     seed: Annotated[int, Field(ge=0)] = 0
     log_every: Count = 20  # steps between logged metrics
     checkpoint_every: Count | None = 1000  # steps of an epoch between checkpoints; null: at its end only
@@ -158,6 +158,7 @@ class InferenceConfig(ConfigSection):
 
     flip: bool = True  # flip test: average with the output on the horizontally flipped image
     precision: Precision = "float32"
+    compile: Switch = False  # torch.compile of the network, anew for the first sizes of images; auto: on an NVIDIA GPU that it supports
     tiles: bool = False  # of a bottom-up system: also look at overlapping tiles of large images, for small people
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -10,6 +10,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Switch = Literal[True, False, "auto"]  # auto: by the device
 
 
 class ConfigSection(BaseModel):
@@ -22,6 +23,6 @@ class ConfigSection(BaseModel):
     def _refuse_bool_as_number(cls, value: Any, info: ValidationInfo) -> Any:
         # pydantic reads true as 1, also in a list of numbers
         values = value if isinstance(value, (list, tuple)) else [value]
-        if cls.model_fields[str(info.field_name)].annotation is not bool and any(isinstance(one, bool) for one in values):
+        if cls.model_fields[str(info.field_name)].annotation not in (bool, Switch) and any(isinstance(one, bool) for one in values):
             raise ValueError("input should not be true or false")
         return value

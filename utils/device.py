@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -14,6 +16,8 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from config import UserError
+from config.schema import TrainConfig
+from config.section import Switch
 
 T = TypeVar("T")
 
@@ -59,6 +63,22 @@ def in_precision(precision: str, device: torch.device) -> torch.autocast:
     half = precision != "float32"
     # No cache of converted weights: each is used once, and threads would share it
     return torch.autocast(device.type, getattr(torch, precision) if half else None, enabled=half, cache_enabled=False)
+
+
+def uses_channels_last(settings: TrainConfig, device: torch.device) -> bool:
+    """Return whether a network in training is in that memory format. auto: on CPUs, and on NVIDIA GPUs where tensor cores compute."""
+    if settings.channels_last != "auto":
+        return settings.channels_last
+    on_tensor_cores = settings.precision in ("bfloat16", "float16") or settings.precision == "float32" and settings.tf32
+    return device.type == "cpu" or device.type == "cuda" and on_tensor_cores
+
+
+def uses_compile(setting: Switch, device: torch.device) -> bool:
+    """Return whether torch.compile is used. auto: on NVIDIA GPUs for which Triton, and the C compiler that it needs, are there."""
+    if setting != "auto":
+        return setting
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0) and bool(find_spec("triton") and compiler)
 
 
 @cache

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from config import UserError
 from config.schema import TrainConfig
-from utils.device import default_device
+from utils.device import default_device, uses_compile
 
 Parallel = Literal["none", "data_parallel", "distributed"]
 LONGEST_EVALUATION = timedelta(days=1)  # from the first rank's end to the last one's; torchrun ends all ranks where one dies
@@ -40,13 +40,13 @@ class DistributedContext:
         """Return the training step for all devices, with synchronized batch norms and compiled, as configured."""
         on_gpu = self.device.type == "cuda"
         if self.parallel == "data_parallel" and on_gpu:
-            if settings.compile:
+            if settings.compile is True:
                 raise UserError("train.compile: does not go with DataParallel; use train_distributed.py, or train.compile=false")
             return nn.DataParallel(step)
         synchronized = settings.sync_batchnorm and self.parallel == "distributed" and on_gpu  # PyTorch has none for CPUs
         if synchronized:
             step = nn.SyncBatchNorm.convert_sync_batchnorm(step)
-        if settings.compile:
+        if self.compiles(settings):
             if not on_gpu:
                 check_compiler()
             step.compile()
@@ -61,6 +61,11 @@ class DistributedContext:
             # in the last bit
             find_unused_parameters=not on_gpu or settings.deterministic,
         )
+
+    def compiles(self, settings: TrainConfig) -> bool:
+        """Return whether `wrap` compiles the step. With auto, not for DataParallel."""
+        setting = False if settings.compile == "auto" and self.parallel == "data_parallel" else settings.compile
+        return uses_compile(setting, self.device)
 
     @staticmethod
     def unwrap(step: nn.Module) -> nn.Module:

@@ -25,7 +25,7 @@ from utils.batching import LOOKAHEAD, batch_by_key, num_workers, ordered_map, wo
 from utils.boxes import LEAST_SCORE, MIN_SCORE, scored_boxes
 from utils.bundled_model import bundled_checkpoint, resolve_checkpoint
 from utils.checkpoint import Checkpoint, config_for, load_network
-from utils.device import PerProcess, limit_threads
+from utils.device import PerProcess, limit_threads, uses_compile
 from utils.predictions import PosePredictions
 from utils.systems import Overlays, build_decoder, decoder_class
 
@@ -98,6 +98,8 @@ class PoseEstimator:
             self.network.to(memory_format=torch.channels_last)
             if self.device.type == "cpu":
                 fuse_conv_bn(self.network)
+        if uses_compile(config.inference.compile, self.device):
+            self.network.predict = torch.compile(self.network.predict)
         self.decoder = build_decoder(self.network, config)
         self.needs_boxes = self.decoder.needs_boxes
         self.workers = num_workers(self.device)

@@ -24,9 +24,9 @@ def test_every_configuration_loads(path):
 
 def test_overrides_are_typed():
     overrides = ["train.batch_size=2", "inference.scales=[0.5, 1]", "data.train=a b/x.h5", "train.learning_rate=1e-5"]
-    c = load_config(PUBLISHED, [*overrides, "train.channels_last=true", "targets.keypoint_sigma=5", "targets.limb_margin=6"])
+    c = load_config(PUBLISHED, [*overrides, "train.channels_last=false", "targets.keypoint_sigma=5", "targets.limb_margin=6"])
     assert (c.train.batch_size, c.inference.scales, c.data.train, c.train.learning_rate) == (2, (0.5, 1.0), Path("a b/x.h5"), 1e-5)
-    assert c.train.channels_last and c.targets.on_maps == (1.25, 1.5)
+    assert c.train.channels_last is False and c.targets.on_maps == (1.25, 1.5)
 
 
 def test_a_file_inherits_the_keys_of_its_base(tmp_path):

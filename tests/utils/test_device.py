@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from config import UserError
+from config.schema import TrainConfig
 from utils.batching import num_workers
-from utils.device import default_device, in_precision, precise_dtype
+from utils.device import default_device, in_precision, precise_dtype, uses_channels_last, uses_compile
 
 
 @pytest.mark.parametrize(("cuda", "mps", "taken"), [(True, True, "cuda:0"), (False, True, "mps:0"), (False, False, "cpu")])
@@ -31,3 +32,33 @@ def test_apples_gpu_has_no_float64_no_threads_and_no_autocast_unless_asked():
         assert not torch.is_autocast_enabled("mps")
     with in_precision("float16", mps):
         assert torch.is_autocast_enabled("mps")
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "expected"),
+    [
+        ("cpu", {}, True),
+        ("cpu", {"channels_last": False}, False),
+        ("mps", {}, False),
+        ("cuda", {}, True),  # TF32
+        ("cuda", {"tf32": False}, False),
+        ("cuda", {"tf32": False, "channels_last": True}, True),
+        ("cuda", {"tf32": False, "precision": "float16"}, True),
+        ("cuda", {"precision": "float64"}, False),
+    ],
+)
+def test_channels_last_is_automatic_where_it_is_fast(device, settings, expected):
+    assert uses_channels_last(TrainConfig(**settings), torch.device(device)) is expected
+
+
+def test_compile_is_automatic_on_gpus_that_triton_supports(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr("utils.device.find_spec", lambda _: True)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    capability, gpu = (7, 0), torch.device("cuda")
+    assert not uses_compile("auto", gpu), "no C compiler"
+    monkeypatch.setenv("CC", "cc")
+    assert uses_compile("auto", gpu) and not uses_compile("auto", torch.device("cpu"))
+    capability = 6, 1
+    assert not uses_compile("auto", gpu) and uses_compile(True, gpu)

@@ -31,6 +31,7 @@ from runs import (
 from torch import Tensor, nn
 
 from config import UserError, load_config
+from config.schema import TrainConfig
 from data.datasets import MixedDataset
 from utils.checkpoint import read_checkpoint
 from utils.distributed import DistributedContext, init_process_group
@@ -145,6 +146,13 @@ def test_batch_norm_is_synchronized_between_gpus_where_it_is_configured(tiny, tm
     synchronized = sum(isinstance(module, nn.SyncBatchNorm) for module in state.network.modules())
     assert synchronized == (norms if configured and device != "cpu" else 0)
     assert {name: id(parameter) for name, parameter in state.network.named_parameters()} == before
+
+
+def test_data_parallel_is_not_compiled_unless_asked():
+    context = DistributedContext("data_parallel", torch.device("cuda", 0))
+    assert not context.compiles(TrainConfig(compile="auto"))
+    with pytest.raises(UserError, match="train.compile: does not go with DataParallel"):
+        context.wrap(nn.Identity(), TrainConfig(compile=True))
 
 
 # Together

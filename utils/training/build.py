@@ -20,7 +20,7 @@ from config.version import VERSION
 from losses import build_loss
 from models import build_model
 from utils.checkpoint import Checkpoint, init_weights, load_backbone, load_weights, read_checkpoint
-from utils.device import precise_dtype
+from utils.device import precise_dtype, uses_channels_last
 from utils.distributed import DistributedContext
 from utils.training.logging import CURVES, METRICS, MetricsLogger, build_logger
 from utils.training.optimizer import build_averages, build_optimizer, freeze
@@ -58,7 +58,8 @@ def build_state(
     messages = load_initial_weights(network, config, init, checkpoint)
     freeze(network, settings.freeze)
     dtype = torch.float64 if settings.precision == "float64" else None
-    network.to(context.device, dtype, memory_format=torch.channels_last if settings.channels_last else torch.contiguous_format)
+    memory_format = torch.channels_last if uses_channels_last(settings, context.device) else torch.contiguous_format
+    network.to(context.device, dtype, memory_format=memory_format)
     step = TrainingStep(network, build_loss(config).to(context.device), settings.precision)
     optimizer = build_optimizer([p for p in network.parameters() if p.requires_grad], settings, context.device)
     scaler = torch.amp.GradScaler(context.device.type, enabled=settings.precision == "float16")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from config import Config
 from data.targets import render_batch
-from utils.device import as_images
+from utils.device import as_images, uses_channels_last
 from utils.distributed import DistributedContext
 
 
@@ -21,7 +21,7 @@ def to_device(device: torch.device, batch: Any, config: Config) -> tuple[Tensor,
 def images_to_device(device: torch.device, pixels: Tensor, config: Config) -> Tensor:
     """Return pixels (N, H, W, 3) uint8 as images (N, 3, H, W) float32 in [0, 1], in the network's memory format."""
     images = as_images(pixels, device)
-    return images if config.train.channels_last else images.contiguous()
+    return images if uses_channels_last(config.train, device) else images.contiguous()
 
 
 class TrainingStep(nn.Module):

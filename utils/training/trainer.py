@@ -143,7 +143,8 @@ def forward_backward(state: TrainState, batches: list[NamedTuple]) -> tuple[Tens
 @contextmanager
 def compilation_logged(state: TrainState) -> Iterator[None]:
     """Log that the first step of this process compiles network and loss, where it does, and how long it took."""
-    compiles, state.has_stepped, start = state.config.train.compile and not state.has_stepped, True, time.perf_counter()
+    compiles = state.context.compiles(state.config.train) and not state.has_stepped
+    state.has_stepped, start = True, time.perf_counter()
     if compiles:
         state.log.info("train.compile: compiling network and loss in the first step, which can take minutes")
     yield
