@@ -11,7 +11,7 @@ SYNTHETIC := runs/quickstart/data
 # Folder or pattern of images for the bundled network's demo before training.
 PHOTOS ?= $(if $(wildcard ../shared/data/media),../shared/data/media/*.jpg)
 
-.PHONY: setup quickstart quickstart-photos quickstart-train benchmarks docs test lint
+.PHONY: setup quickstart quickstart-photos quickstart-train benchmarks gpu docs test lint
 
 # Rebuilt only when the requirements change. Python compiles the modules that it imports; compiling all of them takes a minute.
 READY := $(VENV)/.ready-$(shell cat requirements.txt requirements-dev.txt | cksum | cut -d ' ' -f 1)
@@ -57,6 +57,12 @@ benchmarks: setup
 	for script in assignment inference data; do $(BIN)/python benchmarks/$$script.py --save || exit 1; done
 	for recipe in quickstart dekr_quickstart simple_baselines_quickstart; do \
 		$(BIN)/python benchmarks/training.py --config config/$$recipe.yaml --save || exit 1; done
+	$(BIN)/python benchmarks/report.py > docs/benchmarks.md
+
+# Takes up to nine minutes on an NVIDIA GPU: tests, then figures.
+gpu: setup
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python benchmarks/gpu.py --save
 	$(BIN)/python benchmarks/report.py > docs/benchmarks.md
 
 # Warnings and broken internal links are errors. The site is build/docs/index.html.

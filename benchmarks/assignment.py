@@ -17,15 +17,13 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
-import time
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.report import benchmark_parser, report, wait_for
+from benchmarks.report import benchmark_parser, fastest, report
 from config import UserError, load_config
 from config.errors import run_cli
 from config.skeleton import VISIBLE
@@ -73,21 +71,10 @@ def growth(config: SimplePoseConfig, count: int, frames: int, device: torch.devi
     batch = (batch + rng.normal(0, 0.005, batch.shape)).astype(np.float32)
     stride = (float(config.targets.stride),) * 2
     common = config.skeleton, config.assignment
-    alone = [_seconds(lambda maps=maps: assign_people(maps, *common, SIZE, stride), device) for maps in batch]
+    alone = [fastest(lambda maps=maps: assign_people(maps, *common, SIZE, stride), device) for maps in batch]
     together = torch.from_numpy(batch[:BATCH]).to(device)
-    seconds = _seconds(lambda: assign_people_batch(together, *common, [stride] * len(together)), device) / len(together)
+    seconds = fastest(lambda: assign_people_batch(together, *common, [stride] * len(together)), device) / len(together)
     return {"people": count, "ms": 1000 * float(np.mean(alone)), f"ms in batches of {len(together)}, {device.type}": 1000 * seconds}
-
-
-def _seconds(task: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
-    """Return the seconds of the fastest run."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        task()
-        wait_for(device)
-        times.append(time.perf_counter() - start)
-    return min(times)
 
 
 def main() -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import time
+from collections.abc import Iterable
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import torch
 
-from benchmarks.report import benchmark_parser, report, wait_for
+from benchmarks.report import benchmark_parser, fastest, report
 from config import Config, UserError, load_config
 from config.errors import check_minimum, run_cli
 from config.load import load_skeleton, with_overrides
@@ -54,24 +54,22 @@ def with_workers(dataset: MixedDataset, batches: list[list[tuple[int, int]]], co
         return rest * config.train.batch_size / (time.perf_counter() - start)
 
 
-def targets_ms(batch: Any, config: Config, device: torch.device) -> float:
-    """Return the milliseconds that the device needs for a batch's images and targets, once it has done so before."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        to_device(device, batch, config)
-        wait_for(device)
-        seconds.append(time.perf_counter() - start)
-    return 1000 * min(seconds)
+def synthetic_hdf5(folder: Path, count: int) -> Path:
+    """Return a training HDF5 of COCO's keypoints with synthetic people in `count` images."""
+    annotations = write_synthetic(folder, count, seed=1, size=(480, 640))
+    build_hdf5(annotations, annotations.parent / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
+    return folder / "people.h5"
 
 
-def measure(path: Path, config: Config, options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+def measure(path: Path, config: Config, workers: Iterable[int], samples: int, device: torch.device) -> dict[str, Any]:
     """Read and render the samples of one recipe."""
-    dataset, batches = MixedDataset([path], config, augment=True), batches_of(options.samples, config)
-    row: dict[str, Any] = {f"{count} workers, samples/s": with_workers(dataset, batches, config, count) for count in options.workers}
+    dataset, batches = MixedDataset([path], config, augment=True), batches_of(samples, config)
+    row: dict[str, Any] = {f"{count} workers, samples/s": with_workers(dataset, batches, config, count) for count in workers}
     row["KB a sample on disk"] = path.stat().st_size / len(dataset) / 1000
     batch = collate([dataset[item] for item in batches[0]])
-    return row | {f"targets, ms a sample, {device.type}": targets_ms(batch, config, device) / len(batches[0])}
+    images, targets = to_device(device, batch, config)
+    row["MB of targets a sample"] = sum(tensor.nbytes for tensor in (images, *targets)) / len(images) / 1e6
+    return row | {f"targets, ms a sample, {device.type}": 1000 * fastest(lambda: to_device(device, batch, config), device) / len(images)}
 
 
 def main() -> None:
@@ -89,16 +87,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     set_malloc_thresholds()  # as a worker does
     with TemporaryDirectory() as folder:
-        annotations, images, path = options.annotations, options.images, Path(folder) / "people.h5"
-        if annotations is None:
-            annotations = write_synthetic(Path(folder), 32, seed=1, size=(480, 640))
-            images = annotations.parent / "images"
-        start = time.process_time()
-        build_hdf5(annotations, images, path, configs[0].skeleton if options.annotations else load_skeleton("coco"), workers=1)
-        built = time.process_time() - start
+        if options.annotations is None:
+            path = synthetic_hdf5(Path(folder), 32)
+        else:
+            path = Path(folder) / "people.h5"
+            build_hdf5(options.annotations, options.images, path, configs[0].skeleton, workers=1)
         for recipe, config in zip(options.config, configs):
-            rows.append({"recipe": Path(recipe).stem, **measure(path, config, options, device)})
-    print(f"the training HDF5 was built in {built:.1f} s of one core", file=sys.stderr)
+            rows.append({"recipe": Path(recipe).stem, **measure(path, config, options.workers, options.samples, device)})
     report("data", "Training data", rows, device, options.save)
 
 

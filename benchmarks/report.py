@@ -1,6 +1,6 @@
 """Print a benchmark's table, keep its rows in benchmarks/results/*.csv, and write docs/benchmarks.md from these.
 
-python benchmarks/report.py      # prints docs/benchmarks.md, which `make benchmarks` writes
+python benchmarks/report.py      # prints docs/benchmarks.md, which `make benchmarks` and `make gpu` write
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import os
 import platform
 import shlex
 import sys
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -24,9 +26,9 @@ RESULTS = Path(__file__).parent / "results"
 MEASUREMENT = "title", "date", "machine", "versions"  # columns that the rows of a table share; each row has its command besides
 HEAD = """# Benchmarks
 
-`make benchmarks` measures on the CPU, in up to five minutes on two cores; run it on an idle machine. It writes
-`benchmarks/results/` and, from these files, this page. Each script of [benchmarks/](../benchmarks) takes a
-`--config` of any system and saves its rows with `--save`; `--help` says what its columns mean.
+`make benchmarks` measures on the CPU, in up to five minutes on two cores; `make gpu` tests and measures an NVIDIA GPU, in up to nine. Run
+them on an idle machine. They write `benchmarks/results/` and, from these files, this page. Each script of [benchmarks/](../benchmarks)
+saves its rows with `--save`; `--help` says what its columns mean.
 """
 
 
@@ -102,6 +104,18 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def fastest(task: Callable[[], object], device: torch.device, repeats: int = 3) -> float:
+    """Return the seconds of the fastest of several runs, each until the device has finished."""
+    seconds = []
+    for _ in range(repeats):
+        wait_for(device)
+        start = time.perf_counter()
+        task()
+        wait_for(device)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def page() -> str:

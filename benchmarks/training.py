@@ -25,13 +25,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.data import synthetic_hdf5
 from benchmarks.report import benchmark_parser, report, wait_for
 from config import Config, load_config
 from config.errors import check_minimum, run_cli
-from config.load import load_skeleton, with_overrides
-from data.coco_masks_hdf5 import build_hdf5
+from config.load import with_overrides
 from data.datasets import MixedDataset, collate
-from data.synthetic import write_synthetic
 from utils.device import default_device
 from utils.distributed import DistributedContext
 from utils.training.build import build_state, open_run_dir, set_precision
@@ -60,15 +59,19 @@ class Repeated:
 
 def synthetic_batch(config: Config, folder: Path) -> Any:
     """Return a batch of the system's training samples of synthetic people."""
-    annotations = write_synthetic(folder, 8, seed=1, size=(480, 640))
-    build_hdf5(annotations, annotations.parent / "images", folder / "people.h5", load_skeleton("coco"), workers=1)
-    dataset = MixedDataset([folder / "people.h5"], config, augment=True)
+    dataset = MixedDataset([synthetic_hdf5(folder, 8)], config, augment=True)
     return collate([dataset[0, number] for number in range(config.train.batch_size)])
 
 
 def measure(config: Config, steps: int, device: torch.device) -> dict[str, Any]:
     """Measure samples per second, the median step, the first step in seconds, and the peak memory."""
     config = with_overrides(config, ["train.checkpoint_every=null", "train.accumulate=1"])
+    set_precision(config)
+    if device.type == "cpu":
+        set_malloc_thresholds()  # as the trainer does
+    elif device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    torch.compiler.reset()  # a first step compiles
     with TemporaryDirectory() as folder, redirect_stdout(sys.stderr):
         batch = synthetic_batch(config, Path(folder))
         state, messages = build_state(config, Path(folder) / "run", DistributedContext("none", device))
@@ -95,9 +98,6 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     check_minimum(1, steps=options.steps)
     config, device = load_config(options.config, options.overrides), default_device(options.device)
-    set_precision(config)
-    if device.type == "cpu":
-        set_malloc_thresholds()  # as the trainer does
     name = " ".join([Path(options.config).stem, *options.overrides])
     report("training", "A training step", [{"recipe": name, **measure(config, options.steps, device)}], device, options.save)
 

@@ -113,3 +113,20 @@ def test_the_page_shows_what_was_saved(table, tiny, monkeypatch, tmp_path):
     command = f"    python benchmarks/training.py --config '{tiny}' --steps 1 --device cpu"
     assert f"{command} train.precision=bfloat16\n{command}\n\n| {' | '.join(heads)} |\n|" in page
     assert f"| {' | '.join(row)} |\n" in page
+
+
+def test_gpu(table, fails, monkeypatch, tmp_path):
+    """On a CPU with --tiny: each row beside its roofline, in files that the page takes."""
+    assert "no NVIDIA GPU; " in fails("benchmarks/gpu.py", "--device", "cpu")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    rows = table("gpu", "--tiny", "--device", "cpu", "--save")
+    heads = [row for row in rows if row[0] in ("side", "measured")]
+    assert [len([head for head in row if "roofline" in head]) for row in heads] == [0, 1, 1, 1, 1]
+    networks = ["quickstart", "dekr_quickstart", "simple_baselines_quickstart"]
+    names = [row[0] for row in rows if row not in heads]
+    expected = [*(f"{name}, TF32" for name in networks), *networks, "1 people", *(f"{name}, float32" for name in networks)]
+    assert names == ["256", *expected]
+    for row in rows[-3:]:
+        rate, roofline, percent = map(float, row[2:5])
+        assert 0 < rate < roofline and percent == pytest.approx(100 * rate / roofline, rel=0.02)
+    assert report.page().count("## ") == 5

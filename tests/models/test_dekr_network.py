@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from dekr_networks import build
+from devices import DEVICES
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import DeformConv2d, deform_conv2d
 
 from models.dekr import deform_conv
-
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 def sampling_locations(g: torch.Generator, height: int, width: int) -> Tensor:

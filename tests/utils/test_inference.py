@@ -11,6 +11,7 @@ from itertools import zip_longest
 import numpy as np
 import pytest
 import torch
+from devices import GPU
 from PIL import Image
 from top_down_system import VALUES, registered, write_checkpoint
 from torch import nn
@@ -19,6 +20,7 @@ from config import Config, UserError, load_config
 from config.load import parse_config
 from data.images import read_image
 from models import build_model
+from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
 from utils.predictions import PosePredictions
@@ -96,6 +98,23 @@ def test_the_seconds_of_each_part_are_summed(tiny, mixed):
     assert min(called.values()) > 0 and sum(called.values()) <= time.perf_counter() - start
     list(estimator.stream(mixed[:3], 2))
     assert all(estimator.seconds[part] > seconds for part, seconds in called.items())
+
+
+@pytest.mark.parametrize("device", GPU)
+@pytest.mark.parametrize("name", ["simplepose_small", "dekr_small", "simple_baselines_small"])
+def test_a_gpu_predicts_as_the_cpu(mixed, monkeypatch, name, device):
+    """Without TF32. A bundled network, since a random one has peaks of all heights around every threshold."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    on_cpu, on_device = (PoseEstimator(resolve_checkpoint(name), device=on) for on in ("cpu", device))
+    assert_same(on_device.stream(mixed, 2), on_cpu.stream(mixed, 2))
+
+
+def test_a_network_is_compiled_where_it_is_configured(tiny, mixed, monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(torch, "compile", lambda predict: lambda images: calls.append(len(images)) or predict(images))
+    for compiles in (False, True):
+        PoseEstimator(load_config(tiny, [f"inference.compile={str(compiles).lower()}"]), device="cpu").batch(mixed[:2])
+        assert bool(calls) is compiles
 
 
 def test_construction_uses_one_thread_and_leaves_other_threads_theirs(tiny, monkeypatch):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from people import CPU, build, person, rendered_sample
 from places import ROOT
 
@@ -17,7 +18,6 @@ from data.hdf5 import TrainingHDF5
 from data.targets import render_batch
 
 RECIPES = ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")
-DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 
 
 @pytest.fixture(params=RECIPES, scope="module")

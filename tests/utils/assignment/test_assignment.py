@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from devices import DEVICES
 from places import ROOT
 from published_assignment import assign_published
 from standing import people
@@ -178,15 +179,15 @@ def test_any_skeleton(without: set[str] | str):
         assert (keypoints[..., 2] > 0).sum() == joints.shape[0] * joints.shape[1]
 
 
-def test_a_batch_on_a_device_gives_the_same_people():
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_on_a_device_gives_the_same_people(device):
     rng = np.random.default_rng(3)
     crowd = standing((150, 10, 100), (190, 5, 90), (210, 120, 110), (260, 100, 140))
     batch = np.stack([render(joints) for joints in (standing(*BESIDE), crowd[:0], standing(*OCCLUDED[:2]), crowd)])
     batch[3, 30 + INDEX["Relb"]] = 0
     batch[2:] += rng.normal(0, 0.005, batch[2:].shape).astype(np.float32)
     scales = [(4.0, 4.0), (3.5, 3.0), (2.0, 2.5), (4.0, 4.0)]
-    for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        for maps, scale, (keypoints, scores) in zip(batch, scales, assign_together(batch, scales, device)):
-            alone = assign(maps, scale=scale)
-            np.testing.assert_allclose(keypoints, alone[0], atol=1e-3)
-            np.testing.assert_allclose(scores, alone[1], atol=1e-5)
+    for maps, scale, (keypoints, scores) in zip(batch, scales, assign_together(batch, scales, device)):
+        alone = assign(maps, scale=scale)
+        np.testing.assert_allclose(keypoints, alone[0], atol=1e-3)
+        np.testing.assert_allclose(scores, alone[1], atol=1e-5)

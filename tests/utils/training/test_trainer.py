@@ -11,7 +11,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import ALONE, OFTEN, copied, fix_norms, parameters_of, part_of, points, random_batch, same, stopped_after, weighted, weights
+from devices import GPU
+from runs import (
+    ALONE,
+    OFTEN,
+    copied,
+    fix_norms,
+    fresh_state,
+    parameters_of,
+    part_of,
+    points,
+    random_batch,
+    same,
+    stopped_after,
+    weighted,
+    weights,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -74,10 +89,20 @@ def test_an_epoch_without_an_accepted_step_ends_the_training(new_state):
 def test_gradients_are_clipped(new_state, scale):
     """With plain SGD the weights move by the learning rate times the gradient, whose norm is known then; however it was scaled."""
     state = new_state(*PLAIN, "train.clip_norm=0.5", scale=scale)
-    before = nn.utils.parameters_to_vector(state.network.parameters()).detach()
+    before = torch.cat([parameter.detach().flatten() for parameter in state.network.parameters()])
     train_one_epoch(state, [random_batch(state)], 0)
-    moved = nn.utils.parameters_to_vector(state.network.parameters()) - before
+    moved = torch.cat([parameter.detach().flatten() for parameter in state.network.parameters()]) - before
     assert moved.norm().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("device", GPU)
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 0.01), ("bfloat16", 0.05)])
+def test_a_gpu_trains_as_the_cpu(tiny, tmp_path, device, precision, tolerance):
+    losses = []
+    for keys, on in (("train.precision=float32", "cpu"), (f"train.precision={precision}", device)):
+        state = fresh_state(tiny, tmp_path, (*SLOW, keys), DistributedContext("none", torch.device(on)))
+        losses.append(train_one_epoch(state, [random_batch(state)] * 3, 0))
+    assert losses[1] == pytest.approx(losses[0], rel=tolerance)
 
 
 def test_accumulated_batches_are_as_good_as_one(new_state):
