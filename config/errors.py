@@ -63,7 +63,7 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, UserError):
         return str(error), 2
     text = str(error)
-    if "Traceback (most recent" in text:  # of a DataLoader worker, whose error comes with its traceback
+    if "Traceback (most recent" in text:  # the error of a DataLoader worker comes with its traceback
         text = text.strip().splitlines()[-1]
     if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(text):
         return f"not enough memory ({text or 'of this machine'}); end other programs, or lower the batch size or the number of workers", 2

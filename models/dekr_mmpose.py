@@ -40,9 +40,9 @@ LIMBS = {
 
 
 def is_mmpose(weights: Mapping[str, Tensor]) -> bool:
-    """Return whether a state dict is of MMPose's DEKR. Raises ValueError where it is of MMPose 0.x, whose center heatmap comes first."""
+    """Return whether a state dict is of MMPose's DEKR. Raises ValueError where it is of MMPose 0.x: its center heatmap comes first."""
     if any("offset_conv_layers" in key for key in weights):
-        raise ValueError("a DEKR network of MMPose 0.x, whose outputs are in another order; use MMPose 1.x's file")
+        raise ValueError("a DEKR network of MMPose 0.x, which has its outputs in another order; use MMPose 1.x's file")
     return any(key.startswith("head.heatmap_conv_layers.") for key in weights)
 
 

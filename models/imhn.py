@@ -70,7 +70,7 @@ class HourglassLevel(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Encoder-decoder whose inner outputs are supervised too.
+    """Encoder-decoder with supervision of its inner outputs too.
 
     (N, c_0, h, w) -> depth + 1 maps, finest first: (N, c_d, h / 2^d, w / 2^d) with c_d = channels[d].
     """

@@ -19,7 +19,7 @@ from models.normalize import Normalize
 STEM, LAST = 32, 1280  # channels at width 1; the last layer's do not depend on the width
 STAGES = [(16, 1, 1), (24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)]  # channels at width 1, blocks, stride
 EXPANSION = 6  # of the channels inside a block; 1 in the first
-TAPS = (2, 5, 9)  # blocks before a halving, or a widening, whose features the pyramid takes; strides 4, 8, 16
+TAPS = (2, 5, 9)  # the pyramid takes the features of these blocks, before a halving or a widening; strides 4, 8, 16
 PYRAMID = ((64, 64), (64, 32), (32, 24), (24, 24))  # channels of each lateral, and after its merge; strides 32, 16, 8, 4
 FEATURES, HEAD_CHANNELS = PYRAMID[-1][1], 96
 

@@ -54,7 +54,7 @@ class LimbHead(nn.Module):
 
 
 class SimplePoseMobile(MoveNet):
-    """Predict the maps of labeled keypoints by MoveNet's heatmap head, whose channels have the data set's order, and all others anew."""
+    """Predict the maps of labeled keypoints by MoveNet's heatmap head, in the data set's order, and all others anew."""
 
     used_heads = ("keypoint_heatmap", "keypoint_regression")
     order: Tensor

@@ -83,7 +83,7 @@ def uses_compile(setting: Switch, device: torch.device) -> bool:
 
 @cache
 def _libraries() -> ThreadpoolController:
-    """Return PyTorch's OpenMP library, whose limits hold for one thread; those of BLAS libraries would hold for all."""
+    """Return PyTorch's OpenMP library. Its limits hold for one thread; those of BLAS libraries would hold for all."""
     return ThreadpoolController().select(user_api="openmp")  # takes milliseconds
 
 

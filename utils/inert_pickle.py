@@ -1,6 +1,6 @@
 """Unpickle tensors and plain values, and nothing else: `torch.load(..., pickle_module=utils.inert_pickle)` runs no code of a file.
 
-What is no tensor, dictionary, list, number or text becomes an `Inert`, whose class is neither imported nor called.
+What is no tensor, dictionary, list, number or text becomes an `Inert`. Its class is neither imported nor called.
 """
 
 from __future__ import annotations

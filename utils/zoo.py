@@ -83,7 +83,7 @@ def network_file(checkpoint: str | Path) -> Path:
     path = cached_file(network.url)
     digest = _sha256(path)
     if not digest.startswith(network.sha256):
-        other = f" in place of the one there, whose SHA-256 begins with {digest[:8]}, not {network.sha256}" if digest else ""
+        other = f" in place of the one there, with a SHA-256 that begins with {digest[:8]}, not {network.sha256}" if digest else ""
         remedy = f"give the file in place of the name, or put it into {path.parent}{other}"
         download(network.url, network.sha256, f"network {name}", remedy)
     return path

@@ -131,7 +131,7 @@ class AssignmentConfig(ConfigSection):
 
     # Fragments that no limb connects (a wrist whose elbow is hidden), merged by distance: per limb in between, in longest limbs
     join_distance: NonNegative = 0.6  # to a person of at least 4 keypoints
-    join_distance_small: NonNegative = 1.5  # to a smaller one, whose longest limb is a poor estimate of its size
+    join_distance_small: NonNegative = 1.5  # to a smaller one: its longest limb is a poor estimate of its size
     join_scale: Positive = 20.0  # the longest limb, where neither fragment has a limb
 
     # People

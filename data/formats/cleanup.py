@@ -70,7 +70,7 @@ def _fix_image(image: dict, place: str) -> Iterator[str]:
             yield f"its {key!r} makes no sense: the image's own size is used"
 
 
-def _fix_person(person: dict, place: str) -> Iterator[str]:
+def _fix_person(person: dict, _: str) -> Iterator[str]:
     yield from _parse_text(person, "bbox", "keypoints", "area", "iscrowd", "num_keypoints")
 
 

@@ -168,7 +168,7 @@ def test_a_file_with_another_hash_is_replaced_if_that_is_possible(server, cache)
     cache.mkdir(parents=True)
     path.write_bytes(b"half")
     server.how = "404"
-    with pytest.raises(UserError, match=f"in place of the one there, whose SHA-256 begins with [0-9a-f]{{8}}, not {HASH}$"):
+    with pytest.raises(UserError, match=f"in place of the one there, with a SHA-256 that begins with [0-9a-f]{{8}}, not {HASH}$"):
         network_file("served_network")
     assert path.read_bytes() == b"half"
     server.how = "whole"

@@ -52,7 +52,7 @@ def match_in_window(
 ) -> tuple[Tensor, Tensor]:
     """Move keypoints to the maxima of heatmap times a Gaussian about them: return poses (N, P, K, 2) and the product there (N, P, K).
 
-    poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1], whose pixel j stands at (j + shift) factor. window: the Gaussian's
+    poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1]; their pixel j stands at (j + shift) factor. window: the Gaussian's
     exponent falls to -1 at a distance of the root of this, in the person's diagonals. MoveNet does so (with one width for all people).
     whole_maps: read all pixels, and one around them, not only those where the Gaussian matters: a trace has no other shape.
     """

@@ -103,8 +103,8 @@ class SimpleBaselinesDecoder(Decoder):
 def average_flip(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:
     """Average the heatmaps (2 P, K, h, w) of P crops and then their flipped ones: (P, K, h, w).
 
-    As published, the flipped crops' heatmaps are shifted right by the one column that they lie too far left; those whose pixels stand in
-    the middle of theirs are not.
+    As published, the flipped crops' heatmaps are shifted right by the one column that they lie too far left. Those with pixels in
+    the middle of the input's are not.
     """
     straight, flipped = maps.chunk(2)
     flipped = flipped.flip(3)[:, torch.from_numpy(config.skeleton.flip_keypoints).to(maps.device)]

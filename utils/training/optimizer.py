@@ -133,7 +133,7 @@ def cycle_ends(epoch: int, settings: SwaConfig) -> bool:
 def update_bn(network: nn.Module, batches: Iterable[Tensor], context: DistributedContext) -> None:
     """Recompute batch-norm statistics as a plain mean over the batches of images of all ranks; a mean of weights has none of its own.
 
-    `torch.optim.swa_utils.update_bn`, for a network in training mode whose frozen batch norms keep their statistics.
+    `torch.optim.swa_utils.update_bn`, for a network in training mode. Frozen batch norms keep their statistics.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training]
     momenta = [norm.momentum for norm in norms]

@@ -287,7 +287,7 @@ def readable_errors(state: TrainState) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, OSError, RuntimeError, UserError) as error:
-        clear_frames(error.__traceback__)  # they refer to a validation's loader, whose workers would outlive it
+        clear_frames(error.__traceback__)  # they refer to a validation's loader: its workers would outlive it
         # Where another rank was interrupted first, this one may see only that its connection is gone
         if isinstance(error, KeyboardInterrupt) or state.stop.requested:
             where = f"interrupted in epoch {state.epoch + 1}, after step {state.steps} of the run"
