@@ -169,7 +169,7 @@ def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig) -> tuple[Tens
     overlaps = pose_overlaps(poses, settings)
     if settings.match_window is not None:  # each scale's poses in its own heatmaps
         of_scales = [(of_scale, maps, stride / scale) for (of_scale, _), (scale, maps) in zip(candidates, heatmaps)]
-        matched = [match_in_window(*of_scale, shift, settings.match_window, torch.jit.is_tracing()) for of_scale in of_scales]
+        matched = [match_in_window(*of_scale, shift, settings.match_window) for of_scale in of_scales]
         poses, values = (torch.cat(of_scale, 1) for of_scale in zip(*matched))
     else:
         values = sum(sample(poses - shift * stride / scale, stride / scale, maps) for scale, maps in heatmaps) / len(heatmaps)
@@ -269,14 +269,16 @@ def pose_overlaps(poses: Tensor, settings: DekrInferenceConfig) -> Tensor:
 def select_poses(overlaps: Tensor, values: Tensor, present: Tensor) -> Tensor:
     """Return (N, P) bool: the poses that `pose_nms` selects, in the order of the rows. overlaps (N, P, P), values and present (N, P)."""
     number = torch.arange(values.shape[1], device=values.device)
-    selected, suppressed = torch.zeros_like(present), ~present
-    for pose in range(values.shape[1]):
-        group = overlaps[:, pose] & present | (number == pose)
-        best = number == torch.where(group, values, -torch.inf).argmax(1, keepdim=True)
-        new = best & ~(suppressed | suppressed[:, pose, None])
-        selected = selected | new
-        suppressed = suppressed | group & new.any(1, keepdim=True)
-    return selected
+    same = number == number[:, None]
+    groups = overlaps & present[:, None] | same  # (N, pose, members)
+    best = torch.where(groups, values[:, None], -torch.inf).argmax(2)
+    members, choices = (t.float().unbind(1) for t in (groups, number == best[..., None]))
+    selected, free = torch.zeros_like(values), present.float()
+    for pose, (group, choice) in enumerate(zip(members, choices)):  # few operations each: a graph holds all rounds
+        new = choice * free * free[:, pose, None]
+        selected = selected + new
+        free = free * (1 - group * new.sum(1, keepdim=True))
+    return selected > 0
 
 
 def _take_rows(rows: Tensor, order: Tensor) -> Tensor:

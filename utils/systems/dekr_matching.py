@@ -47,30 +47,23 @@ def snap_to_peaks(keypoints: Tensor, maps: Sequence[Tensor], settings: DekrInfer
     return torch.where(distance < settings.match_distance, refined, keypoints[..., :2])
 
 
-def match_in_window(
-    poses: Tensor, heatmaps: Tensor, factor: float, shift: float, window: float, whole_maps: bool = False
-) -> tuple[Tensor, Tensor]:
+def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float, window: float) -> tuple[Tensor, Tensor]:
     """Move keypoints to the maxima of heatmap times a Gaussian about them: return poses (N, P, K, 2) and the product there (N, P, K).
 
     poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1]; their pixel j stands at (j + shift) factor. window: the Gaussian's
     exponent falls to -1 at a distance of the root of this, in the person's diagonals. MoveNet does so (with one width for all people).
-    whole_maps: read all pixels, and one around them, not only those where the Gaussian matters: a trace has no other shape.
     """
     height, width = heatmaps.shape[2:]
     points = poses / factor - shift
     variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)[..., None, None]  # (N, P, 1, 1)
     reach = (WINDOW_EXPONENT * variance).sqrt().floor() + 1
-    if whole_maps:
-        columns, rows = (torch.arange(-1, side + 1, device=poses.device).expand(*points.shape[:3], -1) for side in (width, height))
-    else:
-        widest = int(reach.max()) + 1 if reach.numel() else 1  # one more than the window, where the product is 0
-        steps = torch.arange(-widest, widest + 1, device=poses.device)
-        columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
+    widest = reach.max().long() + 1  # a tensor, for traces; one pixel more than the window, where the product is 0
+    steps = torch.arange(-widest, widest + 1, device=poses.device)
+    columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
     weights = []
     for axis, (at, side) in enumerate(((columns, width), (rows, height))):
-        point = points[..., axis, None]
-        inside = (at >= 0) & (at < side) & ((at - point.round()).abs() <= reach)
-        weights.append(torch.where(inside, (-(at - point).square() / variance).exp(), 0))
+        inside = (at >= 0) & (at < side) & (steps.abs() <= reach)
+        weights.append(torch.where(inside, (-(at - points[..., axis, None]).square() / variance).exp(), 0))
     along, down = weights
     index = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
     n, people, keypoints = index.shape[:3]
@@ -79,9 +72,9 @@ def match_in_window(
     values, best = products.max(3)
     side, count = columns.shape[3], products.shape[3]
     moved = [columns.gather(3, best[..., None] % side), rows.gather(3, best[..., None] // side)]
-    logarithm = products.clamp(min=MIN_HEATMAP_VALUE**2).log()
     for axis, step in enumerate((1, side)):  # a parabola through the logarithms of the maximum and its neighbors: exact for Gaussians
-        before, top, after = (logarithm.gather(3, (best[..., None] + d).clamp(0, count - 1)) for d in (-step, 0, step))
+        around = (products.gather(3, (best[..., None] + d).clamp(0, count - 1)) for d in (-step, 0, step))
+        before, top, after = (product.clamp(min=MIN_HEATMAP_VALUE**2).log() for product in around)
         curvature = 2 * top - before - after
         moved[axis] = moved[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
     return torch.where(values[..., None] > 0, (torch.cat(moved, 3) + shift) * factor, poses), values
