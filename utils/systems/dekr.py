@@ -19,7 +19,7 @@ from utils.device import as_images, in_precision
 from utils.predictions import PosePredictions
 from utils.preprocess.dekr import as_input, input_size, merge_by_oks, to_image
 from utils.systems import Decoder, Overlays
-from utils.systems.dekr_matching import match_in_window, snap_to_peaks, upsample_heatmaps
+from utils.systems.dekr_matching import match_in_window, snap_to_peaks, take_rows, upsample_heatmaps
 
 Size = tuple[int, int]  # height, width
 ScaleMaps = tuple[float, Tensor, Tensor]  # a scale, heatmaps (N, K + 1, h, w) and offsets (N, 2 K, h, w) of the images run at it
@@ -89,11 +89,11 @@ class DekrDecoder(Decoder):
         means = values.mean(2)
         if settings.nms_order == "heat":
             order = means.topk(means.shape[1])[1]
-            keypoints, means, present = (_take_rows(t, order) for t in (keypoints, means, present))
-            overlaps = _take_rows(_take_rows(overlaps, order).transpose(1, 2), order).transpose(1, 2)
+            keypoints, means, present = (take_rows(t, order) for t in (keypoints, means, present))
+            overlaps = take_rows(take_rows(overlaps, order).transpose(1, 2), order).transpose(1, 2)
         selected = select_poses(overlaps, means, present)
         scores, order = (keypoints[..., 2].mean(2) * selected).topk(means.shape[1])
-        return _take_rows(keypoints, order) * (scores > 0)[..., None, None], scores
+        return take_rows(keypoints, order) * (scores > 0)[..., None, None], scores
 
     def overlays(self, outputs: tuple[list[Size], list[ScaleMaps]]) -> list[Overlays]:
         """Resize the heatmaps of scale 1 to each image."""
@@ -185,7 +185,7 @@ def center_candidates(factor: float, shift: float, center: Tensor, offset: Tenso
     """Return the poses (N, P, K, 2) x, y in pixels of scale 1's input at the center maxima, and the center scores (N, P), highest first.
 
     factor: pixels of scale 1's input per map pixel; shift: `model.pixel_center`; center (N, h, w), offset (N, 2 K, h, w). Scores not above
-    the threshold become 0.
+    the threshold become 0. P is `inference.max_people`, or on a CPU the largest number of scores that remain, at least 1.
     """
     n, height, width = center.shape
     window = settings.center_window or 3
@@ -197,10 +197,14 @@ def center_candidates(factor: float, shift: float, center: Tensor, offset: Tenso
         elif is_larger:
             maxima = F.max_pool2d(maxima, 3, 1, 1)
     scores, index = torch.where(center == maxima[:, 0], center, 0).flatten(1).topk(min(settings.max_people, height * width))
+    scores = scores * (scores > settings.centre_threshold)
+    if scores.device.type == "cpu" and not torch.jit.is_tracing():  # a GPU would have to be waited for, and a graph has a fixed number
+        count = max(1, int((scores > 0).sum(1).max()))
+        scores, index = scores[:, :count], index[:, :count]
     offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
     pixel = torch.stack([index % width, index // width], 1)[:, None]
     poses = (pixel + shift - offsets).permute(0, 3, 1, 2) * factor
-    return poses, scores * (scores > settings.centre_threshold)
+    return poses, scores
 
 
 def rescale_scores(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:
@@ -279,11 +283,6 @@ def select_poses(overlaps: Tensor, values: Tensor, present: Tensor) -> Tensor:
         selected = selected + new
         free = free * (1 - group * new.sum(1, keepdim=True))
     return selected > 0
-
-
-def _take_rows(rows: Tensor, order: Tensor) -> Tensor:
-    """Return rows (N, P, ...) in the order (N, P)."""
-    return rows.gather(1, order.view(*order.shape, *[1] * (rows.ndim - 2)).expand(-1, -1, *rows.shape[2:]))
 
 
 def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_people: int, order: np.ndarray | None = None) -> np.ndarray:

@@ -16,6 +16,7 @@ PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
 FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
 FIT_ROUNDS = 2
 WINDOW_EXPONENT = 7.0  # a window ends where its Gaussian has fallen to exp(-7)
+WINDOW_GROUP = 10  # people whose windows are read together
 MIN_VARIANCE = 4.0  # of a window, map pixels squared
 MIN_HEATMAP_VALUE = 1e-3  # the fit of the logarithm excludes lower values
 
@@ -53,31 +54,49 @@ def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float
     poses (N, P, K, 2) in input pixels; heatmaps (N, K, h, w) in [0, 1]; their pixel j stands at (j + shift) factor. window: the Gaussian's
     exponent falls to -1 at a distance of the root of this, in the person's diagonals. MoveNet does so (with one width for all people).
     """
-    height, width = heatmaps.shape[2:]
+    heatmaps = heatmaps.contiguous()
     points = poses / factor - shift
-    variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)[..., None, None]  # (N, P, 1, 1)
+    variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)  # (N, P)
+    order = variance.argsort(1)
+    # People of similar size together: a window is as large as its largest person's, and few people are large
+    groups = zip(*(take_rows(rows, order).split(WINDOW_GROUP, 1) for rows in (points, variance)))
+    found = zip(*(_window_maxima(*group, heatmaps) for group in groups))
+    moved, values = (take_rows(torch.cat(parts, 1), order.argsort(1)) for parts in found)
+    return torch.where(values[..., None] > 0, (moved + shift) * factor, poses), values
+
+
+def _window_maxima(points: Tensor, variance: Tensor, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the maxima (N, P, K, 2) of heatmap times Gaussian about the points, in map pixels, and their values (N, P, K).
+
+    points (N, P, K, 2) in map pixels; variance (N, P) of each person's Gaussian.
+    """
+    height, width = heatmaps.shape[2:]
+    points, variance = points.transpose(1, 2), variance[:, None, :, None]  # (N, K, P, 2), (N, 1, P, 1)
     reach = (WINDOW_EXPONENT * variance).sqrt().floor() + 1
     widest = reach.max().long() + 1  # a tensor, for traces; one pixel more than the window, where the product is 0
-    steps = torch.arange(-widest, widest + 1, device=poses.device)
-    columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, P, K, window)
+    steps = torch.arange(-widest, widest + 1, device=points.device)
+    columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, K, P, window)
     weights = []
     for axis, (at, side) in enumerate(((columns, width), (rows, height))):
         inside = (at >= 0) & (at < side) & (steps.abs() <= reach)
         weights.append(torch.where(inside, (-(at - points[..., axis, None]).square() / variance).exp(), 0))
-    along, down = weights
-    index = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
-    n, people, keypoints = index.shape[:3]
-    read = heatmaps.flatten(2).gather(2, index.transpose(1, 2).flatten(2)).view(n, keypoints, people, -1).transpose(1, 2)
-    products = read * (down[..., None] * along[..., None, :]).flatten(3)
-    values, best = products.max(3)
+    index = (rows.clamp(0, height - 1) * width)[..., None] + columns.clamp(0, width - 1)[..., None, :]
+    products = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+    products = products.mul_(weights[1][..., None]).mul_(weights[0][..., None, :]).flatten(3)
+    values, best = products.max(3, keepdim=True)
     side, count = columns.shape[3], products.shape[3]
-    moved = [columns.gather(3, best[..., None] % side), rows.gather(3, best[..., None] // side)]
+    maxima = [columns.gather(3, best % side), rows.gather(3, best // side)]
     for axis, step in enumerate((1, side)):  # a parabola through the logarithms of the maximum and its neighbors: exact for Gaussians
-        around = (products.gather(3, (best[..., None] + d).clamp(0, count - 1)) for d in (-step, 0, step))
+        around = (products.gather(3, (best + d).clamp(0, count - 1)) for d in (-step, 0, step))
         before, top, after = (product.clamp(min=MIN_HEATMAP_VALUE**2).log() for product in around)
         curvature = 2 * top - before - after
-        moved[axis] = moved[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
-    return torch.where(values[..., None] > 0, (torch.cat(moved, 3) + shift) * factor, poses), values
+        maxima[axis] = maxima[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
+    return torch.cat(maxima, 3).transpose(1, 2), values[..., 0].transpose(1, 2)
+
+
+def take_rows(rows: Tensor, order: Tensor) -> Tensor:
+    """Return rows (N, P, ...) in the order (N, P)."""
+    return rows.gather(1, order.view(*order.shape, *[1] * (rows.ndim - 2)).expand(-1, -1, *rows.shape[2:]))
 
 
 def local_maximum(maps: Tensor, reach: int) -> Tensor:
