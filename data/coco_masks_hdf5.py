@@ -28,7 +28,7 @@ import yaml
 from torch.utils.data import DataLoader, Dataset
 
 from config import Skeleton, UserError
-from config.errors import run_cli
+from config.errors import check_minimum, run_cli
 from config.files import CheckedFile, atomic_write, check_outputs, file_lock, output_folder, write_text
 from config.load import known_skeletons, load_skeleton
 from config.progress import Progress
@@ -39,7 +39,7 @@ from data.formats.coco import AnnotationFile, Split, check_size, listed_size
 from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask, segmentation_to_rle
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource, find_images
-from data.images import check_image
+from data.images import check_image, decode_image, encode_image
 
 SHOWN = 10  # problems of one kind that are printed
 TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
@@ -83,12 +83,14 @@ class ImageContent(NamedTuple):
 class ImageContents(Dataset):
     """The content of a task's image, or the error that makes it unusable.
 
-    masks: images have masks; box_masks: people without segmentation are masked by their boxes; num_keypoints: of a person.
+    masks: images have masks; box_masks: people without segmentation are masked by their boxes; num_keypoints: of a person; max_side: images
+    with a longer side are reduced to it, with their people and masks.
     """
 
     masks: bool
     box_masks: bool
     num_keypoints: int
+    max_side: int | None = None
 
     def __getitem__(self, task: ImageTask) -> ImageContent | UserError:
         path, people = task.entry.path, image_people(task.annotations, self.num_keypoints)
@@ -105,10 +107,17 @@ class ImageContents(Dataset):
             number = task.annotations[outside.argmax()]["file_id"]
             return UserError(f"image {path}: is {width} x {height}, and no keypoint of annotation {number} lies in it")
         masks, problems = self.people_masks(task, people, height, width) if self.masks else ([], [])
-        return ImageContent((height, width), [np.frombuffer(data, np.uint8), *masks], people, problems)
+        size = height, width
+        if self.max_side is not None and max(size) > self.max_side:
+            size = tuple(max(1, round(side * self.max_side / max(height, width))) for side in size)
+            image = cv2.resize(decode_image(data, path), size[::-1], interpolation=cv2.INTER_AREA)
+            data = encode_image(Path("reduced.jpg"), image)
+            masks = [cv2.resize(mask * np.uint8(255), size[::-1], interpolation=cv2.INTER_AREA) > 127 for mask in masks]
+            people = scaled_people(people, np.array([size[1] / width, size[0] / height], np.float32))
+        return ImageContent(size, [np.frombuffer(data, np.uint8), *map(pack_mask, masks)], people, problems)
 
     def people_masks(self, task: ImageTask, people: ImagePeople, height: int, width: int) -> tuple[list[np.ndarray], list[str]]:
-        """Return the packed masks of all people, of people without keypoints and of crowd regions, and the undecodable segmentations.
+        """Return the masks of all people, of people without keypoints and of crowd regions, and the undecodable segmentations.
 
         The box masks people whose segmentation is missing or undecodable; without box_masks they have no mask.
         """
@@ -124,7 +133,7 @@ class ImageContents(Dataset):
                 masks = [mask_to_rle(boxes_mask(box[None], height, width))]
             (crowds if crowd else everyone).extend(masks)
             unlabeled += masks if not (crowd or labeled) else []
-        return [pack_mask(rle_to_mask(masks, height, width)) for masks in (everyone, unlabeled, crowds)], problems
+        return [rle_to_mask(masks, height, width) for masks in (everyone, unlabeled, crowds)], problems
 
 
 def build_hdf5(
@@ -137,13 +146,14 @@ def build_hdf5(
     box_masks: bool = True,
     names_from_skeleton: bool = False,
     split: Split | None = None,
+    max_side: int | None = None,
 ) -> BuildReport:
     """Write the training HDF5, whole or not at all.
 
     annotations: one file or more; images: folders or zip files, one of each annotation file or some for all, or none where the files name
     them. skeleton: None is that of the first file, see `load_annotations`. strict: the first missing or undecodable image, undecodable
     segmentation, or entry to be fixed is an error. box_masks: mask people without segmentation by their boxes. names_from_skeleton, split:
-    see `load_annotations`.
+    see `load_annotations`. max_side: reduce images with a longer side to it, pixels.
     """
     files, containers = ([Path(paths)] if isinstance(paths, (str, Path)) else [*map(Path, paths)] for paths in (annotations, images))
     if len(files) > 1 and len(containers) not in (0, 1, len(files)):
@@ -163,7 +173,7 @@ def build_hdf5(
     _check_space(sum(max(task.entry.size, 0) for task in tasks), output)
 
     segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
-    contents = ImageContents(bool(segmented) or not box_masks, box_masks, len(keypoints))
+    contents = ImageContents(bool(segmented) or not box_masks, box_masks, len(keypoints), max_side)
     with (
         file_lock(output),
         atomic_write(output) as partial,
@@ -171,7 +181,7 @@ def build_hdf5(
         h5py.File(checked, "w") as file,
         Progress(len(tasks), "images", "image") as progress,
     ):
-        writer = TrainingHDF5Writer(file, keypoints, outlines=not all(segmented))
+        writer = TrainingHDF5Writer(file, keypoints, not all(segmented), max_side)
         for task, content in zip(tasks, in_workers(contents, tasks, workers)):
             usable = isinstance(content, ImageContent)
             problems = content.problems if usable else [str(content)]
@@ -262,6 +272,13 @@ def image_people(people: list[dict], num_keypoints: int) -> ImagePeople:
     )
 
 
+def scaled_people(people: ImagePeople, factors: np.ndarray) -> ImagePeople:
+    """Scale people with their image. factors (2,): of x and y."""
+    joints = people.joints.copy()
+    joints[people.labeled, :2] = (joints[people.labeled, :2] + 0.5) * factors - 0.5  # (0, 0) is the center of a pixel
+    return people._replace(joints=joints, box=people.box * np.tile(factors, 2), area=people.area * factors.prod())
+
+
 def _check_space(needed: int, output: Path) -> None:
     """Raise UserError if the disk has fewer bytes left: HDF5 can crash the process if it cannot write."""
     free = shutil.disk_usage(output_folder(output.parent)).free
@@ -285,17 +302,20 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="the HDF5 file to write")
     skeleton_help = "name in config/skeletons, or path of a YAML file; default: coco, or what fits a data.yaml, else one is written"
     parser.add_argument("--skeleton", help=skeleton_help)
+    side_help = "reduce larger images, with their people, to this many pixels; the file is smaller and read faster"
+    parser.add_argument("--max-side", type=int, metavar="N", help=side_help)
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 16), help="processes")
     parser.add_argument("--strict", action="store_true", help="stop at the first unusable image, segmentation or entry")
     parser.add_argument("--no-box-masks", action="store_true", help="do not mask people without segmentation by their boxes")
     parser.add_argument("--names-from-skeleton", action="store_true", help=NAMES_HELP)
     options = parser.parse_args()
+    check_minimum(1, max_side=options.max_side)
     check_outputs([options.output], [*options.annotations, *options.images, options.skeleton])
     own_skeleton = options.skeleton is None and FORMATS["yolo_pose"].matches(AnnotationFile(options.annotations[0]))
     skeleton = None if own_skeleton else load_skeleton(options.skeleton or "coco")
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     given = options.annotations, options.images, options.output, skeleton, options.workers, options.strict, not options.no_box_masks
-    report = build_hdf5(*given, options.names_from_skeleton, options.split)
+    report = build_hdf5(*given, options.names_from_skeleton, options.split, options.max_side)
     _print_some(report.skipped, "images were skipped")
     masked = "not masked" if options.no_box_masks else "masked by their boxes"
     _print_some(report.boxed, f"people are {masked}, since their segmentations cannot be decoded")

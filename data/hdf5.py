@@ -13,10 +13,13 @@ makes each system's samples of it. Its arrays, for N images with a person and P 
     people/track    (P,) identity in a video, or -1      people/crowd   (P,) whether it is a crowd region
     images/checksum (N,) CRC-32 of each image's bytes; the attribute `checksum` is that of the small arrays. Older files have neither.
     negatives/*     as images/*, of images without people; their bytes follow the others
+
+The attribute `max_side` is there if larger images were reduced to so many pixels, with all that is annotated.
 """
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +33,7 @@ from config import Skeleton, UserError
 from config.files import existing_file
 from config.load import check_keypoint_names, fitting_skeleton
 from config.skeleton import UNLABELED
-from data.images import decode_image
+from data.images import decode_image, is_jpeg
 
 FORMAT_VERSION = 3
 CHUNK = 2**16  # bytes that are read from the disk together; HDF5 caches a mebibyte
@@ -66,13 +69,15 @@ OF_IMAGES, NEGATIVES = ("id", "size", "ends", "checksum"), "negatives"  # arrays
 class TrainingHDF5Writer:
     """Append images to an open HDF5 file; `finish` writes the small arrays.
 
-    keypoints: names of the labeled ones, in the order of the joints. outlines: people's masks are segmentations, not boxes. Images without
-    people come last.
+    keypoints: names of the labeled ones, in the order of the joints. outlines: people's masks are segmentations, not boxes. max_side: the
+    longest side of a reduced image; None: all images are as they were. Images without people come last.
     """
 
-    def __init__(self, file: h5py.File, keypoints: list[str], outlines: bool):
+    def __init__(self, file: h5py.File, keypoints: list[str], outlines: bool, max_side: int | None = None):
         self.file = file
         file.attrs.update(format="simplepose", version=FORMAT_VERSION, keypoints=keypoints, outlines=outlines)
+        if max_side is not None:
+            file.attrs["max_side"] = max_side
         self.bytes = file.create_dataset("images/bytes", (0,), np.uint8, maxshape=(None,), chunks=(CHUNK,))
         self.images: list[tuple[int, tuple[int, int], np.ndarray]] = []  # id, size, ends
         self.people: list[ImagePeople] = []
@@ -163,10 +168,27 @@ class TrainingHDF5:
 
     def image(self, number: int) -> np.ndarray:
         """Return an image as (H, W, 3) uint8 BGR."""
+        return self._decoded(number, 1)
+
+    def image_to_warp(self, number: int, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image (h, w, 3) uint8 BGR and the affine (2, 3) that warps it as `matrix` (2, 3) warps the image of full size.
+
+        A JPEG that the affine reduces to a half, a quarter or an eighth is decoded to no more pixels than that, unless its size does not
+        allow it and it may be turned by EXIF: its incomplete blocks could then be at the upper or left border.
+        """
+        data, scale = self.file_bytes(number), math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+        reduction = next(reduction for reduction in (8, 4, 2, 1) if reduction * scale <= 1 or reduction == 1)
+        if reduction == 1 or not is_jpeg(data) or (self.sizes[number] % reduction).any() and b"Exif" in data.tobytes():
+            return self._decoded(number, 1), matrix
+        middle = matrix[:, :2].sum(1) * (reduction - 1) / 2  # of the block that the first pixel is the mean of
+        return self._decoded(number, reduction), np.column_stack([matrix[:, :2] * reduction, matrix[:, 2] + middle])
+
+    def _decoded(self, number: int, reduction: int) -> np.ndarray:
         with self._named(number) as name:
-            image, (height, width) = decode_image(self.file_bytes(number), name), self.sizes[number]
-            if image.shape[:2] != (height, width):
-                raise UserError(f"image {name}: decodes to {image.shape[1]} x {image.shape[0]}, not to {width} x {height}")
+            image = decode_image(self.file_bytes(number), name, reduction)
+            (height, width), expected = image.shape[:2], -(-self.sizes[number] // reduction)
+            if (height, width) != tuple(expected):
+                raise UserError(f"image {name}: decodes to {width} x {height}, not to {expected[1]} x {expected[0]}")
         return image
 
     def file_bytes(self, number: int) -> np.ndarray:

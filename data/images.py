@@ -28,6 +28,7 @@ MAX_BYTES = 2**30  # of a file
 ANIMATED = {"GIF", "PNG"}  # formats whose frames FFmpeg reads as a video
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # mif1 is also AVIF's, which Pillow reads
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
+DECODE_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
 
@@ -130,12 +131,15 @@ def is_animation(path: Path) -> bool:
         return False
 
 
-def decode_image(data: bytes | np.ndarray, name: str | Path) -> np.ndarray:
-    """Decode an image's file, in memory, as `read_image` does. Fast for JPEG, where it trusts `check_image`."""
+def decode_image(data: bytes | np.ndarray, name: str | Path, reduction: int = 1) -> np.ndarray:
+    """Decode an image's file, in memory, as `read_image` does. Fast for JPEG, where it trusts `check_image`.
+
+    reduction: 2, 4 or 8 decode a JPEG to so many times smaller sides, rounded up, in less time. Each pixel is the mean of its block.
+    """
     if not is_jpeg(data):
         with opened_image(data, name) as opened:
             return upright_bgr(opened)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction])
     if image is None:
         raise UserError(f"image {name}: cannot be decoded")
     return image

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -64,15 +65,24 @@ class PoseDataset(ABC):
 
         matrix (2, 3): image to input pixels. points (P, K, 2) in image pixels, labeled (P, K); heights (P,): of boxes, input pixels.
         """
-        number, size = self.image_of[index], self.config.data.input_size
-        image, mask_all = self.people.image(number), None
+        number, mask_all = self.image_of[index], None
         if params.occlusion is not None:
             people, _, crowd = self.people.masks(number)
-            mask_all = unpack_mask(people | crowd, *image.shape[:2])
-        image, mask_all = warp_image(image, mask_all, matrix, size)
+            mask_all = unpack_mask(people | crowd, *self.people.sizes[number])
+        image, mask_all = self.warp(number, mask_all, matrix)
         if params.occlusion is not None:
             apply_occlusion(image, mask_all, transform_points(points, matrix), labeled, heights, params.occlusion)
         return apply_photometric(image, params)
+
+    def warp(
+        self, number: int, mask: np.ndarray | None, matrix: np.ndarray, border: tuple[int, int, int] = (0, 0, 0)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Warp the image of a number and a mask of its size to the input, as `warp_image` does."""
+        size = self.config.data.input_size
+        image, image_matrix = self.people.image_to_warp(number, matrix)
+        if mask is None or mask.shape == image.shape[:2]:
+            return warp_image(image, mask, image_matrix, size, border)
+        return warp_image(image, None, image_matrix, size, border)[0], cv2.warpAffine(mask, matrix, size[::-1], flags=cv2.INTER_LINEAR)
 
 
 def build_dataset(people: TrainingHDF5, config: Config) -> PoseDataset:

@@ -14,7 +14,7 @@ from config.systems.simplepose import SimplePoseAugmentationConfig, SimplePoseCo
 from data.augment import Augmentation, apply_occlusion, apply_photometric, happens, log_uniform, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5, unpack_mask
-from data.transforms import affine_matrix, to_map_size, transform_points, warp_image, warp_mask
+from data.transforms import affine_matrix, to_map_size, transform_points, warp_mask
 
 MIN_KEYPOINTS, OF_KEYPOINTS = 5, 17  # of a main person, of COCO's; where the data set has fewer, at least the same part of them
 MIN_AREA = 32 * 32  # of a main person's segment, pixels
@@ -81,11 +81,10 @@ class SimplePoseDataset(PoseDataset):
         points = transform_points(points, matrix).astype(np.float32)
         if a.flip:
             points, labeled = points[:, config.skeleton.flip_keypoints], labeled[:, config.skeleton.flip_keypoints]
-        image = self.people.image(number)
         people, unlabeled, crowd = self.people.masks(number)
         # The loss ignores people without keypoints, and crowd regions except for the people annotated in them
-        ignored, mask_all = (unpack_mask(bits, *image.shape[:2]) for bits in (unlabeled | (crowd & ~people), people | crowd))
-        image, mask_all = warp_image(image, mask_all, matrix, size, IMAGE_BORDER)
+        ignored, mask_all = (unpack_mask(bits, *self.people.sizes[number]) for bits in (unlabeled | (crowd & ~people), people | crowd))
+        image, mask_all = self.warp(number, mask_all, matrix, IMAGE_BORDER)
         if a.photometric.occlusion is not None and not is_negative:
             height = config.augmentation.person_size * size[0] * a.scale
             apply_occlusion(image, mask_all, points[:1], labeled[:1], np.array([height]), a.photometric.occlusion)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from people import NAMES, SKELETON, build, person, read_back, write_coco
@@ -123,6 +124,28 @@ def test_several_files_are_merged_equal_ids_raised_and_images_keep_their_bytes(t
     other = write_coco(tmp_path / "c", [{**person(10, 10), "keypoints": [9, 9, 2, 8, 8, 2]}], names=NAMES[:2])[0]
     with pytest.raises(UserError, match=r"c/annotations\.json: labels other keypoints than .*a/annotations\.json"):
         build_hdf5([a, other], images_a, tmp_path / "out.h5", SKELETON, workers=1)  # one folder for both
+
+
+def test_larger_images_are_reduced_with_their_people(run, tmp_path):
+    """200 x 160 pixels to a half; a mask of one box is exact, since the box has even sides."""
+    crowd = {**person(100, 20), "iscrowd": 1, "keypoints": [0] * 51}
+    annotations, images = write_coco(tmp_path, [person(10, 30, visible=9), crowd])
+    given = ("data/coco_masks_hdf5.py", "--annotations", annotations, "--images", images, "--workers", 1, "--output")
+    assert run(*given, tmp_path / "whole.h5", "--max-side", 200).status == 0
+    assert run(*given, tmp_path / "out.h5", "--max-side", 100).status == 0
+    whole, people = TrainingHDF5(tmp_path / "whole.h5", SKELETON), read_back(tmp_path)
+    assert whole.file_bytes(0).tobytes() == (images / "0.jpg").read_bytes()
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert file.attrs["max_side"] == 100
+    blocks = whole.image(0).reshape(80, 2, 100, 2, 3).mean((1, 3))
+    assert np.abs(people.image(0) - blocks).mean() < 20  # JPEG of noise
+    labeled = whole.joints([0])[..., 2] < 2
+    np.testing.assert_allclose(people.joints([0])[labeled][:, :2], (whole.joints([0])[labeled][:, :2] - 0.5) / 2)
+    assert not people.joints([0])[~labeled][:, :2].any() and people.num_labeled.tolist() == [9, 0]
+    assert people.boxes.tolist() == (whole.boxes / 2).tolist() and people.areas.tolist() == (whole.areas / 4).tolist()
+    everyone = unpack_mask(people.masks(0)[0], 80, 100)
+    assert everyone[15:45, 5:35].all() and everyone.sum() == 255 * 30 * 30
+    assert unpack_mask(people.masks(0)[2], 80, 100)[10:40, 50:80].all()
 
 
 # Unusable images and annotations

@@ -1,12 +1,17 @@
 """The training HDF5: masks are packed losslessly; incomplete, outdated and damaged files are refused."""
 
+import cv2
 import h5py
 import numpy as np
 import pytest
-from people import build, damage, person, read_back, without_checksums
+from people import SKELETON, build, damage, person, read_back, without_checksums, write_coco
+from PIL import Image
 
 from config import UserError
+from data.coco_masks_hdf5 import build_hdf5
 from data.hdf5 import CorruptImageError, _inflated, pack_mask, unpack_mask
+from data.images import ORIENTATION
+from data.transforms import transform_points
 
 
 def test_masks_are_packed_losslessly():
@@ -42,6 +47,34 @@ def test_an_image_or_mask_of_another_size_is_a_corrupt_image(tmp_path):
     people.sizes[0] = 100, 100
     with pytest.raises(CorruptImageError, match=r"image 0 in .*out\.h5: decodes to 200 x 160, not to 100 x 100"):
         people.image(0)
+
+
+def test_an_image_to_be_reduced_is_decoded_small(tmp_path):
+    """To the means of blocks, of which the affine knows the centers. Of 200 x 160 pixels."""
+    annotations, images = write_coco(tmp_path, [person(10, 10)])
+    cv2.imwrite(str(images / "0.jpg"), cv2.GaussianBlur(cv2.imread(str(images / "0.jpg"), cv2.IMREAD_GRAYSCALE), (0, 0), 2))
+    build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    people, matrix = read_back(tmp_path), np.array([[0.3, 0.2, 7.0], [-0.2, 0.3, 40.0]])  # by a factor of 0.36
+    full = people.image(0)
+    image, small_matrix = people.image_to_warp(0, matrix)
+    blocks = full.reshape(80, 2, 100, 2, 3).mean((1, 3))
+    assert np.abs(image - blocks).mean() < 1
+    pixels = np.array([[0, 0], [99, 0], [20, 79]])
+    np.testing.assert_allclose(transform_points(pixels, small_matrix), transform_points(2 * pixels + 0.5, matrix), atol=1e-9)
+    for factor, size in ((0.51, (160, 200)), (0.5, (80, 100)), (0.26, (80, 100)), (0.25, (40, 50)), (0.1, (20, 25)), (0.01, (20, 25))):
+        assert people.image_to_warp(0, np.array([[factor, 0, 3], [0, factor, 4]]))[0].shape[:2] == size
+
+
+@pytest.mark.parametrize(("size", "is_reduced"), [((161, 203), False), ((160, 208), True)])
+def test_an_image_turned_by_exif_is_decoded_small_if_its_blocks_are_whole(tmp_path, size, is_reduced):
+    annotations, images = write_coco(tmp_path, [person(10, 10)])
+    annotations.write_text(annotations.read_text().replace('"height": 160, "width": 200', '"height": {}, "width": {}'.format(*size)))
+    exif = Image.Exif()
+    exif[ORIENTATION] = 3  # upside down
+    Image.new("RGB", size[::-1]).save(images / "0.jpg", exif=exif)
+    build_hdf5(annotations, images, tmp_path / "out.h5", SKELETON, workers=1)
+    image, _ = read_back(tmp_path).image_to_warp(0, np.array([[0.5, 0, 0], [0, 0.5, 0]]))
+    assert image.shape[:2] == ((80, 104) if is_reduced else size)
 
 
 def replace(file: h5py.File, name: str, value: object) -> None:

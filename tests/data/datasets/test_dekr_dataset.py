@@ -104,7 +104,7 @@ def test_image_keypoints_mask_and_area_are_augmented_together(tmp_path):
         person(130, 100, iscrowd=1, segmentation=polygon(130, 100, 40, 50)),
     ]
     found = dataset(tmp_path, people, overrides=("targets.min_area=0",))
-    found.people.image = lambda number: np.dstack([blue, green, red])
+    found.people.image_to_warp = lambda number, matrix: (np.dstack([blue, green, red]), matrix)
     for rotation, scale, shift, flip in product((0, -17.3), (0.75, 1.4), ((0, 0), (14, -9)), (False, True)):
         sample = found.crop(0, Augmentation(rotation, scale, shift, flip))
         image, mask, keypoints = (tensor.numpy() for tensor in (sample.image, sample.mask_miss, sample.keypoints))

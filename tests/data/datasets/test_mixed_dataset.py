@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from config import UserError, load_config
 from data.datasets import MixedDataset, collate
 from data.datasets.simplepose import SimplePoseSample
+from data.hdf5 import TrainingHDF5
 from utils.training.trainer import train
 
 RECIPE, SMALL = "config/simplepose_coco_512.yaml", "data.input_size=[64, 64]"
@@ -43,6 +44,23 @@ def test_the_augmentation_depends_on_seed_epoch_and_sample_alone(plain):
     assert all(map(torch.equal, images, together))
     assert not torch.equal(augmented[4, 2].image, images[0]) and not torch.equal(augmented[3, 2 + 4].image, images[0])
     assert not torch.equal(augmented[0, 0].image, plain[0, 0].image) and torch.equal(plain[5, 0].image, plain[0, 0].image)
+
+
+@pytest.mark.parametrize("recipe", ["simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192"])
+def test_samples_of_images_decoded_small_are_the_same(recipe, hdf5, monkeypatch):
+    """All but the image, of which a warp of the whole image omits pixels; moved by a pixel, it differs far more."""
+    keys = ["data.input_size=[64, 64]", "augmentation.occlusion_probability=1"]
+    dataset = MixedDataset([hdf5], load_config(f"config/{recipe}.yaml", keys), augment=False)
+    small = [dataset[0, number] for number in range(len(dataset))]
+    monkeypatch.setattr(TrainingHDF5, "image_to_warp", lambda self, number, matrix: (self.image(number), matrix))
+    whole = [dataset[0, number] for number in range(len(dataset))]
+    changed = [(one, other) for one, other in zip(small, whole) if not torch.equal(one.image, other.image)]
+    assert changed
+    for one, other in changed:
+        assert all(map(torch.equal, one[1:], other[1:]))
+        moves = (0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)
+        errors = [(one.image.float().roll(move, (0, 1)) - other.image)[1:-1, 1:-1].abs().mean() for move in moves]
+        assert 1.3 * errors[0] < min(errors[1:])
 
 
 def test_a_batch_pads_people_with_zeros_and_nothing_else(plain):

@@ -30,7 +30,7 @@ def test_a_sample_is_a_person_with_a_keypoint_and_a_box_in_its_own_image(tmp_pat
     outside = person(200, 100, bbox=[5000, 100, 60, 60])
     found = dataset(tmp_path, [person(20, 20), person(100, 20, visible=0)], [], [person(30, 30), person(20, 100, iscrowd=1), outside])
     assert [found.image_id(n) for n in range(len(found))] == [0, 2]
-    found.people.image = lambda number: np.full((160, 200, 3), 50 + 50 * number, np.uint8)
+    found.people.image_to_warp = lambda number, matrix: (np.full((160, 200, 3), 50 + 50 * number, np.uint8), matrix)
     scale = 192 / (59 * 1.25)  # 60 x 60 pixels, clipped as published
     for index, gray in enumerate((50, 100)):
         sample = found.crop(index, Augmentation())
@@ -78,7 +78,7 @@ def test_image_and_keypoints_are_augmented_together(tmp_path, scale, rotation, f
     someone["keypoints"][3 * NAMES.index("left_elbow") + 2] = 0
     red, green = (spot(*point) for point in spots.values())
     found = dataset(tmp_path, [someone])
-    found.people.image = lambda number: np.dstack([0 * red, green, red])
+    found.people.image_to_warp = lambda number, matrix: (np.dstack([0 * red, green, red]), matrix)
     sample, index = found.crop(0, Augmentation(rotation, scale, flip=flip)), found.config.skeleton.index
     assert sample.image.shape == (256, 192, 3)
     for channel, name in zip((2, 1), ("right_wrist", "left_wrist") if flip else ("left_wrist", "right_wrist")):
