@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py [--minutes 7] [--device cuda:0] [--tiny] [--save] [key=value ...]
 
-    roofline   samples a second, or ms a sample, if the GPU did nothing but the network's multiplications and additions, at the rate of its
-               matrix products of that number type, or but write and read the maps, at the rate of its copies; this run measures both rates
-    of it, %   what is reached: in inference from image files to people, in training from images in memory to new weights
+    roofline   samples a second, or ms a sample, that the GPU's rates allow: the network's multiplications and additions at the rate of
+               matrix products of that number type, the maps' bytes at the rate of copies. This run measures both rates.
+    of it, %   what is reached: in inference from image files to people, in training from a batch in memory to new weights
 
 The networks have the sizes of the papers and random weights, which find people or not by chance. A training step counts as three forward
-passes. What has not begun after `--minutes` is skipped by name, and so is what needs more memory than there is. `--tiny` takes small
-networks and sizes, on any device.
+passes. A measurement that would begin after `--minutes` is skipped, and one that ends in an error of PyTorch, such as too little memory;
+stderr names them. `--tiny` takes small networks and sizes, on any device.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Benchmark:
         self.batches = BATCHES[:1] if options.tiny else BATCHES
         images = write_synthetic(folder, max(self.batches), seed=2, size=(480, 640)).parent / "images"
         self.files = sorted(images.iterdir())
+        self.hdf5 = data.synthetic_hdf5(folder / "training", 2 if options.tiny else 32)
         self.side = 256 if options.tiny else 8192
         self.flop_rates = {kind: 2 * self.side**3 / product_seconds(kind, self.side, device) for kind in KINDS}
         values = torch.ones(self.side, self.side, device=device)
@@ -88,7 +89,7 @@ class Benchmark:
         report("gpu", f"{title} on {where}", rows, self.device, self.options.save)
 
     def run(self, title: str, tasks: dict[str, Callable[[], list[Row]]]) -> None:
-        """Report the rows of the tasks that begin in time and find enough memory."""
+        """Report the rows of the tasks that begin in time and end without an error of PyTorch."""
         rows: list[Row] = []
         for name, task in tasks.items():
             if time.perf_counter() > self.end:
@@ -96,8 +97,8 @@ class Benchmark:
                 continue
             try:
                 rows += [{"measured": name, **row} for row in task()]
-            except torch.OutOfMemoryError:
-                print(f"{title}, {name}: skipped, the memory of {self.device} is too small", file=sys.stderr, flush=True)
+            except RuntimeError as error:  # not enough memory, or PyTorch cannot compile: the others go on
+                print(f"{title}, {name}: skipped, {str(error).partition(chr(10))[0]}", file=sys.stderr, flush=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         if rows:
@@ -129,13 +130,13 @@ class Benchmark:
 
     def training(self, config: Config, flop_rate: float) -> list[Row]:
         with FakeTensorMode(), FlopCounterMode(display=False) as counter, torch.no_grad():
-            build_model(config)(torch.empty(1, 3, *config.data.input_size))
-        row = training.measure(config, 1 if self.options.tiny else 10, self.device)
+            build_model(config).eval()(torch.empty(1, 3, *config.data.input_size))
+        row = training.measure(config, self.hdf5, 1 if self.options.tiny else 10, self.device)
         return [{"batch": row.pop("batch"), **beside(row.pop("samples/s"), flop_rate / (3 * counter.get_total_flops())), **row}]
 
-    def data(self, hdf5: Path, config: Config) -> list[Row]:
+    def data(self, config: Config) -> list[Row]:
         workers = [0] if self.options.tiny else sorted({1, max(1, (os.cpu_count() or 1) - 1)})
-        row = data.measure(hdf5, config, workers, 2 if self.options.tiny else 512, self.device)
+        row = data.measure(self.hdf5, config, workers, 2 if self.options.tiny else 512, self.device)
         return [{**row, "roofline, ms a sample": 1e9 * row["MB of targets a sample"] / self.byte_rate}]
 
     def assignment(self, config: Any, people: int) -> list[Row]:
@@ -173,8 +174,7 @@ def main() -> None:
         rates = {f"{kind}, TFLOP/s": rate / 1e12 for kind, rate in benchmark.flop_rates.items()}
         benchmark.report("Matrix products and copies", [{"side": benchmark.side, **rates, "copies, GB/s": benchmark.byte_rate / 1e9}])
         benchmark.run_networks("Inference", INFERENCE, benchmark.inference)
-        hdf5 = data.synthetic_hdf5(Path(folder) / "training", 2 if options.tiny else 32)
-        benchmark.run("Training data", {name: partial(benchmark.data, hdf5, config) for name, config in benchmark.configs.items()})
+        benchmark.run("Training data", {name: partial(benchmark.data, config) for name, config in benchmark.configs.items()})
         simplepose = next(iter(benchmark.configs.values()))
         numbers = (1,) if options.tiny else (1, 5, 20)
         benchmark.run("Keypoint assignment", {f"{n} people": partial(benchmark.assignment, simplepose, n) for n in numbers})
