@@ -135,7 +135,7 @@ def decode_pooled(
     """Run `decode` for N images of one input size, with the poses of all scales together and the mean of their heatmaps, as published."""
     settings = config.inference
     # The only transfer from the device: at most max_people candidates of each scale
-    keypoints, values, overlaps, present = (t.cpu().numpy() for t in gather_poses(outputs, config))
+    keypoints, values, overlaps, present = (t.cpu().numpy() for t in gather_poses(outputs, config, outputs[0][1].device.type == "cpu"))
     predictions = []
     for index, size in enumerate(image_sizes):
         means = values[index].mean(1)
@@ -153,8 +153,10 @@ def decode_pooled(
     return predictions
 
 
-def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig, present_only: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the candidates of all scales, highest center first within a scale.
+
+    present_only: without the candidates that are below the threshold in every image; a GPU would have to be waited for.
 
     keypoints (N, P, K, 3) x, y in pixels of scale 1's input, center score times heatmap value; these values (N, P, K); `pose_overlaps`
     (N, P, P); present (N, P) bool: the center is over the threshold.
@@ -162,6 +164,9 @@ def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig) -> tuple[Tens
     settings, stride, shift = config.inference, config.model.stride, config.model.pixel_center
     outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]
     candidates = [center_candidates(stride / scale, shift, heatmap[:, -1], offset, settings) for scale, heatmap, offset in outputs]
+    if present_only:
+        counts = [max(1, int((scores > 0).sum(1).max())) for _, scores in candidates]
+        candidates = [(poses[:, :count], scores[:, :count]) for (poses, scores), count in zip(candidates, counts)]
     scores = rescale_scores([of_scale for _, of_scale in candidates], [scale for scale, *_ in outputs], settings.scale_decay)
     poses, center_scores = torch.cat([of_scale for of_scale, _ in candidates], 1), torch.cat(scores, 1)
     heatmaps = [(scale, heatmap[:, :-1]) for scale, heatmap, _ in outputs]
@@ -185,7 +190,7 @@ def center_candidates(factor: float, shift: float, center: Tensor, offset: Tenso
     """Return the poses (N, P, K, 2) x, y in pixels of scale 1's input at the center maxima, and the center scores (N, P), highest first.
 
     factor: pixels of scale 1's input per map pixel; shift: `model.pixel_center`; center (N, h, w), offset (N, 2 K, h, w). Scores not above
-    the threshold become 0. P is `inference.max_people`, or on a CPU the largest number of scores that remain, at least 1.
+    the threshold become 0.
     """
     n, height, width = center.shape
     window = settings.center_window or 3
@@ -197,14 +202,10 @@ def center_candidates(factor: float, shift: float, center: Tensor, offset: Tenso
         elif is_larger:
             maxima = F.max_pool2d(maxima, 3, 1, 1)
     scores, index = torch.where(center == maxima[:, 0], center, 0).flatten(1).topk(min(settings.max_people, height * width))
-    scores = scores * (scores > settings.centre_threshold)
-    if scores.device.type == "cpu" and not torch.jit.is_tracing():  # a GPU would have to be waited for, and a graph has a fixed number
-        count = max(1, int((scores > 0).sum(1).max()))
-        scores, index = scores[:, :count], index[:, :count]
     offsets = offset.flatten(2).gather(2, index[:, None].expand(-1, offset.shape[1], -1)).view(n, -1, 2, index.shape[1])
     pixel = torch.stack([index % width, index // width], 1)[:, None]
     poses = (pixel + shift - offsets).permute(0, 3, 1, 2) * factor
-    return poses, scores
+    return poses, scores * (scores > settings.centre_threshold)
 
 
 def rescale_scores(scores: Sequence[Tensor], scales: Sequence[float], decay: float) -> list[Tensor]:

@@ -59,8 +59,9 @@ def match_in_window(poses: Tensor, heatmaps: Tensor, factor: float, shift: float
     variance = (window * (points.amax(2) - points.amin(2)).square().sum(2)).clamp(min=MIN_VARIANCE)  # (N, P)
     order = variance.argsort(1)
     # People of similar size together: a window is as large as its largest person's, and few people are large
-    groups = zip(*(take_rows(rows, order).split(WINDOW_GROUP, 1) for rows in (points, variance)))
-    found = zip(*(_window_maxima(*group, heatmaps) for group in groups))
+    points, variance = take_rows(points, order), take_rows(variance, order)
+    groups = [slice(start, start + WINDOW_GROUP) for start in range(0, points.shape[1], WINDOW_GROUP)]
+    found = zip(*(_window_maxima(points[:, group], variance[:, group], heatmaps) for group in groups))
     moved, values = (take_rows(torch.cat(parts, 1), order.argsort(1)) for parts in found)
     return torch.where(values[..., None] > 0, (moved + shift) * factor, poses), values
 
