@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--config", nargs="+", default=RECIPES, help="default: a recipe of each system")
     parser.add_argument("--annotations", type=Path, help="COCO's or CrowdPose's; default: synthetic people")
     parser.add_argument("--images", type=Path, help="folder or zip file of their images")
+    parser.add_argument("--max-side", type=int, metavar="N", help="of the builder, for given images; default: they stay as they are")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 1, 2], metavar="N", help="DataLoader workers (0 1 2)")
     parser.add_argument("--samples", type=int, default=96, help="to be read, in three batches at least")
     options = parser.parse_intermixed_args()
@@ -91,7 +92,7 @@ def main() -> None:
             path = synthetic_hdf5(Path(folder), 32)
         else:
             path = Path(folder) / "people.h5"
-            build_hdf5(options.annotations, options.images, path, configs[0].skeleton, workers=1)
+            build_hdf5(options.annotations, options.images, path, configs[0].skeleton, workers=1, max_side=options.max_side)
         for recipe, config in zip(options.config, configs):
             rows.append({"recipe": Path(recipe).stem, **measure(path, config, options.workers, options.samples, device)})
     report("data", "Training data", rows, device, options.save)

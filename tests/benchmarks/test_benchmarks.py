@@ -49,7 +49,9 @@ def test_data(table, tiny, annotations, images, hdf5, samples):
     given = ("--annotations", annotations, "--images", images, "--workers", 0, 1, "--samples", 6, "--device", "cpu")
     heads, row = table("data", "--config", tiny, *given)
     assert (row[0], heads[1:3]) == ("tiny", ["0 workers, samples/s", "1 workers, samples/s"])
-    assert float(row[heads.index("KB a sample on disk")]) == pytest.approx(hdf5.stat().st_size / samples / 1000, rel=0.01)
+    size = heads.index("KB a sample on disk")
+    assert float(row[size]) == pytest.approx(hdf5.stat().st_size / samples / 1000, rel=0.01)
+    assert table("data", "--config", tiny, *given, "--max-side", 80)[1][size] != row[size]
 
 
 def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
