@@ -16,8 +16,8 @@ LAYERS = [
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},
     {"utils.systems"},
     {"deploy", "utils.inference", "utils.tracking", "utils.smoothing"},
-    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.export", "utils.inspect", "utils.label"},
-    {"utils.training"},
+    {"utils.evaluation", "utils.detectors", "utils.demo", "utils.inspect", "utils.label"},
+    {"utils.export", "utils.training"},
     {"evaluate", "demo_image", "hubconf", "train", "train_parallel", "train_distributed"},
 ]
 FILES = [path for folder in ("config", "data", "deploy", "losses", "models", "utils") for path in sorted((ROOT / folder).rglob("*.py"))]

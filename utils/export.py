@@ -1,6 +1,6 @@
 """Export a trained network as one file: ONNX or a PyTorch program, which run without this project, or its weights as safetensors.
 
-python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safetensors [--half]
+python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safetensors [--half | --int8] [--decode]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -23,10 +24,15 @@ from config import Config, UserError
 from config.errors import run_cli
 from config.files import atomic_write, check_outputs
 from config.load import with_overrides
+from config.progress import progress_bar
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
 from utils.checkpoint import METADATA, SAFETENSORS, Checkpoint, config_for, load_network, load_weights
+from utils.evaluation.coco import CocoMetric, GroundTruth
+from utils.inference import PoseEstimator
 from utils.onnx_network import CONFIG, IMAGES, NAME, RUNNER, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
+from utils.predictions import PosePredictions
+from utils.results_log import InputImage
 from utils.systems import Decoder, decoder_class
 
 ONNX_PACKAGES = ("onnx", "onnxruntime")
@@ -55,19 +61,59 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
     parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}, {SUFFIX}: weights in float16, half as large a file")
+    parser.add_argument("--int8", action="store_true", help=f"{SUFFIX}: convolutions in int8, a quarter as large a file, less accurate")
+    parser.add_argument("--annotations", type=Path, help="--int8: print its AP and the checkpoint's on the images of this annotation file")
+    parser.add_argument("--images", type=Path, action="append", help="--annotations: folder or zip file of its images; can be repeated")
     parser.add_argument("--decode", action="store_true", help=f"{SUFFIX}: people instead of heatmaps")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     checkpoint = Checkpoint(options.checkpoint)
-    check_outputs([options.output], [checkpoint.path, options.config])
-    export(config_for(checkpoint, options.config, options.overrides), checkpoint, options.output, options.half, options.decode)
+    check_outputs([options.output], [checkpoint.path, options.config, options.annotations])
+    if (options.annotations is None) != (options.images is None) or options.annotations is not None and not options.int8:
+        raise UserError("--annotations and --images: both measure the AP of --int8; give all three, or none of the two")
+    config = config_for(checkpoint, options.config, options.overrides)
+    truth = None if options.annotations is None else GroundTruth(options.annotations, options.images, config.skeleton)
+    export(config, checkpoint, options.output, options.half, options.decode, options.int8)
+    if truth is not None:
+        inputs = CocoMetric().inputs(truth, decoder_class(config).needs_boxes)
+        before = average_precision(PoseEstimator(config, checkpoint, "cpu", min_score=0), truth, inputs)
+        after = average_precision(exported_estimator(config, options.output, options.decode), truth, inputs)
+        print(f"AP on {len(truth.files)} images: {before:.4f} of the checkpoint, {after:.4f} in int8, {after - before:+.4f}")
+    elif options.int8:
+        print("AP of int8: not measured; add --annotations A.json --images DIR")
 
 
-def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False, decode: bool = False) -> None:
+def exported_estimator(config: Config, path: Path, decode: bool) -> Callable[..., PosePredictions]:
+    """Return what predicts the people of an image, and maybe boxes, with an exported file, as it is run."""
+    if not decode:
+        return PoseEstimator(config, path, "cpu", min_score=0)
+    from deploy.runner import PoseRunner
+
+    runner = PoseRunner(path)
+
+    def predict(image: np.ndarray, boxes: np.ndarray | None) -> PosePredictions:
+        keypoints, scores, boxes = runner(image, boxes)
+        return PosePredictions(keypoints, scores, config.skeleton, boxes)
+
+    return predict
+
+
+def average_precision(estimator: Callable[..., PosePredictions], truth: GroundTruth, inputs: dict[int, InputImage]) -> float:
+    """Return COCO's AP on the ground truth's images. inputs: of the metric; a top-down system gets the annotated boxes."""
+    metric, results = CocoMetric(), []
+    for number, image in progress_bar(inputs.items(), len(inputs), "AP", "image"):
+        results += metric.to_results(truth, number, estimator(image.file.read_image(), image.boxes))
+    return metric.compute(results, truth)["AP"]
+
+
+def export(
+    config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False, decode: bool = False, int8: bool = False
+) -> None:
     """Write a checkpoint's network to a file of one of the formats in `FORMATS`, and print its differences from the network on a CPU.
 
     checkpoint: None exports random weights. half: with weights in float16. decode: people instead of maps, by
-    `Decoder.decode_in_graph`. Raises UserError, and writes nothing, where a difference exceeds the tolerance.
+    `Decoder.decode_in_graph`. int8: with quantized convolutions, of which no difference is too large. Raises UserError,
+    and writes nothing, where a difference exceeds the tolerance.
     """
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
@@ -76,8 +122,11 @@ def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: P
         raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS} and {SUFFIX}")
     if half and decode:
         raise UserError("--half: not with --decode, float16 cannot hold positions in large images; omit one of them")
-    if decode and suffix != SUFFIX:
-        raise UserError(f"--decode: not for {suffix}, only for {SUFFIX}")
+    for name, given in (("decode", decode), ("int8", int8)):
+        if given and suffix != SUFFIX:
+            raise UserError(f"--{name}: not for {suffix}, only for {SUFFIX}")
+    if half and int8:
+        raise UserError("--half: not with --int8; omit one of them")
     if suffix == SUFFIX:
         required(*ONNX_PACKAGES)
     config = with_overrides(config, ["inference.precision=float32"])  # the file's precision
@@ -91,9 +140,13 @@ def export(config: Config, checkpoint: str | Path | Checkpoint | None, output: P
     write, run = FORMATS[suffix]
     with atomic_write(output) as partial:
         write(network, partial, config, about, half)
-        differences = compare(network, run(partial, config, decode), config, TOLERANCE_HALF if half else TOLERANCE)
+        if int8:
+            quantize(partial, about)
+        tolerance = None if int8 else TOLERANCE_HALF if half else TOLERANCE
+        differences = compare(network, run(partial, config, decode), config, tolerance)
     multiple = input_multiple(config, decode)
-    sides = f"with sides of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
+    sides = f"of multiples of {multiple}" if multiple else "of {} x {}".format(*config.data.input_size)
+    sides = "of any size" if multiple == 1 else sides
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, from images {sides} to {', '.join(output_names(config, decode))}")
     print(f"largest difference from PyTorch: {differences}")
     if suffix != SAFETENSORS and getattr(network.network, "rescoring", None) is not None:
@@ -136,10 +189,10 @@ def random_images(count: int, size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, ...]], config: Config, tolerance: float) -> str:
+def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, ...]], config: Config, tolerance: float | None) -> str:
     """Describe each output's largest difference at several image and batch sizes.
 
-    Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite.
+    Raises UserError where it exceeds the tolerance, a part of the largest value, or is not finite. None: it is described only.
     """
     names = output_names(config, network.decoder is not None)
     largest = torch.zeros(len(names), 2)  # of each output: difference, and PyTorch's value
@@ -149,7 +202,7 @@ def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, .
         largest = largest.maximum(torch.tensor([((ours - theirs).abs().amax(), ours.abs().amax()) for ours, theirs in pairs]))
     texts = [f"{difference:.1e} in {name} of up to {value:.1e}" for name, (difference, value) in zip(names, largest.tolist())]
     for text, (difference, value) in zip(texts, largest.tolist()):
-        if not difference <= tolerance * value < float("inf"):
+        if tolerance is not None and not difference <= tolerance * value < float("inf"):
             raise UserError(f"nothing was written: the exported network differs from PyTorch {torch.__version__} by {text}")
     return "; ".join(texts)
 
@@ -176,6 +229,20 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         model = convert_float_to_float16(model, keep_io_types=True)
+    onnx.helper.set_model_props(model, about)
+    onnx.save(model, path)
+
+
+def quantize(path: Path, about: dict[str, str]) -> None:
+    """Quantize the convolutions of an ONNX file by ONNX Runtime's dynamic quantization, but for those of single channels: few weights."""
+    onnx, _ = required(*ONNX_PACKAGES)
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    model = onnx.load(path)
+    depthwise = [node.name for node in model.graph.node if any(value.name == "group" and value.i > 1 for value in node.attribute)]
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})  # without a warning that it is not
+    quantize_dynamic(model, path, ["Conv"], weight_type=QuantType.QUInt8, nodes_to_exclude=depthwise)  # no CPU takes signed ones
+    model = onnx.load(path)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -123,6 +124,18 @@ def test_onnx_in_float16_is_half_as_large(lively, tmp_path):
     assert PoseEstimator(tmp_path / "half.onnx").network.session.get_inputs()[0].type == "tensor(float)"
     with pytest.raises(UserError, match="--half: not with --decode"):
         export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True, decode=True)
+
+
+def test_onnx_in_int8_is_smaller_and_its_loss_of_ap_is_printed(run, fails, lively, annotations, images, tmp_path):
+    output = tmp_path / "int8.onnx"
+    command = ("--checkpoint", lively("tiny"), "--output", output, "--int8")
+    ended = run(EXPORT, *command, "--annotations", annotations, "--images", images)
+    assert ended.status == 0, ended.err
+    before, after, change = map(float, re.search(r"AP on \d+ images: (\S+) of the checkpoint, (\S+) in int8, (\S+)", ended.out).groups())
+    assert change == pytest.approx(after - before, abs=2e-4)
+    operations = {node.op_type for node in onnx.load(output).graph.node}
+    assert "ConvInteger" in operations and config_for(output) == config_of("tiny")
+    assert "all three, or none of the two" in fails(EXPORT, *command, "--images", images)
 
 
 @pytest.mark.parametrize("half", [False, True])
@@ -329,6 +342,7 @@ def test_an_exported_file_is_no_source_of_weights_and_other_exports_are_refused(
     for name, options, message in (
         ("model.pb", (), "unknown ending; known: .onnx, .pt2"),
         ("model.pt2", ("--half",), "--half: not for .pt2"),
+        ("model.pt2", ("--int8",), "--int8: not for .pt2"),
     ):
         assert message in fails(EXPORT, "--checkpoint", lively("tiny"), "--output", tmp_path / name, *options)
 
