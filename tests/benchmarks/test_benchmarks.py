@@ -54,6 +54,16 @@ def test_data(table, tiny, annotations, images, hdf5, samples):
     assert table("data", "--config", tiny, *given, "--max-side", 80)[1][size] != row[size]
 
 
+def test_deploy(table, trained, images):
+    """The time of two processes that start is what it measures."""
+    pytest.importorskip("onnxruntime")
+    heads, row = table("deploy", "--checkpoints", trained / "last.pth", "--images", images, "--count", 1, "--rounds", 1)
+    assert heads == ["network", "people", "distance, px", "first image, s", "images/s", "installed, MB"]
+    deploy, estimator = map(int, row[heads.index("installed, MB")].split(" / "))
+    assert 50 < deploy < estimator / 2
+    assert float(row[heads.index("distance, px")].partition(",")[0]) < 0.1
+
+
 def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
     given = ("--images", images, "--batches", 2, "--count", 2, "--rounds", 1)
     heads, row = table("inference", "--config", tiny, *given)
