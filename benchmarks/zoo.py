@@ -51,7 +51,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README_COLUMNS = "name", "system", "parameters, M", "GFLOP", "file", "result", "on"
 SYSTEMS = {"simplepose": "SimplePose", "dekr": "DEKR", "simple_baselines": "Simple Baselines"}
 LARGE = 96**2, 1e10  # pixels squared, as of COCO's large people
-DETECTOR_SCORE = 0.05  # of the boxes for a top-down network: people of low scores count, too
+DETECTOR_SCORE = 0.0  # of the boxes for a top-down network: all people count
 WARM_UP = 4  # images, before time is measured
 
 

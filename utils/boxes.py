@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all
-LEAST_SCORE = 0.3  # of people whose boxes a top-down system gets
+LEAST_SCORE = 0.3  # of the boxes that a top-down system gets
 BOX_MARGIN = 0.1  # around keypoints, of the longer side: keypoints end at eyes, wrists and ankles, people do not
 
 
@@ -29,9 +29,11 @@ def boxes_around(keypoints: np.ndarray) -> np.ndarray:
 
 
 def scored_boxes(keypoints: np.ndarray, scores: np.ndarray, boxes: np.ndarray, least_score: float) -> np.ndarray:
-    """Return boxes (B, 5) x, y, width, height, score of the people with a score above the least one and two keypoints or more.
+    """Return boxes (B, 5) x, y, width, height, score of the people with two keypoints or more and a box's score above the least one.
 
-    keypoints (P, K, 3), scores (P,), boxes (P, 4).
+    keypoints (P, K, 3), scores (P,), boxes (P, 4). A box's score is the root of the person's, which is a product of two probabilities
+    (a center's and its keypoints'): a top-down system multiplies it by its own, and few people would be left above MIN_SCORE.
     """
+    scores = np.sqrt(np.maximum(scores, 0))
     selected = (scores > least_score) & ((keypoints[..., 2] > 0).sum(1) > 1)
     return np.column_stack([boxes, scores])[selected]
