@@ -26,7 +26,7 @@ VAL538 = SHARED / "data" / "coco_val538" / "person_keypoints_val2017_538.json"
 def test_images_of_mixed_sizes_take_few_network_calls():
     """538 images in batches of 8 would take 68 calls if all had one size."""
     inputs = CocoMetric().inputs(GroundTruth(VAL538), needs_boxes=False)
-    decoder = SimplePoseDecoder(torch.nn.Identity(), config_for("simplepose_small"))
+    decoder = SimplePoseDecoder(torch.nn.Identity(), config_for("simplepose_small", overrides=["inference.scales=[1.7,2.7]"]))
     assert len(sized_batches(inputs, lambda number: decoder.batch_key(inputs[number].size), 8)) <= 80
 
 
