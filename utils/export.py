@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from config.progress import progress_bar
 from config.version import VERSION as PROJECT_VERSION
 from models import build_model
 from utils.checkpoint import METADATA, SAFETENSORS, Checkpoint, config_for, load_network, load_weights
+from utils.demo.exported import ExportedEstimator
 from utils.evaluation.coco import CocoMetric, GroundTruth
 from utils.inference import PoseEstimator
 from utils.onnx_network import CONFIG, IMAGES, NAME, RUNNER, SKELETON, SUFFIX, VERSION, OnnxNetwork, open_session, required
@@ -77,25 +77,11 @@ def main() -> None:
     if truth is not None:
         inputs = CocoMetric().inputs(truth, decoder_class(config).needs_boxes)
         before = average_precision(PoseEstimator(config, checkpoint, "cpu", min_score=0), truth, inputs)
-        after = average_precision(exported_estimator(config, options.output, options.decode), truth, inputs)
+        exported = ExportedEstimator(options.output) if options.decode else PoseEstimator(config, options.output, "cpu", min_score=0)
+        after = average_precision(exported, truth, inputs)
         print(f"AP on {len(truth.files)} images: {before:.4f} of the checkpoint, {after:.4f} in int8, {after - before:+.4f}")
     elif options.int8:
         print("AP of int8: not measured; add --annotations A.json --images DIR")
-
-
-def exported_estimator(config: Config, path: Path, decode: bool) -> Callable[..., PosePredictions]:
-    """Return what predicts the people of an image, and maybe boxes, with an exported file, as it is run."""
-    if not decode:
-        return PoseEstimator(config, path, "cpu", min_score=0)
-    from deploy.runner import PoseRunner
-
-    runner = PoseRunner(path)
-
-    def predict(image: np.ndarray, boxes: np.ndarray | None) -> PosePredictions:
-        keypoints, scores, boxes = runner(image, boxes)
-        return PosePredictions(keypoints, scores, config.skeleton, boxes)
-
-    return predict
 
 
 def average_precision(estimator: Callable[..., PosePredictions], truth: GroundTruth, inputs: dict[int, InputImage]) -> float:

@@ -33,8 +33,9 @@ class ExportedEstimator:
         self.config = parse_config(json.loads(stored), f"checkpoint {path}")
         self.needs_boxes, self.detector = self.runner.needs_boxes, None
 
-    def __call__(self, image: np.ndarray) -> PosePredictions:
-        boxes = self.detector([image])[0] if self.needs_boxes else None
+    def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
+        if self.needs_boxes and boxes is None:
+            boxes = self.detector([image])[0]
         keypoints, scores, boxes = self.runner(image, boxes)
         return PosePredictions(keypoints, scores, self.config.skeleton, boxes)
 

@@ -156,10 +156,9 @@ def decode_pooled(
 def gather_poses(outputs: Sequence[ScaleMaps], config: DekrConfig, present_only: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the candidates of all scales, highest center first within a scale.
 
-    present_only: without the candidates that are below the threshold in every image; a GPU would have to be waited for.
-
     keypoints (N, P, K, 3) x, y in pixels of scale 1's input, center score times heatmap value; these values (N, P, K); `pose_overlaps`
-    (N, P, P); present (N, P) bool: the center is over the threshold.
+    (N, P, P); present (N, P) bool: the center is over the threshold. present_only: without the last candidates that are below it in every
+    image; to count them the host waits for the device.
     """
     settings, stride, shift = config.inference, config.model.stride, config.model.pixel_center
     outputs = [(scale, heatmap.float(), offset.float()) for scale, heatmap, offset in sorted(outputs, key=lambda output: -output[0])]

@@ -16,7 +16,7 @@ PEAK_REACH = 2  # pixels: a peak is the maximum of the 5 x 5 square around it
 FIT_REACH = 6  # pixels on each side of a peak to which its Gaussian is fitted
 FIT_ROUNDS = 2
 WINDOW_EXPONENT = 7.0  # a window ends where its Gaussian has fallen to exp(-7)
-WINDOW_GROUP = 10  # people whose windows are read together
+WINDOW_GROUP = 10  # people of similar size; their windows are read together
 MIN_VARIANCE = 4.0  # of a window, map pixels squared
 MIN_HEATMAP_VALUE = 1e-3  # the fit of the logarithm excludes lower values
 
