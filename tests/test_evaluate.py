@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import pytest
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
 from people import SKELETON, labeled_people
 from places import ROOT
+from runs import free_port, in_a_child
 from scipy.io import loadmat
 from top_down_system import registered, write_checkpoint
 
@@ -205,12 +207,22 @@ def test_two_ranks_continue_what_one_process_began(evaluate, monkeypatch, tmp_pa
     with monkeypatch.context() as patch:
         interrupt_after(3, patch)
         assert evaluate(*usual).status == 130
-    command: list[object] = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    evaluate(*usual, run=lambda script, *arguments: command.extend([ROOT / script, *arguments]))
-    ended = subprocess.run([*map(str, command)], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=240)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("AP lost by error type") == 1, "only rank 0 prints"
-    assert "evaluate: 100% 4/4 " in ended.stderr
+    port = free_port()
+
+    def start(script: str, *arguments: object) -> None:
+        sys.argv = [script, *map(str, arguments)]
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+
+    def as_rank(rank: int) -> None:
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in names.items()})
+        evaluate(*usual, run=start)
+
+    ranks = [in_a_child(partial(as_rank, rank), tmp_path / f"{rank}.txt") for rank in range(2)]
+    printed = [(os.waitpid(process, 0)[1], (tmp_path / f"{rank}.txt").read_text()) for rank, process in enumerate(ranks)]
+    assert [status for status, _ in printed] == [0, 0], printed
+    assert ["AP lost by error type" in text for _, text in printed] == [True, False], "only rank 0 prints"
+    assert "evaluate: 100% 4/4 " in printed[0][1]
     assert files(tmp_path / "out") == {*RESULTS, *DERIVED}
     assert len(read(tmp_path / "alone" / "detections.json")) > 1
     same_results(tmp_path / "alone", tmp_path / "out")

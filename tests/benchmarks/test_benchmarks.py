@@ -6,10 +6,12 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from places import ROOT, SHARED
+from places import ROOT
 from top_down_system import registered, write_checkpoint
 
 from benchmarks import report, zoo
@@ -35,14 +37,6 @@ def test_assignment(table, fails):
     heads, *rows = table("assignment", "--oracle", "nowhere", "--people", 1, 2, "--frames", 2, "--device", "cpu")
     assert heads == ["people", "ms", "ms in batches of 2, cpu"]
     assert [row[0] for row in rows] == ["1", "2"]
-
-
-@pytest.mark.skipif(not (SHARED / "oracle").is_dir(), reason=f"no decoder benchmark: no folder {SHARED / 'oracle'}")
-def test_accuracy_of_assignment(table):
-    heads, *rows = table("assignment", "--limit", 2, "--people", 1, "--frames", 1)[:3]
-    assert heads == ["maps", "images", "AP", "AR", "detections", "frames/s", "slowest, ms"]
-    assert [row[:2] for row in rows] == [["perfect", "2"], ["seed 1", "2"]]
-    assert float(rows[0][2]) > 0.9
 
 
 def test_data(table, tiny, annotations, images, hdf5, samples):
@@ -73,8 +67,14 @@ def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
         assert table("inference", "--checkpoint", write_checkpoint(tmp_path / "top_down.pth"), *given)[1][0] == "top_down, 2"
 
 
-def test_zoo_measures_in_annotated_and_in_predicted_boxes(table, annotations, images):
-    """Of two annotation files, each with one image."""
+def test_zoo_measures_in_annotated_and_in_predicted_boxes(table, annotations, images, monkeypatch):
+    """Of two annotation files, each with one image. All people of the detector count; the real one has up to thirty boxes an image."""
+
+    def one_box(checkpoint: Path, least_score: float) -> Callable:
+        assert (checkpoint.stem, least_score) == ("dekr_small", 0)
+        return lambda images: [np.array([[20.0, 10, 60, 90, 0.9]]) for _ in images]
+
+    monkeypatch.setattr("utils.inference.PoseDetector", one_box)
     content = json.loads(annotations.read_text())
     halves = [annotations.with_name(f"{half}.json") for half in "ab"]
     for half, path in enumerate(halves):

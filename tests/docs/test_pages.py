@@ -196,6 +196,8 @@ def test_command_runs_and_writes_its_output(page, command, places, run, monkeypa
             pytest.skip(f"{name} is in the folder shared/ beside the project, which is missing")
     if ".onnx" in command:
         pytest.importorskip("onnxruntime")
+        if QUICK:
+            pytest.skip("takes ten seconds; tests/utils/test_export.py exports and runs small networks")
     monkeypatch.chdir(places)
     script, arguments = script_of(command)
     added = next((more for part, more in ADDED.items() if all(word in command for word in part.split())), [])

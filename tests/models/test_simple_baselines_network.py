@@ -56,7 +56,8 @@ def test_another_skeleton_initializes_only_the_last_layer_newly(tmp_path):
     torch.save(source.state_dict(), path)
     taken, fresh = init_weights(model, path)
     assert fresh == ["final_layer.weight", "final_layer.bias"]
-    assert all(torch.equal(model.state_dict()[name], source.state_dict()[name]) for name in taken)
+    loaded, expected = model.state_dict(), source.state_dict()
+    assert all(torch.equal(loaded[name], expected[name]) for name in taken)
 
 
 def test_initial_values():
