@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 
 import numpy as np
@@ -14,12 +13,10 @@ import torch
 from devices import GPU
 from PIL import Image
 from top_down_system import VALUES, registered, write_checkpoint
-from torch import nn
 
-from config import Config, UserError, load_config
+from config import UserError, load_config
 from config.load import parse_config
 from data.images import read_image
-from models import build_model
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
@@ -115,21 +112,6 @@ def test_a_network_is_compiled_where_it_is_configured(tiny, mixed, monkeypatch):
     for compiles in (False, True):
         PoseEstimator(load_config(tiny, [f"inference.compile={str(compiles).lower()}"]), device="cpu").batch(mixed[:2])
         assert bool(calls) is compiles
-
-
-def test_construction_uses_one_thread_and_leaves_other_threads_theirs(tiny, monkeypatch):
-    def build(config: Config) -> nn.Module:
-        with ThreadPoolExecutor(1) as pool:
-            assert (torch.get_num_threads(), pool.submit(torch.get_num_threads).result()) == (1, 3)
-        return build_model(config)
-
-    monkeypatch.setattr("utils.checkpoint.build_model", build)
-    torch.set_num_threads(3)
-    try:
-        PoseEstimator(load_config(tiny), device="cpu")
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(1)
 
 
 def test_arrays_that_are_no_images_are_refused(estimator):

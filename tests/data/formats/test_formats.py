@@ -4,45 +4,11 @@ from __future__ import annotations
 
 import json
 
-import cv2
-import numpy as np
 import pytest
-from people import NAMES, SKELETON, person, write_coco
+from people import SKELETON, person, write_coco
 
 from config import UserError
-from data.coco_masks_hdf5 import build_hdf5
-from data.formats import FORMATS, AnnotationFormat, load_annotations
-from data.formats.coco import AnnotationFile
-from data.hdf5 import TrainingHDF5
-
-
-def matches(file: AnnotationFile) -> bool:
-    return file.path.suffix == ".txt"
-
-
-def load(file: AnnotationFile) -> dict:
-    """Read one person a line: file name, then x, y of each keypoint in fractions of the image's size."""
-    images, people = [], []
-    for number, line in enumerate(file.path.read_text().splitlines(), start=1):
-        name, *values = line.split()
-        height, width = cv2.imread(str(file.images[0] / name)).shape[:2]
-        points = np.array(values, float).reshape(-1, 2) * (width, height)
-        images.append({"id": number, "file_name": name})
-        box = [*points.min(0).tolist(), *np.ptp(points, 0).tolist()]
-        keypoints = np.column_stack([points, np.full(len(points), 2)]).ravel().tolist()
-        people.append({"id": number, "image_id": number, "category_id": 1, "bbox": box, "keypoints": keypoints})
-    return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person", "keypoints": NAMES}]}
-
-
-def test_another_format_is_one_file_and_one_entry(tmp_path, monkeypatch):
-    _, images = write_coco(tmp_path, [])  # 200 x 160
-    (tmp_path / "people.txt").write_text("0.jpg " + " ".join(f"{k / 20} 0.5" for k in range(17)))
-    monkeypatch.setattr("data.formats.FORMATS", {"lines": AnnotationFormat(matches, load), **FORMATS})
-    assert build_hdf5(tmp_path / "people.txt", images, tmp_path / "out.h5", SKELETON, workers=1).people == 1
-    joints = TrainingHDF5(tmp_path / "out.h5", SKELETON).joints(np.array([0]))
-    np.testing.assert_allclose(SKELETON.to_dataset(joints)[0], [(10 * k, 80, 1) for k in range(17)], atol=1e-4)
-    assert load_annotations(tmp_path / "people.txt", images=[images]).format == "lines"
-    assert load_annotations(write_coco(tmp_path, [person(10, 10)])[0]).format == "coco"
+from data.formats import load_annotations
 
 
 @pytest.mark.parametrize("content", [{"images": 3}, {"images": [3]}, {"images": [], "annotations": {}}])

@@ -7,7 +7,6 @@ import pytest
 import torch
 from devices import DEVICES
 from places import ROOT
-from published_assignment import assign_published
 from standing import people
 
 from config import Config, UserError, load_config
@@ -64,14 +63,11 @@ OCCLUDED = (150, 10, 200), (190, 25, 210), (215, 40, 170)
 
 @pytest.mark.parametrize(("positions", "tolerance"), [(BESIDE, 0.1), (OCCLUDED, 1)])
 def test_people_beside_and_in_front_of_each_other(positions, tolerance):
-    """The published algorithm recovers people beside each other, less precisely."""
     joints = standing(*positions)
     maps = render(joints)
     same_people(assign(maps)[0], joints, tolerance)
     for whole, without_mask_and_maximum in zip(assign(maps), assign(maps[:-2])):
         np.testing.assert_array_equal(whole, without_mask_and_maximum)
-    if positions == BESIDE:
-        same_people(assign_published(maps, CONFIG.skeleton, (HEIGHT, WIDTH), (4.0, 4.0))[0], joints, 1.5)
 
 
 def test_people_who_share_a_keypoint():
