@@ -85,29 +85,13 @@ def folder(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "beside",
     [
-        *(
-            argparse.Namespace(lr=0.1, path=Path("runs")),
-            Path("a"),
-            np.float64(0.5),
-            np.arange(4.0),
-            np.dtype("float32"),
-            datetime(2020, 1, 1),
-        ),
-        *(
-            datetime(2020, 1, 1),
-            loud(),
-            Loud.mean,
-            leave_mark,
-            Call(leave_mark),
-            Call(Loud),
-            [Loud, {Loud: 1}, {Path("a"): 1}, {1, 2}],
-            partial(leave_mark),
-            torch.float16,
-        ),
-        *(Counter("aab"), defaultdict(list, a=[1]), Items(a=Items(b=loud())), Names([1, loud()]), 1 + 2j, slice(3), torch.device("cpu")),
+        argparse.Namespace(lr=0.1, path=Path("runs")), Path("a"), np.float64(0.5), np.arange(4.0), np.dtype("float32"),
+        loud(), Loud.mean, leave_mark, Call(leave_mark), Call(Loud), partial(leave_mark), [Loud, {Loud: 1}, {Path("a"): 1}, {1, 2}],
+        Counter("aab"), defaultdict(list, a=[1]), Items(a=Items(b=loud())), Names([1, loud()]), 1 + 2j, slice(3), torch.device("cpu"),
+        torch.float16, datetime(2020, 1, 1),
     ],
     ids=lambda value: type(value).__name__,
-)
+)  # fmt: skip
 def test_objects_beside_the_weights_become_inert(beside, legacy, protocol):
     weights = nn.BatchNorm2d(3).state_dict()
     content = read_checkpoint(saved({"beside": beside, "state_dict": weights, "epoch": 3}, legacy, protocol))

@@ -10,6 +10,7 @@ import av
 import cv2
 import numpy as np
 import pytest
+from disk import largest_file
 
 from config import UserError
 from data.video import video_writer
@@ -116,18 +117,10 @@ def test_a_video_is_turned_as_the_camera_was_held(tmp_path):
 
 def test_a_video_is_written_whole_or_not_at_all(tmp_path):
     """The limit on the size of files acts as a full disk does."""
-    resource, rng = pytest.importorskip("resource"), np.random.default_rng(0)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with (
-            pytest.raises(UserError, match=r"out.mp4: could not be written.*; free some space"),
-            video_writer(tmp_path / "out.mp4", 10) as write,
-        ):
-            for _ in range(3):
-                write(rng.integers(0, 255, (128, 128, 3), np.uint8))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    rng, error = np.random.default_rng(0), r"out.mp4: could not be written.*; free some space"
+    with largest_file(20_000), pytest.raises(UserError, match=error), video_writer(tmp_path / "out.mp4", 10) as write:
+        for _ in range(3):
+            write(rng.integers(0, 255, (128, 128, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 
