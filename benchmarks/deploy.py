@@ -1,6 +1,6 @@
 """Compare the exported bundled networks, by `deploy`, with `PoseEstimator`: the people, the time, and the packages that are installed.
 
-python benchmarks/deploy.py [--checkpoints F|NAME ...] [--images DIR] [--count N] [--rounds N] [--save]
+python benchmarks/deploy.py [--checkpoints F|NAME ...] [--images DIR] [--count N] [--rounds N] [--save] [key=value ...]
 
 Needs onnx and onnxruntime; without --images, data/synthetic.py renders them. In the table, left of each / `deploy`, right PoseEstimator:
 
@@ -19,7 +19,6 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import re
 import subprocess
 from functools import partial
@@ -29,12 +28,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from benchmarks.report import fastest, report
-from config import UserError
-from config.errors import check_minimum, run_cli
-from config.files import existing_folder
-from data.images import IMAGE_SUFFIXES, read_image
-from data.synthetic import write_synthetic
+from benchmarks.inference import image_files
+from benchmarks.report import benchmark_parser, fastest, report
+from config import Config
+from config.errors import run_cli
+from data.images import read_image
 from deploy.runner import PoseRunner
 from utils.bundled_model import DEFAULT
 from utils.checkpoint import Checkpoint, config_for
@@ -46,14 +44,15 @@ CPU = torch.device("cpu")
 ROOT = Path(__file__).resolve().parents[1]
 NETWORKS = "dekr_small", "simplepose_small", "simple_baselines_small"
 PACKAGES = "onnxruntime", "numpy", "opencv-python"
-ESTIMATE = "import sys; from utils.inference import PoseEstimator; PoseEstimator(sys.argv[1], device='cpu')(sys.argv[2])"
+ESTIMATE = """import sys
+from utils.inference import PoseEstimator, config_for
+checkpoint, image, *overrides = sys.argv[1:]
+PoseEstimator(config_for(checkpoint, None, overrides), checkpoint, 'cpu')(image)"""
 
 
-def export_for_deploy(name: str, folder: Path) -> Path:
+def export_for_deploy(config: Config, checkpoint: Checkpoint, folder: Path) -> Path:
     """Return the file of a network, with decoding in the graph where it can be."""
-    checkpoint = Checkpoint(name)
-    config = config_for(checkpoint)
-    path = folder / f"{Path(name).stem}.onnx"
+    path = folder / f"{checkpoint.path.stem}.onnx"
     export(config, checkpoint, path, decode=decoder_class(config).decode_in_graph is not Decoder.decode_in_graph)
     return path
 
@@ -95,28 +94,24 @@ def installed_megabytes(*packages: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = benchmark_parser(__doc__, "of PoseEstimator; default: cpu", 20)
+    parser.set_defaults(device="cpu")
     parser.add_argument("--checkpoints", nargs="+", default=NETWORKS, metavar="F|NAME", help="default: the bundled networks")
-    parser.add_argument("--images", type=Path, help="folder; default: synthetic images")
-    parser.add_argument("--count", type=int, default=20, help="images, at most")
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--save", action="store_true", help="keep the rows in benchmarks/results/")
-    options = parser.parse_args()
-    check_minimum(1, count=options.count, rounds=options.rounds)
+    options = parser.parse_intermixed_args()
     requirements = re.findall(r"^[\w.-]+", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     megabytes = [round(installed_megabytes(*packages)) for packages in (PACKAGES, requirements)]
     rows: list[dict[str, object]] = []
     with TemporaryDirectory() as folder:
-        given = options.images or write_synthetic(Path(folder), options.count, seed=2).parent / "images"
-        files = sorted(path for path in existing_folder(given, "--images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        images, detector = [read_image(file) for file in files[: options.count]], None
-        if not images:
-            raise UserError(f"--images {given}: no images in it")
+        files, detector = image_files(options, Path(folder)), None
+        images = list(map(read_image, files))
         for name in options.checkpoints:
-            path, estimator = export_for_deploy(name, Path(folder)), PoseEstimator(name, device="cpu", min_score=0)
+            checkpoint = Checkpoint(name)
+            config = config_for(checkpoint, overrides=options.overrides)
+            path = export_for_deploy(config, checkpoint, Path(folder))
+            estimator = PoseEstimator(config, checkpoint, options.device, min_score=0)
             runner, boxes, more = PoseRunner(path), None, []
             if runner.needs_boxes:
-                detector = detector or export_for_deploy(DEFAULT.stem, Path(folder))
+                detector = detector or export_for_deploy(config_for(DEFAULT), Checkpoint(DEFAULT), Path(folder))
                 boxes, more = PoseDetector(DEFAULT.stem, device="cpu")(images), ["--detector", detector]
             count, far = distances(runner, estimator, images, boxes)
 
@@ -125,7 +120,7 @@ def main() -> None:
                     predict(image, *([] if boxes is None else [boxes[number]]))
 
             rates = [len(images) / fastest(partial(run, predict), CPU, options.rounds) for predict in (runner, estimator)]
-            calls = ("-m", "deploy.runner", path, files[0], *more), ("-c", ESTIMATE, name, files[0])
+            calls = ("-m", "deploy.runner", path, files[0], *more), ("-c", ESTIMATE, name, files[0], *options.overrides)
             starts = [seconds_of_python(options.rounds, *call) for call in calls]
             rows.append(
                 {

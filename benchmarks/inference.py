@@ -18,6 +18,7 @@ from pathlib import Path
 if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first; the project's root is where the packages are
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import argparse
 import time
 from collections import deque
 from tempfile import TemporaryDirectory
@@ -36,6 +37,16 @@ from utils.inference import PoseEstimator
 
 RECIPES = [f"config/{name}quickstart.yaml" for name in ("", "dekr_", "simple_baselines_")]
 PARTS = "input", "network", "assignment"
+
+
+def image_files(options: argparse.Namespace, folder: Path) -> list[Path]:
+    """Return the files of --images, at most --count; by default synthetic ones, which are written to the folder."""
+    check_minimum(1, count=options.count, rounds=options.rounds)
+    images = options.images or write_synthetic(folder, options.count, seed=2).parent / "images"
+    files = sorted(path for path in existing_folder(images, "--images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UserError(f"--images {images}: no images in it; name another folder")
+    return files[: options.count]
 
 
 def measure(estimator: PoseEstimator, files: list[Path], batch_size: int, rounds: int) -> dict[str, Any]:
@@ -62,15 +73,12 @@ def measure(estimator: PoseEstimator, files: list[Path], batch_size: int, rounds
 
 
 def main() -> None:
-    parser = benchmark_parser(__doc__)
+    parser = benchmark_parser(__doc__, count=16)
     parser.add_argument("--config", nargs="+", default=RECIPES, help="default: the three quickstarts")
     parser.add_argument("--checkpoint", type=Path, help="default: randomly initialized weights, which find no person or very many")
-    parser.add_argument("--images", type=Path, help="folder; default: synthetic images")
-    parser.add_argument("--count", type=int, default=16, help="images, at most")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="N", help="images in a batch")
-    parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_intermixed_args()
-    check_minimum(1, count=options.count, rounds=options.rounds, batches=min(options.batches))
+    check_minimum(1, batches=min(options.batches))
     checkpoint = None if options.checkpoint is None else Checkpoint(options.checkpoint)
     if checkpoint is None:
         configs: dict[str, Config] = {Path(path).stem: load_config(path, options.overrides) for path in options.config}
@@ -79,11 +87,7 @@ def main() -> None:
         configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
     rows = []
     with TemporaryDirectory() as folder:
-        images = options.images or write_synthetic(Path(folder), options.count, seed=2).parent / "images"
-        files = sorted(path for path in existing_folder(images, "--images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-        files = files[: options.count]
-        if not files:
-            raise UserError(f"--images {images}: no images in it")
+        files = image_files(options, Path(folder))
         for name, config in configs.items():
             estimator = PoseEstimator(config, checkpoint, options.device)
             rows += [{"network, batch": f"{name}, {size}", **measure(estimator, files, size, options.rounds)} for size in options.batches]

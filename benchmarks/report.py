@@ -32,11 +32,15 @@ saves its rows with `--save`; `--help` says what its columns mean.
 """
 
 
-def benchmark_parser(doc: str | None, device: str = "such as cpu or cuda:0") -> argparse.ArgumentParser:
-    """Return a parser with what all benchmarks take. doc: the script's; device: help of --device."""
+def benchmark_parser(doc: str | None, device: str = "such as cpu or cuda:0", count: int | None = None) -> argparse.ArgumentParser:
+    """Return a parser with what all benchmarks take. doc: the script's; device: help of --device; count: of images, where it takes them."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", help=device)
     parser.add_argument("--save", action="store_true", help="keep the rows in benchmarks/results/")
+    if count is not None:
+        parser.add_argument("--images", type=Path, help="folder; default: synthetic images")
+        parser.add_argument("--count", type=int, default=count, help="images, at most")
+        parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     return parser
 
