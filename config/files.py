@@ -22,7 +22,7 @@ def existing_file(path: str | Path, what: str) -> Path:
     path = Path(path)
     if not path.is_file():
         reason = "not found" if not path.exists() else "is a folder, not a file" if path.is_dir() else "not a regular file"
-        raise UserError(f"{what} {path}: {reason}")
+        raise UserError(f"{what} {path}: {reason}; check its path")
     if not os.access(path, os.R_OK):
         raise UserError(f"{what} {path}: no permission to read it")
     return path

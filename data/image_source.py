@@ -37,7 +37,7 @@ class ImageEntry(NamedTuple):
     def read(self) -> bytes:
         """Return the file's bytes. Raise UserError where it cannot be read."""
         if self.size < 0:
-            raise UserError(f"image {self.path}: not found")
+            raise UserError(f"image {self.path}: not found; check the folder or zip file of the images")
         check_file_size(self.path, self.size)
         try:
             return _opened_zip(self.container).read(self.name) if self.container.is_file() else self.path.read_bytes()

@@ -29,6 +29,7 @@ ANIMATED = {"GIF", "PNG"}  # formats whose frames FFmpeg reads as a video
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # mif1 is also AVIF's, which Pillow reads
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 DECODE_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
+REMEDY = "replace or remove the file"
 READ_AHEAD = 4  # images decoded while the caller is busy with one
 
 
@@ -104,9 +105,9 @@ def opened_image(data: bytes | np.ndarray, name: str | Path) -> Iterator[Image.I
     except UserError:
         raise
     except UnidentifiedImageError:  # Pillow's message names the buffer in memory
-        raise UserError(f"image {name}: cannot be decoded, not an image, or of a format that cannot be read") from None
+        raise UserError(f"image {name}: cannot be decoded, not an image, or of a format that cannot be read; {REMEDY}") from None
     except Exception as error:  # decoders can raise any exception on a corrupt file
-        raise UserError(f"image {name}: cannot be decoded ({str(error) or type(error).__name__})") from error
+        raise UserError(f"image {name}: cannot be decoded ({str(error) or type(error).__name__}); {REMEDY}") from error
 
 
 def _is_heif(data: bytes | np.ndarray) -> bool:
@@ -141,7 +142,7 @@ def decode_image(data: bytes | np.ndarray, name: str | Path, reduction: int = 1)
             return upright_bgr(opened)
     image = cv2.imdecode(np.frombuffer(data, np.uint8), DECODE_FLAGS[reduction])
     if image is None:
-        raise UserError(f"image {name}: cannot be decoded")
+        raise UserError(f"image {name}: cannot be decoded; {REMEDY}")
     return image
 
 

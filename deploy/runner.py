@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ import numpy as np
 import onnxruntime
 
 from config.errors import UserError, run_cli
+from config.files import existing_file
 from data.transforms import center_and_crop_size
 from utils.assignment import assign_people
 from utils.boxes import LEAST_SCORE, MIN_SCORE, boxes_around, scored_boxes
@@ -44,7 +46,7 @@ class PoseRunner:
     """
 
     def __init__(self, path: str | Path, threads: int = 0, detector: PoseRunner | None = None):
-        options = onnxruntime.SessionOptions()
+        self.path, options = path, onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 4, threads
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
@@ -52,7 +54,7 @@ class PoseRunner:
             self.config = json.loads(stored["simplepose.config"], object_hook=lambda values: SimpleNamespace(**values))
             more = json.loads(stored["simplepose.runner"])
         except Exception as error:  # each of ONNX Runtime's errors is a class of its own
-            raise UserError(f"network {path}: cannot be read ({' '.join(str(error).split())[:160]}); {REMEDY}") from error
+            raise self._error("cannot be read", error) from error
         skeleton, model = self.config.skeleton, self.config.model
         model.stride, model.input_multiple, model.pixel_center = (more[key] for key in ("stride", "input_multiple", "pixel_center"))
         skeleton.sigmas = vars(skeleton.sigmas)
@@ -77,7 +79,13 @@ class PoseRunner:
 
     def _run(self, pixels: np.ndarray) -> list[np.ndarray]:
         """Return the outputs for pixels (N, h, w, 3) uint8."""
-        return self.session.run(None, {"images": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / 255})
+        try:
+            return self.session.run(None, {"images": np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / 255})
+        except Exception as error:  # DEKR's graphs of older versions take multiples of 32 only
+            raise self._error("cannot take an input of {} x {} pixels".format(*pixels.shape[1:3]), error) from error
+
+    def _error(self, problem: str, error: Exception) -> UserError:
+        return UserError(f"network {self.path}: {problem} ({textwrap.shorten(str(error), 160)}); {REMEDY}")
 
     def _simplepose(self, image: np.ndarray, boxes: None) -> People:
         config, stride, (height, width) = self.config, self.config.model.stride, image.shape[:2]
@@ -154,9 +162,10 @@ def main() -> None:
     detector = None if options.detector is None else PoseRunner(options.detector, options.threads)
     runner = PoseRunner(options.network, options.threads, detector)
     for path in options.images:
-        image = cv2.imread(str(path))
+        data = np.fromfile(existing_file(path, "image"), np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if image is None:
-            raise UserError(f"image {path}: cannot be read; expected an image file")
+            raise UserError(f"image {path}: cannot be decoded; replace or remove the file")
         people = runner(image)
         selected = People(*(rows[people.scores >= options.min_score] for rows in people))
         print(json.dumps({"image": str(path), "people": to_json(selected, runner.names)}))

@@ -81,4 +81,4 @@ def test_importing_and_constructing_change_nothing_global(ended, part):
 
 
 def test_a_script_from_another_folder_ends_with_one_line_and_status_2(ended):
-    assert (ended.returncode, ended.stderr) == (2, "error: training file runs/quickstart/data/train.h5: not found\n")
+    assert (ended.returncode, ended.stderr) == (2, "error: training file runs/quickstart/data/train.h5: not found; check its path\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from config import UserError
-from config.files import existing_file
 from utils.checkpoint import Checkpoint
 from utils.zoo import WEIGHTS
 
@@ -15,10 +14,9 @@ STRONGER = "dekr_w32_coco_mmpose"  # the network to try next
 
 def bundled_checkpoint() -> Path:
     """Return its file. Raises UserError where the installed package lacks it."""
-    try:
-        return existing_file(DEFAULT, "the bundled model")
-    except UserError as error:
-        raise UserError(f"{error}; name another checkpoint") from error
+    if not DEFAULT.is_file():
+        raise UserError(f"the bundled model {DEFAULT}: not found; name another checkpoint")
+    return DEFAULT
 
 
 def resolve_checkpoint(checkpoint: str | Path | None, config: str | None = None, announce: bool = True) -> Checkpoint:

@@ -102,6 +102,8 @@ def test_a_file_runs_without_the_project(lively, system, name):
     else:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         assert [output.name for output in session.get_outputs()] == OUTPUTS[system]
+        simplified = {(node.domain, node.op_type == "Constant") for node in onnx.load(path).graph.node}
+        assert simplified == {("", False)}  # by standard operators
         stored = session.get_modelmeta().custom_metadata_map
     values = config_of(system).model_dump(mode="json")
     assert (json.loads(stored["simplepose.config"]), json.loads(stored["simplepose.skeleton"])) == (values, values["skeleton"])
@@ -272,7 +274,7 @@ def test_the_demo_runs_an_exported_network_without_pytorch(lively, images, tmp_p
         assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
 
 
-def test_networks_that_the_runner_cannot_decode_are_errors(lively, tmp_path):
+def test_networks_and_images_that_the_runner_cannot_take_are_errors(fails, lively, images, tmp_path):
     (tmp_path / "other.onnx").write_bytes(b"no ONNX")
     for path, message in (
         (lively("dekr", "model.onnx"), "maps of system 'dekr' cannot be decoded here; .* --decode"),
@@ -282,6 +284,20 @@ def test_networks_that_the_runner_cannot_decode_are_errors(lively, tmp_path):
             PoseRunner(path)
     with pytest.raises(UserError, match="needs person boxes; name a bottom-up network with --detector"):
         PoseRunner(lively("simple_baselines", "people.onnx"))(np.zeros((64, 64, 3), np.uint8))
+    old = onnx.load(lively("dekr", "people.onnx"))
+    for axis, side in ((2, 64), (3, 64)):  # as graphs that did not pad
+        old.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    onnx.save(old, tmp_path / "old.onnx")
+    with pytest.raises(UserError, match=r"old.onnx: cannot take an input of 64 x 43 pixels \(.*\); export the network with"):
+        PoseRunner(tmp_path / "old.onnx")(np.zeros((90, 60, 3), np.uint8))
+    (tmp_path / "cut.jpg").write_bytes(min(images.iterdir()).read_bytes()[:500])
+    (tmp_path / "empty.jpg").touch()
+    for name, problem in (
+        ("cut", "cannot be decoded; replace"),
+        ("empty", "cannot be decoded; replace"),
+        ("none", "not found; check its path"),
+    ):
+        assert f"{name}.jpg: {problem}" in fails("deploy/runner.py", lively("dekr", "people.onnx"), tmp_path / f"{name}.jpg")
 
 
 # Errors
