@@ -7,6 +7,13 @@ python demo_image.py --list      # the networks that --checkpoint takes by name
 
 from __future__ import annotations
 
+import sys
+
+if __name__ == "__main__":  # exported networks are opened while Python imports what follows
+    from deploy.sessions import begin_to_open
+
+    begin_to_open(sys.argv)
+
 import argparse
 import os
 import re
@@ -101,7 +108,7 @@ def exported_estimator(options: argparse.Namespace) -> ExportedEstimator | None:
         estimator = ExportedEstimator(path) if options.device in (None, "cpu") else None
         if estimator is not None and estimator.needs_boxes and detector is not None and detector.lower().endswith(".onnx"):
             estimator.detector = ExportedDetector(Path(detector), options.detector_score)
-    except (UserError, ImportError):  # heatmaps of a system that PyTorch decodes, or an error that the usual path names
+    except UserError:  # heatmaps of a system that PyTorch decodes, or an error that the usual path names
         return None
     return estimator
 

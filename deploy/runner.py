@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from config.errors import UserError, run_cli
 from config.files import existing_file
 from data.transforms import center_and_crop_size
+from deploy.sessions import open_session
 from utils.assignment import assign_people
 from utils.boxes import LEAST_SCORE, MIN_SCORE, boxes_around, scored_boxes
 from utils.oks import oks_nms
@@ -46,13 +46,14 @@ class PoseRunner:
     """
 
     def __init__(self, path: str | Path, threads: int = 0, detector: PoseRunner | None = None):
-        self.path, options = path, onnxruntime.SessionOptions()
-        options.log_severity_level, options.intra_op_num_threads = 4, threads
+        self.path = path
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+            self.session = open_session(path, threads)
             stored = self.session.get_modelmeta().custom_metadata_map
             self.config = json.loads(stored["simplepose.config"], object_hook=lambda values: SimpleNamespace(**values))
             more = json.loads(stored["simplepose.runner"])
+        except ImportError as error:
+            raise UserError("onnxruntime is not installed, which exported networks need: pip install onnxruntime") from error
         except Exception as error:  # each of ONNX Runtime's errors is a class of its own
             raise self._error("cannot be read", error) from error
         skeleton, model = self.config.skeleton, self.config.model

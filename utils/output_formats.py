@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from config import Skeleton, UserError
-from data.formats.posetrack import KEYPOINTS as POSETRACK
 from utils.predictions import PosePredictions, round_keypoints
 
 COCO_18 = (
@@ -65,6 +64,8 @@ def to_posetrack(frames: Iterable[PoseTrackFrame], skeleton: Skeleton) -> dict[s
 
     Names of images are relative to the data set's root.
     """
+    from data.formats.posetrack import KEYPOINTS as POSETRACK  # all formats take 30 ms, which the demo has no use for
+
     present = np.array([name in skeleton.dataset for name in POSETRACK])
     if not present.any():
         raise UserError(f"skeleton {skeleton.name!r}: has none of PoseTrack's keypoints ({POSETRACK[0]}, {POSETRACK[1]}, ...)")

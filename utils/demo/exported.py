@@ -22,11 +22,11 @@ class ExportedEstimator:
 
     detector: takes images and returns boxes (B, 5) of each; for a top-down system.
 
-    Raises UserError or ImportError where `deploy` cannot run the file.
+    Raises UserError where `deploy` cannot run the file, or ONNX Runtime is not installed.
     """
 
     def __init__(self, path: Path):
-        from deploy.runner import PoseRunner  # needs ONNX Runtime
+        from deploy.runner import PoseRunner
 
         self.runner = PoseRunner(path)
         stored = self.runner.session.get_modelmeta().custom_metadata_map["simplepose.config"]
