@@ -79,7 +79,7 @@ def _window_maxima(points: Tensor, variance: Tensor, heatmaps: Tensor) -> tuple[
     columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, K, P, window)
     weights = []
     for axis, (at, side) in enumerate(((columns, width), (rows, height))):
-        inside = (at >= 0) & (at < side) & (steps.abs() <= reach)
+        inside = (at >= 0) & (at < side) & (steps.float().abs() <= reach)
         weights.append(torch.where(inside, (-(at - points[..., axis, None]).square() / variance).exp(), 0))
     index = (rows.clamp(0, height - 1) * width)[..., None] + columns.clamp(0, width - 1)[..., None, :]
     products = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
