@@ -26,6 +26,7 @@ from config import Config, UserError
 from config.errors import check_minimum, run_cli
 from config.files import check_outputs, write_json
 from utils.boxes import LEAST_SCORE
+from utils.bundled_model import announce, bundled_export, resolve_checkpoint
 from utils.demo.exported import ExportedDetector, ExportedEstimator
 from utils.demo.inputs import find_sources
 from utils.demo.outputs import FORMATS, posetrack_frames
@@ -100,8 +101,8 @@ def is_override(word: str) -> bool:
 
 
 def exported_estimator(options: argparse.Namespace) -> ExportedEstimator | None:
-    """Return the estimator of an exported network that needs no PyTorch; None where the network or an option does."""
-    path, detector = options.checkpoint, options.detector
+    """Return the estimator of an exported network, by default the bundled one, which needs no PyTorch; None where an option needs it."""
+    path, detector = options.checkpoint or bundled_export(), options.detector
     if path is None or path.suffix.lower() != ".onnx" or options.config or options.overrides or options.maps or options.tiles:
         return None
     try:
@@ -132,7 +133,6 @@ def build_estimator(config: Config, checkpoint: Checkpoint, options: argparse.Na
 
 def serve(options: argparse.Namespace) -> None:
     """Serve the page until an interrupt. The overrides are for all of its networks, the configuration for the one that is named."""
-    from utils.bundled_model import resolve_checkpoint
     from utils.checkpoint import config_for
 
     @lru_cache(MAX_LOADED)
@@ -157,13 +157,14 @@ def main() -> None:
     sources, passed_over = find_sources(options.input, options.limit)
     estimator = exported_estimator(options)
     if estimator is None:
-        from utils.bundled_model import resolve_checkpoint
         from utils.checkpoint import config_for
 
         checkpoint = resolve_checkpoint(options.checkpoint, options.config)
         path, config = checkpoint.path, config_for(checkpoint, options.config, options.overrides)
     else:
-        path, config = options.checkpoint, estimator.config
+        path, config = estimator.path, estimator.config
+        if options.checkpoint is None:
+            announce(estimator.name, estimator.version)
     if options.posetrack is not None and len(sources) > 1:
         raise UserError(f"--posetrack: one video or folder at a time, not {len(sources)}")
     sheet_limit = MAX_SHEET_FRAMES if any(source.is_video for source in sources) else MAX_IMAGES

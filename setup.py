@@ -21,7 +21,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["config*", "data*", "deploy*", "losses*", "models*", "utils*"]),
-    package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors", "weights/zoo.yaml"]},
+    package_data={"config": ["*.yaml", "skeletons/*.yaml"], "models": ["weights/*.safetensors", "weights/*.onnx", "weights/zoo.yaml"]},
     install_requires=requirements,
-    extras_require={"export": ["onnx>=1.17", "onnxruntime>=1.20"], "heic": ["pillow-heif>=1.0"], "serve": ["gradio>=6"]},
+    extras_require={"export": ["onnx>=1.17"], "heic": ["pillow-heif>=1.0"], "serve": ["gradio>=6"]},
 )

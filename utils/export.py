@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -106,8 +107,6 @@ def export(
         raise UserError(f"--output {output}: unknown ending; known: {', '.join(FORMATS)}")
     if half and suffix not in (SAFETENSORS, SUFFIX):
         raise UserError(f"--half: not for {suffix}, only for {SAFETENSORS} and {SUFFIX}")
-    if half and decode:
-        raise UserError("--half: not with --decode, float16 cannot hold positions in large images; omit one of them")
     for name, given in (("decode", decode), ("int8", int8)):
         if given and suffix != SUFFIX:
             raise UserError(f"--{name}: not for {suffix}, only for {SUFFIX}")
@@ -194,7 +193,8 @@ def compare(network: PredictModule, exported: Callable[[Tensor], tuple[Tensor, .
 
 
 def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[str, str], half: bool) -> None:
-    """Write ONNX with the metadata. half: computed in float16, but for input and outputs.
+    """Write ONNX with the metadata. half: computed in float16, but for input and outputs; with decoding only stored in it, since float16
+    cannot hold positions in large images.
 
     PyTorch's tracing exporter (dynamo=False) writes all networks from 2.6 on, in a second. The newer one fails for some of them in 2.6, and
     takes half a minute. ONNX Runtime simplifies the graph, so that sessions begin sooner; all its operators remain ONNX's.
@@ -217,12 +217,24 @@ def write_onnx(network: PredictModule, path: Path, config: Config, about: dict[s
     model = onnx.load(path)
     del model.opset_import[:]  # ONNX Runtime names all operators that it has besides
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
-    if half:
+    if half and decode:
+        store_in_half(model.graph)
+    elif half:
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
         model = convert_float_to_float16(model, keep_io_types=True)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
+
+
+def store_in_half(graph: Any) -> None:
+    """Store the weights of an ONNX graph in float16, in place; sessions convert them to float32 as they begin."""
+    onnx, _ = required(*ONNX_PACKAGES)
+    for tensor in [t for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) > 1]:
+        half = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float16), f"{tensor.name}.half")
+        graph.node.insert(0, onnx.helper.make_node("Cast", [half.name], [tensor.name], to=onnx.TensorProto.FLOAT))
+        graph.initializer.remove(tensor)
+        graph.initializer.append(half)
 
 
 def quantize(path: Path, about: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,27 @@ def test_a_bundled_file_is_its_recipe_in_float16(name):
     with safe_open(path, framework="pt") as file:
         assert file.get_tensor("trunk.stem.weight").dtype == torch.float16
     assert all(torch.isfinite(tensor).all() for tensor in load_network(config, path, "cpu").state_dict().values())
+
+
+def test_the_demo_runs_the_same_network_in_onnx_unless_there_may_be_a_gpu(run, images, tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.bundled_model.sys.platform", "linux")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    command, people = ("demo_image.py", "--input", min(images.iterdir()), "--min-score", 0.05, "--output"), {}
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "utils.checkpoint", None)  # what PyTorch is imported by
+        for name, gpu in (("onnx", None), ("pytorch", "nvidia-smi")):
+            patched.setattr("shutil.which", lambda _, gpu=gpu: gpu)
+            ended = run(*command, tmp_path / name)
+            assert (ended.status == 0) == (gpu is None), ended.err
+    ended = run(*command, tmp_path / "pytorch", "inference.flip=true")  # an option that the exported network does not take
+    assert ended.status == 0 and ended.out.count(f"dekr_small {VERSION}, the bundled model") == 1, ended.err
+    for name in ("onnx", "pytorch"):
+        (path,) = (tmp_path / name).glob("*.json")
+        people[name] = [(person["score"], *person["keypoints"]) for person in json.loads(path.read_text())["people"]]
+    assert len(people["onnx"]) > 0
+    for (score, *points), (expected, *others) in zip(people["onnx"], people["pytorch"], strict=True):
+        assert score == pytest.approx(expected, abs=1e-3)
+        np.testing.assert_allclose(points, others, atol=0.1)
 
 
 def test_it_predicts_people_in_photographs(shared):

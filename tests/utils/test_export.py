@@ -125,8 +125,18 @@ def test_onnx_in_float16_is_half_as_large(lively, tmp_path):
     export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True)
     assert (tmp_path / "half.onnx").stat().st_size < 0.9 * lively("dekr", "model.onnx").stat().st_size  # small layers: names count
     assert PoseEstimator(tmp_path / "half.onnx").network.session.get_inputs()[0].type == "tensor(float)"
-    with pytest.raises(UserError, match="--half: not with --decode"):
-        export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True, decode=True)
+
+
+def test_decoding_graphs_in_float16_only_store_it(lively, tmp_path):
+    """Positions in large images need float32."""
+    export(config_of("dekr"), lively("dekr"), tmp_path / "half.onnx", half=True, decode=True)
+    tensors = onnx.load(tmp_path / "half.onnx").graph.initializer
+    assert {t.data_type for t in tensors if len(t.dims) > 1} == {onnx.TensorProto.FLOAT16}
+    pixels = {"images": np.random.default_rng(0).random((1, 3, 64, 64), np.float32)}
+    (half, _), (whole, _) = (
+        onnxruntime.InferenceSession(path).run(None, pixels) for path in (tmp_path / "half.onnx", lively("dekr", "people.onnx"))
+    )
+    assert half.dtype == np.float32 and half.shape == whole.shape
 
 
 def test_onnx_in_int8_is_smaller_and_its_loss_of_ap_is_printed(run, fails, lively, annotations, images, tmp_path):

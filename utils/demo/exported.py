@@ -28,9 +28,10 @@ class ExportedEstimator:
     def __init__(self, path: Path):
         from deploy.runner import PoseRunner
 
-        self.runner = PoseRunner(path)
-        stored = self.runner.session.get_modelmeta().custom_metadata_map["simplepose.config"]
-        self.config = parse_config(json.loads(stored), f"checkpoint {path}")
+        self.path, self.runner = path, PoseRunner(path)
+        stored = self.runner.session.get_modelmeta().custom_metadata_map
+        self.name, self.version = (stored[f"simplepose.{key}"] for key in ("name", "version"))
+        self.config = parse_config(json.loads(stored["simplepose.config"]), f"checkpoint {path}")
         self.needs_boxes, self.detector = self.runner.needs_boxes, None
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray | None = None) -> PosePredictions:
