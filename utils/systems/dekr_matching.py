@@ -72,24 +72,24 @@ def _window_maxima(points: Tensor, variance: Tensor, heatmaps: Tensor) -> tuple[
     points (N, P, K, 2) in map pixels; variance (N, P) of each person's Gaussian.
     """
     height, width = heatmaps.shape[2:]
-    points, variance = points.transpose(1, 2), variance[:, None, :, None]  # (N, K, P, 2), (N, 1, P, 1)
+    points, variance = points.transpose(1, 2).contiguous(), variance[:, None, :, None]  # (N, K, P, 2), (N, 1, P, 1)
     reach = (WINDOW_EXPONENT * variance).sqrt().floor() + 1
     widest = reach.max().long() + 1  # a tensor, for traces; one pixel more than the window, where the product is 0
     steps = torch.arange(-widest, widest + 1, device=points.device)
     columns, rows = (points[..., axis, None].round().long() + steps for axis in (0, 1))  # (N, K, P, window)
-    weights = []
+    weights, near = [], steps.float().abs() <= reach
     for axis, (at, side) in enumerate(((columns, width), (rows, height))):
-        inside = (at >= 0) & (at < side) & (steps.float().abs() <= reach)
+        inside = (at >= 0) & (at < side) & near
         weights.append(torch.where(inside, (-(at - points[..., axis, None]).square() / variance).exp(), 0))
     index = (rows.clamp(0, height - 1) * width)[..., None] + columns.clamp(0, width - 1)[..., None, :]
     products = heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
     products = products.mul_(weights[1][..., None]).mul_(weights[0][..., None, :]).flatten(3)
     values, best = products.max(3, keepdim=True)
     side, count = columns.shape[3], products.shape[3]
+    around = torch.cat([best - side, best - 1, best, best + 1, best + side], 3).clamp(0, count - 1)
+    above, left, top, right, below = products.gather(3, around).clamp(min=MIN_HEATMAP_VALUE**2).log().split(1, 3)
     maxima = [columns.gather(3, best % side), rows.gather(3, best // side)]
-    for axis, step in enumerate((1, side)):  # a parabola through the logarithms of the maximum and its neighbors: exact for Gaussians
-        around = (products.gather(3, (best + d).clamp(0, count - 1)) for d in (-step, 0, step))
-        before, top, after = (product.clamp(min=MIN_HEATMAP_VALUE**2).log() for product in around)
+    for axis, (before, after) in enumerate(((left, right), (above, below))):  # a parabola through logarithms: exact for Gaussians
         curvature = 2 * top - before - after
         maxima[axis] = maxima[axis] + torch.where(curvature > 0, (after - before) / (2 * curvature), 0).clamp(-0.5, 0.5)
     return torch.cat(maxima, 3).transpose(1, 2), values[..., 0].transpose(1, 2)
