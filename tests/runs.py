@@ -25,7 +25,7 @@ from utils.training.build import build_state
 from utils.training.state import TrainState
 
 ALONE = DistributedContext("none", torch.device("cpu"))
-OFTEN = ("train.epochs=2", "train.checkpoint_every=1", "train.log_every=1", "train.ema_decay=0.9")
+OFTEN = ("train.epochs=2", "train.checkpoint_every=3", "train.log_every=1", "train.ema_decay=0.9")
 OFTEN += ("train.swa.start_epoch=0", "train.swa.cycle=1", "train.swa.high=1e-3", "train.swa.low=5e-4")
 
 
@@ -158,10 +158,11 @@ def free_port() -> int:
 def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Path) -> list[dict]:
     """Run `work`, which pickles, in `count` new processes over gloo and return the result of each.
 
-    They are spawned: PyTorch refuses a backward pass in a fork of a process that has done one.
+    They are forks of a new process, which imports PyTorch once for all: PyTorch refuses a backward pass in a fork of one that has done one.
     """
     folder.mkdir(exist_ok=True)
-    torch.multiprocessing.spawn(_work_as_rank, (work, count, free_port(), folder), count)
+    torch.multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.start_processes(_work_as_rank, (work, count, free_port(), folder), count, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]
 
 

@@ -109,9 +109,9 @@ def test_the_demo_runs_the_same_network_in_onnx_unless_there_may_be_a_gpu(run, i
 
 
 def test_it_predicts_people_in_photographs(shared):
-    estimator, photographs = PoseEstimator(device="cpu"), sorted((shared / "data" / "media").glob("*.jpg"))[:4]
+    estimator, photographs = PoseEstimator(device="cpu"), sorted((shared / "data" / "media").glob("*.jpg"))[:2]
     scores = [estimator(read_image(path))[1] for path in photographs]
-    assert sum(len(of_image) > 0 and of_image.max() > 0.2 for of_image in scores) >= 0.75 * len(photographs) > 0
+    assert len(scores) == 2 and all(of_image.max(initial=0) > 0.2 for of_image in scores)
 
 
 def test_the_recipe_of_fine_tuning_starts_from_a_bundled_network():

@@ -33,7 +33,7 @@ def new_state(tiny, tmp_path) -> Callable[..., TrainState]:
 
 @pytest.fixture(scope="session")
 def straight(tiny) -> Path:
-    """The folder of an uninterrupted run with EMA, SWA and a checkpoint at every step. Read-only."""
+    """The folder of an uninterrupted run with EMA, SWA and a checkpoint every three steps. Read-only."""
     folder = tiny.parent / "straight"
     train_network(load_config(tiny, OFTEN), folder, ALONE)
     return folder

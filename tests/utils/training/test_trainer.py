@@ -238,7 +238,7 @@ def test_randomness_in_the_network_resumes_too(tiny, tmp_path, monkeypatch):
         network.register_forward_pre_hook(lambda module, inputs: nn.functional.dropout(inputs[0], 0.3, module.training))
         return network
 
-    config = load_config(tiny, ("train.epochs=1", "train.checkpoint_every=1"))
+    config = load_config(tiny, ("train.epochs=1", "train.checkpoint_every=3"))
     monkeypatch.setattr(build, "build_model", build_forgetful)
     trainer.train(config, tmp_path / "straight", ALONE)
     stopped_after(3, lambda: trainer.train(config, tmp_path / "killed", ALONE))
