@@ -6,7 +6,8 @@ python -m utils.label --checkpoint A.pth B.pth --images DIR --annotations own.js
 A is a bottom-up network. It takes each image at one or several scales; of predictions of one person the best remains (OKS NMS). B, a
 top-down network, predicts these people and the annotated ones anew. Annotated keypoints and boxes stay as they are; annotated people get
 the keypoints that they lack. Other people are added. Keypoints of a low score are unlabeled, and people of a middling score become crowd
-regions, which the loss leaves out.
+regions, which the loss leaves out. With --agree, an annotated keypoint moves to the predicted one if the two are similar: annotations
+correct the networks' gross errors, networks the inaccuracy of hasty annotations.
 """
 
 from __future__ import annotations
@@ -49,12 +50,16 @@ KINDS = ("people", "crowd regions", "completed people", "their new keypoints")  
 
 @dataclass(frozen=True)
 class Thresholds:
-    """What becomes of a prediction. min_score, crowd_score: of people; keypoint_score: of keypoints; same: see `pose_similarity`."""
+    """What becomes of a prediction. min_score, crowd_score: of people; keypoint_score: of keypoints; same: see `pose_similarity`.
+
+    agree: similarity (OKS of the keypoint alone) from which an annotated keypoint moves to the predicted one; None: never.
+    """
 
     min_score: float
     crowd_score: float
     keypoint_score: float
     same: float
+    agree: float | None = None
 
 
 class LabeledImage(NamedTuple):
@@ -116,7 +121,11 @@ def label_image(image: LabeledImage, joints: np.ndarray, boxes: np.ndarray, area
         if same.any():  # the best prediction completes the annotated person, others are the same once more
             best = np.argmax(similar[row] * ~taken)
             if same[best] and not taken[best]:
-                filled[best] = np.where(filled[best, :, 2:] > 0, filled[best], labels[row])
+                kept = joints[best, :, 2] > 0
+                if thresholds.agree is not None:
+                    errors = (keypoints[row, :, :2] - joints[best, :, :2]) / (2 * people.skeleton.oks_sigmas[:, None])
+                    kept &= ~sure[row] | (np.exp(-np.square(errors).sum(1) / (2 * areas[best])) < thresholds.agree)
+                filled[best] = np.where(kept[:, None], joints[best], labels[row])
                 taken[best] = True
         elif people.scores[row] >= thresholds.crowd_score:
             is_sure = people.scores[row] >= thresholds.min_score and sure[row].sum() >= MIN_KEYPOINTS
@@ -164,8 +173,11 @@ def annotated_shapes(annotated: AnnotatedPeople, image_id: int) -> tuple[list[di
     return people, annotated.joints(people), boxes, np.array([person["area"] for person in people], float)
 
 
-def to_coco(annotated: AnnotatedPeople, results: dict[int, dict]) -> tuple[dict[str, Any], Counter]:
-    """Return the content of the labeled file, and counts for the summary. results: of `label_image`, by image id."""
+def to_coco(annotated: AnnotatedPeople, results: dict[int, dict], drop_crowds: bool) -> tuple[dict[str, Any], Counter]:
+    """Return the content of the labeled file, and counts for the summary. results: of `label_image`, by image id.
+
+    drop_crowds: omit the annotated crowd regions of labeled images.
+    """
     own, counts = {number: file_id for file_id, number in annotated.ids["image_id"].items()}, Counter[str]()
     category = annotated.coco.cats[annotated.category]
     people, filled = annotated.coco.dataset["annotations"], dict[int, np.ndarray]()
@@ -174,6 +186,8 @@ def to_coco(annotated: AnnotatedPeople, results: dict[int, dict]) -> tuple[dict[
         filled |= {person["id"]: np.reshape(keypoints, (-1, 3)) for person, keypoints in zip(persons, result["filled"])}
     annotations = []
     for person in people:
+        if drop_crowds and person["iscrowd"] and person["image_id"] in results:
+            continue
         before = annotated.joints([person])[0]
         joints = filled.get(person["id"], before)
         new = (joints[:, 2] > 0) & (before[:, 2] == 0)
@@ -219,6 +233,7 @@ def label(
     inputs: str,
     thresholds: Thresholds,
     batch_size: int = 4,
+    drop_crowds: bool = False,
 ) -> tuple[Counter, list[UserError]]:
     """Label the images and write the annotations. Return counts for the summary, and the errors of images that cannot be read.
 
@@ -238,7 +253,7 @@ def label(
     with ResultsLog(output.with_suffix(".partial"), sha256(names.encode()).hexdigest()) as log:
         read = partial(image_or_error, read=ImageEntry.read_image)
         errors = predict_images(log, teacher, images, to_result, batch_size, teacher.device, "label", read=read)
-        content, counts = to_coco(annotated, log.results())
+        content, counts = to_coco(annotated, log.results(), drop_crowds)
         write_json(output, content)
         log.remove()
     return counts, errors
@@ -265,6 +280,8 @@ def main() -> None:
     add("--crowd-score", type=float, default=0.15, help="people between this and --min-score become crowd regions; default: 0.15")
     add("--keypoint-score", type=float, default=0.3, help="keypoints below it are unlabeled; default: 0.3")
     add("--same", type=float, default=0.5, metavar="OKS", help="two more similar predictions are one person; default: 0.5")
+    add("--agree", type=float, metavar="OKS", help="an annotated keypoint moves to a predicted one at least this similar; default: never")
+    add("--drop-crowds", action="store_true", help="omit annotated crowd regions; people in them are labeled like all others")
     add("--limit", type=int, help="only the first N images")
     add("--batch-size", type=int, default=4, help="images of a batch; default: 4")
     add("--device", help="such as cpu or cuda:0")
@@ -290,9 +307,9 @@ def main() -> None:
     of_networks = [fingerprint(config, checkpoint.path) for config, checkpoint in zip(configs, checkpoints)]
     of_file = [fingerprint(configs[0], options.annotations)] if options.annotations else []
     inputs = "\n".join([*of_networks, *of_file, str(options.scales)])
-    thresholds = Thresholds(options.min_score, options.crowd_score, options.keypoint_score, options.same)
+    thresholds = Thresholds(options.min_score, options.crowd_score, options.keypoint_score, options.same, options.agree)
     teacher = Teacher(estimators, options.scales, options.same)
-    counts, errors = label(teacher, annotated, files, options.output, inputs, thresholds, options.batch_size)
+    counts, errors = label(teacher, annotated, files, options.output, inputs, thresholds, options.batch_size, options.drop_crowds)
     print(f"{options.output}: {len(files) - len(errors)} images labeled; " + ", ".join(f"{counts[kind]} {kind}" for kind in KINDS))
     for error in errors:
         print(error, file=sys.stderr)

@@ -45,10 +45,16 @@ def person(x: float, y: float, score: float, keypoint_scores: np.ndarray | float
     return PosePredictions(keypoints * (keypoints[..., 2:] > 0), np.array([score]), SKELETON, np.array([[x, y, 40.0, 80.0]]))
 
 
-def labeled(people: PosePredictions, joints: np.ndarray | None = None, boxes: np.ndarray | None = None, size: tuple = (200, 300)) -> dict:
+def labeled(
+    people: PosePredictions,
+    joints: np.ndarray | None = None,
+    boxes: np.ndarray | None = None,
+    size: tuple = (200, 300),
+    thresholds: Thresholds = THRESHOLDS,
+) -> dict:
     joints = np.zeros((0, 17, 3)) if joints is None else joints
     boxes = np.zeros((len(joints), 4)) if boxes is None else boxes
-    return label_image(LabeledImage(people, size), joints, boxes, np.full(len(joints), 1600.0), THRESHOLDS)
+    return label_image(LabeledImage(people, size), joints, boxes, np.full(len(joints), 1600.0), thresholds)
 
 
 @pytest.fixture
@@ -117,6 +123,19 @@ def test_an_annotated_person_gets_what_is_lacking_once_and_stays_otherwise():
     assert [one["score"] for one in result["people"]] == [0.9]
 
 
+def test_an_annotated_keypoint_may_move_to_a_similar_sure_one():
+    joints = person(10, 10, 1).keypoints
+    joints[..., 2] = 1
+    joints[0, 5, 0] += 2  # of 40 pixels, the root of the area
+    joints[0, 6, 0] += 20
+    joints[0, 7, 0] += 2  # the prediction there is unsure
+    unsure = np.where(np.arange(17) == 7, 0.2, 0.9)
+    result = labeled(person(10, 10, 0.9, unsure), joints, thresholds=replace(THRESHOLDS, agree=0.5))
+    expected = joints[0].copy()
+    expected[5, 0] -= 2
+    assert np.reshape(result["filled"], (17, 3))[:, :2] == pytest.approx(expected[:, :2], abs=0.005)
+
+
 # Whole files
 
 
@@ -160,9 +179,12 @@ def test_annotations_stay_and_get_faces_and_the_people_who_lack(label, annotatio
     for one in truth["annotations"]:
         joints = joints_of([one])[0, BODY]
         one |= {"keypoints": joints.ravel().tolist(), "num_keypoints": int((joints[:, 2] > 0).sum()), "note": "mine"}
+    regions = [{**truth["annotations"][0], "id": 10**6 + n, "image_id": n, "iscrowd": 1, "keypoints": [0] * 36} for n in (1, LIMIT + 1)]
+    truth["annotations"] += [{**region, "num_keypoints": 0, "segmentation": []} for region in regions]
     truth["categories"][0] |= {"keypoints": truth["categories"][0]["keypoints"][BODY], "skeleton": []}
     (tmp_path / "body.json").write_text(json.dumps(truth))
-    content, said = label("--annotations", tmp_path / "body.json", "--limit", LIMIT)
+    content, said = label("--annotations", tmp_path / "body.json", "--limit", LIMIT, "--drop-crowds")
+    truth["annotations"].pop(-2)  # the crowd region of a labeled image
     before, after = truth["annotations"], content["annotations"][: len(truth["annotations"])]
     assert [one["id"] for one in after] == [one["id"] for one in before] and {one["note"] for one in after} == {"mine"}
     joints, body = joints_of(after), np.array([one["keypoints"] for one in before]).reshape(-1, 12, 3)
