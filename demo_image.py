@@ -11,8 +11,10 @@ import sys
 
 if __name__ == "__main__":  # exported networks are opened while Python imports what follows
     from deploy.sessions import begin_to_open
+    from utils.bundled_model import bundled_export
 
-    begin_to_open(sys.argv)
+    is_named = any(word.startswith("--checkpoint") for word in sys.argv)
+    begin_to_open(sys.argv if is_named else [*sys.argv, str(bundled_export())])
 
 import argparse
 import os

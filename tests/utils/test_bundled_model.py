@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from places import ROOT
@@ -91,12 +93,15 @@ def test_the_demo_runs_the_same_network_in_onnx_unless_there_may_be_a_gpu(run, i
     monkeypatch.setattr("utils.bundled_model.sys.platform", "linux")
     monkeypatch.setattr("shutil.which", lambda name: None)
     command, people = ("demo_image.py", "--input", min(images.iterdir()), "--min-score", 0.05, "--output"), {}
+    threads, open_session = [], onnxruntime.InferenceSession
     with monkeypatch.context() as patched:
+        patched.setattr(onnxruntime, "InferenceSession", lambda *args: threads.append(current_thread()) or open_session(*args))
         patched.setitem(sys.modules, "utils.checkpoint", None)  # what PyTorch is imported by
         for name, gpu in (("onnx", None), ("pytorch", "nvidia-smi")):
             patched.setattr("shutil.which", lambda _, gpu=gpu: gpu)
             ended = run(*command, tmp_path / name)
             assert (ended.status == 0) == (gpu is None), ended.err
+    assert len(threads) == 1 and main_thread() not in threads, "it is not opened while Python imports the rest"
     ended = run(*command, tmp_path / "pytorch", "inference.flip=true")  # an option that the exported network does not take
     assert ended.status == 0 and ended.out.count(f"dekr_small {VERSION}, the bundled model") == 1, ended.err
     for name in ("onnx", "pytorch"):
