@@ -161,7 +161,7 @@ def in_ranks(count: int, work: Callable[[DistributedContext], dict], folder: Pat
     They are forks of a new process, which imports PyTorch once for all: PyTorch refuses a backward pass in a fork of one that has done one.
     """
     folder.mkdir(exist_ok=True)
-    torch.multiprocessing.set_forkserver_preload([__name__])
+    torch.multiprocessing.set_forkserver_preload(["torch.utils.tensorboard"])
     torch.multiprocessing.start_processes(_work_as_rank, (work, count, free_port(), folder), count, start_method="forkserver")
     return [torch.load(folder / f"rank{rank}.pth", weights_only=True) for rank in range(count)]
 
