@@ -228,7 +228,7 @@ def test_a_files_own_name_tells_its_configuration(trained, tiny, tmp_path, monke
     [
         ("dekr_w32_coco", "no network has this name; did you mean 'dekr_w32_coco_mmpose'? (python demo_image.py --list shows all)"),
         ("xyz", "no network has this name; known: dekr_small, simplepose_small, "),
-        ("dekr_w32_coco_mmpose.pth", "checkpoint dekr_w32_coco_mmpose.pth: not found."),
+        ("dekr_w32_coco_mmpose.pth", "checkpoint dekr_w32_coco_mmpose.pth: not found; check its path."),
         ("folder", "is a folder, not a file"),
     ],
 )
