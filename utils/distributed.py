@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -52,10 +53,13 @@ class DistributedContext:
             step.compile()
         if self.parallel != "distributed":
             return step
-        return nn.parallel.DistributedDataParallel(
+        parallel = nn.parallel.DistributedDataParallel
+        renamed = "forward_sync_buffers" in signature(parallel).parameters  # from PyTorch 2.14 on
+        buffers = {"forward_sync_buffers" if renamed else "broadcast_buffers": not synchronized}  # synchronized norms are equal everywhere
+        return parallel(
             step,
             device_ids=[self.device.index] if on_gpu else None,
-            broadcast_buffers=not synchronized,  # synchronized batch norms are equal on all ranks
+            **buffers,
             gradient_as_bucket_view=True,  # no second copy of all gradients
             # Otherwise DDP repacks the gradients after the first step, which changes the order of their sums: a resumed run would differ
             # in the last bit
