@@ -13,8 +13,8 @@ if __name__ == "__main__":  # exported networks are opened while Python imports 
     from deploy.sessions import begin_to_open
     from utils.bundled_model import bundled_export
 
-    is_named = any(word.startswith("--checkpoint") for word in sys.argv)
-    begin_to_open(sys.argv if is_named else [*sys.argv, str(bundled_export())])
+    takes_bundled = "--input" in sys.argv and not any(word.startswith("--checkpoint") for word in sys.argv)
+    begin_to_open([*sys.argv, str(bundled_export())] if takes_bundled else sys.argv)
 
 import argparse
 import os
