@@ -1,4 +1,4 @@
-"""DEKR and Simple Baselines from training to the detections of evaluate.py."""
+"""DEKR and Simple Baselines through the scripts: training, evaluation and fine-tuning."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import ALONE, losses
+from people import crowd_file
+from runs import ALONE, losses, parameters_of, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from config import load_config
-from config.load import parse_config
+from config.load import load_skeleton, parse_config
+from data.coco_masks_hdf5 import build_hdf5
 from data.images import read_image
+from utils.evaluation.crowdpose import METRICS
 from utils.inference import PoseEstimator
 from utils.training.trainer import train
 
@@ -82,3 +85,22 @@ def test_detections_are_those_of_the_estimator(trained, evaluated, annotations, 
         np.testing.assert_allclose(np.sort(found[..., :2], 0), np.sort(keypoints[..., :2], 0), atol=0.1)
         count += len(scores)
     assert count == len(detections) > LIMIT
+
+
+@pytest.mark.parametrize("trained", ["dekr"], indirect=True)
+def test_a_network_of_coco_starts_one_of_crowdpose_which_is_evaluated(run, trained, evaluated, annotations, images, tmp_path):
+    """The backbone is kept, both heads are initialized anew."""
+    file, people = crowd_file(annotations, tmp_path / "crowded.json"), tmp_path / "crowded.h5"
+    build_hdf5(file, images, people, load_skeleton("crowdpose"), workers=1)
+    data = (f"data.train={people}", f"data.val={people}", "skeleton=crowdpose", "train.epochs=1", "train.learning_rate=1e-12")
+    start = ("--config", trained / "config.yaml", "--init", trained / "last.pth", "--output", tmp_path / "run")
+    ended = run("train.py", *start, *data)
+    assert "newly initialized: heat_out.weight, heat_out.bias, offset_in.0.weight" in ended.out, ended.err
+    before, after = weights(trained), weights(tmp_path / "run")
+    kept = [name for name in parameters_of(before) if name.startswith(("trunk.", "heat_in.", "heat_block."))]
+    assert len(kept) > 100
+    assert all(np.allclose(before[name], after[name], atol=1e-6) for name in kept)
+    assert after["heat_out.weight"].shape[0] == 15
+    metrics, detections = evaluated(tmp_path / "run" / "best.pth", file)
+    assert list(metrics) == list(METRICS)
+    assert detections and all(len(detection["keypoints"]) == 42 for detection in detections)
