@@ -37,7 +37,7 @@ from data.images import image_or_error
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
-from utils.oks import pose_similarity
+from utils.oks import keypoint_similarity, pose_similarity
 from utils.predictions import AREA_OF_BOX, PosePredictions, merge_passes
 from utils.results_log import InputImage, ResultsLog, fingerprint, predict_images
 from utils.systems import Decoder, build_decoder
@@ -123,8 +123,8 @@ def label_image(image: LabeledImage, joints: np.ndarray, boxes: np.ndarray, area
             if same[best] and not taken[best]:
                 kept = joints[best, :, 2] > 0
                 if thresholds.agree is not None:
-                    errors = (keypoints[row, :, :2] - joints[best, :, :2]) / (2 * people.skeleton.oks_sigmas[:, None])
-                    kept &= ~sure[row] | (np.exp(-np.square(errors).sum(1) / (2 * areas[best])) < thresholds.agree)
+                    alike = keypoint_similarity(keypoints[row], joints[best], areas[best], people.skeleton.oks_sigmas)
+                    kept &= ~sure[row] | (alike < thresholds.agree)
                 filled[best] = np.where(kept[:, None], joints[best], labels[row])
                 taken[best] = True
         elif people.scores[row] >= thresholds.crowd_score:
@@ -288,6 +288,7 @@ def main() -> None:
     options = parser.parse_args()
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     check_minimum(0, min_score=options.min_score, crowd_score=options.crowd_score, keypoint_score=options.keypoint_score, same=options.same)
+    check_minimum(0, agree=options.agree)
     if not all(scale > 0 for scale in options.scales):
         raise UserError(f"--scales {' '.join(map(str, options.scales))}: expected numbers above 0")
     check_outputs([options.output], [*options.checkpoint, *options.images, options.annotations])

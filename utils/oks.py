@@ -29,6 +29,12 @@ def object_keypoint_similarity(
     return (of_keypoints * counted).sum(-1) / np.maximum(counted.sum(-1), 1)
 
 
+def keypoint_similarity(pose: np.ndarray, joints: np.ndarray, area: float, sigmas: np.ndarray) -> np.ndarray:
+    """Return (D,), 0 to 1: the OKS of each keypoint alone. pose, joints (D, 2 or more) x, y in pixels; area pixels squared; sigmas (D,)."""
+    squared = np.square((pose[:, :2] - joints[:, :2]) / (2 * sigmas[:, None])).sum(1)
+    return _keypoint_similarity(squared, _falloff(np.asarray(area)))
+
+
 def pose_similarity(poses: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """Return (P, G), 0 to 1: the OKS of the keypoints that a pose and a person share, times their part of those of the one with fewer.
 
