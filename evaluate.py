@@ -5,8 +5,6 @@ torchrun --nproc_per_node=N evaluate.py ...                 # N processes share 
 python evaluate.py --detections R.json --annotations A.json
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Errors for the user at the shell: one line that names the problem and the remedy."""
 
-from __future__ import annotations
-
 import difflib
 import errno
 import os

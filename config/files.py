@@ -1,7 +1,5 @@
 """Read files that must exist; write files that appear whole or not at all."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

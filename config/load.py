@@ -1,7 +1,5 @@
 """YAML files and `key=value` overrides to a frozen, checked `Config`."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Iterable, Sequence
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """Progress of long work: a tqdm bar on a terminal, plain lines in a log file."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The base class of all sections of the configuration, and common field types."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator

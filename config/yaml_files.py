@@ -1,7 +1,5 @@
 """YAML to plain values. What YAML's readers disagree on is refused with its line and key; time and memory are bounded."""
 
-from __future__ import annotations
-
 import math
 import re
 import reprlib

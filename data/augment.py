@@ -3,8 +3,6 @@
 It is sampled after a system's affine, and what is switched off samples nothing: without it the affine's random numbers stay the same.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from typing import NamedTuple

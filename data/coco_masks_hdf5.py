@@ -5,8 +5,6 @@
 data/hdf5.py describes the file.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

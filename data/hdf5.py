@@ -17,8 +17,6 @@ makes each system's samples of it. Its arrays, for N images with a person and P 
 The attribute `max_side` is there if larger images were reduced to so many pixels, with all that is annotated.
 """
 
-from __future__ import annotations
-
 import math
 import zlib
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Where the images of an annotation file are: in folders and zip files, under the names that it gives them or nearly so."""
 
-from __future__ import annotations
-
 import os
 import posixpath
 import re

@@ -8,8 +8,6 @@ writes DIR/images/000000000001.jpg ... and DIR/annotations.json. A person is a s
 the seed and i only. With --video, people walk back and forth: frames 000000.jpg ..., DIR/video.avi, one track_id per person.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Read images from the web, and show URLs without their secrets."""
 
-from __future__ import annotations
-
 import re
 import string
 from base64 import b64encode

@@ -1,7 +1,5 @@
 """ONNX Runtime's sessions on a CPU. To open one takes 0.2 s, in which a script can import what it needs besides."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path

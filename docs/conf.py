@@ -1,7 +1,5 @@
 """Configuration of the documentation's site: `make docs` builds it with Sphinx from these pages and the docstrings."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """Build the loss of a pose system."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

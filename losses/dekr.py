@@ -1,7 +1,5 @@
 """DEKR's loss: weighted L2 for the heatmaps, weighted smooth L1 for the offsets (paper section 3.3)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

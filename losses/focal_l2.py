@@ -1,7 +1,5 @@
 """Focal L2 loss over scales and stages (Li et al., Simple Pose, AAAI 2020, section 3.4)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

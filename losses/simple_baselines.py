@@ -1,7 +1,5 @@
 """Simple Baselines' loss: half of the squared error where a keypoint is labeled."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

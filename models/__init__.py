@@ -1,7 +1,5 @@
 """Build networks by the names of the pose system and of the network."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

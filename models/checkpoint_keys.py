@@ -1,7 +1,5 @@
 """What other trainers wrap around a network's state dict, by pure functions: keys, prefixes, counters."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping

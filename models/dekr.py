@@ -1,7 +1,5 @@
 """DEKR's network: HRNet, a heatmap head, and a branch of adaptive convolutions for each keypoint's offsets (paper section 3)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

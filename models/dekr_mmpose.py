@@ -7,8 +7,6 @@ The architecture is the same. Three values differ:
 - The displacement runs from the pixel to the keypoint, the own offset from the keypoint to the pixel.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

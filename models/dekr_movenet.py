@@ -1,7 +1,5 @@
 """MoveNet MultiPose as DEKR's network: the published weights predict people without training."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -3,8 +3,6 @@
 The state-dict keys are the published ones (l1, l2, l3).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

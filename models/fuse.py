@@ -1,7 +1,5 @@
 """Fuse batch norms into the preceding convolutions: in evaluation mode both are one linear function."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from torch import nn

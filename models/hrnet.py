@@ -3,8 +3,6 @@
 timm's state-dict keys are those of the authors' published files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Download timm's ImageNet weights from Hugging Face's hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache

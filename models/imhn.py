@@ -1,7 +1,5 @@
 """IMHN, the identity mapping hourglass network (Li et al., Simple Pose, AAAI 2020, section 3.3 and figure 3)."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -4,8 +4,6 @@ Unusual in it: strided convolutions pad right and below only, as TensorFlow does
 (4 i, 4 j) up to (4 i + 4, 4 j + 4); features are merged by a depthwise convolution without activation, then a pointwise one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 

@@ -1,7 +1,5 @@
 """Normalize images for networks with ImageNet weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

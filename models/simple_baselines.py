@@ -1,7 +1,5 @@
 """Simple Baselines' network: torchvision's ResNet, three deconvolutions, one 1 x 1 convolution (paper section 2)."""
 
-from __future__ import annotations
-
 import re
 from collections import OrderedDict
 

@@ -1,7 +1,5 @@
 """MoveNet SinglePose as Simple Baselines' network: the heatmaps of the person in the middle of the crop."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

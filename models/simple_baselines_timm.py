@@ -1,7 +1,5 @@
 """Simple Baselines on any timm backbone: its last features, deconvolutions up to stride 4, one 1 x 1 convolution."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from typing import Any

@@ -1,7 +1,5 @@
 """SimplePose's maps from MoveNet's features: its keypoint heatmaps, and a head for limbs, midpoints, person mask and maximum."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

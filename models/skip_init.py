@@ -1,7 +1,5 @@
 """Build a network without initial weights, where a checkpoint fills it at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fixtures of several test files: a few synthetic images, a network that trains in seconds, and the scripts as a user starts them."""
 
-from __future__ import annotations
-
 import os
 
 # One thread for every process, also for those that tests start: two suites side by side would starve each other

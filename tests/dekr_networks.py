@@ -1,7 +1,5 @@
 """Small DEKR networks for tests, and their weights in the published format."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """People as MPII's files have them: the JSON list, the official .mat file and the ground truth of PCKh."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

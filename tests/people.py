@@ -1,7 +1,5 @@
 """Small COCO data sets and their training HDF5 files, for tests."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One person on a photograph of COCO, for tests of published weights."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Random weights of a scale at which every layer changes the output; initial ones are so small that a missing layer goes unnoticed."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

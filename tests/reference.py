@@ -1,7 +1,5 @@
 """Reference numbers of the published code, which lie beside the project, and the comparison with them."""
 
-from __future__ import annotations
-
 import json
 import runpy
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Helpers for tests of training: reading a run's files, single steps, kills, and ranks in processes of their own."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Images that a test's network recognizes, with known people, and a network that returns their exact DEKR maps."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

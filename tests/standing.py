@@ -1,7 +1,5 @@
 """Keypoints of a standing person, for tests of what is rendered and read."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from config import Config

@@ -1,7 +1,5 @@
 """demo_image.py as a user runs it: options, detectors, and errors before the network is loaded."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

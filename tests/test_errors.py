@@ -1,7 +1,5 @@
 """Bad input to the scripts: one line that names the thing and the remedy, exit status 2, and nothing half-written."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from types import SimpleNamespace

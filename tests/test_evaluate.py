@@ -1,7 +1,5 @@
 """evaluate.py: what it writes for each data set, how it continues after an interrupt, and what it refuses."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """A fourth pose system needs files of its own and one registry entry: tiny_system.py trains, resumes, evaluates and predicts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One fresh process: imports and constructors change nothing global, the demo starts fast, and a script's error is its last word."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

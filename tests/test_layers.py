@@ -1,7 +1,5 @@
 """Imports go down the layers, and never in circles."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

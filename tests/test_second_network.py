@@ -1,7 +1,5 @@
 """A second network of SimplePose needs one file, one configuration class and one registry entry: this file has all three."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

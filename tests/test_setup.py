@@ -1,7 +1,5 @@
 """What is installed with the packages, and the version."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """DEKR and Simple Baselines through the scripts: training, evaluation and fine-tuning."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -3,8 +3,6 @@
 It has the parts of every system: configuration, dataset, targets, network, loss, decoder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

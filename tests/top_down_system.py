@@ -1,7 +1,5 @@
 """A top-down network of the pose system in tiny_system.py, ready for the scripts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Streams through workers: items with equal keys share a batch, and results come in the items' order."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """People's boxes, from their keypoints."""
 
-from __future__ import annotations
-
 import numpy as np
 
 MIN_SCORE = 0.2  # of people that are returned, drawn and written; evaluation and COCO results have all

@@ -1,7 +1,5 @@
 """Checkpoints: written atomically, read without running code, in this project's and the published formats."""
 
-from __future__ import annotations
-
 import pickle
 import re
 import sys

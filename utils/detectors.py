@@ -1,7 +1,5 @@
 """Person detectors, for top-down pose systems."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

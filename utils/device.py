@@ -1,7 +1,5 @@
 """Where and how a network computes: device, precision, number of threads."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The ranks of a run, their devices, and the communication between them."""
 
-from __future__ import annotations
-
 import os
 import time
 import uuid

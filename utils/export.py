@@ -3,8 +3,6 @@
 python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safetensors [--half | --int8] [--decode]
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

@@ -10,8 +10,6 @@ regions, which the loss leaves out. With --agree, an annotated keypoint moves to
 correct the networks' gross errors, networks the inaccuracy of hasty annotations.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections import Counter

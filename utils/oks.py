@@ -1,7 +1,5 @@
 """Object keypoint similarity (OKS) of predictions with annotations, as in COCO, and of predictions with each other."""
 
-from __future__ import annotations
-
 import numpy as np
 
 ROWS = 32  # people compared with all others at a time; measured best for the CPU cache

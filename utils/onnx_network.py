@@ -1,7 +1,5 @@
 """Run exported networks, `.onnx`, by ONNX Runtime; `utils.export` writes them. ONNX Runtime is optional: it is imported when needed."""
 
-from __future__ import annotations
-
 import os
 import textwrap
 from importlib import import_module

@@ -3,8 +3,6 @@
 `PosePredictions` has those of one image. A missing keypoint is 0 0 0, or empty in CSV. CSV has the skeleton's order of keypoints.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -4,8 +4,6 @@ The filter is an exponential average. Its cutoff frequency increases with the sp
 follows fast ones at once. Speeds are in sizes of the person per second, so that they do not depend on resolution and distance.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Networks by name: the bundled ones, and published ones, which are downloaded once into the folder of PyTorch's hub."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 """The registry of pose systems: `system` in a configuration names an entry, which names all parts of the system."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any

@@ -1,7 +1,5 @@
 """The keys that all networks on MoveNet's trunk and pyramid share."""
 
-from __future__ import annotations
-
 from config.schema import ModelConfig
 from config.section import Positive
 

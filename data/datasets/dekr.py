@@ -1,7 +1,5 @@
 """DEKR's samples: one per image, cropped about its center, with all people in it (paper section 4.1)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

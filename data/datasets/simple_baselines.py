@@ -1,7 +1,5 @@
 """Simple Baselines' samples: one per person, cropped by the box (paper section 3.1)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

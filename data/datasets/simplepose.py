@@ -1,7 +1,5 @@
 """SimplePose's samples: one around each main person, with all other people in the image (paper section 4.1)."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

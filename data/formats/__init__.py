@@ -3,8 +3,6 @@
 Another format joins by a module here and an entry in FORMATS.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

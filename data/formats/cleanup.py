@@ -4,8 +4,6 @@ A defect with only one meaning is fixed, or its entry omitted, and counted. What
 people, and fixes and checks their numbers.
 """
 
-from __future__ import annotations
-
 import re
 import reprlib
 import sys

@@ -1,7 +1,5 @@
 """COCO annotation files: their content, cleaned and indexed, and their images. people.py reads the people."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import reprlib

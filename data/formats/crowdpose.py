@@ -1,7 +1,5 @@
 """CrowdPose's annotation files: COCO's, with how crowded each image is (`crowdIndex`, 0 to 1) and people without areas."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from data.formats import coco

@@ -1,7 +1,5 @@
 """Person detections in COCO's results format: a list of {image_id, category_id, bbox, score}."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Annotation files that none of the formats reads: what each is, and which export of its program to choose, by the file's content."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The people of an annotation file, read and checked here only: builder, evaluation, boxes and rescoring take these."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path

@@ -3,8 +3,6 @@
 What PoseTrack's evaluation takes is written by utils/output_formats.py.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """COCO's segmentation: polygons and run-length encodings (RLE) of one image, and masks."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 from pycocotools import mask as coco_mask

@@ -6,8 +6,6 @@ fractions of the image's sides. An image without a file, or with an empty one, h
 The files have six digits. Positions are rounded to 0.01 pixels, so that a data set made of COCO's is the same again.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from functools import partial

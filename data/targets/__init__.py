@@ -3,8 +3,6 @@
 `render_targets` renders SimplePose's, of one image.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -3,8 +3,6 @@
 Pixel (i, j) of a map stands at x = j, y = i of its keypoints.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Simple Baselines' targets: a heatmap of each keypoint of one person (paper section 2)."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

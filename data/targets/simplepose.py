@@ -3,8 +3,6 @@
 Map pixel (i, j) stands for the input position x = stride j + (stride - 1) / 2, y likewise.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ The keypoints are head, hands and feet of the category "figure". People have a b
 them. Each annotator has other random errors. Keypoints that the COCO file does not label stay unlabeled.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

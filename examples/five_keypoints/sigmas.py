@@ -6,8 +6,6 @@ As for COCO, a sigma is the standard deviation of an annotator's positions about
 The mean squared distance of two annotators is twice the mean squared distance of one annotator from the truth.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Run each benchmark on tiny input: its table has every row and column, whatever the times are."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Files in any encoding, atomic writes, and locks in folders that other processes write to as well."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

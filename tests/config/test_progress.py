@@ -1,7 +1,5 @@
 """Progress in a log file."""
 
-from __future__ import annotations
-
 from config.progress import Progress
 
 

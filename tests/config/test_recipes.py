@@ -1,7 +1,5 @@
 """The published recipes, and what their systems refuse."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Skeletons: the orders that follow from names, midpoints, and contradictions."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From annotations and images to the training HDF5: all people, masks, several sources, and unusable images."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import multiprocessing

@@ -1,7 +1,5 @@
 """Images in folders and zip files, under paths of other machines, without mistaking one for another."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Images of every format are decoded as viewers show them; corrupt ones are one line each."""
 
-from __future__ import annotations
-
 import io
 import os
 import sys

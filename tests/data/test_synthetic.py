@@ -1,7 +1,5 @@
 """Synthetic images and videos: valid COCO annotations, keypoints on the person, the same files from the same seed."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from itertools import combinations

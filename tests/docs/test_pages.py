@@ -4,8 +4,6 @@ The commands run on small data in the places that the pages name. Those of docs/
 otherwise their options and configuration keys are checked.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -1,7 +1,5 @@
 """The tutorial notebook runs from a fresh checkout, and its stored outputs are of one whole run."""
 
-from __future__ import annotations
-
 import nbformat
 import pytest
 from nbclient import NotebookClient

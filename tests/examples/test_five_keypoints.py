@@ -1,7 +1,5 @@
 """The example of own annotations, small: from a COCO file to a network fine-tuned on five keypoints, and its AP."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The photos from which the reference samples were made: their annotations and their training HDF5."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

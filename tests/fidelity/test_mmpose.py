@@ -1,7 +1,5 @@
 """Compare networks with checkpoints of MMPose, their preprocessing, flip test and decoding with MMPose's."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Compare PCKh with MPII's published evaluation."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compare Simple Baselines' networks, loss, training samples and decoding with the published ones."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Compare SimplePose's network, loss and training samples with the published ones."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

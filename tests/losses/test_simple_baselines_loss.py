@@ -1,7 +1,5 @@
 """Simple Baselines' loss against its formula."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from places import ROOT

@@ -1,7 +1,5 @@
 """State dicts are found under other trainers' keys, and unwrapped of their prefixes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

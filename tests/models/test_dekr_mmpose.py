@@ -1,7 +1,5 @@
 """DEKR's checkpoints of MMPose: what is refused, and the rescoring network in them. tests/fidelity loads whole ones."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from dekr_networks import RECIPES, build, random_network, saved

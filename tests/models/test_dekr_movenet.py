@@ -1,7 +1,5 @@
 """MoveNet as DEKR's network: the published weights predict people, and DEKR's loss trains it."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from photograph import person_on_photograph

@@ -1,7 +1,5 @@
 """DEKR's deformable convolution against torchvision's, and its initial weights. tests/fidelity compares the whole network."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from dekr_networks import build

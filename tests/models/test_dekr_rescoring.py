@@ -1,7 +1,5 @@
 """DEKR's rescoring network against reference numbers, and for poses without extent."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """DEKR's weights of published files, and ImageNet's for the backbone. tests/fidelity loads whole published files."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

@@ -1,7 +1,5 @@
 """Conv-BN fusion keeps the outputs of every system's network and removes the batch norms."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from dekr_networks import SMALL as SMALL_DEKR

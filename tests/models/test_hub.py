@@ -1,7 +1,5 @@
 """Downloads of ImageNet weights: once, and without retries where there is no connection."""
 
-from __future__ import annotations
-
 import pytest
 
 from config import UserError

@@ -1,7 +1,5 @@
 """MoveNet against the published graphs' outputs, which lie beside the project."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

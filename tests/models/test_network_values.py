@@ -1,7 +1,5 @@
 """Each network computes what it did when tests/fidelity, which needs reference files, found it equal to the published one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from random_weights import randomize_weights

@@ -1,7 +1,5 @@
 """MoveNet SinglePose as Simple Baselines' network: the person in the middle answers, and pixels stand in the middle of theirs."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

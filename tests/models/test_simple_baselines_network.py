@@ -1,7 +1,5 @@
 """Simple Baselines' network, and its published and ImageNet weights. tests/fidelity compares published networks."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from places import ROOT

@@ -1,7 +1,5 @@
 """Simple Baselines on timm's backbones, with random weights."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch

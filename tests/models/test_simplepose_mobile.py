@@ -1,7 +1,5 @@
 """SimplePose on MoveNet's features: which map comes from where, and training with frozen published layers."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from places import ROOT

@@ -1,7 +1,5 @@
 """Streams through workers: which items share a batch, and the order of the results. test_inference.py has how far ahead is read."""
 
-from __future__ import annotations
-
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The bundled model: used and announced where no checkpoint is named; and the bundled file itself."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checkpoints: loaded whole, or an error that names the differences. tests/fidelity loads files with all published names."""
 
-from __future__ import annotations
-
 import argparse
 from collections import OrderedDict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Person detectors: torchvision's networks, here with random weights, and bottom-up pose systems."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which device is taken, and what Apple's cannot do."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

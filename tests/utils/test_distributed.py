@@ -1,7 +1,5 @@
 """Several ranks have the gradient, losses and validation of one; they skip and stop together, and resume exactly."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

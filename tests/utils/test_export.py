@@ -1,7 +1,5 @@
 """Exported networks compute what the checkpoint's network computes, in ONNX Runtime, PyTorch, and the project's scripts."""
 
-from __future__ import annotations
-
 import json
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Files of other trainers are read without their code: objects become placeholders, and a call that could run code is an error."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import pickle

@@ -1,7 +1,5 @@
 """PoseEstimator: one image, several, or a stream of them, with and without boxes."""
 
-from __future__ import annotations
-
 import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """PoseEstimator in several threads, and in processes that are forked or that get a pickled one."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

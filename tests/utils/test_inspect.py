@@ -1,7 +1,5 @@
 """Label issues are listed and nothing else is; samples of every pose system are on the sheet."""
 
-from __future__ import annotations
-
 import shutil
 
 import h5py

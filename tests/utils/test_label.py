@@ -1,7 +1,5 @@
 """Labels of images by networks: near the truth, annotations stay, unsure people and keypoints are missing, interrupted runs continue."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

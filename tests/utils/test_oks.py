@@ -1,7 +1,5 @@
 """OKS against pycocotools, and suppression by OKS against a plain loop and the published code."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 

@@ -1,7 +1,5 @@
 """Predictions in the formats of other programs."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Sequence

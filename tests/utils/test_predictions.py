@@ -1,7 +1,5 @@
 """The people of one image: unpacking, selection, boxes, drawing, and their formats."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import sys

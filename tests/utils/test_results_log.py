@@ -1,7 +1,5 @@
 """A resumable run over images: what survives a kill, what is run again, and which images form a batch."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from contextlib import suppress

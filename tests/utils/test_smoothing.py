@@ -1,7 +1,5 @@
 """Smoothing of tracked people: less noise, little lag, and nothing that drags."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

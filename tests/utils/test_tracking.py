@@ -1,7 +1,5 @@
 """Tracking: identities through crossings and misses, and the functions that decide about them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

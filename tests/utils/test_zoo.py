@@ -1,7 +1,5 @@
 """Networks by name, from a server on the loopback address; nothing else is connected to."""
 
-from __future__ import annotations
-
 import hashlib
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """The demo's estimator of exported networks, without PyTorch, which takes seconds to import."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The sources of a demo: images, videos, animated images, streams, a camera. Each yields frames in order."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

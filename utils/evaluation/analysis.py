@@ -10,8 +10,6 @@ swap       at another person's keypoint, the same one or that of the other side;
 miss       anywhere else, or not predicted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

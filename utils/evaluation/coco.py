@@ -1,7 +1,5 @@
 """COCO's keypoint evaluation: the ground truth of an annotation file, predictions as COCO's results, and pycocotools' ten metrics."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import re

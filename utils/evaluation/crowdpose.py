@@ -1,7 +1,5 @@
 """CrowdPose's evaluation: COCO's metrics without sizes, and AP on images of easy, medium and hard crowd index."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from utils.evaluation.coco import CocoMetric, GroundTruth

@@ -1,7 +1,5 @@
 """An evaluation as one HTML file, which needs neither other files nor a connection."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Mapping
 from html import escape

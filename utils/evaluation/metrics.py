@@ -1,7 +1,5 @@
 """An evaluation: the metric of the data set's format, a resumable run of the network, and the files of results."""
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 from hashlib import sha256

@@ -3,8 +3,6 @@
 PCKh@t is the fraction of labeled keypoints with an error of at most t head sizes. The head size is 0.6 times the diagonal of the head box.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -4,8 +4,6 @@ MOTA (multiple object tracking accuracy; Bernardin, Stiefelhagen 2008) covers wh
 single keypoints, matched by PCKh.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The images with the largest errors: annotated people on the left, predictions and their errors on the right."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

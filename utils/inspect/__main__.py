@@ -7,8 +7,6 @@ Colors of the sheet: keypoints orange on one side of the body and blue on the ot
 issues red; masks of people green, of people without keypoints red, of crowd regions violet.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from itertools import zip_longest

@@ -3,8 +3,6 @@
 No issue is a proof: people stand on their heads, and images cut people in half.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Summarize a training HDF5 in lines of text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

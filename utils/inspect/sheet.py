@@ -3,8 +3,6 @@
 It uses the interfaces of `data.datasets` and `data.targets` only, so it works with every pose system.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from typing import Any
 

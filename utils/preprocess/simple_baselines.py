@@ -1,7 +1,5 @@
 """Simple Baselines' input: a crop around each person's box."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -3,8 +3,6 @@
 Trainers, evaluation and demo use only this interface. `config/systems` lists the systems.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Simple Baselines' decoder (paper section 3.1): crop person boxes, flip test, subpixel heatmap maxima, OKS NMS."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """SimplePose's decoder: flip, multi-scale and rotation testing (paper section 4.1), then keypoint assignment."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple

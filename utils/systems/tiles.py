@@ -5,8 +5,6 @@ pixels are the network's. A person whose box crosses a tile's border inside the 
 who is smaller than the overlap is whole in one of them, and a larger person in a larger tile.
 """
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from math import ceil

@@ -1,7 +1,5 @@
 """Build a training's state from its configuration and a checkpoint, and its run directory."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

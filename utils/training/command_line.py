@@ -1,7 +1,5 @@
 """The command line of the three training scripts, and the dry run."""
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Plot a run's metrics over its epochs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

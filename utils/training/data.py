@@ -1,7 +1,5 @@
 """Batches of samples for training: which ones, in which order, and the DataLoader workers that read them."""
 
-from __future__ import annotations
-
 import ctypes
 import math
 import shutil

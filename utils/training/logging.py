@@ -1,7 +1,5 @@
 """A run's log on the terminal and in train.log, and its metrics in TensorBoard and as JSON lines."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """The optimizer, the learning rate (paper section 4.1), frozen parameters, and averages of the weights."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """One training step: network and loss as one module, and the check that lets the step change the weights."""
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import torch

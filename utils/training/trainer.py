@@ -1,7 +1,5 @@
 """The training: epochs of steps, with a validation and checkpoints after each."""
 
-from __future__ import annotations
-
 import math
 import re
 import textwrap

@@ -3,8 +3,6 @@
 OKS uses the skeleton's own sigmas, for every data set. A training HDF5 has no images without people, so AP is higher than on the data set.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain

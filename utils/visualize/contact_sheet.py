@@ -1,7 +1,5 @@
 """Place thumbnails of many images on one sheet."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Draw heatmaps over images."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 import cv2

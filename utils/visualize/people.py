@@ -1,7 +1,5 @@
 """Draw people over images."""
 
-from __future__ import annotations
-
 import colorsys
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Show images in a window."""
 
-from __future__ import annotations
-
 import os
 import sys
 

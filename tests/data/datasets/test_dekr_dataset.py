@@ -1,7 +1,5 @@
 """DEKR's samples: the crop, its augmentation, and the pixels and channels that count."""
 
-from __future__ import annotations
-
 from itertools import product
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Simple Baselines' samples: the cropped boxes, and image and keypoints augmented together."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Annotation files as other tools write them: each defect is fixed and counted, harmless, or refused in one line."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """CrowdPose's annotation files: how they are recognized, people's areas, and the crowd index."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Person detections: boxes by image, unusable boxes counted, other files refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Files of other annotation programs: the message says what each is, by its content, and what to do."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """The registry of annotation formats."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """MPII's annotation files: the list of people, the official .mat file, the ground truth of PCKh."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth

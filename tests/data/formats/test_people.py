@@ -1,7 +1,5 @@
 """The people of annotation files: which categories they are of, how their keypoints are named, and what looks wrong."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """PoseTrack18's files: people with tracks, ignore regions, ears."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

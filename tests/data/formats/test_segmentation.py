@@ -1,7 +1,5 @@
 """Polygons and run-length encodings to masks."""
 
-from __future__ import annotations
-
 import random
 
 import numpy as np

@@ -1,7 +1,5 @@
 """YOLO's pose data sets: the same people as in COCO's format, where images and labels are, what is refused, and skeletons made of them."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Samples of all systems: occluded alike, and rendered in a batch as alone, on every device and in every precision."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

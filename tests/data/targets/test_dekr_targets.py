@@ -1,7 +1,5 @@
 """DEKR's targets against their definition, one person at a time."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

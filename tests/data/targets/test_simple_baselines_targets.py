@@ -1,7 +1,5 @@
 """Simple Baselines' targets against their definition, one joint at a time."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from places import ROOT

@@ -1,7 +1,5 @@
 """Recall and precision of keypoints on degraded maps. The limits are 0.01 below today's values: a loss of 0.02 fails."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

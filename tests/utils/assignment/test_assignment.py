@@ -1,7 +1,5 @@
 """Keypoint assignment recovers rendered people, for any skeleton, in crowds and with missing peaks."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Peaks of heatmaps, in memory and on a device alike: their sub-pixel positions, and the strongest of each keypoint type."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Assembly on made-up candidates and limbs: who belongs together."""
 
-from __future__ import annotations
-
 import numpy as np
 from places import ROOT
 

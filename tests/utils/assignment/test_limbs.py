@@ -1,7 +1,5 @@
 """Limb scores, competing limbs, and the extrapolation of limbs to a missed keypoint."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from places import ROOT

@@ -1,7 +1,5 @@
 """Sources: what --input names, and the frames they yield."""
 
-from __future__ import annotations
-
 import traceback
 from base64 import b64encode
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer

@@ -1,7 +1,5 @@
 """The page that demo_image.py --serve opens: as a program, as a browser shows it, and errors before it opens."""
 
-from __future__ import annotations
-
 import shutil
 import socket
 import sys

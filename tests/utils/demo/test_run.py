@@ -1,7 +1,5 @@
 """The demo from sources to files, with an estimator that predicts fixed poses."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Error types, and the AP that each of them costs, by hand-computed examples."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """COCO's metrics for annotation files of every kind, against pycocotools, and the check of results."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """CrowdPose's metrics, against pycocotools with CrowdPose's sigmas, areas and image groups."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

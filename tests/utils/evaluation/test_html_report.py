@@ -1,7 +1,5 @@
 """report.html: all of an evaluation in one file."""
 
-from __future__ import annotations
-
 import re
 from base64 import b64decode
 from pathlib import Path

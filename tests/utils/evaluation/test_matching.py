@@ -1,7 +1,5 @@
 """Matching and average precision: hand-computed examples, and agreement with pycocotools."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

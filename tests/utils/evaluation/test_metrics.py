@@ -1,7 +1,5 @@
 """The number of network calls of an evaluation, and a new format with a new metric."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 tests/fidelity/test_mpii.py compares PCKh with the published evaluation.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from mpii_files import NAMES, mpii_files, write_list, write_truth

@@ -1,7 +1,5 @@
 """MOTA by hand-computed examples, and from PoseTrack18's files."""
 
-from __future__ import annotations
-
 import json
 
 import cv2

@@ -1,7 +1,5 @@
 """The worst images: their order, and the marks of errors."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import cv2

@@ -1,7 +1,5 @@
 """DEKR's decoder: its network inputs, and the people in exact maps of known poses."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """DEKR's keypoints moved to heatmap peaks, and its rescoring in the decoder."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

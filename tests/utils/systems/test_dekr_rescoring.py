@@ -1,7 +1,5 @@
 """DEKR's rescoring network: the OKS of predicted poses, the commands that make one, and its files."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

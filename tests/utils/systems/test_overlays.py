@@ -1,7 +1,5 @@
 """Heatmap overlays lie where the network's input was in the image, for every system."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

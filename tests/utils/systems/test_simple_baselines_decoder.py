@@ -1,7 +1,5 @@
 """Simple Baselines' decoder on the exact heatmaps of known people."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """SimplePose's decoder with fixed functions as networks, whose outputs are known exactly."""
 
-from __future__ import annotations
-
 import math
 
 import cv2

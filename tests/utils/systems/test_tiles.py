@@ -1,7 +1,5 @@
 """Tiles: they cover the image, people at their borders are not cut, everyone is found once."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np

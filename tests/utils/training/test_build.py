@@ -1,7 +1,5 @@
 """A run's start: the checkpoint that it resumes, corrupt or not, or its initial weights."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

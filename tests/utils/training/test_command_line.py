@@ -1,7 +1,5 @@
 """train.py as a user runs it: new, resumed, and dry."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

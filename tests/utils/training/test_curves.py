@@ -1,7 +1,5 @@
 """A run's curves: what is plotted over the epochs."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which samples an epoch takes, in which order, and how processes share them."""
 
-from __future__ import annotations
-
 import os
 import signal
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What a run reports: metrics in TensorBoard and as JSON lines."""
 
-from __future__ import annotations
-
 import json
 import time
 from pathlib import Path

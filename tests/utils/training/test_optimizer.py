@@ -1,7 +1,5 @@
 """The learning rate at the corners of the schedule, the optimizers by name, frozen parameters, and averages of the weights."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """Resuming from a checkpoint: what is restored, and its messages."""
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """The check of a step."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from runs import ALONE

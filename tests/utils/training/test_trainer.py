@@ -1,7 +1,5 @@
 """Training: it learns, bad steps leave no trace, and whatever ends a run, it resumes as if nothing had been, bit for bit."""
 
-from __future__ import annotations
-
 import math
 import multiprocessing
 import os

@@ -1,7 +1,5 @@
 """Validation: a mean over plain samples that changes nothing, and a few images."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from types import SimpleNamespace

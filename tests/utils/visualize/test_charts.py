@@ -1,7 +1,5 @@
 """Charts: longer bars for larger values, curves through their points, and no global state."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

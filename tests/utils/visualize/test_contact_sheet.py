@@ -1,7 +1,5 @@
 """Contact sheets: thumbnails spread evenly over all images, in rows without white areas."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """People in images: colors by identity, width by size, opacity by score."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

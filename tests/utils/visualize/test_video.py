@@ -1,7 +1,5 @@
 """Videos: what is written, what is read, and what is silent about corrupt ones."""
 
-from __future__ import annotations
-
 import struct
 from fractions import Fraction
 from pathlib import Path
