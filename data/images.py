@@ -27,6 +27,7 @@ IMAGE_SUFFIXES = WRITABLE_SUFFIXES | {".jfif", ".mpo", ".apng", ".gif", ".avif",
 MAX_BYTES = 2**30  # of a file
 ANIMATED = {"GIF", "PNG"}  # formats whose frames FFmpeg reads as a video
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}  # mif1 is also AVIF's, which Pillow reads
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 ORIENTATION = 0x0112  # the EXIF tag of how the camera was held
 DECODE_FLAGS = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
 REMEDY = "replace or remove the file"
@@ -44,9 +45,11 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_checked(data: bytes, name: str | Path) -> np.ndarray:
-    """Decode an image's file, in memory, as `read_image` does."""
+    """Decode an image's file, in memory, as `read_image` does. A JPEG with its end is whole, and is decoded only once."""
     if is_jpeg(data):
-        check_image(data, name)
+        with opened_image(data, name) as image:  # too many pixels are refused here
+            if not data.endswith(JPEG_END):
+                _load_small(image)
     return decode_image(data, name)
 
 
@@ -74,11 +77,16 @@ def check_image(data: bytes, name: str | Path) -> tuple[int, int]:
     if is_jpeg(data):
         with opened_image(data, name) as image:
             width, height = image.size
-            image.draft(None, (1, 1))  # every bit is read, but an eighth of the pixels each way is computed
-            image.load()
+            _load_small(image)
             if image.getexif().get(ORIENTATION, 1) == 1:  # OpenCV and Pillow may differ about others
                 return height, width
     return decode_image(data, name).shape[:2]
+
+
+def _load_small(image: Image.Image) -> None:
+    """Read every bit of a JPEG, but compute an eighth of the pixels each way."""
+    image.draft(None, (1, 1))
+    image.load()
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -93,7 +101,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def is_jpeg(data: bytes | np.ndarray) -> bool:
-    return bytes(data[:2]) == b"\xff\xd8"
+    return bytes(data[:2]) == JPEG_START
 
 
 @contextmanager

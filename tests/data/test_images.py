@@ -118,6 +118,12 @@ def test_truncated_files_are_refused(kind, tmp_path):
             read_image(tmp_path / "cut.jpg")
 
 
+def test_a_jpeg_with_something_behind_its_end_is_read(tmp_path):
+    whole = encoded(NOISE, "JPEG")
+    (tmp_path / "more.jpg").write_bytes(whole + b"more")
+    assert np.array_equal(read_image(tmp_path / "more.jpg"), decode_image(whole, "x"))
+
+
 def test_pixels_of_floating_point_numbers_are_refused():
     with pytest.raises(UserError, match="image x: cannot be decoded .*convert it to 8 or 16 bits"):
         decode_image(encoded(Image.new("F", (4, 4)), "TIFF"), "x")
