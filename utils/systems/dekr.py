@@ -290,18 +290,16 @@ def pose_nms(overlaps: np.ndarray, values: np.ndarray, present: np.ndarray, max_
 
     overlaps (P, P) bool; values (P,) mean heatmap value over the keypoints; present (P,) bool; order: in which poses gather their groups.
     """
+    order = np.arange(len(present)) if order is None else order
+    groups = overlaps & present | np.eye(len(present), dtype=bool)
+    best_of = np.where(groups, values, -np.inf).argmax(1).tolist()
     selected: list[int] = []
     suppressed = ~present
-    order = np.arange(len(present)) if order is None else order
-    for pose in order[present[order]]:
-        if suppressed[pose]:
-            continue
-        group = overlaps[pose] & present
-        group[pose] = True
-        best = int(np.where(group, values, -np.inf).argmax())
-        if not suppressed[best]:
+    for pose in order[present[order]].tolist():
+        best = best_of[pose]
+        if not suppressed[pose] and not suppressed[best]:
             selected.append(best)
-            suppressed |= group
+            suppressed |= groups[pose]
     if len(selected) > max_people:
         selected = sorted(selected, key=lambda pose: -values[pose])[:max_people]
     return np.array(selected, np.intp)
