@@ -1,13 +1,15 @@
 """Measure inference from image files to people: images per second, and the time of each part.
 
     python benchmarks/inference.py [--config C ... | --checkpoint F] [--images DIR] [--batches 1 8] [--count N] [--rounds N] [--device cpu]
-        [--save] [key=value ...]
+        [--movenet] [--save] [key=value ...]
 
 Without --images, data/synthetic.py renders them. A system that needs person boxes gets one of the whole image. In the table
 
     images/s       decoded files through `PoseEstimator.stream`, the best round
     latency        of one batch by itself: the median and the 99th percentile, ms
     other columns  ms an image that the parts of `PoseEstimator` take in the stream, where two threads may work at a time
+
+A second table of --movenet has the time of decoding alone, on one thread: ours, and MoveNet's own of the same maps.
 """
 
 from __future__ import annotations
@@ -21,18 +23,22 @@ if __name__ == "__main__":  # run as a script, Python looks in benchmarks/ first
 import argparse
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import cv2
 import numpy as np
 
-from benchmarks.report import benchmark_parser, report
+from benchmarks.report import benchmark_parser, fastest, report
 from config import Config, UserError, load_config
 from config.errors import check_minimum, run_cli
 from config.files import existing_folder
 from data.images import IMAGE_SUFFIXES, read_image, read_images
 from data.synthetic import write_synthetic
 from utils.checkpoint import Checkpoint, config_for
+from utils.device import limit_threads
 from utils.inference import PoseEstimator
 
 RECIPES = [f"config/{name}quickstart.yaml" for name in ("", "dekr_", "simple_baselines_")]
@@ -72,11 +78,50 @@ def measure(estimator: PoseEstimator, files: list[Path], batch_size: int, rounds
     return {"images/s": len(files) / best, "latency, ms": f"{median:.0f} / {slow:.0f}", **parts}
 
 
+def compare_with_movenet(estimator: PoseEstimator, files: list[Path], rounds: int) -> list[dict[str, Any]]:
+    """Measure, at scale 1, `DekrDecoder.decode` and `movenet_people` of the same maps in turn; the best round of each."""
+    decoder = estimator.decoder
+    with limit_threads(1):
+        outputs = [decoder.forward(decoder.preprocess([read_image(file)])) for file in files]
+        of_scale_1 = [next(scale for scale in scales if scale[0] == 1.0) for _, scales in outputs]
+        maps = [(heatmaps[0].numpy(), offset[0].numpy()) for _, heatmaps, offset in of_scale_1]
+        ours = [([size], [scale]) for ([size], _), scale in zip(outputs, of_scale_1)]
+        found = np.mean([len(decoder.decode(of_image)[0].scores) for of_image in ours])
+        tasks: dict[str, Callable[[], object]] = {f"ours, {found:.0f} people on average": lambda: [decoder.decode(item) for item in ours]}
+        for people in (6, 20):  # as published, and as many as in its measurements
+            tasks[f"MoveNet's, {people} people"] = partial(lambda people: [movenet_people(*item, people) for item in maps], people)
+        seconds = [[fastest(task, estimator.device, 1) for task in tasks.values()] for _ in range(rounds)]
+    return [{"decoding": name, "ms an image": 1000 * best / len(files)} for name, best in zip(tasks, np.min(seconds, 0))]
+
+
+def movenet_people(heatmaps: np.ndarray, offset: np.ndarray, people: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode people as the published MoveNet MultiPose does, but without its boxes and subpixel offsets, which DEKR's network lacks.
+
+    heatmaps (K + 1, h, w) in [0, 1], the center last; offset (2 K, h, w). Returns keypoints (people, K, 3) x, y in map pixels and score,
+    and scores (people,).
+    """
+    *keypoint_maps, center = heatmaps
+    height, width = center.shape
+    peaks = np.where(center >= cv2.dilate(center, np.ones((5, 5), np.uint8)) - 1e-6, center, 0)
+    cells = np.argpartition(-peaks.ravel(), people)[:people]
+    y, x = np.divmod(cells, width)
+    rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
+    guess_x, guess_y = (place.astype(np.float32) + 0.5 - offset[axis::2, y, x] for axis, place in enumerate((x, y)))  # (K, people)
+    distance = np.square(rows - guess_y[..., None, None]) + np.square(columns - guess_x[..., None, None])
+    values = np.stack(keypoint_maps)[:, None] * np.exp(distance * np.float32(-1 / 0.3 / min(height, width)))  # (K, people, h, w)
+    best = values.reshape(*values.shape[:2], -1).argmax(2)
+    scores = np.take_along_axis(values.max(1).reshape(len(values), -1), best, 1)  # the highest of anyone's at this pixel
+    counted = scores > 0.127
+    of_person = center[y, x] * (scores * counted).sum(0) / np.maximum(counted.sum(0), 1)
+    return np.stack([best % width, best // width, scores], 2).swapaxes(0, 1), of_person
+
+
 def main() -> None:
     parser = benchmark_parser(__doc__, count=16)
     parser.add_argument("--config", nargs="+", default=RECIPES, help="default: the three quickstarts")
     parser.add_argument("--checkpoint", type=Path, help="default: randomly initialized weights, which find no person or very many")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], metavar="N", help="images in a batch")
+    parser.add_argument("--movenet", action="store_true", help="also measure MoveNet's own decoding, of a DEKR network with its trunk")
     options = parser.parse_intermixed_args()
     check_minimum(1, batches=min(options.batches))
     checkpoint = None if options.checkpoint is None else Checkpoint(options.checkpoint)
@@ -85,13 +130,19 @@ def main() -> None:
     else:
         own = None if options.config is RECIPES else options.config[0]
         configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
-    rows = []
+    if options.movenet and (others := [config.model.name for config in configs.values() if config.model.name != "movenet"]):
+        raise UserError(f"--movenet: the network is {others[0]!r}; add --checkpoint dekr_small")
+    rows, decoding = [], []
     with TemporaryDirectory() as folder:
         files = image_files(options, Path(folder))
         for name, config in configs.items():
             estimator = PoseEstimator(config, checkpoint, options.device)
+            if options.movenet:
+                decoding += compare_with_movenet(estimator, files, options.rounds)
             rows += [{"network, batch": f"{name}, {size}", **measure(estimator, files, size, options.rounds)} for size in options.batches]
     report("inference", f"Inference, {len(files)} images", rows, estimator.device, options.save)
+    if options.movenet:
+        report("decoding", f"Decoding people of DEKR's maps, {len(files)} images, one thread", decoding, estimator.device, options.save)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from places import ROOT
 from top_down_system import registered, write_checkpoint
 
 from benchmarks import report, zoo
+from benchmarks.inference import movenet_people
 from utils.zoo import networks
 
 
@@ -56,13 +57,29 @@ def test_deploy(table, trained, images):
     assert float(row[heads.index("distance, px")].partition(",")[0]) < 0.1
 
 
-def test_inference_with_and_without_person_boxes(table, tiny, images, tmp_path):
+def test_inference_with_and_without_person_boxes(table, fails, tiny, images, tmp_path):
     given = ("--images", images, "--batches", 2, "--count", 2, "--rounds", 1)
     heads, row = table("inference", "--config", tiny, *given)
     assert heads == ["network, batch", "images/s", "latency, ms", "input, ms", "network, ms", "assignment, ms"]
     assert row[0] == "tiny, 2"
     with registered():
         assert table("inference", "--checkpoint", write_checkpoint(tmp_path / "top_down.pth"), *given)[1][0] == "top_down, 2"
+    assert "--movenet: the network is 'imhn'; add --checkpoint dekr_small" in fails(
+        "benchmarks/inference.py", "--movenet", "--config", tiny
+    )
+
+
+def test_movenet_people_are_where_the_heatmaps_are_highest_near_the_guess():
+    """Two people of two keypoints; the guess of each is a pixel away from its peak, and nearer than the other person's."""
+    places, maps, offset = [[(4, 3), (8, 6)], [(20, 12), (24, 15)]], np.zeros((3, 20, 32), np.float32), np.zeros((4, 20, 32), np.float32)
+    for (first, second), score in zip(places, (0.8, 0.5)):
+        maps[0][first[::-1]] = maps[1][second[::-1]] = 0.9
+        maps[2][first[::-1]] = score
+        offset[:, first[1], first[0]] = 0.5 - 1, 0.5, 0.5 + 1 - 4, 0.5 - 3  # from the keypoint to the center's middle
+    keypoints, scores = movenet_people(maps, offset, 2)
+    order = np.argsort(-scores)
+    assert keypoints[order, :, :2].tolist() == [[list(point) for point in person] for person in places]
+    assert scores[order] == pytest.approx(np.outer((0.8, 0.5), [0.9 * np.exp(-1 / (0.3 * 20))])[:, 0])
 
 
 def test_zoo_measures_in_annotated_and_in_predicted_boxes(table, annotations, images, monkeypatch):
