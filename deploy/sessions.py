@@ -10,18 +10,19 @@ _opening: dict[str, Future[Any]] = {}
 
 def begin_to_open(words: Sequence[str]) -> None:
     """Begin to open the exported networks among a command's words, each in a thread."""
-    _opening.update((str(Path(word)), ThreadPoolExecutor(1).submit(_open, word)) for word in words if word.lower().endswith(".onnx"))
+    _opening.update((str(Path(word)), ThreadPoolExecutor(1).submit(new_session, word)) for word in words if word.lower().endswith(".onnx"))
 
 
 def open_session(path: str | Path, threads: int = 0) -> Any:
     """Return the session of a file, once that which was begun. threads: 0 takes one a core. Raises ONNX Runtime's errors."""
     begun = _opening.pop(str(path), None)
-    return _open(path, threads) if begun is None else begun.result()
+    return new_session(path, threads) if begun is None else begun.result()
 
 
-def _open(path: str | Path, threads: int = 0) -> Any:
+def new_session(path: str | Path, threads: int = 0, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:
+    """Open a session. providers: ONNX Runtime's, the first one that it can use counts. Raises its errors."""
     import onnxruntime  # optional
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 4, threads
-    return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    options.log_severity_level, options.intra_op_num_threads = 4, threads  # errors come as exceptions
+    return onnxruntime.InferenceSession(str(path), options, list(providers))

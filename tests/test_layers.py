@@ -8,7 +8,7 @@ from places import ROOT
 LAYERS = [
     {"config"},
     {"data", "models", "losses"},
-    {"utils.boxes", "utils.device", "utils.inert_pickle", "utils.oks", "utils.visualize", "utils.zoo"},
+    {"deploy.sessions", "utils.boxes", "utils.device", "utils.inert_pickle", "utils.oks", "utils.visualize", "utils.zoo"},
     {"utils.onnx_network", "utils.predictions", "utils.preprocess"},
     {"utils.batching", "utils.checkpoint", "utils.distributed"},
     {"utils.bundled_model", "utils.results_log", "utils.assignment", "utils.output_formats"},

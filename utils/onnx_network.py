@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from config import Config, UserError
 from config.files import existing_file, parse_json
 from config.load import changed_keys
+from deploy.sessions import new_session
 from utils.device import fork_error
 
 SUFFIX = ".onnx"
@@ -35,16 +36,13 @@ def required(*packages: str) -> list[ModuleType]:
 def open_session(path: str | Path, device: torch.device | None = None) -> Any:
     """Return ONNX Runtime's session of a file, on the CPU or a GPU that it can use. Raises UserError where the file cannot be read."""
     (runtime,) = required("onnxruntime")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions
-    options.intra_op_num_threads = torch.get_num_threads()
     providers: list[Any] = [CPU]
     if device is not None and device.type == "cuda" and CUDA in runtime.get_available_providers():
         # Each image size is new to cuDNN: an exhaustive search for the fastest algorithm would take seconds every time
         providers.insert(0, (CUDA, {"device_id": device.index or 0, "cudnn_conv_algo_search": "HEURISTIC"}))
     path = existing_file(path, "checkpoint")
     try:
-        return runtime.InferenceSession(str(path), options, providers)
+        return new_session(path, torch.get_num_threads(), providers)
     except Exception as error:  # each of ONNX Runtime's errors is a class of its own
         reason = textwrap.shorten(str(error).rpartition(" : ")[2], 160, placeholder=" ...")
         raise UserError(f"checkpoint {path}: cannot be read by ONNX Runtime {runtime.__version__}, is it whole? {reason}") from error
