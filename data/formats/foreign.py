@@ -59,11 +59,7 @@ def _has_points_as_categories(content: Any) -> bool:
 
 
 KINDS: tuple[tuple[Callable[[Any], bool], str, str], ...] = (  # of JSON
-    (
-        lambda c: _has(c, "shapes", "imagePath"),
-        "labelme's JSON of one image",
-        POSES + " of the folder, for example by X-AnyLabeling",
-    ),
+    (lambda c: _has(c, "shapes", "imagePath"), "labelme's JSON of one image", POSES + " of the folder, for example by X-AnyLabeling"),
     (lambda c: _has(c, "_via_img_metadata") or _has(_first(c), "filename", "regions"), "JSON of VIA (VGG Image Annotator)", NO_PEOPLE),
     (lambda c: _has(c, "objects", "size") or _has(c, "classes", "tags"), "Supervisely's JSON", POSES + " from Supervisely"),
     (lambda c: _has(_first(c), "data", "annotations"), "Label Studio's JSON", "export 'COCO' or 'YOLO' from Label Studio"),

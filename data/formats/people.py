@@ -100,12 +100,7 @@ def read_people(
         person["category_id"] = category
     listed = [{**entry, "keypoints": names[number]} for number, entry in categories.items()]
     annotated = AnnotatedPeople(
-        indexed({**content, "annotations": people, "categories": listed}),
-        content["format"],
-        skeleton,
-        orders,
-        category,
-        content["folders"],
+        indexed({**content, "annotations": people, "categories": listed}), content["format"], skeleton, orders, category, content["folders"]
     )
     _name_doubts(annotated, path, fixes)
     return annotated

@@ -27,10 +27,7 @@ FILES = {
     "Supervisely's meta": ({"classes": [], "tags": [], "projectType": "images"}, "is Supervisely's JSON"),
     "Label Studio": ([{"id": 1, "data": {"img": "a.jpg"}, "annotations": []}], "is Label Studio's JSON; export 'COCO' or 'YOLO'"),
     "Datumaro": ({"info": {}, "categories": {}, "items": []}, "is Datumaro's JSON"),
-    "results": (
-        [{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}],
-        "is predictions .* takes them by --detections",
-    ),
+    "results": ([{"image_id": 1, "category_id": 1, "keypoints": [1], "score": 1}], "is predictions .* takes them by --detections"),
     "points": (
         {"images": [], "annotations": [], "categories": POINTS},
         "is in COCO's format, but its categories are keypoints; it has single points, no people",

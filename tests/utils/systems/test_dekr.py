@@ -8,15 +8,7 @@ from torch import Tensor, nn
 
 from config.systems.dekr import DekrConfig
 from utils.preprocess.dekr import as_input, input_matrix, input_size
-from utils.systems.dekr import (
-    DekrDecoder,
-    decode,
-    pose_nms,
-    pose_overlaps,
-    predict_with_flip,
-    sample_bilinear,
-    select_poses,
-)
+from utils.systems.dekr import DekrDecoder, decode, pose_nms, pose_overlaps, predict_with_flip, sample_bilinear, select_poses
 
 MMPOSE = [  # as in config/dekr_w32_coco_mmpose.yaml
     *("inference.exact_resize=true", "inference.pad_multiple=32", "inference.flip_shift=maps", "inference.center_window=5"),
