@@ -1,7 +1,7 @@
 """Small COCO data sets and their training HDF5 files, for tests."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ import cv2
 import h5py
 import numpy as np
 import torch
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from config import Config
@@ -17,7 +19,9 @@ from config.skeleton import UNLABELED
 from data.coco_masks_hdf5 import BuildReport, build_hdf5
 from data.datasets import PoseDataset, collate
 from data.formats import load_annotations
+from data.formats.coco import indexed
 from data.hdf5 import TrainingHDF5
+from utils.predictions import PosePredictions
 from utils.training.step import to_device
 
 SKELETON = load_skeleton("coco")
@@ -83,6 +87,20 @@ def labeled_people(path: Path, noise: float = 0) -> dict[int, tuple[np.ndarray, 
         keypoints[..., :2] += rng.normal(0, noise, keypoints[..., :2].shape) if noise else 0
         predictions[image_id] = keypoints * keypoints[..., 2:], rng.uniform(0.5, 1, len(keypoints))
     return predictions
+
+
+def assert_same_people(predictions: Iterable[PosePredictions], expected: Iterable[PosePredictions]) -> None:
+    for (keypoints, scores), (its_keypoints, its_scores) in zip(predictions, expected, strict=True):
+        np.testing.assert_allclose(keypoints, its_keypoints, atol=1e-2)
+        np.testing.assert_allclose(scores, its_scores, atol=1e-4)
+
+
+def evaluated(truth: COCO, results: list[dict], sigmas: np.ndarray, images: list[int] | None = None) -> COCOeval:
+    """Evaluate COCO's results with pycocotools alone. images: ids; None: all."""
+    evaluation = COCOeval(truth, truth.loadRes(results) if results else indexed({**truth.dataset, "annotations": []}), "keypoints")
+    evaluation.params.kpt_oks_sigmas, evaluation.params.imgIds = sigmas, images or evaluation.params.imgIds
+    evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
+    return evaluation
 
 
 def own_file(annotations: Path, path: Path) -> Path:

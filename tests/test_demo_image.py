@@ -86,13 +86,6 @@ def test_another_pose_system_finds_the_boxes(demo, top_down, trained, images, mo
     assert person["score"] == pytest.approx(0.5 * keypoints[:, 2].mean(), abs=1e-2)
 
 
-def test_without_a_detector_the_bundled_model_finds_the_boxes(run, top_down, trained, images, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.bundled_model.DEFAULT", trained / "best.pth")
-    ended = run("demo_image.py", "--input", images, "--limit", 1, "--output", tmp_path / "demo", "--checkpoint", top_down)
-    assert ended.status == 0, ended.err
-    assert "detector: best, the bundled model; none was named, and system 'tiny' needs person boxes\n" in ended.out
-
-
 def test_a_missing_detector_is_named(fails, top_down, trained, images, tmp_path):
     usual = ("demo_image.py", "--input", images, "--output", tmp_path / "demo", "--checkpoint")
     assert "weights.pth: add the torchvision detector's name" in fails(*usual, top_down, "--detector-weights", "weights.pth")

@@ -13,7 +13,7 @@ from people import UPPER_BODY
 from runs import ALONE, same, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from config import UserError, load_config
+from config import load_config
 from data.images import read_image
 from utils.checkpoint import read_checkpoint
 from utils.training.trainer import train
@@ -72,9 +72,3 @@ def test_its_checkpoint_is_fine_tuned_evaluated_and_shown(run, recipe, trained, 
     written = json.loads((tmp_path / "demo_image.py" / f"{image.name}.json").read_text())
     assert (written["keypoints"], np.shape(written["people"][0]["keypoints"])) == (["head", "left", "right"], (3, 3))
     assert (cv2.imread(str(tmp_path / "demo_image.py" / image.name)) != read_image(image)).any()
-
-
-def test_its_keys_are_checked(recipe):
-    for override, known in (("targets.spred=2", "targets.spread"), ("system=tyni", "tiny")):
-        with pytest.raises(UserError, match=f"did you mean '{known}'"):
-            load_config(recipe, [override])

@@ -68,12 +68,6 @@ def test_aliases_and_merge_keys_are_read():
     assert parse_yaml(text, "text") == {"base": base, "other": base | {"x": 2}, "both": base | {"x": 3}, "list": [base, base]}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_configurations_are_read_in_utf_8_and_utf_16(tmp_path, encoding):
-    (tmp_path / "my.yaml").write_text("data: {train: Übung.h5}", encoding=encoding)
-    assert str(load_config(tmp_path / "my.yaml").data.train) == "Übung.h5"
-
-
 def test_whole_numbers_are_keys_below_the_first_level_where_allowed(tmp_path):
     """As in YOLO's `names`."""
     path = tmp_path / "data.yaml"

@@ -1,5 +1,7 @@
 """Which device is taken, and what Apple's cannot do."""
 
+import re
+
 import pytest
 import torch
 
@@ -17,9 +19,10 @@ def test_a_gpu_is_taken_where_there_is_one(monkeypatch, cuda, mps, taken):
     assert default_device("cpu") == torch.device("cpu")
 
 
-def test_a_missing_device_is_refused():
-    with pytest.raises(UserError, match="device 'tpu': not available; use cpu"):
-        default_device("tpu")
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "cuda?"])
+def test_a_missing_device_is_refused(name):
+    with pytest.raises(UserError, match=rf"device '{re.escape(name)}': not available; use cpu"):
+        default_device(name)
 
 
 def test_apples_gpu_has_no_float64_no_threads_and_no_autocast_unless_asked():

@@ -2,13 +2,14 @@
 
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from itertools import zip_longest
 
 import numpy as np
 import pytest
 import torch
 from devices import GPU
+from people import assert_same_people
 from PIL import Image
 from top_down_system import VALUES, registered, write_checkpoint
 
@@ -18,7 +19,6 @@ from data.images import read_image
 from utils.bundled_model import resolve_checkpoint
 from utils.checkpoint import config_for
 from utils.inference import PoseEstimator
-from utils.predictions import PosePredictions
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +36,6 @@ def mixed(images) -> list[np.ndarray]:
     return [np.ascontiguousarray(image) for pair in zip_longest(whole, parts) for image in pair if image is not None]
 
 
-def assert_same(predictions: Iterable[PosePredictions], expected: Iterable[PosePredictions]) -> None:
-    for (keypoints, scores), (its_keypoints, its_scores) in zip(predictions, expected, strict=True):
-        np.testing.assert_allclose(keypoints, its_keypoints, atol=1e-2)
-        np.testing.assert_allclose(scores, its_scores, atol=1e-4)
-
-
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 3), (2, 1), (2, 3)])
 def test_a_stream_and_a_batch_give_what_calls_give_in_order(estimator, mixed, monkeypatch, workers, batch_size):
     monkeypatch.setattr(estimator, "workers", workers)
@@ -49,9 +43,9 @@ def test_a_stream_and_a_batch_give_what_calls_give_in_order(estimator, mixed, mo
     assert sum(len(scores) for _, scores in expected) > 0
     sizes, preprocess = [], estimator.decoder.preprocess
     monkeypatch.setattr(estimator.decoder, "preprocess", lambda images, boxes: sizes.append(len(images)) or preprocess(images, boxes))
-    assert_same(estimator.stream(iter(mixed), batch_size), expected)
+    assert_same_people(estimator.stream(iter(mixed), batch_size), expected)
     assert (max(sizes), len(sizes)) == (batch_size, len(mixed) if batch_size == 1 else 3 + 1 + 1)
-    assert_same(estimator.batch(mixed), expected)
+    assert_same_people(estimator.batch(mixed), expected)
     assert estimator.batch([]) == list(estimator.stream(iter([]), 4)) == list(estimator.stream([], boxes=[])) == []
 
 
@@ -60,7 +54,7 @@ def test_people_below_the_least_score_are_left_out(estimator, mixed, monkeypatch
     least = float(np.median(scores))
     monkeypatch.setattr(estimator, "min_score", least)
     assert 0 < (scores >= least).sum() < len(scores)
-    assert_same([estimator(mixed[0])], [(everyone[scores >= least], scores[scores >= least])])
+    assert_same_people([estimator(mixed[0])], [(everyone[scores >= least], scores[scores >= least])])
 
 
 def test_overlays_come_from_the_forward_pass_of_the_predictions(estimator, mixed, monkeypatch):
@@ -69,7 +63,7 @@ def test_overlays_come_from_the_forward_pass_of_the_predictions(estimator, mixed
     monkeypatch.setattr(estimator.network, "predict", lambda batch: passes.append(len(batch)) or predict(batch))
     results = list(estimator.stream_with_overlays(mixed, 3))
     assert sum(passes) == 2 * len(mixed), "each image and its flipped image once"
-    assert_same([people for people, _ in results], expected)
+    assert_same_people([people for people, _ in results], expected)
     for image, (_, overlays) in zip(mixed, results, strict=True):
         assert {name: overlay.shape for name, overlay in overlays.items()} == dict.fromkeys(("keypoints", "limbs"), image.shape[:2])
 
@@ -101,7 +95,7 @@ def test_a_gpu_predicts_as_the_cpu(mixed, monkeypatch, name, device):
     """Without TF32. A bundled network, since a random one has peaks of all heights around every threshold."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     on_cpu, on_device = (PoseEstimator(resolve_checkpoint(name), device=on) for on in ("cpu", device))
-    assert_same(on_device.stream(mixed, 2), on_cpu.stream(mixed, 2))
+    assert_same_people(on_device.stream(mixed, 2), on_cpu.stream(mixed, 2))
 
 
 def test_a_network_is_compiled_where_it_is_configured(tiny, mixed, monkeypatch):
@@ -125,12 +119,12 @@ def test_files_and_pil_images_and_rgb_arrays_give_what_the_bgr_array_gives(estim
     expected, bgr = [estimator(read_image(path))], read_image(path)
     assert len(expected[0]) > 0
     with Image.open(path) as opened:
-        assert_same([estimator(str(path)), estimator(path), estimator(opened)], expected * 3)
-        assert_same(estimator.batch([path, opened]), expected * 2)
-        assert_same(estimator.stream(iter([path, opened])), expected * 2)
+        assert_same_people([estimator(str(path)), estimator(path), estimator(opened)], expected * 3)
+        assert_same_people(estimator.batch([path, opened]), expected * 2)
+        assert_same_people(estimator.stream(iter([path, opened])), expected * 2)
     monkeypatch.setattr(estimator, "color", "rgb")
     (people,) = estimator.batch([np.ascontiguousarray(bgr[..., ::-1])])
-    assert_same([people, estimator(path)], expected * 2)
+    assert_same_people([people, estimator(path)], expected * 2)
     np.testing.assert_array_equal(people.draw(bgr[..., ::-1])[..., ::-1], expected[0].draw(bgr))
 
 
@@ -187,7 +181,7 @@ def test_a_stream_takes_boxes_beside_its_images(boxed):
     boxes = [np.array([[0, 0, 20, 30]] * count + [[9, 9, 5, 5]], float)[:count] for count in (2, 0, 1)]
     expected = [estimator(image, of_image) for of_image in boxes]
     assert [len(scores) for _, scores in expected] == [2, 0, 1]
-    assert_same(estimator.stream([image] * 3, 2, iter(boxes)), expected)
+    assert_same_people(estimator.stream([image] * 3, 2, iter(boxes)), expected)
     for predict in (lambda: list(estimator.stream([image] * 4, 2, iter(boxes))), lambda: estimator.batch([image] * 2, boxes[:1])):
         with pytest.raises(ValueError, match="shorter"):
             predict()
@@ -198,7 +192,7 @@ def test_without_boxes_and_detector_the_bundled_model_finds_the_boxes(boxed, tra
     monkeypatch.setattr("utils.inference.scored_boxes", lambda keypoints, scores, boxes, least: np.array([[10.0, 20, 60, 70, least]]))
     estimator, image = boxed(), np.zeros((90, 80, 3), np.uint8)
     expected = estimator(image, np.array([[10.0, 20, 60, 70, 0.3]]))
-    assert_same(estimator.stream([image] * 3, 2), [expected] * 3)
+    assert_same_people(estimator.stream([image] * 3, 2), [expected] * 3)
     assert capsys.readouterr().out.count("detector: best, the bundled model; none was named, and system 'tiny' needs person boxes\n") == 1
 
 
@@ -211,8 +205,8 @@ def test_a_detector_gives_the_boxes_where_none_are_given(boxed):
 
     estimator, images = boxed(detect), [np.full((40, 50 + n, 3), n, np.uint8) for n in range(3)]
     expected = [estimator(image) for image in images]
-    assert_same(estimator.stream(images, 2), expected)
-    assert_same(estimator.batch(images), expected)
+    assert_same_people(estimator.stream(images, 2), expected)
+    assert_same_people(estimator.batch(images), expected)
     assert estimator.seconds["detection"] > 0
     calls.clear()
     assert len(estimator(images[0], np.array([[0, 0, 9, 9], [5, 5, 9, 9]]))[1]) == 2

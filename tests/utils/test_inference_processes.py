@@ -11,6 +11,7 @@ from threading import Barrier, Event
 import numpy as np
 import pytest
 import torch
+from people import assert_same_people
 from runs import in_a_child
 from top_down_system import VALUES, registered, write_checkpoint
 from torch import nn
@@ -50,12 +51,6 @@ def answers(estimator: PoseEstimator, images: list[np.ndarray]) -> list[PosePred
     return [estimator(images[0]), *estimator.batch(images), *estimator.stream(images, 2)]
 
 
-def assert_same(predictions: list[PosePredictions], expected: list[PosePredictions]) -> None:
-    for found, wanted in zip(predictions, expected, strict=True):
-        np.testing.assert_allclose(found.keypoints, wanted.keypoints, atol=1e-2)
-        np.testing.assert_allclose(found.scores, wanted.scores, atol=1e-4)
-
-
 def assert_ends_well(work: Callable[[], object], folder) -> None:
     """Run `work` in a fork and wait for its end."""
 
@@ -74,7 +69,7 @@ def test_threads_share_an_estimator(build, people, two_threads):
     assert sum(map(len, expected))
     with ThreadPoolExecutor(4) as pool:
         for found in pool.map(lambda _: answers(estimator, people), range(8)):
-            assert_same(found, expected)
+            assert_same_people(found, expected)
 
 
 def test_estimators_that_threads_build_at_once_keep_their_threads(build, monkeypatch):
@@ -111,8 +106,8 @@ def test_a_fork_answers_as_its_parent_did(build, people, two_threads, tmp_path):
 
     def work() -> None:
         assert torch.get_num_threads() == 2
-        assert_same(answers(estimator, people), expected)
-        assert_same(answers(build(), people), expected)
+        assert_same_people(answers(estimator, people), expected)
+        assert_same_people(answers(build(), people), expected)
         assert PoseEstimator(device="cpu").config.system == "dekr", "the bundled model, whose weights are float16"
 
     assert_ends_well(work, tmp_path)
@@ -149,4 +144,4 @@ def test_an_estimator_and_its_predictions_are_pickled(build, people):
     """As `multiprocessing` does for a process that it spawns."""
     estimator = build()
     expected = answers(estimator, people)
-    assert_same(answers(pickle.loads(pickle.dumps(estimator)), people), pickle.loads(pickle.dumps(expected)))
+    assert_same_people(answers(pickle.loads(pickle.dumps(estimator)), people), pickle.loads(pickle.dumps(expected)))

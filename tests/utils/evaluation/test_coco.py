@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from people import SKELETON, labeled_people, own_file
+from people import SKELETON, evaluated, labeled_people, own_file
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from config import UserError
 from utils.evaluation.coco import CocoMetric, GroundTruth, to_results
@@ -31,14 +30,6 @@ def metrics_of(path: Path) -> tuple[dict[str, float], list[dict]]:
     return METRIC.compute(results, truth), results
 
 
-def pycocotools_metrics(path: Path, results: list[dict], sigmas: np.ndarray = SKELETON.oks_sigmas) -> list[float]:
-    coco = COCO(str(path))
-    evaluation = COCOeval(coco, coco.loadRes(results), "keypoints")
-    evaluation.params.kpt_oks_sigmas = sigmas
-    evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
-    return evaluation.stats.tolist()
-
-
 def test_metrics_are_pycocotools_own_and_do_not_depend_on_the_order_of_keypoints(annotations, tmp_path):
     def remove_ignored(content: dict) -> None:  # `own_file` lacks crowds and counts
         content["annotations"] = [a for a in content["annotations"] if not a["iscrowd"] and a["num_keypoints"]]
@@ -46,7 +37,7 @@ def test_metrics_are_pycocotools_own_and_do_not_depend_on_the_order_of_keypoints
     path = changed(annotations, tmp_path / "usual.json", remove_ignored)
     metrics, results = metrics_of(path)
     assert 0.3 < metrics["AP"] < 0.95
-    assert list(metrics.values()) == pytest.approx(pycocotools_metrics(path, results))
+    assert list(metrics.values()) == pytest.approx(evaluated(COCO(str(path)), results, SKELETON.oks_sigmas).stats)
     assert metrics_of(own_file(path, tmp_path / "own.json"))[0] == metrics
 
 
@@ -64,7 +55,7 @@ def test_files_of_fewer_keypoints_are_evaluated_by_those_with_their_sigmas(annot
     metrics, results = metrics_of(path)
     assert {len(result["keypoints"]) for result in results} == {3 * len(selected)}
     assert 0.3 < metrics["AP"] < 1
-    assert list(metrics.values()) == pytest.approx(pycocotools_metrics(path, results, SKELETON.oks_sigmas[selected]))
+    assert list(metrics.values()) == pytest.approx(evaluated(COCO(str(path)), results, SKELETON.oks_sigmas[selected]).stats)
 
 
 def test_people_without_keypoints_need_no_box_and_people_without_an_area_have_their_boxes(annotations, tmp_path):

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from places import SHARED
-from pycocotools.cocoeval import COCOeval
+from people import evaluated
 
 from config.load import load_skeleton
 from data.formats.coco import indexed
@@ -13,7 +12,6 @@ from utils.evaluation.coco import GroundTruth
 from utils.evaluation.crowdpose import CrowdPoseMetric
 from utils.evaluation.metrics import build_metric
 
-CROWDPOSE = SHARED / "data" / "crowdpose"
 SKELETON = load_skeleton("crowdpose")
 METRICS = ["AP", "AP50", "AP75", "AR", "AR50", "AR75", "AP_easy", "AP_medium", "AP_hard"]
 SIGMAS = np.array([0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.87, 0.87, 0.89, 0.89, 0.79, 0.79]) / 10
@@ -22,14 +20,10 @@ GROUPS = ((-np.inf, 0.2), (0.2, 0.8), (0.8, np.inf))  # crowd index: from, below
 
 def expected_metrics(content: dict, results: list[dict]) -> list[float]:
     people = [{**p, "area": 0.53 * p["bbox"][2] * p["bbox"][3]} for p in content["annotations"]]
-    truth, empty = indexed({**content, "annotations": people}), indexed({**content, "annotations": []})
+    truth = indexed({**content, "annotations": people})
 
     def stats(ids: list[int]) -> np.ndarray:
-        of_images = [result for result in results if result["image_id"] in ids]
-        evaluation = COCOeval(truth, truth.loadRes(of_images) if of_images else empty, "keypoints")
-        evaluation.params.imgIds, evaluation.params.kpt_oks_sigmas = ids, SIGMAS
-        evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
-        return evaluation.stats
+        return evaluated(truth, [result for result in results if result["image_id"] in ids], SIGMAS, ids).stats
 
     index = {image["id"]: image["crowdIndex"] for image in content["images"]}
     groups = [[i for i in index if low <= index[i] < high] for low, high in GROUPS]
@@ -83,11 +77,3 @@ def test_metrics_use_crowdposes_sigmas_areas_and_groups(tmp_path, indices):
         assert any(not person["num_keypoints"] and any(person["keypoints"]) for person in content["annotations"])
         assert len(set(metrics.values())) == len(METRICS) and min(metrics.values()) > 0.01
     assert list(check(path, content, []).values())[:7] == [0] * 7
-
-
-@pytest.mark.skipif(not CROWDPOSE.is_dir(), reason="no photographs: there is no folder shared/data/crowdpose beside the project")
-def test_metrics_of_photographs():
-    path, rng = CROWDPOSE / "test_crowdpose.json", np.random.default_rng(0)
-    content = json.loads(path.read_text())
-    metrics = check(path, content, predict(content, rng, 2))
-    assert 0 < metrics["AP"] == metrics["AP_medium"] < 1

@@ -4,8 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from people import SKELETON, labeled_people
-from pycocotools.cocoeval import COCOeval
+from people import SKELETON, evaluated, labeled_people
 
 from data.formats.coco import indexed
 from utils.evaluation.coco import CocoMetric, GroundTruth
@@ -45,17 +44,9 @@ def compared(annotations, tmp_path_factory):
     return content, truth, [result for people in predicted for result in CocoMetric().to_results(truth, *people)]
 
 
-def evaluated(content: dict, results: list[dict], sigmas: np.ndarray = SIGMAS) -> COCOeval:
-    truth = indexed(content)
-    evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
-    evaluation.params.kpt_oks_sigmas = sigmas
-    evaluation.evaluate(), evaluation.accumulate(), evaluation.summarize()
-    return evaluation
-
-
 def test_precision_and_ap_agree_with_pycocotools(compared):
     content, truth, results = compared
-    expected = evaluated(content, results)
+    expected = evaluated(indexed(content), results, SIGMAS)
     images = [image.best_first() for image in truth.image_results(results)]
     precision = precision_curves(images, SIGMAS).precision
     np.testing.assert_allclose(precision, expected.eval["precision"][:, :, 0, 0, 0], atol=1e-12)
@@ -76,7 +67,7 @@ def test_ap_of_one_keypoint_agrees_with_pycocotools_on_that_keypoint_alone(compa
     one = [{**a, "keypoints": a["keypoints"][3 * k : 3 * k + 3]} for a in content["annotations"]]
     one = [{**a, "num_keypoints": int(a["keypoints"][2] > 0 and a["num_keypoints"] > 0)} for a in one]
     with_it = [{**d, "keypoints": d["keypoints"][3 * k : 3 * k + 3]} for d in results if any(d["keypoints"][3 * k : 3 * k + 3])]
-    expected = evaluated({**content, "annotations": one}, with_it, SIGMAS[[k]])
+    expected = evaluated(indexed({**content, "annotations": one}), with_it, SIGMAS[[k]])
     # pycocotools selects an image's 20 best predictions afterwards, `best_first` before: no image has so many true positives
     curves = precision_curves([image.best_first().of_keypoint(k) for image in truth.image_results(results)], SIGMAS[[k]])
     assert curves.summary()["AP"] == pytest.approx(expected.stats[0], abs=0.01)

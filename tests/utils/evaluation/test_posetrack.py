@@ -5,7 +5,6 @@ import json
 import cv2
 import numpy as np
 import pytest
-from places import SHARED
 
 from utils.evaluation.coco import GroundTruth
 from utils.evaluation.matching import ImageResult
@@ -91,14 +90,3 @@ def test_people_are_tracked_through_each_video_and_compared_in_annotated_frames(
     metrics = metric.compute(results[1:], walk)
     assert (metrics["misses"], metrics["MOTA"], metrics["switches"]) == (1, pytest.approx(11 / 12), 0)
     assert "MOTA" not in metric.compute(results, GroundTruth(walk.path)), "no images to track in"
-
-
-@pytest.mark.skipif(not (SHARED / "data" / "posetrack18").is_dir(), reason="no videos: there is no folder shared/data/posetrack18 beside")
-def test_metrics_of_posetracks_own_files():
-    root = SHARED / "data" / "posetrack18"
-    truth = GroundTruth(root / "annotations" / "test_posetrack18_val.json", [root])
-    metric, results = build_metric(truth), perfect(truth)
-    metrics = metric.compute(results, truth)
-    assert (metrics["AP"], metrics["MOTA"], metrics["people"]) == (pytest.approx(1), 1, len(results))
-    assert len(results) > 10
-    assert metric.compute(results[:-1], truth)["MOTA"] == pytest.approx(1 - 1 / len(results))

@@ -150,15 +150,6 @@ def test_gradients_that_stay_infinite_in_float16_are_an_error(new_state, epoch, 
     assert state.steps == before + steps
 
 
-def test_the_learning_rate_follows_epoch_and_step(new_state):
-    warm, late = new_state(*SLOW, "train.warmup_epochs=1"), new_state(*SLOW, "train.decay=0.2", "train.milestones=[3, 9]")
-    seen = []
-    for state, epoch in ((warm, 0), (late, 4)):
-        state.optimizer.register_step_pre_hook(lambda optimizer, *_: seen.append(optimizer.param_groups[0]["lr"]))
-        train_one_epoch(state, [random_batch(state)] * 2, epoch)
-    assert seen == pytest.approx([0.5e-6, 1e-6, 0.2e-6, 0.2e-6])
-
-
 def test_frozen_parts_stay_as_they_are(new_state):
     """Their batch-norm statistics too, and they are no part of the optimizer."""
     state = new_state("train.freeze=[front.*, stages.0.hourglass.*]")
