@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from config import Config, UserError
 from config.errors import check_minimum, run_cli
-from config.files import check_outputs, write_json
+from config.files import check_outputs, output_folder, write_json
 from utils.boxes import LEAST_SCORE
 from utils.bundled_model import announce, bundled_export, resolve_checkpoint
 from utils.demo.exported import ExportedDetector, ExportedEstimator
@@ -186,7 +186,9 @@ def main() -> None:
     written = [path for writer in result_writers(sources, demo_options, config.skeleton) for path in writer.paths.values()]
     folders = [options.output, *{path.parent for path in written}]  # none holds an input: its results would be the next run's input
     given = (path, options.config, options.detector, options.detector_weights)
-    check_outputs([*written, *folders, *demo_options.reserved], [*files, *{file.parent for file in files}, *given])
+    check_outputs([*written, *demo_options.reserved], [*files, *{file.parent for file in files}, *given], folders)
+    for path in demo_options.reserved:
+        output_folder(path.parent)  # fail early: these are written last
     if estimator is None:
         estimator = build_estimator(config, checkpoint, options)
     elif estimator.detector is None and (estimator.needs_boxes or options.detector or options.detector_weights):

@@ -111,7 +111,7 @@ def check_results(output: Path, names: Sequence[str], options: argparse.Namespac
     """Raise UserError where a file of these names, or the folder of the worst images, is an input."""
     given = [getattr(options, name) for name in ("checkpoint", "detections", "annotations", "config", "head_boxes", "boxes")]
     written = [path for name in names for path in output.glob(name)]
-    check_outputs([output / "worst", *written], [*given, *truth.containers, *(file.path for file in truth.files.values())])
+    check_outputs(written, [*given, *truth.containers, *(file.path for file in truth.files.values())], [output / "worst"])
 
 
 if __name__ == "__main__":

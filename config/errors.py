@@ -40,6 +40,7 @@ def run_cli(main: Callable[[], None]) -> None:
 
     The option `--traceback` is every script's. It prints where the error was raised before that line.
     """
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115 (None: closed)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal may lack the letters of a file's name; a notebook has all
             stream.reconfigure(errors="backslashreplace")

@@ -45,14 +45,26 @@ def output_folder(path: str | Path, probe: bool = True) -> Path:
     return path
 
 
-def check_outputs(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:
-    """Raise UserError where a file or folder to be written is one to be read, by whatever path. None: an input that was not given."""
-    written = {_file_id(path): path for path in outputs}
+def check_outputs(files: Iterable[Path], inputs: Iterable[str | Path | None], folders: Iterable[Path] = ()) -> None:
+    """Raise UserError where files or folders to be written are to be read, by whatever path, or something else than a file is in the way.
+
+    inputs: None is one that was not given.
+    """
+    files = list(files)
+    written = {_file_id(path): path for path in (*files, *folders)}
     written.pop(None, None)
     for path in inputs if written else ():  # they can be a hundred thousand images
         output = None if path is None else written.get(_file_id(path))
         if output is not None:
             raise UserError(f"output {output}: would overwrite the input {path}; choose another output")
+    for path in files:
+        _check_replaceable(path)
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise UserError where a folder or a device is: the superuser would replace /dev/null, which all programs need."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"output {path}: is {'a folder' if path.is_dir() else 'not a regular file'}; name a file")
 
 
 def _file_id(path: str | Path) -> tuple[int, int] | None:
@@ -96,6 +108,7 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     output_folder(path.parent, probe=False)
+    _check_replaceable(path)
     partial = path.with_name(f".{path.stem[:40]}.{secrets.token_hex(4)}.partial{path.suffix}")  # no longer than names may be
     try:
         yield partial

@@ -67,6 +67,8 @@ def test_errors_come_before_the_network_is_loaded(fails, trained, images, tmp_pa
     assert "people.txt: cannot be written as" in fails(*usual, "--sheet", tmp_path / "people.txt")
     for more in (("--output", images), ("--sheet", images / "000000000001.jpg", "--limit", 1), ("--posetrack", trained / "best.pth")):
         assert "would overwrite the input" in fails(*usual, *more)
+    for path, problem in ((tmp_path, "is a folder; name a file"), (trained / "best.pth" / "a.json", "best.pth: cannot be written")):
+        assert problem in fails(*usual, "--posetrack", path)
     assert "--min-score nan: expected at least 0" in fails(*usual, "--min-score", "nan")
 
 

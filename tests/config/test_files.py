@@ -10,7 +10,7 @@ import pytest
 from places import ROOT
 
 from config import UserError
-from config.files import atomic_write, file_lock, output_folder, parse_json, read_json, write_json, write_text
+from config.files import atomic_write, check_outputs, file_lock, output_folder, parse_json, read_json, write_json, write_text
 from data.images import write_image
 
 
@@ -69,6 +69,18 @@ def test_the_probe_of_an_output_folder_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"output folder .*file/below: cannot be written \(Not a directory\); choose another"):
         output_folder(tmp_path / "file" / "below")
+
+
+def test_nothing_but_a_file_is_replaced(tmp_path):
+    """As root, a rename could put a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, what in (("pipe", "not a regular file"), ("folder", "a folder")):
+        for refused in (lambda path: check_outputs([path], []), lambda path: write_text(path, "")):
+            with pytest.raises(UserError, match=rf"output .*/{name}: is {what}; name a file"):
+                refused(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.is_file()) == ["folder", "pipe"]
+    check_outputs([tmp_path / "new.txt"], [], [tmp_path / "folder"])
 
 
 CONTENT = {"name": "Übung 写真", "values": [1, 2.5, None, True]}

@@ -13,6 +13,7 @@ from config import UserError
 from config.errors import run_cli
 from config.files import atomic_write
 from config.load import load_skeleton
+from config.progress import Progress
 
 
 @pytest.fixture
@@ -66,6 +67,21 @@ def test_names_that_the_terminal_lacks_are_escaped(monkeypatch):
     with pytest.raises(SystemExit):
         run_cli(main)
     assert [stream.buffer.getvalue() for stream in streams.values()] == [b"\\xdcbung \\U0001f3c3 \\udcff.jpg\n", b"error: \\xdcbung\n"]
+
+
+def test_scripts_run_without_terminal(monkeypatch):
+    """As a service, or where the shell closed the streams (2>&-): Python has None in their place."""
+
+    def main():
+        with Progress(1, "images"):
+            print("done")
+        raise UserError("wrong")
+
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    with pytest.raises(SystemExit) as end:
+        run_cli(main)
+    assert end.value.code == 2
 
 
 def test_all_scripts_run_by_run_cli():

@@ -237,8 +237,6 @@ def _train(arguments: Sequence[str]) -> None:
 def _check_output(path: Path, *inputs: Path | None) -> None:
     """Fail early where the file cannot be written, or is one of the inputs."""
     check_outputs([path], inputs)
-    if path.is_dir():
-        raise UserError(f"--output {path}: is a folder; name a file")
     output_folder(path.parent)
 
 
