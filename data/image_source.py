@@ -133,8 +133,8 @@ class ImageSource:
 
     @cached_property
     def _names(self) -> dict[Path, str]:
-        """The names of the folders and zip files."""
-        return {container: _name(container) for container in self.containers}
+        """The names of the folders, and of the zip files without their endings."""
+        return {path: path.stem if path.is_file() else path.resolve().name for path in self.containers}
 
     @cached_property
     def _by_parent(self) -> dict[tuple[str, str], list[ImageEntry]]:
@@ -195,11 +195,6 @@ def _stem(name: str) -> str:
     """Return a file's name without the ending of an image."""
     path = PurePosixPath(name)
     return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else name
-
-
-def _name(container: Path) -> str:
-    """Return the name of a folder, or of a zip file without its ending."""
-    return container.stem if container.is_file() else container.resolve().name
 
 
 def _plain_paths(name: str) -> Iterator[tuple[tuple[str, ...], bool]]:

@@ -1,8 +1,16 @@
-"""A disk that is full, for tests."""
+"""Files of tests: JSON, and a disk that is full."""
 
+import json
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def read(path: Path) -> Any:
+    """Return the value of a JSON file."""
+    return json.loads(path.read_text())
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """demo_image.py as a user runs it: options, detectors, and errors before the network is loaded."""
 
-import json
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from disk import read
 from top_down_system import registered, write_checkpoint
 
 from utils.inference import PoseEstimator
@@ -22,10 +22,6 @@ def demo(run, tmp_path):
         return tmp_path / "demo"
 
     return start
-
-
-def read(path: Path) -> object:
-    return json.loads(path.read_text())
 
 
 def test_options_of_a_folder_taken_as_frames(demo, trained, images, tmp_path, monkeypatch):

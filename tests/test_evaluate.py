@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disk import read
 from mpii_files import mpii_files, official_person, write_list, write_official, write_truth
 from people import SKELETON, labeled_people
 from places import ROOT
@@ -60,10 +61,6 @@ def perfect_network(monkeypatch, annotations, images) -> list[int]:
 
     monkeypatch.setattr(SimplePoseDecoder, "__call__", predict)
     return seen
-
-
-def read(path: Path):
-    return json.loads(path.read_text())
 
 
 def files(folder: Path) -> set[str]:

@@ -78,12 +78,5 @@ def test_it_trains_resumes_and_predicts(recipe, images, tmp_path):
 
 
 def test_its_keys_are_checked(recipe):
-    for override, message in (
-        ("model.stages=3", "unknown key 'model.stages'"),
-        ("width=3", "unknown key 'width'; did you mean 'model.width'"),
-        ("model.name=falt", "unknown model.name 'falt'; did you mean 'flat'"),
-        ("loss.scale_weights=[1]", "loss.scale_weights: 1 weights for the 2 scales of model.name flat"),
-        ("data.input_size=[64, 66]", "data.input_size: 64 x 66 must be a multiple of 4 for model.name flat"),
-    ):
-        with pytest.raises(UserError, match=message):
-            load_config(recipe, [override])
+    with pytest.raises(UserError, match="unknown key 'model.stages'"):
+        load_config(recipe, ["model.stages=3"])

@@ -90,17 +90,13 @@ def _parameter(data: Tensor, *_: Any) -> Tensor:
     return data
 
 
-def _subclass(function: Callable[..., Tensor], _: Any, args: tuple, __: Any) -> Tensor:
-    return function(*args)
-
-
 # Of files before PyTorch 0.4, and since
 TENSORS: dict[tuple[str, str], Callable[..., Tensor]] = {
     ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
     ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
-    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("torch._tensor", "_rebuild_from_type_v2"): lambda function, _, args, __: function(*args),  # of a subclass
 }
 
 

@@ -40,10 +40,6 @@ class AnnotationFixes:
             print("fixed, omitted or doubtful:", *lines, sep="\n  ", file=sys.stderr)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
 def _parse_text(entry: dict, *keys: str) -> Iterator[str]:
     """Convert a number that is written as text, or a list with such numbers; leave other texts."""
     for key in keys:
@@ -62,14 +58,10 @@ def _fix_image(image: dict, place: str) -> Iterator[str]:
     yield from _parse_text(image, "width", "height")
     for key in [key for key in ("width", "height") if key in image]:
         size = image.pop(key)
-        if _is_number(size) and 1 <= size < 2**31 and float(size).is_integer():
+        if type(size) in (int, float) and 1 <= size < 2**31 and float(size).is_integer():
             image[key] = int(size)
         else:
             yield f"its {key!r} makes no sense: the image's own size is used"
-
-
-def _fix_person(person: dict, _: str) -> Iterator[str]:
-    yield from _parse_text(person, "bbox", "keypoints", "area", "iscrowd", "num_keypoints")
 
 
 def _fix_category(category: dict, place: str) -> Iterator[str]:
@@ -84,7 +76,10 @@ def _fix_category(category: dict, place: str) -> Iterator[str]:
 KINDS = {  # of entries: what one is called, the ids that it must have and the list that each is of, and what fixes it
     "images": ("image", {"id": "images"}, _fix_image),
     "categories": ("category", {"id": "categories"}, _fix_category),
-    "annotations": ("annotation", {"id": "annotations", "image_id": "images", "category_id": "categories"}, _fix_person),
+    "annotations": (
+        *("annotation", {"id": "annotations", "image_id": "images", "category_id": "categories"}),
+        lambda person, _: _parse_text(person, "bbox", "keypoints", "area", "iscrowd", "num_keypoints"),
+    ),
 }
 
 

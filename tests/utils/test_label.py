@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk import read
 from places import ROOT
 
 from config import UserError, load_config
@@ -26,10 +27,6 @@ BODY = slice(5, 17)  # of COCO's keypoints, all but the face
 THRESHOLDS = Thresholds(min_score=0.5, crowd_score=0.2, keypoint_score=0.3, same=0.5)
 LIMIT = 4  # images
 FAST = ("--scales", 1, "--no-flip", "--min-score", 0.2, "--crowd-score", 0.1)
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
 
 
 def joints_of(people: list[dict]) -> np.ndarray:

@@ -1,10 +1,8 @@
 """The files of a demo: their names, and the keypoints in one or several formats."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path, PurePath
 from typing import Any
@@ -28,10 +26,6 @@ class FrameResult:
     size: tuple[int, int]  # height, width in pixels
     people: PosePredictions
     time: float | None = None  # of a video's frame, in seconds since the first one
-
-    def at_least(self, min_score: float) -> FrameResult:
-        """Return the people with this score or a higher one."""
-        return replace(self, people=self.people.select(self.people.scores >= min_score))
 
     def to_json(self) -> dict[str, Any]:
         """Return the image's name and size beside `PosePredictions.to_json`, and a frame's time."""

@@ -6,7 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -130,7 +130,7 @@ def _run_source(
                 people = people if tracker is None else tracker(image, people)
                 people = people if smoother is None else smoother(people, time)
                 everyone = FrameResult(name, image.shape[:2], people, time)
-                shown = everyone.at_least(options.min_score)
+                shown = replace(everyone, people=people.select(people.scores >= options.min_score))
                 drawn = shown.people.draw(image)
                 panels = draw_overlays(drawn, image, overlays)
                 for kind, output in zip(kinds, (drawn, panels)):

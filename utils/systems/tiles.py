@@ -80,13 +80,10 @@ def tiles_of(image_size: tuple[int, int], input_side: float) -> list[Tile]:
         count *= 2
         enlarged = count - (count - 1) * OVERLAP
         side = ceil(short / enlarged)
-        rows, columns = ([round(p) for p in np.linspace(0, length - side, _tiles_along(length, side))] for length in image_size)
+        counts = (1 + ceil((length - side) / (side * (1 - OVERLAP))) for length in image_size)
+        rows, columns = (np.linspace(0, length - side, n).round().astype(int).tolist() for length, n in zip(image_size, counts))
         tiles += [(x, y, side) for y in rows for x in columns]
     return tiles
-
-
-def _tiles_along(length: int, side: int) -> int:
-    return 1 + ceil((length - side) / (side * (1 - OVERLAP)))
 
 
 def uncut(people: PosePredictions, tile: Tile, image_size: tuple[int, int]) -> PosePredictions:

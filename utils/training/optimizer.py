@@ -93,10 +93,6 @@ class EMA(AveragedModel):
         super().__init__(network, use_buffers=True)
         self.decay = decay
 
-    def current_decay(self) -> float:
-        """Return the decay of the next update, as TensorFlow's ExponentialMovingAverage has it with the number of updates."""
-        return min(self.decay, (1 + int(self.n_averaged)) / (10 + int(self.n_averaged)))
-
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         if self.n_averaged == 0:  # on the host; here PyTorch's own only copies
@@ -104,7 +100,8 @@ class EMA(AveragedModel):
             return
         pairs = [*zip(self.module.parameters(), model.parameters()), *zip(self.module.buffers(), model.buffers())]
         averages, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()))
-        get_ema_multi_avg_fn(self.current_decay())(averages, values, self.n_averaged)
+        decay = min(self.decay, (1 + int(self.n_averaged)) / (10 + int(self.n_averaged)))  # as TensorFlow's, with the number of updates
+        get_ema_multi_avg_fn(decay)(averages, values, self.n_averaged)
         counters = [pair for pair in pairs if not pair[0].is_floating_point()]
         if counters:
             torch._foreach_copy_(*zip(*counters))

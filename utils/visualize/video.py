@@ -73,7 +73,7 @@ class VideoReader:
                 if time < self.time:  # a stream that begins anew
                     self._start, time = frame.time - after, after
                 self.time = time
-                yield upright_frame(frame)
+                yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90)))  # as the camera was held
         except av.FFmpegError as error:  # a connection that broke, for one
             print(f"warning: video {self._name}: ends after {self.time:.2f} s ({error.strerror})", file=sys.stderr)
         finally:  # of many videos only one is open at a time
@@ -86,11 +86,6 @@ class VideoReader:
             for packet in self._container.demux(self._stream):
                 with suppress(av.InvalidDataError):  # the next ones can be whole
                     yield from packet.decode()
-
-
-def upright_frame(frame: VideoFrame) -> np.ndarray:
-    """Return the pixels (H, W, 3) uint8 BGR of a frame as the camera was held."""
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90)))
 
 
 class CameraReader:

@@ -1,6 +1,5 @@
 """The demo from sources to files, with an estimator that predicts fixed poses."""
 
-import json
 import os
 import signal
 from contextlib import nullcontext
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from disk import read
 from PIL import Image
 from places import ROOT
 
@@ -83,10 +83,6 @@ def clip(tmp_path) -> Path:
         writer.write(stripes)
     writer.release()
     return tmp_path / "000007_clip.avi"
-
-
-def read(path: Path) -> object:
-    return json.loads(path.read_text())
 
 
 def written(folder: Path) -> list[str]:
