@@ -116,13 +116,13 @@ class Pyramid(nn.Module):
 
 
 class Head(nn.Module):
-    """Features (N, C, h, w) -> (N, outputs, h, w), unbounded."""
+    """The finest features (N, FEATURES, h, w) -> (N, outputs, h, w), unbounded."""
 
-    def __init__(self, outputs: int, inputs: int = FEATURES, channels: int = HEAD_CHANNELS):
+    def __init__(self, outputs: int):
         super().__init__()
-        self.depthwise = Conv(inputs, inputs, 3, groups=inputs, bias=False)
-        self.pointwise = Conv(inputs, channels)
-        self.output = Conv(channels, outputs)
+        self.depthwise = Conv(FEATURES, FEATURES, 3, groups=FEATURES, bias=False)
+        self.pointwise = Conv(FEATURES, HEAD_CHANNELS)
+        self.output = Conv(HEAD_CHANNELS, outputs)
 
     def forward(self, features: Tensor) -> Tensor:
         return self.output(F.relu_(self.pointwise(self.depthwise(features))))

@@ -18,13 +18,9 @@ KEYS = ("image_id", "category_id", "bbox", "score")
 
 
 def load_detections(
-    path: str | Path,
-    images: Mapping[Any, dict],
-    categories: Collection[Any] = (1,),
-    fixes: AnnotationFixes | None = None,
-    least_score: float = 0.0,
+    path: str | Path, images: Mapping[Any, dict], categories: Collection[Any] = (1,), fixes: AnnotationFixes | None = None
 ) -> dict[Any, np.ndarray]:
-    """Return each image's boxes (B, 5) x, y, width, height in pixels, and a score above `least_score`; only images with such boxes.
+    """Return each image's boxes (B, 5) x, y, width, height in pixels, and a score above 0; only images with such boxes.
 
     images: id -> an entry of the annotation file; categories: of people; both by the file's own ids. Unusable boxes are skipped, and
     counted on stderr, one line a reason. fixes: counts ids of other tools, see `settle_ids`. Raise UserError if the file is not of the
@@ -39,7 +35,7 @@ def load_detections(
         reason = _skip_reason(entry, images, categories)
         if reason is not None:
             skipped[reason] += 1
-        elif entry["score"] > least_score:
+        elif entry["score"] > 0:
             boxes[entry["image_id"]].append([*entry["bbox"], entry["score"]])
     if entries and skipped.total() == len(entries):
         raise UserError(f"boxes file {path}: no box can be used: {', '.join(f'{count} {reason}' for reason, count in skipped.items())}")

@@ -34,14 +34,14 @@ TAILED = {"train": "images", "kpt_shape": [5, 3], "flip_idx": [0, 1, 3, 2, 4], "
 ONE = "0 0.5 0.5 0.5 0.5 "
 
 
-def labels_of(people: list[dict], width: int, height: int, per_keypoint: int = 3) -> str:
+def labels_of(people: list[dict], width: int, height: int) -> str:
     """Return the label file of some COCO people, with six digits as other programs write it."""
     lines = []
     for person in people:
         x, y, w, h = person["bbox"]
         keypoints = np.reshape(person["keypoints"], (-1, 3)) / (width, height, 1)
         fractions = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
-        numbers = [*fractions, *keypoints[:, :per_keypoint].ravel()]
+        numbers = [*fractions, *keypoints.ravel()]
         lines.append("0 " + " ".join(f"{number:.6f}" for number in numbers))
     return "\n".join(lines)
 
