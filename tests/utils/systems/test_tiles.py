@@ -31,6 +31,8 @@ def test_tiles_cover_the_image_with_overlap_up_to_its_resolution(size, side):
             along = np.unique(corners[:, axis])
             assert (along[0], along[-1]) == (0, length - of_side)
             assert np.diff(along).max(initial=0) <= (1 - OVERLAP) * of_side + 1
+            assert len(along) < 2 + (length - of_side) / ((1 - OVERLAP) * of_side), "no more than that takes"
+            assert length > min(size) or of_side < 20 or len(along).bit_count() == 1, "2, 4, 8 along the short side"
     finest = min([min(size), *tiles[:, 2]])
     assert 0.45 * side < finest <= 1.2 * side or not len(tiles), "its resolution, and not much more"
 
