@@ -96,18 +96,14 @@ def test_coco_results_are_in_the_data_sets_order_and_pycocotools_reads_them():
     assert truth.loadRes([result]).anns[1]["score"] == 0.5
 
 
-def before_029(xy, class_id=None, confidence=None, data=None):
-    return SimpleNamespace(xy=xy, class_id=class_id, of_keypoints=confidence, data=data)
+def test_supervision_gets_its_key_points_by_position(monkeypatch):
+    """The third parameter's name differs between versions."""
 
+    def key_points(xy, class_id, confidence, /, data):
+        return SimpleNamespace(xy=xy, class_id=class_id, of_keypoints=confidence, data=data)
 
-def since_029(xy, class_id=None, keypoint_confidence=None, detection_confidence=None, visible=None, data=None):
-    return SimpleNamespace(xy=xy, class_id=class_id, of_keypoints=keypoint_confidence, data=data)
-
-
-@pytest.mark.parametrize("signature", [before_029, since_029])
-def test_supervision_of_both_signatures(monkeypatch, signature):
     people = three_people(ids=np.array([3, -1, 0]))
-    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=signature))
+    monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(KeyPoints=key_points))
     theirs = people.to_supervision()
     assert (theirs.xy.shape, theirs.of_keypoints.shape, theirs.class_id.tolist()) == ((3, 17, 2), (3, 17), [0, 0, 0])
     assert (theirs.xy[0, 1].tolist(), theirs.of_keypoints[0, 0]) == ([120, 90], np.float32(0.9))

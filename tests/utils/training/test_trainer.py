@@ -10,21 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from devices import GPU
-from runs import (
-    ALONE,
-    OFTEN,
-    copied,
-    fix_norms,
-    fresh_state,
-    parameters_of,
-    part_of,
-    points,
-    random_batch,
-    same,
-    stopped_after,
-    weighted,
-    weights,
-)
+from runs import ALONE, OFTEN, copied, fix_norms, fresh_state, parameters_of, points, random_batch, same, stopped_after, weighted, weights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
@@ -107,7 +93,7 @@ def test_accumulated_batches_are_as_good_as_one(new_state):
     """With batch norms that keep their statistics, because each batch has its own otherwise."""
     whole, parts = new_state(*SLOW), new_state(*SLOW, "train.accumulate=3")
     batch = random_batch(whole, size=6)
-    for state, batches in ((whole, [batch]), (parts, [part_of(batch, slice(n, n + 2)) for n in (0, 2, 4)])):
+    for state, batches in ((whole, [batch]), (parts, [batch._make(tensor[n : n + 2] for tensor in batch) for n in (0, 2, 4)])):
         fix_norms(state.network)
         train_one_epoch(state, batches, 0)
     assert (whole.steps, parts.steps) == (1, 1)
