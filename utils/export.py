@@ -6,6 +6,7 @@ python -m utils.export --checkpoint F --output model.onnx|model.pt2|model.safete
 import argparse
 import io
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ from utils.systems import Decoder, decoder_class
 ONNX_PACKAGES, OPSET = ("onnx", "onnxruntime"), 17
 # Limits of a PyTorch program: its tracer specializes maps of one pixel, and in some versions needs an upper limit of the batch
 LEAST_MULTIPLES, LARGEST_BATCH = 2, 1 << 20
+FLOAT_PART = 0.05  # of all weights: the smallest convolutions, which `--int8` leaves as they are
 TOLERANCE, TOLERANCE_HALF = 1e-3, 1e-2  # largest difference from PyTorch's output, relative to its largest value; with float16 weights
 
 
@@ -236,14 +238,20 @@ def store_in_half(graph: Any) -> None:
 
 
 def quantize(path: Path, about: dict[str, str]) -> None:
-    """Quantize the convolutions of an ONNX file by ONNX Runtime's dynamic quantization, but for those of single channels: few weights."""
+    """Quantize the large convolutions of an ONNX file by ONNX Runtime's dynamic quantization.
+
+    The small ones, first and last layers and those of single channels, would make the file hardly smaller and the people worse.
+    """
     onnx, _ = required(*ONNX_PACKAGES)
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     model = onnx.load(path)
-    depthwise = [node.name for node in model.graph.node if any(value.name == "group" and value.i > 1 for value in node.attribute)]
+    weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    sizes = sorted((weights.get(node.input[1], 0), node.name) for node in model.graph.node if node.op_type == "Conv")
+    up_to = np.cumsum([size for size, _ in sizes])
+    small = [name for (_, name), total in zip(sizes, up_to) if total <= FLOAT_PART * up_to[-1]]
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})  # without a warning that it is not
-    quantize_dynamic(model, path, ["Conv"], weight_type=QuantType.QUInt8, nodes_to_exclude=depthwise)  # no CPU takes signed ones
+    quantize_dynamic(model, path, ["Conv"], weight_type=QuantType.QUInt8, nodes_to_exclude=small)  # no CPU takes signed ones
     model = onnx.load(path)
     onnx.helper.set_model_props(model, about)
     onnx.save(model, path)

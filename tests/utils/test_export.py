@@ -1,6 +1,7 @@
 """Exported networks compute what the checkpoint's network computes, in ONNX Runtime, PyTorch, and the project's scripts."""
 
 import json
+import math
 import os
 import pickle
 import re
@@ -30,7 +31,7 @@ from models.dekr_rescoring import RescoringNet
 from utils import checkpoint as checkpoints
 from utils import export as exporting
 from utils.checkpoint import config_for, load_network, read_checkpoint, save_checkpoint
-from utils.export import PredictModule, export
+from utils.export import FLOAT_PART, PredictModule, export
 from utils.inference import PoseEstimator
 
 onnx = pytest.importorskip("onnx")
@@ -139,13 +140,16 @@ def test_decoding_graphs_in_float16_only_store_it(lively, tmp_path):
 
 def test_onnx_in_int8_is_smaller_and_its_loss_of_ap_is_printed(run, fails, lively, annotations, images, tmp_path):
     output = tmp_path / "int8.onnx"
-    command = ("--checkpoint", lively("tiny"), "--output", output, "--int8")
+    command = ("--checkpoint", lively("dekr"), "--output", output, "--int8")
     ended = run(EXPORT, *command, "--annotations", annotations, "--images", images)
     assert ended.status == 0, ended.err
     before, after, change = map(float, re.search(r"AP on \d+ images: (\S+) of the checkpoint, (\S+) in int8, (\S+)", ended.out).groups())
     assert change == pytest.approx(after - before, abs=2e-4)
-    operations = {node.op_type for node in onnx.load(output).graph.node}
-    assert "ConvInteger" in operations and config_for(output) == config_of("tiny")
+    graph = onnx.load(output).graph
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
+    weights = {kind: [sizes[node.input[1]] for node in graph.node if node.op_type == kind] for kind in ("Conv", "ConvInteger")}
+    assert 0 < sum(weights["Conv"]) <= FLOAT_PART * sum(weights["Conv"] + weights["ConvInteger"])
+    assert max(weights["Conv"]) <= min(weights["ConvInteger"]) and config_for(output) == config_of("dekr")
     assert "all three, or none of the two" in fails(EXPORT, *command, "--images", images)
 
 
