@@ -7,8 +7,6 @@ with missing and false peaks and uneven strength. The frames of the second table
 on one thread.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

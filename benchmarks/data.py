@@ -6,8 +6,6 @@
 Without annotations, data/synthetic.py renders people. The files are in the system's cache.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -11,8 +11,6 @@ Needs onnx and onnxruntime; without --images, data/synthetic.py renders them. In
     installed, MB   onnxruntime, numpy and opencv-python, or torch and the others of requirements.txt, with what they require
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

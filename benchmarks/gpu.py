@@ -11,8 +11,6 @@ passes. A measurement that would begin after `--minutes` is skipped, and one tha
 stderr names them. `--tiny` takes small networks and sizes, on any device.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

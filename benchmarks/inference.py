@@ -12,8 +12,6 @@ Without --images, data/synthetic.py renders them. A system that needs person box
 A second table of --movenet has the time of decoding alone, on one thread: ours, and MoveNet's own of the same maps.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -82,7 +80,7 @@ def compare_with_movenet(estimator: PoseEstimator, files: list[Path], rounds: in
     """Measure, at scale 1, `DekrDecoder.decode` and `movenet_people` of the same maps in turn; the best round of each."""
     decoder = estimator.decoder
     with limit_threads(1):
-        outputs = [decoder.forward(decoder.preprocess([read_image(file)])) for file in files]
+        outputs = [decoder.forward(decoder.preprocess([read_image(file)], None)) for file in files]
         of_scale_1 = [next(scale for scale in scales if scale[0] == 1.0) for _, scales in outputs]
         maps = [(heatmaps[0].numpy(), offset[0].numpy()) for _, heatmaps, offset in of_scale_1]
         ours = [([size], [scale]) for ([size], _), scale in zip(outputs, of_scale_1)]

@@ -3,8 +3,6 @@
 python benchmarks/report.py      # prints docs/benchmarks.md, which `make benchmarks` and `make gpu` write
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import os

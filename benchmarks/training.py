@@ -8,8 +8,6 @@ train.precision=bfloat16, train.channels_last=true or train.compile=true: the pe
 of the tensors on a GPU.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -12,8 +12,6 @@ Without annotations the metrics of the bundled networks stay as they are. The co
     drawn     share of these people with such a prediction among those that the demo draws
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

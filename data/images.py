@@ -1,7 +1,5 @@
 """Read and write images of every common format."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator

@@ -1,7 +1,5 @@
 """Predict people's poses in images with the pose system that the configuration names."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager

@@ -8,8 +8,6 @@ Each system has a module of its own name here, with two classes:
     a PoseDataset   all samples of one training file
 """
 
-from __future__ import annotations
-
 import sys
 from abc import ABC, abstractmethod
 from bisect import bisect_right

@@ -1,7 +1,5 @@
 """DEKR's decoder (paper section 3.4): flip test, multi-scale testing, center maxima, pose NMS, all on the network's device."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from copy import deepcopy
 from pathlib import Path

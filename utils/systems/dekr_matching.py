@@ -1,7 +1,5 @@
 """Move DEKR's keypoints to the nearest heatmap peaks, refined by a fitted Gaussian (optional in the published inference)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import reduce
 

@@ -10,8 +10,6 @@ Then set `inference.rescore=rescore.pth`. poses.npz holds N poses of K keypoints
     skeleton  the skeleton as JSON
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from base64 import b64decode, b64encode
