@@ -19,7 +19,6 @@ if __name__ == "__main__":  # exported networks are opened while Python imports 
 import argparse
 import os
 import re
-import signal
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -153,7 +152,6 @@ def serve(options: argparse.Namespace) -> None:
 def main() -> None:
     options = parse_options()
     silence_opencv()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
     if options.serve:
         return serve(options)
     sources, passed_over = find_sources(options.input, options.limit)

@@ -4,6 +4,7 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 import textwrap
 import traceback
@@ -45,6 +46,7 @@ def run_cli(main: Callable[[], None]) -> None:
         if hasattr(stream, "reconfigure"):  # a terminal may lack the letters of a file's name; a notebook has all
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
     arguments = [word for word in sys.argv if word != TRACEBACK]
     show_traceback, sys.argv = len(arguments) < len(sys.argv), arguments
     try:

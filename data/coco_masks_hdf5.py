@@ -14,7 +14,6 @@ if __name__ == "__main__":  # run as a script, Python looks in data/ first; the 
 import argparse
 import os
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, get_args
@@ -30,6 +29,7 @@ from config.errors import check_minimum, run_cli
 from config.files import CheckedFile, atomic_write, check_outputs, file_lock, output_folder, write_text
 from config.load import known_skeletons, load_skeleton
 from config.progress import Progress
+from config.signals import StopSignal, leave_signals_to_parent
 from config.skeleton import OCCLUDED, UNLABELED, VISIBLE
 from data.formats import FORMATS, NAMES_HELP, SPLIT_HELP, AnnotatedPeople, load_annotations
 from data.formats.cleanup import AnnotationFixes
@@ -39,6 +39,7 @@ from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource, find_images
 from data.images import check_image, decode_image, encode_image
 
+GRACE = 5  # seconds in which a worker awaits its end after a SIGTERM
 SHOWN = 10  # problems of one kind that are printed
 TRAINING_V = np.array([UNLABELED, OCCLUDED, VISIBLE])  # of COCO's v 0 unlabeled, 1 occluded, 2 visible
 
@@ -173,6 +174,7 @@ def build_hdf5(
     segmented = [bool(one.get("iscrowd")) for task in tasks for one in task.annotations if has_segmentation(one)]
     contents = ImageContents(bool(segmented) or not box_masks, box_masks, len(keypoints), max_side)
     with (
+        StopSignal() as stop,  # an interrupt within HDF5 can be lost, or end in a crash
         file_lock(output),
         atomic_write(output) as partial,
         CheckedFile(partial) as checked,
@@ -180,7 +182,7 @@ def build_hdf5(
         Progress(len(tasks), "images", "image") as progress,
     ):
         writer = TrainingHDF5Writer(file, keypoints, not all(segmented), max_side)
-        for task, content in zip(tasks, in_workers(contents, tasks, workers)):
+        for task, content in zip(tasks, in_workers(contents, tasks, workers, stop)):
             usable = isinstance(content, ImageContent)
             problems = content.problems if usable else [str(content)]
             if problems and strict:
@@ -201,8 +203,8 @@ def build_hdf5(
     return report
 
 
-def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int) -> Iterator[ImageContent | UserError]:
-    """Yield the contents of the tasks in order, read by `workers` processes. The sampler sends them tasks instead of indices."""
+def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int, stop: StopSignal) -> Iterator[ImageContent | UserError]:
+    """Yield the contents of the tasks in order until an interrupt, read by `workers` processes. The sampler sends them tasks."""
     loader = DataLoader(
         contents,
         sampler=tasks,
@@ -211,15 +213,12 @@ def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int) -> I
         num_workers=workers if workers > 1 else 0,
         worker_init_fn=start_worker,
     )
-    # Ctrl-C reaches every process of the terminal, but only the first one should answer: workers inherit this
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        results = iter(loader)
-    finally:
-        signal.signal(signal.SIGINT, handler)
-    try:
-        yield from results
+        for content in loader:
+            stop.check()
+            yield content
     except RuntimeError as error:
+        stop.check()  # a SIGTERM of all processes ends a worker that has just begun
         if "DataLoader worker (pid" not in str(error):
             raise
         raise UserError("a process was killed, perhaps for lack of memory; try fewer --workers") from error
@@ -231,7 +230,8 @@ def identity(content: ImageContent | UserError) -> ImageContent | UserError:
 
 
 def start_worker(_: int) -> None:
-    """Use one OpenCV thread in each worker."""
+    """Leave signals to the first process, which ends its workers, and use one OpenCV thread in each."""
+    leave_signals_to_parent(GRACE)
     cv2.setNumThreads(0)  # not 1: OpenCV may then wait for threads of the parent, which a fork lacks
 
 

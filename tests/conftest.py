@@ -130,7 +130,7 @@ def run(monkeypatch, capsys) -> Callable[..., Ended]:
     def start(script: str, *arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr(sys, "path", list(sys.path))  # scripts below the project's root change it
-        terminate = signal.getsignal(signal.SIGTERM)  # demo_image.py changes it
+        terminate = signal.getsignal(signal.SIGTERM)  # run_cli changes it
         signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(MAX_SECONDS)
         capsys.readouterr()  # drop what fixtures wrote

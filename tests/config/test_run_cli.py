@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import re
+import signal
 import sys
 
 import pytest
@@ -22,8 +23,10 @@ def ends(monkeypatch, capsys):
 
     def start(main, *arguments):
         monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with pytest.raises(SystemExit) as end:
             run_cli(main)
+        signal.signal(signal.SIGTERM, before)
         return end.value.code, capsys.readouterr().err.splitlines()
 
     return start
@@ -53,6 +56,18 @@ def test_every_script_takes_traceback(ends, error, status):
     ended, lines = ends(main, "--traceback", "a=1")
     assert (ended, lines[0]) == (status, "Traceback (most recent call last):")
     assert lines[-1].startswith("error: ") and "wrong" in lines[-1]
+
+
+def test_a_kill_leaves_no_partial_file(ends, tmp_path):
+    """As of `timeout`, a scheduler or a container's end."""
+
+    def main():
+        with atomic_write(tmp_path / "a.txt") as partial:
+            partial.touch()
+            signal.raise_signal(signal.SIGTERM)
+
+    assert ends(main) == (130, ["error: interrupted"])
+    assert not [*tmp_path.iterdir()]
 
 
 def test_names_that_the_terminal_lacks_are_escaped(monkeypatch):

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from config import Config, load_config
 from config.files import check_outputs
+from config.signals import StopSignal
 from data.datasets import collate
 from utils.device import default_device
 from utils.distributed import DistributedContext, Parallel, distributed_context
@@ -21,7 +22,7 @@ from utils.training.build import RUN_FILES, build_state, is_own_config, set_prec
 from utils.training.data import build_loaders, check_training_files, set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
-from utils.training.state import StopSignal, TrainState
+from utils.training.state import TrainState
 from utils.training.step import to_device
 from utils.training.trainer import forward_backward, train, update_weights
 

@@ -3,7 +3,6 @@
 import ctypes
 import math
 import shutil
-import signal
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,12 +15,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
+from config.signals import leave_signals_to_parent
 from data.datasets import MixedDataset, collate
 from utils.distributed import DistributedContext
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MALLOC_THRESHOLD = 2**25  # bytes, the most that glibc takes for this
-GRACE = 20  # seconds
+GRACE = 20  # seconds after a SIGTERM, in which the trainer needs batches, to end with a checkpoint
 POOL = 64  # blocks
 SHARED_MEMORY, MORE_SHARED_MEMORY = Path("/dev/shm"), "enlarge it (docker run --shm-size=8g), or set data.workers=0"
 PREFETCH = 4  # batches that each worker has ready: one large image must not keep the device waiting
@@ -168,10 +168,7 @@ def set_malloc_thresholds() -> None:
 
 def _init_worker(_: int) -> None:
     """Ignore signals, which the trainer handles, and use one thread: there are several workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches every process
-    if hasattr(signal, "SIGALRM"):  # a scheduler's SIGTERM too: for a while the trainer needs batches, to end with a checkpoint
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    leave_signals_to_parent(GRACE)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # not 1: with 1, OpenCV waits for its threads to end, and a forked worker has none
     set_malloc_thresholds()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import reprlib
-import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from config import Config, UserError
 from config.load import changed_keys, parse_config
+from config.signals import StopSignal
 from utils.checkpoint import save_checkpoint
 from utils.device import precise_dtype
 from utils.distributed import DistributedContext
@@ -23,33 +23,6 @@ from utils.training.optimizer import frozen_names
 
 LAST, PREVIOUS, BEST = "last.pth", "previous.pth", "best.pth"
 REQUIRED = {"optimizer", "scaler", "averages", "epoch", "taken", "steps", "best", "sums", "dropped", "random", "config"}  # to resume from
-
-
-class StopSignal:
-    """A context in which Ctrl-C and a scheduler's SIGTERM are only noted, for the training to end where its work is saved.
-
-    A second Ctrl-C raises KeyboardInterrupt.
-    """
-
-    requested = False
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt where a signal has come."""
-        if self.requested:
-            raise KeyboardInterrupt
-
-    def __enter__(self) -> StopSignal:
-        self._handlers = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _handle(self, number: int, _: object) -> None:
-        if self.requested and number == signal.SIGINT:  # torchrun passes the terminal's Ctrl-C on as a SIGTERM, which is no second one
-            raise KeyboardInterrupt
-        self.requested = True
 
 
 class SkippedStep(NamedTuple):

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from config import Config, UserError
 from config.files import file_lock, output_folder
 from config.progress import Progress
+from config.signals import StopSignal
 from utils.checkpoint import save_checkpoint
 from utils.distributed import DistributedContext
 from utils.training.build import build_state, find_checkpoint, open_run_dir
 from utils.training.data import MORE_SHARED_MEMORY, SHARED_MEMORY, build_loaders, shutdown_workers
 from utils.training.logging import StepTimer, loss_metrics, peak_memory, tag
 from utils.training.optimizer import cycle_ends, learning_rate, set_train_mode, update_bn
-from utils.training.state import BEST, StopSignal, TrainState
+from utils.training.state import BEST, TrainState
 from utils.training.step import BatchNormBackup, StepCheck, images_to_device, to_device
 from utils.training.validation import validate, validation_ap
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from config import Skeleton
 from config.progress import Progress
+from config.signals import StopSignal
 from config.skeleton import UNLABELED
 from data.formats.coco import indexed
 from data.hdf5 import CorruptImageError, TrainingHDF5
@@ -23,7 +24,7 @@ from utils.distributed import DistributedContext
 from utils.evaluation.coco import keypoint_metrics, to_results
 from utils.predictions import PosePredictions
 from utils.systems import Decoder, build_decoder
-from utils.training.state import StopSignal, TrainState
+from utils.training.state import TrainState
 from utils.training.step import TrainingStep, to_device
 
 CATEGORY = 1

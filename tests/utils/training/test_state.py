@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from config import UserError
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.distributed import DistributedContext
 from utils.training.build import find_checkpoint
-from utils.training.state import LossSums, StopSignal, rotate_checkpoints
+from utils.training.state import LossSums, rotate_checkpoints
 from utils.training.trainer import train_one_epoch
 
 
@@ -100,18 +99,6 @@ def test_sums_of_the_losses_on_another_number_of_ranks():
         sums.load_state_dict(of_three, context)
         restored.append((sums.epoch.tolist(), sums.terms.tolist(), sums.count))
     assert restored == [([30, 2], [15, 1], 2), ([60, 5], [30, 2.5], 5), ([30, 2], [15, 1], 2), ([0, 0], [0, 0], 0)]
-
-
-def test_a_second_ctrl_c_is_heard_at_once():
-    """A SIGTERM is none: torchrun sends it too."""
-    stop, noted = StopSignal(), []
-    with pytest.raises(KeyboardInterrupt), stop:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-            os.kill(os.getpid(), number)
-            time.sleep(0.01)
-            noted.append(stop.requested)
-    assert noted == [True, True]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_kill_at_any_rename_leaves_a_checkpoint_to_resume_from(tmp_path, monkeypatch):

@@ -11,10 +11,10 @@ from people import damage
 from runs import ALONE, Replicas, copied, part_of, random_batch, same
 
 from config import load_config
+from config.signals import StopSignal
 from data.hdf5 import TrainingHDF5
 from utils.distributed import DistributedContext
 from utils.training.data import build_loaders
-from utils.training.state import StopSignal
 from utils.training.step import to_device
 from utils.training.trainer import train_one_epoch
 from utils.training.validation import validate, validation_metrics
