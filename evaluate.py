@@ -53,6 +53,7 @@ def main() -> None:
         options.overrides += [word for word in words if "=" in word and not Path(word).exists()]
         setattr(options, name, [word for word in words if word not in options.overrides])
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
+    check_minimum(0, save_images=options.save_images)
     if options.detections is not None:
         evaluate_detections(options)
         return

@@ -171,7 +171,10 @@ def _validate(model: type[BaseModel], values: Any, source: str, known: Sequence[
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_explain(detail, known, section) for detail in error.errors()[:3])) from None
+        details = error.errors()
+        wholes = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}  # as "0 items" of which one is wrong
+        texts = [_explain(detail, known, section) for detail in details if detail["loc"] not in wholes]
+        raise UserError(f"{source}: " + "; ".join(texts[:3])) from None
 
 
 def _likeness(known: str, key: str) -> float:

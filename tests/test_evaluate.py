@@ -360,6 +360,7 @@ def test_invalid_options_are_refused_in_one_line(evaluate, fails, detections, bo
     few = write_truth(tmp_path / "few.mat", read(mpii["annotations"])[:3])
     for more, replaced, message in (
         (("--limit", 0), {}, "--limit 0: expected at least 1"),
+        (("--save-images", -1), {}, "--save-images -1: expected at least 0"),
         ((), {"images": None}, "--images: missing; add the folder of the images"),
         ((), {**network, "annotations": info}, f"{info}: has no annotations, and the system needs person boxes; pass detections"),
         ((), {"boxes": boxes}, f"--boxes {boxes}: system 'simplepose' is bottom-up and needs no boxes; omit it"),

@@ -287,7 +287,7 @@ def main() -> None:
     check_minimum(1, limit=options.limit, batch_size=options.batch_size)
     check_minimum(0, min_score=options.min_score, crowd_score=options.crowd_score, keypoint_score=options.keypoint_score, same=options.same)
     check_minimum(0, agree=options.agree)
-    if not all(scale > 0 for scale in options.scales):
+    if not all(0 < scale < float("inf") for scale in options.scales):
         raise UserError(f"--scales {' '.join(map(str, options.scales))}: expected numbers above 0")
     check_outputs([options.output], [*options.checkpoint, *options.images, options.annotations])
     checkpoints = [resolve_checkpoint(name) for name in options.checkpoint]

@@ -264,6 +264,7 @@ def test_what_cannot_be_labeled_is_refused(fails, images, annotations, top_down,
     assert "expected a bottom-up network, a bottom-up and a top-down one" in error(checkpoint=(DEFAULT, DEFAULT))
     assert "hold no image" in error(folder=tmp_path)
     assert "--scales 0.0: expected numbers above 0" in error("--scales", 0)
+    assert "--scales inf: expected numbers above 0" in error("--scales", "inf")
     assert "would overwrite the input" in error("--annotations", annotations, "--output", annotations)
 
 
