@@ -52,7 +52,8 @@ def to_openpose(people: PosePredictions, layout: str = "COCO_18") -> dict[str, A
         names = OPENPOSE[layout]
         ordered = np.stack([columns.get(name, np.zeros_like(columns["nose"])) for name in names], 1)
     numbers = [-1] * len(ordered) if people.ids is None else people.ids.tolist()
-    values, empty = round_keypoints(ordered).reshape(len(ordered), -1).tolist(), {field: list[float]() for field in OPENPOSE_FIELDS}
+    values = round_keypoints(ordered).reshape(len(ordered), 3 * len(names)).tolist()
+    empty = {field: list[float]() for field in OPENPOSE_FIELDS}
     entries = [{"person_id": [number], **empty, "pose_keypoints_2d": person} for number, person in zip(numbers, values)]
     return {"version": 1.3, "people": entries, "keypoints": list(names)}
 

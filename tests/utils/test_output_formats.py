@@ -60,6 +60,8 @@ def test_openpose_orders_have_neck_and_mid_hip_and_no_feet():
     assert not values[19:].any()
     person.keypoints[0, COCO_17.index(COCO_17.dataset["left_hip"])] = 0
     assert not openpose(person, "BODY_25")[8].any(), "half of a midpoint is none"
+    for skeleton, keypoints in ((COCO_17, OPENPOSE["BODY_25"]), (CROWDPOSE, CROWDPOSE.keypoints)):
+        assert to_openpose(one_person(skeleton).select(slice(0)), "BODY_25") == {"version": 1.3, "people": [], "keypoints": list(keypoints)}
 
 
 def test_openpose_of_another_skeleton_keeps_its_own_order_and_names_it():
