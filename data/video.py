@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from config import UserError
+from config.errors import FULL_DISK, MORE_SPACE
 from config.files import atomic_write, output_folder
 from data.urls import TIMEOUT
 
@@ -49,9 +50,8 @@ def video_writer(
             yield video.write
             video.finish()
         except av.FFmpegError as error:
-            raise UserError(
-                f"video {path}: could not be written ({error.strerror}); free some space, or choose another --output"
-            ) from error
+            remedy = FULL_DISK.get(error.errno, MORE_SPACE)
+            raise UserError(f"video {path}: could not be written ({error.strerror}); {remedy}, or choose another --output") from error
         finally:
             video.close()
 

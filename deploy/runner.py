@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from config.errors import UserError, run_cli
+from config.errors import UserError, check_minimum, run_cli
 from config.files import existing_file
 from data.transforms import center_and_crop_size
 from deploy.sessions import open_session
@@ -46,9 +46,9 @@ class PoseRunner:
     """
 
     def __init__(self, path: str | Path, threads: int = 0, detector: PoseRunner | None = None):
-        self.path = path
+        self.path = existing_file(path, "network")
         try:
-            self.session = open_session(path, threads)
+            self.session = open_session(self.path, threads)
             stored = self.session.get_modelmeta().custom_metadata_map
             self.config = json.loads(stored["simplepose.config"], object_hook=lambda values: SimpleNamespace(**values))
             more = json.loads(stored["simplepose.runner"])
@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--min-score", type=float, default=MIN_SCORE, help=f"people below are excluded; default: {MIN_SCORE}")
     parser.add_argument("--threads", type=int, default=0, help="of the network; default: one a core")
     options = parser.parse_args()
+    check_minimum(0, min_score=options.min_score, threads=options.threads)
     detector = None if options.detector is None else PoseRunner(options.detector, options.threads)
     runner = PoseRunner(options.network, options.threads, detector)
     for path in options.images:

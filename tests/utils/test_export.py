@@ -301,6 +301,7 @@ def test_networks_and_images_that_the_runner_cannot_take_are_errors(fails, livel
     for path, message in (
         (lively("dekr", "model.onnx"), "maps of system 'dekr' cannot be decoded here; .* --decode"),
         (tmp_path / "other.onnx", "other.onnx: cannot be read"),
+        (tmp_path / "none.onnx", "network .*none.onnx: not found; check its path"),
     ):
         with pytest.raises(UserError, match=message):
             PoseRunner(path)
@@ -320,6 +321,7 @@ def test_networks_and_images_that_the_runner_cannot_take_are_errors(fails, livel
         ("none", "not found; check its path"),
     ):
         assert f"{name}.jpg: {problem}" in fails("deploy/runner.py", lively("dekr", "people.onnx"), tmp_path / f"{name}.jpg")
+    assert "--min-score nan: expected at least 0" in fails("deploy/runner.py", "any.onnx", "any.jpg", "--min-score", "nan")
 
 
 # Errors

@@ -81,5 +81,5 @@ def launch_page(page: Any, host: str, port: int) -> str:
     options = {"share": False, "quiet": True, "prevent_thread_lock": True, "footer_links": [], "theme": theme}
     try:
         return page.launch(server_name=host, server_port=port, **options)[1]
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # no port is above 65535
         raise UserError(f"--host {host} --port {port}: not available; choose another port, or an address of this machine") from error

@@ -129,4 +129,5 @@ def test_errors_come_before_the_page(fails, trained, monkeypatch):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert f"--host 127.0.0.1 --port {port}: not available" in fails(*usual, "--port", port)
+        for taken in (port, 65536):
+            assert f"--host 127.0.0.1 --port {taken}: not available" in fails(*usual, "--port", taken)
