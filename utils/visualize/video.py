@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = {".avi", ".mp4", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ogv", ".ts", ".mts", ".m2ts"}
 DEFAULT_RATE = 25.0  # frames per second, where a file or camera names none
+MOST_FRAMES = 0.9  # of those that a file promises; some files count a few more than can be decoded
 LOWEST_RATE, HIGHEST_RATE = 0.1, 600.0  # frames per second; a rate beyond is an error of the file
 
 
@@ -66,6 +67,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[np.ndarray]:
         import av
 
+        seen, expected = 0, self._stream.frames
         try:
             for frame in chain([self._first], self._frames):
                 after = self.time + 1 / self.rate
@@ -74,6 +76,9 @@ class VideoReader:
                     self._start, time = frame.time - after, after
                 self.time = time
                 yield np.ascontiguousarray(np.rot90(frame.to_ndarray(format="bgr24"), round(frame.rotation / 90)))  # as the camera was held
+                seen += 1
+            if seen < MOST_FRAMES * expected:
+                print(f"warning: video {self._name}: has {seen} of {expected} frames; is it whole?", file=sys.stderr)
         except av.FFmpegError as error:  # a connection that broke, for one
             print(f"warning: video {self._name}: ends after {self.time:.2f} s ({error.strerror})", file=sys.stderr)
         finally:  # of many videos only one is open at a time
