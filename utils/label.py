@@ -248,7 +248,7 @@ def label(
 
     names = "\n".join([inputs, repr(thresholds), *(f"{image_id} {file.path}" for image_id, file in files.items())])
     output_folder(output.parent)
-    with ResultsLog(output.with_suffix(".partial"), sha256(names.encode()).hexdigest()) as log:
+    with ResultsLog(output.with_suffix(".partial"), sha256(names.encode(errors="surrogateescape")).hexdigest()) as log:
         read = partial(image_or_error, read=ImageEntry.read_image)
         errors = predict_images(log, teacher, images, to_result, batch_size, teacher.device, "label", read=read)
         content, counts = to_coco(annotated, log.results(), drop_crowds)

@@ -77,7 +77,7 @@ def fingerprint(config: Config, *paths: Path) -> str:
     configured = [value for value in vars(config.inference).values() if isinstance(value, Path)]
     for path in (*paths, *configured):
         parts += [str(path.resolve()), *([str(path.stat().st_size), str(path.stat().st_mtime_ns)] if path.is_file() else [])]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()  # a file's name can be no text
 
 
 class InputImage(NamedTuple):

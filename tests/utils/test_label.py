@@ -1,6 +1,7 @@
 """Labels of images by networks: near the truth, annotations stay, unsure people and keypoints are missing, interrupted runs continue."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,9 +141,9 @@ def test_labels_are_near_the_truth_and_train(label, images, annotations, tmp_pat
     folder.mkdir()
     for path in images.iterdir():
         (folder / path.name).symlink_to(path)
-    (folder / "broken.jpg").write_bytes(b"no image")
+    (folder / os.fsdecode(b"broken\xff.jpg")).write_bytes(b"no image")  # no UTF-8
     content, said = label(folder=folder, status=2)
-    assert "broken.jpg: cannot be decoded" in said and "1 of 9 images cannot be read" in said
+    assert r"broken\udcff.jpg: cannot be decoded" in said and "1 of 9 images cannot be read" in said
     truth, names = read(annotations), {image["id"]: image["file_name"] for image in content["images"]}
     assert [names[1], len(names)] == ["000000000001.jpg", 8]
     found, people = 0, [person for person in truth["annotations"] if person["num_keypoints"] >= 8]

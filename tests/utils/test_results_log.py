@@ -163,8 +163,8 @@ def test_the_fingerprint_differs_by_configuration_folder_and_files(tmp_path):
 
     usual = of()
     assert of() == usual
-    others = [of("inference.flip=false"), of(folder="others"), of(order=-1)]
+    others = [of("inference.flip=false"), of(folder="others"), of(folder=os.fsdecode(b"\xff")), of(order=-1)]
     for number, file in enumerate(files, start=1):
         os.utime(file, ns=(number, number))
         others.append(of())
-    assert len({usual, *others}) == 7
+    assert len({usual, *others}) == 8
