@@ -117,7 +117,7 @@ def atomic_write(path: str | Path, sync: bool = True) -> Iterator[Path]:
                 os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno in FULL_DISK:  # a failed write does not name its file
+        if error.errno in FULL_DISK or str(error.filename) == str(partial):  # a failed write does not name its file
             error.filename = str(path)
         raise
     finally:

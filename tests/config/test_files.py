@@ -59,6 +59,12 @@ def test_an_error_leaves_the_former_file(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "former")]
 
 
+def test_an_error_names_the_file_and_not_the_partial_one(tmp_path):
+    with pytest.raises(FileNotFoundError) as error, atomic_write(tmp_path / "a.txt"):
+        pass
+    assert error.value.filename == str(tmp_path / "a.txt")
+
+
 def test_names_may_have_the_greatest_length(tmp_path):
     write_text(tmp_path / ("写真" * 41 + ".jpg"), "whole")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["whole"]
