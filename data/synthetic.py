@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 from config.errors import check_minimum, run_cli
-from config.files import file_lock, output_folder, write_json
+from config.files import atomic_write, file_lock, output_folder, write_json
 from config.progress import progress_bar
 from data.video import video_writer
 
@@ -299,7 +299,8 @@ def _write(output: Path, images: Iterator[Rendered], count: int, description: st
     annotation_file.unlink(missing_ok=True)  # an earlier one does not describe the new images
     entries, annotations = list[dict](), list[dict]()
     for number, (name, image, of_image) in enumerate(progress_bar(images, count, "rendering", unit="images"), start=1):
-        (folder / name).write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
+        with atomic_write(folder / name, sync=False) as partial:
+            partial.write_bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes())
         entries.append({"id": number, "file_name": name, "height": image.shape[0], "width": image.shape[1]})
         annotations += [{"id": len(annotations) + i, "image_id": number, **one} for i, one in enumerate(of_image, start=1)]
     category = {"supercategory": "person", "id": 1, "name": "person", "keypoints": KEYPOINTS, "skeleton": SKELETON}

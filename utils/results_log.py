@@ -40,8 +40,12 @@ class ResultsLog:
 
     def add(self, image_id: int, result: Any) -> None:
         """Append a result. A kill of the process does not lose it."""
-        with self._own.open("a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps([image_id, result]))  # what a kill has cut is a line of its own
+        try:
+            with self._own.open("a", encoding="utf-8") as file:
+                file.write("\n" + json.dumps([image_id, result]))  # what a kill has cut is a line of its own
+        except OSError as error:  # of a full disk, which does not name the file
+            error.filename = str(self._own)
+            raise
         self.completed.add(image_id)
 
     def results(self) -> dict[int, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from disk import largest_file
 from pycocotools.coco import COCO
 
 from config.load import load_skeleton
@@ -48,6 +49,14 @@ def placed(body: np.ndarray, x: float, y: float, stature: float = 100) -> Person
 
 def standing(yaw: float = 0) -> np.ndarray:
     return body_points(np.zeros((2, 7)), 0.0, 0.0, np.radians(yaw), 0.0)
+
+
+def test_a_full_disk_leaves_no_part_of_an_image(tmp_path):
+    """The limit on the size of files acts as one."""
+    with largest_file(3000), pytest.raises(OSError) as error:
+        write_synthetic(tmp_path, 1, seed=3, size=SIZE)
+    assert error.value.filename == str(tmp_path / "images" / "000000000001.jpg")
+    assert [*(tmp_path / "images").iterdir()] == []
 
 
 def test_annotations_are_valid_coco(coco):

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from disk import largest_file
 from places import ROOT
 
 from config import UserError, load_config
@@ -42,6 +43,15 @@ def test_a_log_is_continued_with_the_same_fingerprint_only(path):
     assert list(path.parent.iterdir()) == []
     with file_lock(path), pytest.raises(UserError, match="another process is writing to it"), another:
         pass
+
+
+def test_an_error_of_a_full_disk_names_the_log(path):
+    """The limit on the size of files acts as one."""
+    log = ResultsLog(path, "this")
+    with largest_file(100), pytest.raises(OSError) as error:
+        log.add(8, "a" * 200)
+    assert error.value.filename == str(path.with_name("log.this.0.jsonl"))
+    assert ResultsLog(path, "this").results() == RESULTS
 
 
 @pytest.mark.parametrize(
