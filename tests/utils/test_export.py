@@ -47,7 +47,7 @@ VALUES = {
         "model": {"stages": 1, "channels": 16, "channels_increase": 0, "depth": 1},
         "data": {"input_size": [64, 64]},
         "loss": {"scale_weights": [1, 1]},
-        "inference": {"pad_multiple": 8},
+        "inference": {"pad_multiple": 8, "scales": [0.5, 1]},
         "assignment": {"keypoint_threshold": 1e-4, "lone_threshold": 0, "max_peaks": 2},
     },
     "dekr": {"skeleton": "coco17", "model": SMALL_HRNET, "data": {"input_size": [64, 64]}, "inference": DEKR_INFERENCE},
