@@ -274,6 +274,14 @@ main() if not runner.needs_boxes else None
             assert [person["score"] for person in of_image["people"]] == np.round(people["scores"].astype(float), 4).tolist()
 
 
+def test_the_runner_assigns_by_the_target_maps_of_the_network(lively, monkeypatch):
+    """Their sizes in map pixels change few keypoints, those at the border."""
+    runner, given = PoseRunner(lively("simplepose", "model.onnx")), []
+    monkeypatch.setattr("deploy.runner.assign_people", lambda *values: given.append(values[5:]) or (np.zeros((0, 18, 3)), np.zeros(0)))
+    runner(np.zeros((64, 64, 3), np.uint8))
+    assert given == [config_of("simplepose").targets.on_maps]
+
+
 def test_the_demo_runs_an_exported_network_without_pytorch(lively, images, tmp_path):
     """Bottom-up, and top-down with an exported detector; a process in which PyTorch cannot be imported, and threads open the networks."""
     image = min(images.iterdir())

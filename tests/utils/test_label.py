@@ -85,7 +85,7 @@ def test_unsure_keypoints_are_unlabeled_and_unsure_people_are_crowd_regions():
     assert (sure["iscrowd"], sure["score"], sure["bbox"]) == (0, 0.5, [10, 10, 40, 80])
     assert joints_of([sure])[0, :, 2].tolist() == [0, 2] * 8 + [0]
     assert joints_of([sure])[0, 1, :2] == pytest.approx(person(10, 10, 1).keypoints[0, 1, :2], abs=0.005)
-    for unsure in (person(10, 10, 0.49), person(10, 10, 0.9, np.where(np.arange(17) < 2, 0.9, 0.1))):
+    for unsure in (person(10, 10, 0.49), person(10, 10, 0.2), person(10, 10, 0.9, np.where(np.arange(17) < 2, 0.9, 0.1))):
         (region,) = labeled(unsure)["people"]
         assert (region["iscrowd"], region["bbox"], any(region["keypoints"])) == (1, [10, 10, 40, 80], False)
     assert labeled(person(10, 10, 0.19))["people"] == []
