@@ -62,6 +62,7 @@ class PoseRunner:
         skeleton.num_keypoints, skeleton.num_limbs = len(skeleton.keypoints), len(skeleton.limbs)
         skeleton.limb_ends = np.array(more["limb_ends"], int).reshape(-1, 2)
         skeleton.flip_keypoints, skeleton.flip_limbs = (np.array(more[key], int) for key in ("flip_keypoints", "flip_limbs"))
+        vars(self.config.inference).setdefault("min_person_size", 0.0)  # files of older versions lack it
         self.names, system = skeleton.keypoints, self.config.system
         predict = {"simplepose": self._simplepose, "dekr": self._dekr, "simple_baselines": self._simple_baselines}
         decoded = [output.name for output in self.session.get_outputs()] == ["keypoints", "scores"]
@@ -111,15 +112,16 @@ class PoseRunner:
         return maps[0, :, : math.ceil(size[0] / config.model.stride), : math.ceil(size[1] / config.model.stride)]
 
     def _dekr(self, image: np.ndarray, boxes: None) -> People:
-        config, of_scales = self.config, []
-        for scale in config.inference.scales:
+        config, scales, of_scales = self.config, self.config.inference.scales, []
+        for scale in scales:
             height, width = dekr.input_size(image.shape[:2], scale, config)
             pixels = dekr.as_input([image], scale, config)[:, :height, :width]  # the graph pads
             keypoints, scores = (output[0] for output in self._run(pixels))
             keypoints, scores = keypoints[scores > 0][: config.inference.max_people], scores[scores > 0][: config.inference.max_people]
             keypoints[..., :2] = dekr.to_image(keypoints[..., :2] / scale, image.shape[:2], config)
             of_scales.append((keypoints, scores))
-        keypoints, scores = of_scales[0] if config.inference.nms_oks is None else dekr.merge_by_oks(of_scales, config)
+        merged = config.inference.nms_oks is not None
+        keypoints, scores = dekr.merge_by_oks(of_scales, scales, image.shape[:2], config) if merged else of_scales[0]
         return People(keypoints, scores, boxes_around(keypoints))
 
     def _simple_baselines(self, image: np.ndarray, boxes: np.ndarray) -> People:

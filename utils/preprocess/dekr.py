@@ -72,10 +72,20 @@ def as_input(images: Sequence[np.ndarray], scale: float, config: DekrConfig) -> 
     return padded
 
 
-def merge_by_oks(of_scales: Sequence[tuple[np.ndarray, np.ndarray]], config: DekrConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Merge the poses of one image at all scales, keypoints (P, K, 3) and scores (P,): of those with a high OKS only the best remains."""
+def merge_by_oks(
+    of_scales: Sequence[tuple[np.ndarray, np.ndarray]], scales: Sequence[float], image_size: Size, config: DekrConfig
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the poses of one image at all scales, keypoints (P, K, 3) and scores (P,): of those with a high OKS only the best remains.
+
+    Ignores people smaller than `inference.min_person_size` at a scale, except at the largest: a larger one shows them better (Singh and
+    Davis, SNIP, CVPR 2018).
+    """
     keypoints, scores = (np.concatenate(of_scale) for of_scale in zip(*of_scales))
-    sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
     areas = np.ptp(keypoints[..., :2], axis=1).prod(1)
+    limits = [config.inference.min_person_size * max(image_size) / max(input_size(image_size, scale, config)) for scale in scales]
+    limits = np.where(np.array(scales) < max(scales), limits, 0)
+    large = areas >= np.repeat(np.square(limits), [len(of_scale) for _, of_scale in of_scales])
+    keypoints, scores, areas = keypoints[large], scores[large], areas[large]
+    sigmas = np.array([config.skeleton.sigmas[name] for name in config.skeleton.keypoints])
     selected = oks_nms(keypoints, areas, scores, sigmas, config.inference.nms_oks)[: config.inference.max_people]
     return keypoints[selected], scores[selected]

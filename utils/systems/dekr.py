@@ -124,7 +124,8 @@ def decode_batch(
     if config.inference.nms_oks is None:
         return decode_pooled(outputs, image_sizes, config, rescoring)
     of_scales = [decode_pooled([output], image_sizes, config, rescoring) for output in outputs]
-    return [merge_by_oks(of_image, config) for of_image in zip(*of_scales)]
+    scales = [scale for scale, *_ in outputs]
+    return [merge_by_oks(of_image, scales, size, config) for of_image, size in zip(zip(*of_scales), image_sizes)]
 
 
 def decode_pooled(

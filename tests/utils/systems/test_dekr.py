@@ -62,8 +62,10 @@ def test_map_pixels_in_the_middle_of_theirs_and_scales_merged_by_oks(size, sides
     ((keypoints, _),) = DekrDecoder(network, config)([scene_image(*size)])
     assert_same_poses(keypoints, poses + 0.5, tolerance=0.2)  # positions from the image's corner
     assert network.input_shapes == [(2, 3, -(-height // 32) * 32, -(-width // 32) * 32) for height, width in sides]
-    ((keypoints, _),) = DekrDecoder(network, settings("inference.nms_oks=1", recipe=MOVENET_RECIPE))([scene_image(*size)])
-    assert len(keypoints) == 4
+    for least, people in ((0, 4), (1000, 2)):  # smaller people count only at the largest scale
+        merging = "inference.nms_oks=1", f"inference.min_person_size={least}"
+        ((keypoints, _),) = DekrDecoder(network, settings(*merging, recipe=MOVENET_RECIPE))([scene_image(*size)])
+        assert len(keypoints) == people
 
 
 def test_a_batch_of_mixed_sizes_equals_single_images():
