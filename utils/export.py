@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", required=True, help="of this project or the published format, or a network's name")
     parser.add_argument("--output", type=Path, required=True, help=f"the file to write: {', '.join(FORMATS)}")
     parser.add_argument("--config", help="YAML file; default: the one stored in the checkpoint, or the published recipe")
+    parser.add_argument("--mean-with", help="take the mean of the weights with this checkpoint's, such as the one that training began from")
     parser.add_argument("--half", action="store_true", help=f"{SAFETENSORS}, {SUFFIX}: weights in float16, half as large a file")
     parser.add_argument("--int8", action="store_true", help=f"{SUFFIX}: convolutions in int8, a quarter as large a file, less accurate")
     parser.add_argument("--annotations", type=Path, help="--int8: print its AP and the checkpoint's on the images of this annotation file")
@@ -69,12 +70,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override a configuration key, as in inference.flip=false")
     options = parser.parse_intermixed_args()
     checkpoint = Checkpoint(options.checkpoint)
-    check_outputs([options.output], [checkpoint.path, options.config, options.annotations])
+    mean_with = None if options.mean_with is None else Checkpoint(options.mean_with)
+    check_outputs([options.output], [checkpoint.path, mean_with and mean_with.path, options.config, options.annotations])
+    if options.mean_with is not None and options.annotations is not None:
+        raise UserError("--mean-with: not with --annotations; write the mean to a .safetensors, and export that")
     if (options.annotations is None) != (options.images is None) or options.annotations is not None and not options.int8:
         raise UserError("--annotations and --images: both measure the AP of --int8; give all three, or none of the two")
     config = config_for(checkpoint, options.config, options.overrides)
     truth = None if options.annotations is None else GroundTruth(options.annotations, options.images, config.skeleton)
-    export(config, checkpoint, options.output, options.half, options.decode, options.int8)
+    export(config, checkpoint, options.output, options.half, options.decode, options.int8, mean_with)
     if truth is not None:
         inputs = CocoMetric().inputs(truth, decoder_class(config).needs_boxes)
         before = average_precision(PoseEstimator(config, checkpoint, "cpu", min_score=0), truth, inputs)
@@ -94,13 +98,20 @@ def average_precision(estimator: Callable[..., PosePredictions], truth: GroundTr
 
 
 def export(
-    config: Config, checkpoint: str | Path | Checkpoint | None, output: Path, half: bool = False, decode: bool = False, int8: bool = False
+    config: Config,
+    checkpoint: str | Path | Checkpoint | None,
+    output: Path,
+    half: bool = False,
+    decode: bool = False,
+    int8: bool = False,
+    mean_with: Checkpoint | None = None,
 ) -> None:
     """Write a checkpoint's network to a file of one of the formats in `FORMATS`, and print its differences from the network on a CPU.
 
     checkpoint: None exports random weights. half: with weights in float16. decode: people instead of maps, by
-    `Decoder.decode_in_graph`. int8: with quantized convolutions, of which no difference is too large. Raises UserError,
-    and writes nothing, where a difference exceeds the tolerance.
+    `Decoder.decode_in_graph`. int8: with quantized convolutions, of which no difference is too large. mean_with: the weights are the
+    mean of both checkpoints' (WiSE-FT: Wortsman et al., CVPR 2022). Raises UserError, and writes nothing, where a difference exceeds the
+    tolerance.
     """
     suffix = output.suffix.lower()
     if suffix not in FORMATS:
@@ -118,6 +129,8 @@ def export(
     network = build_model(config)
     if checkpoint is not None:
         load_weights(network, checkpoint)
+    if mean_with is not None:
+        average_weights(network, mean_with)
     network = PredictModule(network, decoder_class(config)(network, config) if decode else None).eval().requires_grad_(False)
     values = config.model_dump(mode="json")
     about = {CONFIG: json.dumps(values), SKELETON: json.dumps(values["skeleton"]), NAME: output.stem, VERSION: PROJECT_VERSION}
@@ -136,6 +149,14 @@ def export(
     print(f"largest difference from PyTorch: {differences}")
     if suffix != SAFETENSORS and getattr(network.network, "rescoring", None) is not None:
         print(f"without the checkpoint's rescoring network, which changes people's scores; {SAFETENSORS} keeps it")
+
+
+def average_weights(network: nn.Module, checkpoint: Checkpoint) -> None:
+    """Replace each weight of the network by the mean of it and the checkpoint's."""
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    load_weights(network, checkpoint)
+    for name, tensor in network.state_dict().items():
+        tensor.copy_((tensor + own[name]) / 2 if tensor.is_floating_point() else own[name])
 
 
 def output_names(config: Config, decode: bool) -> tuple[str, ...]:

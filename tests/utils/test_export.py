@@ -169,6 +169,18 @@ def test_safetensors_come_back_as_float32(lively, tmp_path, half):
         assert torch.equal(tensor, weights[name].half().float() if half and tensor.ndim > 1 else weights[name])
 
 
+def test_the_mean_of_two_checkpoints(run, fails, lively, tmp_path):
+    content, output = read_checkpoint(lively("dekr")), tmp_path / "mean.safetensors"
+    weights = {name: tensor + 1 for name, tensor in content["weights"].items()}  # a count of batches stays the checkpoint's
+    save_checkpoint(tmp_path / "other.pth", **content | {"weights": weights})
+    command = ("--checkpoint", lively("dekr"), "--mean-with", tmp_path / "other.pth", "--output")
+    assert run(EXPORT, *command, output).status == 0
+    for name, tensor in read_checkpoint(output)["weights"].items():
+        own = content["weights"][name]
+        assert torch.allclose(tensor, own + 0.5 if own.is_floating_point() else own)
+    assert "not with --annotations" in fails(EXPORT, *command, tmp_path / "mean.onnx", "--int8", "--annotations", "a.json", "--images", "a")
+
+
 def test_only_safetensors_keep_the_rescoring_network_of_a_checkpoint(lively, tmp_path, capsys):
     """MMPose's DEKR checkpoints hold one."""
     content, config, net = read_checkpoint(lively("dekr")), config_of("dekr"), RescoringNet(config_of("dekr").skeleton)
