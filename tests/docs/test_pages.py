@@ -127,7 +127,9 @@ def test_options_and_keys_are_known(page, monkeypatch, capsys):
             assert ended.value.code == 0, f"{command}\n{capsys.readouterr().err}"
             continue
         options = vars(ended.value.args[0])
+        bundled = Path(f"config/{options.get('checkpoint')}.yaml")
         configs = options.get("config") or "config/simplepose_coco_512.yaml"
+        configs = bundled if bundled.is_file() else configs
         for config in [configs] if isinstance(configs, (str, Path)) else configs:  # benchmarks take several
             load_config(config, options.get("overrides") or [])
 
