@@ -71,7 +71,7 @@ def main() -> None:
     options = parser.parse_intermixed_args()
     checkpoint = Checkpoint(options.checkpoint)
     mean_with = None if options.mean_with is None else Checkpoint(options.mean_with)
-    check_outputs([options.output], [checkpoint.path, mean_with and mean_with.path, options.config, options.annotations])
+    check_outputs([options.output], [checkpoint.path, None if mean_with is None else mean_with.path, options.config, options.annotations])
     if options.mean_with is not None and options.annotations is not None:
         raise UserError("--mean-with: not with --annotations; write the mean to a .safetensors, and export that")
     if (options.annotations is None) != (options.images is None) or options.annotations is not None and not options.int8:
