@@ -39,6 +39,7 @@ SKIPPED = {  # part of a command -> why it is not run here
     r"mine/data.yaml": "is run by tests/data/formats/test_yolo_pose.py",
     r"top_down.onnx": "is run by tests/utils/test_export.py",
     r"ema\.pth": "needs the result of a command that is skipped",
+    r"--mean-with": "is run by tests/utils/test_export.py",
     r"dekr_rescoring": "is run by tests/utils/systems/test_dekr_rescoring.py",
 }
 LINKS = {  # what lies in the places that the pages name -> what shared/ has of it
