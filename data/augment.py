@@ -48,7 +48,6 @@ class Augmentation(NamedTuple):
     flip: bool = False
     center_keypoint: float | None = None  # [0, 1): which labeled keypoint is cropped around; None: the usual center
     photometric: PhotometricParams = PhotometricParams()
-    truncation: tuple[int, float] | None = None  # side of the box in which the image ends (left, top, right, bottom), part that stays
 
 
 def sample_photometric(rng: np.random.Generator, settings: AugmentationConfig) -> PhotometricParams:

@@ -69,9 +69,6 @@ class SimpleBaselinesAugmentationConfig(AugmentationConfig):
     scale: NonNegative = 0.3  # standard deviation of the crop's size, and the most it changes
     rotation: NonNegative = 40.0  # standard deviation, degrees; at most twice as much
     rotation_probability: Probability = 0.6
-    # Beyond the paper: the image ends within the person's box, which ends there, too
-    truncation: tuple[Probability, Probability] = (0.25, 0.8)  # part of the box that stays, uniform
-    truncation_probability: Probability = 0.0
 
 
 class SimpleBaselinesTargetsConfig(ConfigSection):

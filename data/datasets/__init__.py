@@ -57,29 +57,17 @@ class PoseDataset(ABC):
         return rows[(self.people.num_labeled[rows] > 0) & ~self.people.crowd[rows]]
 
     def crop_image(
-        self,
-        index: int,
-        matrix: np.ndarray,
-        params: PhotometricParams,
-        points: np.ndarray,
-        labeled: np.ndarray,
-        heights: np.ndarray,
-        window: np.ndarray | None = None,
+        self, index: int, matrix: np.ndarray, params: PhotometricParams, points: np.ndarray, labeled: np.ndarray, heights: np.ndarray
     ) -> np.ndarray:
         """Return a sample's crop (H, W, 3) uint8 with its photometric augmentation; a patch is over one of the points.
 
         matrix (2, 3): image to input pixels. points (P, K, 2) in image pixels, labeled (P, K); heights (P,): of boxes, input pixels.
-        window (4,) x0, y0, x1, y1: whole pixels of the image that are shown; None: all.
         """
         number, mask_all = self.image_of[index], None
         if params.occlusion is not None:
             people, _, crowd = self.people.masks(number)
             mask_all = unpack_mask(people | crowd, *self.people.sizes[number])
         image, mask_all = self.warp(number, mask_all, matrix)
-        if window is not None:
-            x0, y0, x1, y1 = window - 0.5
-            corners = transform_points(np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]), matrix)
-            image *= cv2.fillConvexPoly(np.zeros(image.shape[:2], np.uint8), np.round(corners).astype(np.int32), 1)[..., None]
         if params.occlusion is not None:
             apply_occlusion(image, mask_all, transform_points(points, matrix), labeled, heights, params.occlusion)
         return apply_photometric(image, params)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from config.skeleton import UNLABELED
 from config.systems.simple_baselines import SimpleBaselinesAugmentationConfig, SimpleBaselinesConfig
-from data.augment import Augmentation, happens, sample_photometric
+from data.augment import Augmentation, sample_photometric
 from data.datasets import PoseDataset
 from data.hdf5 import TrainingHDF5
 from data.transforms import center_and_crop_size, crop_matrix, transform_points
@@ -31,9 +31,7 @@ def sample_augmentation(rng: np.random.Generator, settings: SimpleBaselinesAugme
     rotation = float(np.clip(rng.normal(0, a.rotation), -2 * a.rotation, 2 * a.rotation))
     rotated = rng.random() < a.rotation_probability
     flip = bool(rng.random() < a.flip_probability)
-    truncated = happens(rng, a.truncation_probability)
-    truncation = (int(rng.integers(4)), float(rng.uniform(*a.truncation))) if truncated else None
-    return Augmentation(rotation if rotated else 0.0, scale, flip=flip, truncation=truncation, photometric=sample_photometric(rng, a))
+    return Augmentation(rotation if rotated else 0.0, scale, flip=flip, photometric=sample_photometric(rng, a))
 
 
 class SimpleBaselinesDataset(PoseDataset):
@@ -57,20 +55,16 @@ class SimpleBaselinesDataset(PoseDataset):
         row, size, a = self.chosen[index], self.config.data.input_size, augmentation
         joints = self.people.joints(row[None])[0]
         points, labeled = joints[:, :2].astype(float), joints[:, 2] != UNLABELED
-        height, width = self.people.sizes[self.image_of[index]]
-        window, box = None, self.boxes[row]
-        if a.truncation is not None:
-            window, box = truncate(box, np.array([0, 0, width, height]), *a.truncation)
-            labeled &= ((points >= window[:2]) & (points < window[2:])).all(1)
-        center, crop_size = center_and_crop_size(box, size)
+        center, crop_size = center_and_crop_size(self.boxes[row], size)
         mirror = np.eye(3)
         if a.flip:
-            mirror[0, [0, 2]] = -1, width - 1
-            center = np.array([width - 1 - center[0], center[1]])
+            last = self.people.sizes[self.image_of[index], 1] - 1
+            mirror[0, [0, 2]] = -1, last
+            center = np.array([last - center[0], center[1]])
             points, labeled = points[self.config.skeleton.flip_keypoints], labeled[self.config.skeleton.flip_keypoints]
         matrix = crop_matrix(center, crop_size[0] * a.scale, size, a.rotation) @ mirror  # the mirror image, then the crop
-        heights = box[3:] * size[1] / (crop_size[0] * a.scale)
-        image = self.crop_image(index, matrix, a.photometric, points[None], labeled[None], heights, window)
+        heights = self.boxes[row, 3:] * size[1] / (crop_size[0] * a.scale)
+        image = self.crop_image(index, matrix, a.photometric, points[None], labeled[None], heights)
         points = transform_points(points, matrix)
         return SimpleBaselinesSample(*map(torch.from_numpy, (image, points, labeled)))
 
@@ -80,16 +74,3 @@ def clean_boxes(boxes: np.ndarray, image_sizes: np.ndarray) -> np.ndarray:
     corner = np.maximum(boxes[:, :2], 0)
     other = np.minimum(image_sizes[:, ::-1] - 1, corner + np.maximum(boxes[:, 2:] - 1, 0))
     return np.concatenate([corner, other - corner], 1)
-
-
-def truncate(box: np.ndarray, window: np.ndarray, side: int, part: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the part of an image that ends within a box, whole pixels (4,) x0, y0, x1, y1, and what stays of the box.
-
-    box (4,) x, y, width, height; window (4,): the whole image. side: of the box that is cut off: left, top, right, bottom.
-    """
-    corners, axis = np.concatenate([box[:2], box[:2] + box[2:]]), side % 2
-    keep = max(round(part * box[2 + axis]), 1)
-    end = corners[axis] + box[2 + axis] - keep if side < 2 else corners[axis] + keep
-    window, corners = window.copy(), corners.copy()
-    window[side] = corners[side] = np.clip(round(end), window[axis] + (side > 1), window[2 + axis] - (side < 2))
-    return window, np.concatenate([corners[:2], corners[2:] - corners[:2]])

@@ -10,7 +10,7 @@ from places import ROOT
 
 from config import load_config
 from data.augment import Augmentation
-from data.datasets.simple_baselines import SimpleBaselinesDataset, clean_boxes, sample_augmentation, truncate
+from data.datasets.simple_baselines import SimpleBaselinesDataset, clean_boxes, sample_augmentation
 from data.hdf5 import TrainingHDF5
 from data.targets.simple_baselines import render_targets
 from data.transforms import center_and_crop_size
@@ -99,27 +99,3 @@ def test_augmentations_keep_to_their_limits():
     assert np.mean([one.flip for one in sampled]) == pytest.approx(0.3, abs=0.03) and all(one.photometric.grey for one in sampled)
     inside = np.abs(scales - 1) < 0.29
     assert scales[inside].std() == pytest.approx(0.54 * 0.3, abs=0.02)  # a normal distribution clipped at one standard deviation
-
-
-def test_an_image_may_end_within_a_persons_box(tmp_path):
-    """What is beyond is black, its keypoints are not labeled, and the crop is that of the rest."""
-    someone = person(60, 40, side=80)
-    for keypoint in range(17):
-        someone["keypoints"][3 * keypoint : 3 * keypoint + 3] = [62 + 4 * keypoint, 50, 2]
-    found = dataset(tmp_path, [someone], overrides=("data.clean_boxes=false",))
-    found.people.image_to_warp = lambda number, matrix: (np.full((160, 200, 3), 200, np.uint8), matrix)
-    sample = found.crop(0, Augmentation(truncation=(2, 0.5)))  # the right side; 60 to 100 stays
-    assert sample.labeled.tolist() == [62 + 4 * keypoint < 100 for keypoint in range(17)]
-    scale = 256 / (80 * 1.25)  # the height decides
-    assert sample.keypoints[0].tolist() == pytest.approx([96 + (62 - 80) * scale, 128 + (50 - 80) * scale])
-    columns = sample.image[128, :, 0].nonzero().flatten()
-    assert columns.max().item() == pytest.approx(96 + 20 * scale, abs=2) and (sample.image[128, : int(columns.max())] > 0).all()
-
-
-def test_each_side_of_a_box_can_be_cut_off():
-    box, image = np.array([20.0, 30, 40, 80]), np.array([0, 0, 100, 150])
-    windows = [[50, 0, 100, 150], [0, 90, 100, 150], [0, 0, 30, 150], [0, 0, 100, 50]]
-    boxes = [[50, 30, 10, 80], [20, 90, 40, 20], [20, 30, 10, 80], [20, 30, 40, 20]]
-    for side in range(4):
-        window, rest = truncate(box, image, side, 0.25)
-        assert (window.tolist(), rest.tolist()) == (windows[side], boxes[side])
