@@ -77,16 +77,14 @@ def measure(estimator: PoseEstimator, files: list[Path], batch_size: int, rounds
 
 
 def compare_with_movenet(estimator: PoseEstimator, files: list[Path], rounds: int) -> list[dict[str, Any]]:
-    """Measure, at scale 1, `DekrDecoder.decode` and `movenet_people` of the same maps in turn; the best round of each."""
+    """Measure `DekrDecoder.decode` and `movenet_people` of the same maps of one scale in turn; the best round of each."""
     decoder = estimator.decoder
     with limit_threads(1):
         outputs = [decoder.forward(decoder.preprocess([read_image(file)], None)) for file in files]
-        of_scale_1 = [next(scale for scale in scales if scale[0] == 1.0) for _, scales in outputs]
-        maps = [(heatmaps[0].numpy(), offset[0].numpy()) for _, heatmaps, offset in of_scale_1]
-        ours = [([size], [scale]) for ([size], _), scale in zip(outputs, of_scale_1)]
-        found = np.mean([len(decoder.decode(of_image)[0].scores) for of_image in ours])
-        tasks: dict[str, Callable[[], object]] = {f"ours, {found:.0f} people on average": lambda: [decoder.decode(item) for item in ours]}
-        for people in (6, 20):  # as published, and as many as in its measurements
+        maps = [(heatmaps[0].cpu().numpy(), offset[0].cpu().numpy()) for _, [(_, heatmaps, offset)] in outputs]
+        found = np.mean([len(decoder.decode(output)[0].scores) for output in outputs])
+        tasks: dict[str, Callable[[], object]] = {f"ours, {found:.0f} people on average": lambda: [decoder.decode(out) for out in outputs]}
+        for people in (6, 20):  # as published, and about as many as ours
             tasks[f"MoveNet's, {people} people"] = partial(lambda people: [movenet_people(*item, people) for item in maps], people)
         seconds = [[fastest(task, estimator.device, 1) for task in tasks.values()] for _ in range(rounds)]
     return [{"decoding": name, "ms an image": 1000 * best / len(files)} for name, best in zip(tasks, np.min(seconds, 0))]
@@ -101,7 +99,7 @@ def movenet_people(heatmaps: np.ndarray, offset: np.ndarray, people: int) -> tup
     *keypoint_maps, center = heatmaps
     height, width = center.shape
     peaks = np.where(center >= cv2.dilate(center, np.ones((5, 5), np.uint8)) - 1e-6, center, 0)
-    cells = np.argpartition(-peaks.ravel(), people)[:people]
+    cells = np.argpartition(-peaks.ravel(), min(people, peaks.size) - 1)[:people]
     y, x = np.divmod(cells, width)
     rows, columns = np.arange(height, dtype=np.float32)[:, None], np.arange(width, dtype=np.float32)
     guess_x, guess_y = (place.astype(np.float32) + 0.5 - offset[axis::2, y, x] for axis, place in enumerate((x, y)))  # (K, people)
@@ -128,8 +126,8 @@ def main() -> None:
     else:
         own = None if options.config is RECIPES else options.config[0]
         configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
-    if options.movenet and (others := [config.model.name for config in configs.values() if config.model.name != "movenet"]):
-        raise UserError(f"--movenet: the network is {others[0]!r}; add --checkpoint dekr_small")
+    if options.movenet and any(config.model.name != "movenet" or len(config.inference.scales) > 1 for config in configs.values()):
+        raise UserError("--movenet: needs MoveNet's network and one scale; add --checkpoint dekr_small inference.scales=[1]")
     rows, decoding = [], []
     with TemporaryDirectory() as folder:
         files = image_files(options, Path(folder))

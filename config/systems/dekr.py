@@ -105,7 +105,7 @@ class DekrInferenceConfig(InferenceConfig):
     nms_keypoints: Annotated[int, Field(ge=0)] | None = None  # two poses with more such keypoints are one person; null: half of them
     nms_order: Literal["center", "heat"] = "center"  # which poses gather overlapping ones first: highest center, or mean heat as in MMPose
     nms_oks: Probability | None = None  # the scales are decoded alone and of poses with a higher OKS the best is kept; null: pooled
-    # With nms_oks: at all scales but the largest, people are ignored whose keypoints extend over less, root of the area, input pixels
+    # Input pixels, root of the area that the keypoints extend over: with nms_oks, smaller people are ignored at all scales but the largest
     min_person_size: NonNegative = 0.0
     # Move keypoints to the maxima of heatmap times a Gaussian about them, of this variance in squares of the person's diagonal; null: no
     match_window: Positive | None = None

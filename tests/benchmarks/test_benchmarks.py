@@ -64,9 +64,7 @@ def test_inference_with_and_without_person_boxes(table, fails, tiny, images, tmp
     assert row[0] == "tiny, 2"
     with registered():
         assert table("inference", "--checkpoint", write_checkpoint(tmp_path / "top_down.pth"), *given)[1][0] == "top_down, 2"
-    assert "--movenet: the network is 'imhn'; add --checkpoint dekr_small" in fails(
-        "benchmarks/inference.py", "--movenet", "--config", tiny
-    )
+    assert "add --checkpoint dekr_small inference.scales=[1]" in fails("benchmarks/inference.py", "--movenet", "--config", tiny)
 
 
 def test_movenet_people_are_where_the_heatmaps_are_highest_near_the_guess():
