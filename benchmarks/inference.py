@@ -126,7 +126,7 @@ def main() -> None:
     else:
         own = None if options.config is RECIPES else options.config[0]
         configs = {options.checkpoint.stem: config_for(checkpoint, own, options.overrides)}
-    if options.movenet and any(config.model.name != "movenet" or len(config.inference.scales) > 1 for config in configs.values()):
+    if options.movenet and any(config.model.name != "movenet" or vars(config.inference)["scales"] != (1,) for config in configs.values()):
         raise UserError("--movenet: needs MoveNet's network and one scale; add --checkpoint dekr_small inference.scales=[1]")
     rows, decoding = [], []
     with TemporaryDirectory() as folder:
