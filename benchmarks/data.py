@@ -29,7 +29,7 @@ from data.datasets import MixedDataset, collate
 from data.synthetic import write_synthetic
 from utils.device import default_device
 from utils.distributed import DistributedContext
-from utils.training.data import build_loader, set_malloc_thresholds, shutdown_workers
+from utils.training.data import build_loader, shutdown_workers
 from utils.training.step import to_device
 
 RECIPES = [f"config/{name}.yaml" for name in ("simplepose_coco_512", "dekr_w32_coco", "simple_baselines_r50_256x192")]
@@ -84,7 +84,6 @@ def main() -> None:
         raise UserError("--annotations and --images: one needs the other; give both, or none for synthetic people")
     configs, device, rows = [load_config(path, options.overrides) for path in options.config], default_device(options.device), []
     cv2.setNumThreads(1)
-    set_malloc_thresholds()  # as a worker does
     with TemporaryDirectory() as folder:
         if options.annotations is None:
             path = synthetic_hdf5(Path(folder), 32)

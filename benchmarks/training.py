@@ -32,7 +32,6 @@ from data.datasets import MixedDataset, collate
 from utils.device import default_device
 from utils.distributed import DistributedContext
 from utils.training.build import build_state, open_run_dir, set_precision
-from utils.training.data import set_malloc_thresholds
 from utils.training.logging import peak_memory
 from utils.training.trainer import train_one_epoch
 
@@ -59,9 +58,7 @@ def measure(config: Config, hdf5: Path, steps: int, device: torch.device) -> dic
     """Measure samples per second, the median step, the first step in seconds, and the peak memory, on a batch of the training HDF5."""
     config = with_overrides(config, ["train.checkpoint_every=null", "train.accumulate=1"])
     set_precision(config)
-    if device.type == "cpu":
-        set_malloc_thresholds()  # as the trainer does
-    elif device.type == "cuda":
+    if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.compiler.reset()  # a first step compiles
     dataset = MixedDataset([hdf5], config, augment=True)

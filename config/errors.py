@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from config.memory import keep_freed_memory
+
 TRACEBACK = "--traceback"
 PACKAGES = ("__main__", "config", "data", "deploy", "losses", "models", "utils")
 OUT_OF_MEMORY = re.compile("out of memory|allocate memory|nsufficient memory")  # CUDA's, PyTorch's and the system's, OpenCV's
@@ -47,6 +49,7 @@ def run_cli(main: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # large images are no attack, and a corrupt one is a UserError of ours
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: no partial file stays behind
+    keep_freed_memory()
     arguments = [word for word in sys.argv if word != TRACEBACK]
     show_traceback, sys.argv = len(arguments) < len(sys.argv), arguments
     try:

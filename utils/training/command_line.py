@@ -16,10 +16,9 @@ from config import Config, load_config
 from config.files import check_outputs
 from config.signals import StopSignal
 from data.datasets import collate
-from utils.device import default_device
 from utils.distributed import DistributedContext, Parallel, distributed_context
 from utils.training.build import RUN_FILES, build_state, is_own_config, set_precision, stored_states
-from utils.training.data import build_loaders, check_training_files, set_malloc_thresholds
+from utils.training.data import build_loaders, check_training_files
 from utils.training.logging import peak_memory
 from utils.training.optimizer import set_train_mode
 from utils.training.state import TrainState
@@ -49,8 +48,6 @@ def train_from_command_line(description: str, parallel: Parallel) -> None:
         check_outputs([output / name for name in RUN_FILES], [recipe, init, config.model.backbone, *data])
     cv2.setNumThreads(1)  # before there are workers: OpenCV's threads do not survive a fork
     set_precision(config)
-    if default_device().type == "cpu":
-        set_malloc_thresholds()
     with distributed_context(parallel) as context:
         if options.dry_run:
             dry_run(config, context, init)

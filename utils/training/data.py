@@ -1,10 +1,9 @@
 """Batches of samples for training: which ones, in which order, and the DataLoader workers that read them."""
 
-import ctypes
 import math
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from config import Config, UserError
+from config.memory import keep_freed_memory
 from config.signals import leave_signals_to_parent
 from data.datasets import MixedDataset, collate
 from utils.distributed import DistributedContext
 
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-MALLOC_THRESHOLD = 2**25  # bytes, the most that glibc takes for this
 GRACE = 20  # seconds after a SIGTERM, in which the trainer needs batches, to end with a checkpoint
 POOL = 64  # blocks
 SHARED_MEMORY, MORE_SHARED_MEMORY = Path("/dev/shm"), "enlarge it (docker run --shm-size=8g), or set data.workers=0"
@@ -157,21 +155,12 @@ def check_shared_memory(least: int) -> None:
         raise UserError(f"shared memory {SHARED_MEMORY}: {size}; {MORE_SHARED_MEMORY}")
 
 
-def set_malloc_thresholds() -> None:
-    """Have glibc keep freed memory. Otherwise the memory of each image, and on a CPU of each step's maps, comes from the kernel again,
-    page by page: a fifth of a worker's time, a tenth of a step's."""
-    with suppress(OSError, AttributeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
-            mallopt(parameter, MALLOC_THRESHOLD)
-
-
 def _init_worker(_: int) -> None:
     """Ignore signals, which the trainer handles, and use one thread: there are several workers."""
     leave_signals_to_parent(GRACE)
     torch.set_num_threads(1)
     cv2.setNumThreads(0)  # not 1: with 1, OpenCV waits for its threads to end, and a forked worker has none
-    set_malloc_thresholds()
+    keep_freed_memory()  # a worker that is not forked does not inherit it
 
 
 @contextmanager
