@@ -22,7 +22,7 @@ import cv2
 import h5py
 import numpy as np
 import yaml
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from config import Skeleton, UserError
 from config.errors import check_minimum, run_cli
@@ -38,6 +38,7 @@ from data.formats.segmentation import has_segmentation, mask_to_rle, rle_to_mask
 from data.hdf5 import ImagePeople, TrainingHDF5Writer, boxes_mask, pack_mask
 from data.image_source import ImageEntry, ImageSource, find_images
 from data.images import check_image, decode_image, encode_image
+from data.workers import WorkerLoader
 
 GRACE = 5  # seconds in which a worker awaits its end after a SIGTERM
 SHOWN = 10  # problems of one kind that are printed
@@ -205,7 +206,7 @@ def build_hdf5(
 
 def in_workers(contents: Dataset, tasks: Sequence[ImageTask], workers: int, stop: StopSignal) -> Iterator[ImageContent | UserError]:
     """Yield the contents of the tasks in order until an interrupt, read by `workers` processes. The sampler sends them tasks."""
-    loader = DataLoader(
+    loader = WorkerLoader(
         contents,
         sampler=tasks,
         batch_size=None,

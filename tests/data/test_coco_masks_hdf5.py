@@ -1,6 +1,7 @@
 """From annotations and images to the training HDF5: all people, masks, several sources, and unusable images."""
 
 import dataclasses
+import gc
 import json
 import multiprocessing
 import os
@@ -247,6 +248,33 @@ class Killed(ImageContents):
 def test_a_killed_worker_is_one_line():
     with pytest.raises(UserError, match=r"a process was killed.*fewer --workers"):
         list(in_workers(Killed(True, True, 17), [None] * 3, 2, StopSignal()))
+
+
+class Session:
+    """Garbage that only the process in which it was made can destroy, as ONNX Runtime's sessions and videos: they end their threads."""
+
+    def __init__(self):
+        self.cycle, self.process = self, os.getpid()
+
+    def __del__(self):
+        if os.getpid() != self.process:
+            os._exit(9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Collecting(ImageContents):
+    def __getitem__(self, task: ImageTask) -> int:
+        return gc.collect()
+
+
+def test_a_worker_leaves_the_garbage_of_its_parent_alone(request):
+    """Where a demo had run in the process before, a worker hung that began to collect its session."""
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    Session()
+    assert len(list(in_workers(Collecting(True, True, 17), [None] * 3, 2, StopSignal()))) == 3
+    assert gc.get_freeze_count() == 0
+    assert gc.collect(), "in this process it is garbage still"
 
 
 def test_a_worker_does_not_wait_for_opencv_threads_of_its_parent():

@@ -58,7 +58,6 @@ LINKS = {  # what lies in the places that the pages name -> what shared/ has of 
 NETWORK = ["model={stages: 1, channels: 16, channels_increase: 0, depth: 2}", "loss.scale_weights=[1,1,1]", "inference.pad_multiple=16"]
 SMALL = ["data.input_size=[64,64]", "data.workers=0", "train.batch_size=2", "train.epochs=1", "train.milestones=null"]
 ADDED = {  # to a command, so that it takes seconds; of an option that is given twice the last one counts
-    "data/coco_masks_hdf5.py": ["--workers", "1"],  # a fork of this process, in which demos have run threads, can hang
     "data/synthetic.py --count": ["--count", "8"],
     "data/synthetic.py --video": ["--video", "4"],
     "evaluate.py --images": ["--limit", "2"],

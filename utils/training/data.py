@@ -17,6 +17,7 @@ from config import Config, UserError
 from config.memory import keep_freed_memory
 from config.signals import leave_signals_to_parent
 from data.datasets import MixedDataset, collate
+from data.workers import WorkerLoader
 from utils.distributed import DistributedContext
 
 GRACE = 20  # seconds after a SIGTERM, in which the trainer needs batches, to end with a checkpoint
@@ -51,7 +52,7 @@ def build_loader(
     workers = config.data.workers
     if workers:
         check_shared_memory(workers * config.train.batch_size * 3 * math.prod(config.data.input_size))
-    return DataLoader(
+    return WorkerLoader(
         dataset,
         batch_sampler=batches,
         collate_fn=collate,
