@@ -5,9 +5,9 @@ The defaults are the published recipe for ResNet-50 on COCO at 256 x 192.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
 from config.section import ConfigSection, Count, NonNegative, Positive, Probability
@@ -92,6 +92,8 @@ class SimpleBaselinesTrainConfig(StepwiseAdamConfig):
 class SimpleBaselinesInferenceConfig(InferenceConfig):
     """From boxes in a photograph to people."""
 
+    # At each scale the crop is enlarged about its middle; the heatmaps are averaged. Tighter crops show fewer neighbors
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
     # How a keypoint is placed between pixels; published: quarter. MMPose: quarter_by_axis, which also moves pixels near one border
     subpixel: Literal["parabola", "quarter", "quarter_by_axis"] = "parabola"
     keypoint_threshold: Probability = 0.2  # keypoints of a higher response make up a person's score

@@ -1,4 +1,4 @@
-"""Simple Baselines' decoder (paper section 3.1): crop person boxes, flip test, subpixel heatmap maxima, OKS NMS."""
+"""Simple Baselines' decoder (paper section 3.1): crop person boxes, flip test, multi-scale testing, subpixel heatmap maxima, OKS NMS."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -51,15 +51,14 @@ class SimpleBaselinesDecoder(Decoder):
 
     @torch.inference_mode()
     def forward(self, inputs: Crops) -> tuple[Crops, Tensor]:
-        """Return the crops without their pixels, and their heatmaps (P, K, h / 4, w / 4), averaged by the flip test."""
+        """Return the crops without their pixels, and their heatmaps (P, K, h / 4, w / 4), averaged by the flip test and over scales."""
         config, device = self.config, next(self.network.parameters()).device
         height, width = (side // config.model.stride for side in config.data.input_size)
         heatmaps = [torch.zeros(0, config.skeleton.num_keypoints, height, width, device=device)]
         for start in range(0, len(inputs.pixels), config.inference.crops):
             batch = as_images(inputs.pixels[start : start + config.inference.crops], device)
             with in_precision(config.inference.precision, device):
-                maps = self.network.predict(torch.cat([batch, batch.flip(3)]) if config.inference.flip else batch).float()
-            heatmaps.append(average_flip(maps, config) if config.inference.flip else maps)
+                heatmaps.append(predict_at_scales(self.network, batch, config).float())
         return inputs._replace(pixels=inputs.pixels[:0]), torch.cat(heatmaps)
 
     def decode(self, outputs: tuple[Crops, Tensor]) -> list[PosePredictions]:
@@ -78,8 +77,7 @@ class SimpleBaselinesDecoder(Decoder):
     def decode_in_graph(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return keypoints (N, K, 3) and scores (N,) of one person in each crop (N, 3, H, W), as for boxes with a score of 1."""
         config = self.config
-        maps = self.network.predict(torch.cat([images, images.flip(3)]) if config.inference.flip else images)
-        keypoints = heatmap_maxima(average_flip(maps, config) if config.inference.flip else maps, config.inference.subpixel)
+        keypoints = heatmap_maxima(predict_at_scales(self.network, images, config), config.inference.subpixel)
         positions, values = (keypoints[..., :2] + config.model.pixel_center) * config.model.stride, keypoints[..., 2]
         counted = (values > config.inference.keypoint_threshold).float()
         return torch.cat([positions, values[..., None]], 2), (values * counted).sum(1) / counted.sum(1).clamp(min=1)
@@ -96,6 +94,39 @@ class SimpleBaselinesDecoder(Decoder):
 
     def groups(self, heatmaps: Tensor) -> dict[str, Tensor]:
         return {"keypoints": heatmaps}
+
+
+def predict_at_scales(network: nn.Module, crops: Tensor, config: SimpleBaselinesConfig) -> Tensor:
+    """Return the heatmaps (P, K, h, w) of crops (P, 3, H, W), averaged over `inference.scales` and with those of the flipped crops.
+
+    At a scale the crop is enlarged about its middle, and its heatmaps are made smaller again; outside they count as 0.
+    """
+    total = None
+    for scale in config.inference.scales:
+        enlarged = resize_about_middle(crops, scale)
+        maps = network.predict(torch.cat([enlarged, enlarged.flip(3)]) if config.inference.flip else enlarged)
+        maps = average_flip(maps, config) if config.inference.flip else maps
+        maps = resize_about_middle(maps, 1 / scale, config.model.pixel_center)
+        total = maps if total is None else total + maps
+    return total / len(config.inference.scales)
+
+
+def resize_about_middle(images: Tensor, scale: float, pixel_center: float = 0.0) -> Tensor:
+    """Return images (N, C, H, W) enlarged about their middle, bilinear, of the same size; 0 where the result lies outside of the image.
+
+    pixel_center: where pixel 0 stands; of a crop of `crop_boxes` at 0.
+    """
+    if scale == 1:
+        return images
+    rows, columns = (_resizing(side, scale, pixel_center).to(images) for side in images.shape[2:])
+    return rows @ images @ columns.T
+
+
+def _resizing(side: int, scale: float, pixel_center: float) -> Tensor:
+    """Return the matrix (side, side) that resizes a column of pixels."""
+    middle = side / 2 - pixel_center
+    positions = (torch.arange(side) - middle) / scale + middle
+    return (1 - (positions[:, None] - torch.arange(side)).abs()).clamp(min=0)
 
 
 def average_flip(maps: Tensor, config: SimpleBaselinesConfig) -> Tensor:

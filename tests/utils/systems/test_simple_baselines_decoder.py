@@ -77,12 +77,13 @@ def map_pixel(box: Sequence[float]) -> float:
 @pytest.mark.parametrize("skeleton", ["coco17", "mpii"])
 def test_keypoints_are_decoded_in_any_box(box, skeleton):
     """The published flip test shifts keypoints right by 1/8 heatmap pixel: half of what its column shift is too far."""
-    for flip, shift in ((False, 0), (True, 1 / 8)):
-        config = settings(f"skeleton={skeleton}", f"inference.flip={str(flip).lower()}")
+    for flip, shift, scales in ((False, 0, [1]), (True, 1 / 8, [1]), (False, 0, [1.1]), (False, 0, [1, 1.1])):
+        config = settings(f"skeleton={skeleton}", f"inference.flip={str(flip).lower()}", f"inference.scales={scales}")
         pose = pose_in(box, config.skeleton.num_keypoints)
         keypoints, scores = predict(config, pose[None], [box], (237, 199))
         assert keypoints.shape == (1, len(pose), 3) and keypoints.dtype == np.float32
-        np.testing.assert_allclose(keypoints[0, :, :2], pose + (shift * map_pixel(box), 0), atol=0.03 * map_pixel(box) + 0.05)
+        accuracy = (0.03 if scales == [1] else 0.06) * map_pixel(box) + 0.05  # heatmaps of another scale are interpolated
+        np.testing.assert_allclose(keypoints[0, :, :2], pose + (shift * map_pixel(box), 0), atol=accuracy)
         assert (keypoints[..., 2] > 0.85).all() and (keypoints[..., 2] <= 1).all()
         assert scores[0] == pytest.approx(keypoints[0, :, 2].mean(), rel=1e-5)
 
