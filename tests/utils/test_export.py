@@ -51,7 +51,12 @@ VALUES = {
         "assignment": {"keypoint_threshold": 1e-4, "lone_threshold": 0, "max_peaks": 2},
     },
     "dekr": {"skeleton": "coco17", "model": SMALL_HRNET, "data": {"input_size": [64, 64]}, "inference": DEKR_INFERENCE},
-    "simple_baselines": {"skeleton": "coco17", "model": {"depth": 10, "deconv_channels": 8}, "data": {"input_size": [64, 32]}},
+    "simple_baselines": {
+        "skeleton": "coco17",
+        "model": {"depth": 10, "deconv_channels": 8},
+        "data": {"input_size": [64, 32]},
+        "inference": {"scales": [1, 1.25]},
+    },
     "tiny": {"skeleton": "coco17", "data": {"input_size": [32, 48]}},
 }
 OUTPUTS = {"simplepose": ["maps"], "dekr": ["heatmaps", "offsets"], "simple_baselines": ["heatmaps"], "tiny": ["heatmaps"]}
