@@ -101,14 +101,13 @@ def predict_at_scales(network: nn.Module, crops: Tensor, config: SimpleBaselines
 
     At a scale the crop is enlarged about its middle, and its heatmaps are made smaller again; outside they count as 0.
     """
-    total = None
+    of_scales = []
     for scale in config.inference.scales:
         enlarged = resize_about_middle(crops, scale)
         maps = network.predict(torch.cat([enlarged, enlarged.flip(3)]) if config.inference.flip else enlarged)
         maps = average_flip(maps, config) if config.inference.flip else maps
-        maps = resize_about_middle(maps, 1 / scale, config.model.pixel_center)
-        total = maps if total is None else total + maps
-    return total / len(config.inference.scales)
+        of_scales.append(resize_about_middle(maps, 1 / scale, config.model.pixel_center))
+    return torch.stack(of_scales).mean(0)
 
 
 def resize_about_middle(images: Tensor, scale: float, pixel_center: float = 0.0) -> Tensor:
