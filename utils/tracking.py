@@ -41,7 +41,7 @@ def pose_areas(keypoints: np.ndarray) -> np.ndarray:
     return AREA * np.square(extents(keypoints)[:, 2:].max(1, initial=0))
 
 
-def pose_similarity(tracks: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+def track_similarity(tracks: np.ndarray, people: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     """Return (T, P) OKS of tracks (T, K, 3) and people (P, K, 3) over the keypoints that both have, reduced where those are few.
 
     areas (T,) square pixels; sigmas (K,).
@@ -198,7 +198,7 @@ class Tracker:
         spread = np.minimum(1 + SPREAD * (tracks.frames_since_update - 1), MAX_SPREAD)
         predictions = (tracks.by_flow, tracks.by_velocity)
         if settings.similarity == "oks":
-            positions = [pose_similarity(p, keypoints, tracks.areas * spread**2, self._sigmas) for p in predictions]
+            positions = [track_similarity(p, keypoints, tracks.areas * spread**2, self._sigmas) for p in predictions]
         else:
             positions = [box_similarity(p, keypoints) for p in predictions]
         position = np.maximum(*positions) / spread[:, None]

@@ -8,7 +8,7 @@ from config.load import load_skeleton
 from config.schema import TrackingConfig
 from data.synthetic import random_background, random_walkers, render_frame
 from utils.predictions import PosePredictions
-from utils.tracking import Tracker, associate, color_similarity, colors_at, fill_missing, pose_similarity, propagate_by_flow
+from utils.tracking import Tracker, associate, color_similarity, colors_at, fill_missing, propagate_by_flow, track_similarity
 
 SKELETON = load_skeleton("coco17")
 SIGMAS = SKELETON.oks_sigmas
@@ -150,10 +150,10 @@ def test_boxes_are_compared_by_iou(track):
 def test_poses_are_compared_at_shared_keypoints():
     whole, half, two, other = (POSE + [50, 50, 0] for _ in range(4))
     half[9:], two[2:], other[:9] = 0, 0, 0
-    similarity = pose_similarity(np.stack([whole, half, two]), np.stack([whole, half, two, other]), np.full(3, 900.0), SIGMAS)
+    similarity = track_similarity(np.stack([whole, half, two]), np.stack([whole, half, two, other]), np.full(3, 900.0), SIGMAS)
     np.testing.assert_allclose(similarity, [[1, 1, 2 / 3, 1], [1, 1, 2 / 3, 0], [2 / 3, 2 / 3, 2 / 3, 0]])
     expected = np.exp(-9 / (2 * 900 * (2 * SIGMAS[:9]) ** 2)).mean()
-    assert pose_similarity(whole[None], half[None] + [3, 0, 0], np.full(1, 900.0), SIGMAS)[0, 0] == pytest.approx(expected)
+    assert track_similarity(whole[None], half[None] + [3, 0, 0], np.full(1, 900.0), SIGMAS)[0, 0] == pytest.approx(expected)
 
 
 def test_colors_are_compared_at_shared_samples_on_keypoints_and_limbs_within_the_frame():
