@@ -30,6 +30,16 @@ class Progress(tqdm):  # type: ignore[type-arg]  # only its stubs are generic
         self.set_postfix_str(note, refresh=False)
         self.update(units)
 
+    def clear(self, nolock: bool = False) -> None:
+        """Clear the bar before a message; a log file keeps its lines, without cursor movements."""
+        if not self.in_log:
+            super().clear(nolock)
+
+    def refresh(self, nolock: bool = False, lock_args: Any = None) -> None:
+        """Show the state; in a log file not again after a message, for which tqdm asks without the lock."""
+        if not (self.in_log and nolock):
+            super().refresh(nolock, lock_args)
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Show the state; in a log file as a line of its own."""
         if self.in_log:
