@@ -10,13 +10,15 @@ _opening: dict[str, Future[Any]] = {}
 
 def begin_to_open(words: Sequence[str]) -> None:
     """Begin to open the exported networks among a command's words, each in a thread."""
-    _opening.update((str(Path(word)), ThreadPoolExecutor(1).submit(new_session, word)) for word in words if word.lower().endswith(".onnx"))
+    paths = [str(Path(word).absolute()) for word in words if word.lower().endswith(".onnx")]
+    _opening.update((path, ThreadPoolExecutor(1).submit(new_session, path)) for path in paths)
 
 
 def open_session(path: str | Path, threads: int = 0) -> Any:
     """Return the session of a file, once that which was begun. threads: 0 takes one a core. Raises ONNX Runtime's errors."""
-    begun = _opening.pop(str(path), None)
-    return new_session(path, threads) if begun is None else begun.result()
+    begun = _opening.pop(str(Path(path).absolute()), None)
+    # What failed then may work now: the command wrote the file
+    return new_session(path, threads) if begun is None or begun.exception() is not None else begun.result()
 
 
 def new_session(path: str | Path, threads: int = 0, providers: Sequence[Any] = ("CPUExecutionProvider",)) -> Any:

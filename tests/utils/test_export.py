@@ -5,8 +5,10 @@ import math
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
+from concurrent.futures import wait
 from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,7 @@ from config import Config, UserError, load_config
 from config.load import parse_config
 from config.version import VERSION
 from data.images import read_image
+from deploy import sessions
 from models import build_model
 from models.dekr_rescoring import RescoringNet
 from utils import checkpoint as checkpoints
@@ -319,6 +322,14 @@ runpy.run_path({str(ROOT / "demo_image.py")!r}, run_name="__main__")
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.count("ThreadPoolExecutor-") == 1 + bool(more) and "MainThread" not in ended.stdout
         assert json.loads((tmp_path / "demo" / f"{image.name}.json").read_text())["people"]
+
+
+def test_a_file_that_the_command_itself_writes_is_opened(lively, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sessions.begin_to_open(["export", "--output", "model.onnx"])
+    assert wait(sessions._opening.values(), timeout=60).not_done == set()
+    shutil.copy(lively("tiny", "model.onnx"), "model.onnx")
+    assert sessions.open_session("model.onnx").get_inputs()
 
 
 def test_networks_and_images_that_the_runner_cannot_take_are_errors(fails, lively, images, tmp_path):
