@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from config.section import ConfigSection, Count, NonNegative, Positive, Probability, Switch
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability, Side, Switch
 from config.skeleton import Skeleton
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -63,7 +63,7 @@ class DataConfig(ConfigSection):
     train: TrainingFiles = None  # HDF5 written by data/coco_masks_hdf5.py; several are mixed
     train_weights: tuple[Positive, ...] | None = None  # sampling weight of each file in an epoch; null: every sample once
     val: TrainingFiles = None
-    input_size: tuple[Count, Count] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
+    input_size: tuple[Side, Side] = (512, 512)  # height, width of the network's input in training, pixels; the height counts in inference
     workers: Annotated[int, Field(ge=0)] = 4  # DataLoader workers per training process
     negatives: bool = False  # images without people are samples, too; of a top-down system there are none
     shuffle_block: Count | None = None  # samples a block, 64 blocks shuffled at a time, for files larger than memory; null: shuffle all

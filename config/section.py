@@ -8,6 +8,7 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Side = Annotated[int, Field(ge=1, le=8192)]  # of a network's input, pixels: a misspelt one would fill the memory
 Switch = Literal[True, False, "auto"]  # auto: by the device
 
 

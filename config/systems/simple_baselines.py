@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, model_validator
 
 from config.schema import Config, DataConfig, InferenceConfig, ModelConfig, StepwiseAdamConfig
-from config.section import ConfigSection, Count, NonNegative, Positive, Probability
+from config.section import ConfigSection, Count, NonNegative, Positive, Probability, Side
 from config.systems.augment import AugmentationConfig
 from config.systems.movenet import MoveNetConfig
 
@@ -59,7 +59,7 @@ class SimpleBaselinesMobileConfig(MoveNetConfig):
 class SimpleBaselinesDataConfig(DataConfig):
     """As published."""
 
-    input_size: tuple[Count, Count] = (256, 192)
+    input_size: tuple[Side, Side] = (256, 192)
     clean_boxes: bool = True  # clip boxes to their images in training; published: yes for COCO, no for MPII
 
 

@@ -68,6 +68,7 @@ def test_an_unusable_base_is_refused(tmp_path, text, problem):
         ("system=hourglass", ["unknown system 'hourglass'", "known: simplepose, dekr"]),
         ("system=[1, 2]", ["unknown system [1, 2]"]),
         ("skeleton=cocoo", ["cocoo", "known skeletons: coco"]),
+        ("data.input_size=[512, 512512]", ["data.input_size", "less than or equal to 8192"]),
         ("data.input_size=[500, 512]", ["data.input_size", "multiple of 64"]),
         ("model.depth=3", ["loss.scale_weights", "4 scales"]),
         ("inference.scales=[0]", ["inference.scales.0: input should be greater than 0, got 0"]),
