@@ -58,7 +58,7 @@ VALUES = {
         "skeleton": "coco17",
         "model": {"depth": 10, "deconv_channels": 8},
         "data": {"input_size": [64, 32]},
-        "inference": {"scales": [1, 1.25]},
+        "inference": {"scales": [1, 1.25], "keypoint_threshold": 0},
     },
     "tiny": {"skeleton": "coco17", "data": {"input_size": [32, 48]}},
 }
