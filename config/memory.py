@@ -1,4 +1,4 @@
-"""The C library's memory in the project's scripts; the process of somebody who imports the project is left alone."""
+"""The C library's memory in the project's scripts; programs that import the project keep their own settings."""
 
 import ctypes
 import os

@@ -7,9 +7,9 @@ from torch.utils.data import DataLoader
 
 
 class WorkerLoader(DataLoader):
-    """A DataLoader whose forked workers never collect garbage of this process.
+    """A DataLoader that hides this process's garbage from its forked workers.
 
-    A video or an ONNX Runtime session in it ends its threads, which a fork lacks: the worker would wait for them forever.
+    To collect a video or an ONNX Runtime session ends their threads, which a fork lacks: the worker would wait for them forever.
     """
 
     def __iter__(self) -> Any:

@@ -93,7 +93,7 @@ class SimpleBaselinesInferenceConfig(InferenceConfig):
     """From boxes in a photograph to people."""
 
     # At each scale the crop is enlarged about its middle; the heatmaps are averaged. Tighter crops show fewer neighbors
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    scales: Annotated[tuple[Annotated[float, Field(ge=1)], ...], Field(min_length=1)] = (1.0,)
     # How a keypoint is placed between pixels; published: quarter. MMPose: quarter_by_axis, which also moves pixels near one border
     subpixel: Literal["parabola", "quarter", "quarter_by_axis"] = "parabola"
     keypoint_threshold: Probability = 0.2  # keypoints of a higher response make up a person's score

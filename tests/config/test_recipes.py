@@ -80,6 +80,7 @@ def test_the_defaults_of_simple_baselines_are_published():
         (DEKR, ["data.input_size=[80, 80]"], "data.input_size: 80 x 80 must be a multiple of 32"),
         (DEKR, ["inference.pad_multiple=48"], "inference.pad_multiple: 48 must be a multiple of 32"),
         (DEKR, ["inference.scales=[0.5, 2]"], "inference.scales: [0.5, 2.0] must hold 1"),
+        (SIMPLE_BASELINES, ["inference.scales=[1, 0.5]"], "inference.scales.1: input should be greater than or equal to 1, got 0.5"),
         (SIMPLE_BASELINES, ["data.input_size=[100, 64]"], "data.input_size: 100 x 64 must be a multiple of 32"),
         (SIMPLE_BASELINES, ["model.depth=10", "model.style=caffe"], "model.style: a ResNet of 10 layers has no bottlenecks"),
     ],

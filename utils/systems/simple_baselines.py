@@ -57,8 +57,7 @@ class SimpleBaselinesDecoder(Decoder):
         heatmaps = [torch.zeros(0, config.skeleton.num_keypoints, height, width, device=device)]
         for start in range(0, len(inputs.pixels), config.inference.crops):
             batch = as_images(inputs.pixels[start : start + config.inference.crops], device)
-            with in_precision(config.inference.precision, device):
-                heatmaps.append(predict_at_scales(self.network, batch, config).float())
+            heatmaps.append(predict_at_scales(self.network, batch, config))
         return inputs._replace(pixels=inputs.pixels[:0]), torch.cat(heatmaps)
 
     def decode(self, outputs: tuple[Crops, Tensor]) -> list[PosePredictions]:
@@ -104,7 +103,8 @@ def predict_at_scales(network: nn.Module, crops: Tensor, config: SimpleBaselines
     of_scales = []
     for scale in config.inference.scales:
         enlarged = resize_about_middle(crops, scale)
-        maps = network.predict(torch.cat([enlarged, enlarged.flip(3)]) if config.inference.flip else enlarged)
+        with in_precision(config.inference.precision, crops.device):  # the network alone: positions need float32
+            maps = network.predict(torch.cat([enlarged, enlarged.flip(3)]) if config.inference.flip else enlarged).float()
         maps = average_flip(maps, config) if config.inference.flip else maps
         of_scales.append(resize_about_middle(maps, 1 / scale, config.model.pixel_center))
     return torch.stack(of_scales).mean(0)

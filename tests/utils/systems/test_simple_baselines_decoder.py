@@ -78,7 +78,9 @@ def map_pixel(box: Sequence[float]) -> float:
 def test_keypoints_are_decoded_in_any_box(box, skeleton):
     """The published flip test shifts keypoints right by 1/8 heatmap pixel: half of what its column shift is too far."""
     for flip, shift, scales in ((False, 0, [1]), (True, 1 / 8, [1]), (False, 0, [1.1]), (False, 0, [1, 1.1])):
-        config = settings(f"skeleton={skeleton}", f"inference.flip={str(flip).lower()}", f"inference.scales={scales}")
+        precision = "bfloat16" if 1.1 in scales else "float32"  # of the network alone
+        keys = f"inference.flip={str(flip).lower()}", f"inference.scales={scales}", f"inference.precision={precision}"
+        config = settings(f"skeleton={skeleton}", *keys)
         pose = pose_in(box, config.skeleton.num_keypoints)
         keypoints, scores = predict(config, pose[None], [box], (237, 199))
         assert keypoints.shape == (1, len(pose), 3) and keypoints.dtype == np.float32
